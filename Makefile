@@ -1,0 +1,159 @@
+# my_worker: PGXS installs it, cargo builds it.
+#
+# PGXS knows where a server keeps modules, scripts and test programs; cargo knows how to make the
+# module. This file joins the two: `make` lets cargo write target/pgNN/ (one directory per major
+# version, so that switching PG_CONFIG is cheap) and copies the result to ./my_worker.so, which is
+# what PGXS installs. `make install` compiles nothing that is fresh, so it may run as root after
+# `make` ran as somebody else.
+#
+# The include of PGXS is conditional: without a server's build files `make help` and `make deps`
+# still work, and everything else says in one line what is missing.
+#
+# Usual variables: PG_CONFIG=/path/pg_config  DESTDIR=/stage  CARGO=/path/cargo
+#                  CARGO_FLAGS=--offline      SUITE=... TESTS=... KEEP=1 (see tests/run)
+
+EXTENSION = my_worker
+MODULES   = my_worker
+
+DEFAULT_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(EXTENSION).control 2>/dev/null)
+FULL_SQL  := sql/$(EXTENSION)--$(DEFAULT_VERSION).sql
+SQL_PARTS := $(sort $(wildcard sql/parts/*.sql))
+DATA       = $(sort $(FULL_SQL) $(wildcard sql/$(EXTENSION)--*.sql))
+
+PG_CONFIG   ?= pg_config
+CARGO       ?= $(or $(shell command -v cargo 2>/dev/null),$(wildcard $(HOME)/.cargo/bin/cargo),cargo)
+CARGO_FLAGS ?= $(if $(wildcard Cargo.lock),--locked)
+
+# make installcheck: against a running server that preloads the module and serves the database
+# `regression` (tests/my_worker.conf). `make test` needs no such server.
+REGRESS         = $(sort $(basename $(notdir $(wildcard tests/sql/*.sql))))
+REGRESS_OPTS    = --inputdir=tests --outputdir=tests/tmp --load-extension=$(EXTENSION)
+REGRESS_PREP    = tests/tmp
+ISOLATION       = $(sort $(basename $(notdir $(wildcard tests/isolation/specs/*.spec))))
+ISOLATION_OPTS  = --inputdir=tests/isolation --outputdir=tests/tmp --load-extension=$(EXTENSION)
+EXTRA_CLEAN     = target tests/tmp
+
+build: all ## Build the module and the SQL script (what plain `make` does)
+
+# ---- the server's build files -------------------------------------------------------------------
+
+ifeq ($(shell $(PG_CONFIG) --version 2>/dev/null),)
+LACKING := pg_config does not run ($(PG_CONFIG))
+else
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+SERVER_HEADER := $(shell $(PG_CONFIG) --includedir-server)/postgres.h
+ifeq ($(wildcard $(SERVER_HEADER)),)
+LACKING := the server headers are missing ($(SERVER_HEADER))
+else ifeq ($(wildcard $(PGXS)),)
+LACKING := PGXS is missing ($(PGXS))
+endif
+endif
+
+ifdef LACKING
+
+all install uninstall installcheck:
+	@echo '$(EXTENSION): $(LACKING); "make deps" installs what is needed' >&2; exit 1
+
+clean:
+	rm -rf $(EXTENSION).so $(EXTENSION).dylib $(EXTRA_CLEAN)
+
+else
+
+# Before the include: a module built by cargo has no bitcode to install.
+override with_llvm = no
+include $(PGXS)
+
+# After the include, which names a database of its own: the last one counts.
+REGRESS_OPTS   += --dbname=regression
+ISOLATION_OPTS += --dbname=regression
+
+endif
+
+# ---- cargo --------------------------------------------------------------------------------------
+
+CARGO_TARGET_DIR ?= target/pg$(MAJORVERSION)
+
+CARGO_ENV   = PG_CONFIG='$(PG_CONFIG)' CARGO_TARGET_DIR='$(CARGO_TARGET_DIR)'
+CARGO_BUILT = $(CARGO_TARGET_DIR)/release/lib$(EXTENSION)$(if $(filter Darwin,$(shell uname)),.dylib,.so)
+SOURCES    := $(wildcard Cargo.toml Cargo.lock build.rs wrapper.h) \
+              $(shell find src -type f 2>/dev/null)
+
+need_cargo = command -v '$(CARGO)' >/dev/null || \
+	{ echo '$(EXTENSION): cargo is missing ($(CARGO)); "make deps" says how to get it' >&2; exit 1; }
+
+$(EXTENSION)$(DLSUFFIX): $(SOURCES) target/pg_config.stamp
+	@$(need_cargo)
+	$(CARGO_ENV) '$(CARGO)' build --release $(CARGO_FLAGS)
+	install -m 755 $(CARGO_BUILT) $@
+
+# Changes only when the module was last built for another server.
+target/pg_config.stamp: FORCE
+	@mkdir -p $(@D)
+	@id="$$($(PG_CONFIG) --version) $$($(PG_CONFIG) --includedir-server)"; \
+	[ "$$id" = "$$(cat $@ 2>/dev/null)" ] || echo "$$id" > $@
+
+# cargo's own tests: the pure logic. Called by tests/run, which counts.
+cargo-test:
+	@$(need_cargo)
+	$(CARGO_ENV) '$(CARGO)' test $(CARGO_FLAGS) -- $(TESTS)
+
+cargo-fmt:
+	@$(need_cargo)
+	$(CARGO_ENV) '$(CARGO)' fmt --check
+
+cargo-clippy:
+	@$(need_cargo)
+	$(CARGO_ENV) '$(CARGO)' clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+
+# ---- the SQL script -----------------------------------------------------------------------------
+
+ifneq ($(SQL_PARTS),)
+all: $(FULL_SQL)
+
+$(FULL_SQL): $(SQL_PARTS)
+	@cat $^ | cmp -s - $@ || { echo "cat sql/parts/*.sql > $@"; cat $^ > $@; }
+endif
+
+sql: ## Write sql/my_worker--<default_version>.sql anew from sql/parts/
+	cat $(SQL_PARTS) > $(FULL_SQL)
+
+# ---- the rest -----------------------------------------------------------------------------------
+
+# The scripts call make again with these.
+export MAKE PG_CONFIG CARGO CARGO_FLAGS
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+deps: ## Install what is missing for build and test (apt, as root or by sudo)
+	@scripts/deps
+
+install: ## Put module, control file and SQL scripts where PG_CONFIG says (DESTDIR= honoured)
+
+uninstall: ## Take them away again
+
+installcheck: ## Run the SQL tests against a running server that preloads my_worker
+
+demo: ## See it work: a throw-away server, a few jobs, no trace left
+	@scripts/deps && scripts/demo
+
+test: ## Run all tests; SUITE="regress tap" TESTS="jobs" narrow it, KEEP=1 keeps the servers' files
+	@scripts/deps && tests/run
+
+lint: ## Check format, clippy, layer rules and test files
+	@scripts/lint
+
+verify: ## Check that what is generated and committed is up to date
+	@scripts/verify
+
+bench: ## Measure throughput and latency in a throw-away server
+	@scripts/deps && bench/run
+
+clean: ## Remove everything that was built
+
+tests/tmp:
+	mkdir -p $@
+
+FORCE:
+
+.PHONY: FORCE build cargo-test cargo-fmt cargo-clippy sql help deps demo test lint verify bench
