@@ -138,7 +138,7 @@ demo: ## See it work: a throw-away server, a few jobs, no trace left
 	@scripts/deps && scripts/demo
 
 test: ## Run all tests; SUITE="regress tap" TESTS="jobs" narrow it, KEEP=1 keeps the servers' files
-	@scripts/deps && tests/run
+	@tests/run
 
 lint: ## Check format, clippy, layer rules and test files
 	@scripts/lint

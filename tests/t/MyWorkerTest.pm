@@ -83,6 +83,7 @@ sub wait_for
 	$database //= 'postgres';
 	my $end = time + ($timeout // $DEADLINE);
 	my ($stdout, $stderr);
+	local $ENV{PGOPTIONS} = '-c log_statement=none';    # the log is for what happens, not for our looks
 	while (1)
 	{
 		my $status = $node->psql($database, $sql, stdout => \$stdout, stderr => \$stderr,
