@@ -14,7 +14,13 @@ fn main() {
     for major in MAJORS {
         println!("cargo::rustc-check-cfg=cfg(pg_ge_{major})");
     }
-    for file in ["build.rs", "wrapper.h", "src/sys/shim.c", "src/sys/shim.h", ALLOWLIST] {
+    for file in [
+        "build.rs",
+        "wrapper.h",
+        "src/sys/shim.c",
+        "src/sys/shim.h",
+        ALLOWLIST,
+    ] {
         println!("cargo::rerun-if-changed={file}");
     }
     println!("cargo::rerun-if-env-changed=PG_CONFIG");
@@ -55,7 +61,9 @@ fn server_major(version: &str) -> u32 {
     let digits: String = digits.chars().take_while(char::is_ascii_digit).collect();
     match digits.parse() {
         Ok(major) if major >= *MAJORS.start() => major,
-        _ => stop(&format!("{version} is too old: my_worker needs PostgreSQL 15 or newer")),
+        _ => stop(&format!(
+            "{version} is too old: my_worker needs PostgreSQL 15 or newer"
+        )),
     }
 }
 
@@ -91,7 +99,11 @@ fn generate_bindings(include: &Path) {
         .prepend_enum_name(false)
         .override_abi(bindgen::Abi::CUnwind, ".*");
     let list = fs::read_to_string(ALLOWLIST).unwrap_or_default();
-    for line in list.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+    for line in list
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+    {
         builder = match line.split_once(' ') {
             Some(("fn", name)) => builder.allowlist_function(name),
             Some(("type", name)) => builder.allowlist_type(name),

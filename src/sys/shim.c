@@ -14,22 +14,31 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "pgstat.h"
+#include "postmaster/interrupt.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "tcop/tcopprot.h"
 #include "utils/acl.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timeout.h"
 
 #include "shim.h"
@@ -109,6 +118,20 @@ LWLock *
 mw_named_lock(const char *tranche)
 {
 	return &GetNamedLWLockTranche(tranche)->lock;
+}
+
+/* ShmemInitStruct() under the lock that it asks for.  New memory is zeroed. */
+void *
+mw_shmem_init(const char *name, Size size, bool *found)
+{
+	void	   *address;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	address = ShmemInitStruct(name, size, found);
+	if (!*found)
+		memset(address, 0, size);
+	LWLockRelease(AddinShmemInitLock);
+	return address;
 }
 
 int
@@ -244,6 +267,125 @@ mw_relation_id(Relation rel)
 	return RelationGetRelid(rel);
 }
 
+Datum
+mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull)
+{
+	return heap_getattr(tuple, attno, desc, isnull);
+}
+
+Datum
+mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, 4);
+	Datum		result;
+
+	InitFunctionCallInfoData(*fcinfo, function, nargs, InvalidOid, NULL, NULL);
+	for (int i = 0; i < nargs && i < 4; i++)
+	{
+		fcinfo->args[i].value = args[i];
+		fcinfo->args[i].isnull = false;
+	}
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+/* to_jsonb() looks its argument's type up in the expression that calls it. */
+Datum
+mw_to_jsonb(Datum value, Oid type)
+{
+	FmgrInfo	function;
+	Const	   *argument = makeNullConst(type, -1, InvalidOid);
+
+	fmgr_info(F_TO_JSONB, &function);
+	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(argument),
+											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
+					   &function);
+	return FunctionCall1(&function, value);
+}
+
+/* ---- databases and roles ---- */
+
+struct MwDatabaseScan
+{
+	Relation	rel;
+	TableScanDesc scan;
+};
+
+MwDatabaseScan *
+mw_databases_begin(void)
+{
+	MwDatabaseScan *result = palloc(sizeof(MwDatabaseScan));
+
+	result->rel = table_open(DatabaseRelationId, AccessShareLock);
+	result->scan = table_beginscan_catalog(result->rel, 0, NULL);
+	return result;
+}
+
+bool
+mw_databases_next(MwDatabaseScan *scan, MwDatabase *database)
+{
+	HeapTuple	tuple = heap_getnext(scan->scan, ForwardScanDirection);
+	Form_pg_database form;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_database) GETSTRUCT(tuple);
+	database->oid = form->oid;
+	/* -2 marks a database whose DROP was interrupted (DATCONNLIMIT_INVALID_DB) */
+	database->usable = form->datallowconn && !form->datistemplate && form->datconnlimit != -2;
+	strlcpy(database->name, NameStr(form->datname), NAMEDATALEN);
+	return true;
+}
+
+void
+mw_databases_end(MwDatabaseScan *scan)
+{
+	table_endscan(scan->scan);
+	table_close(scan->rel, AccessShareLock);
+}
+
+/* get_extension_schema(), which 15 keeps to itself */
+Oid
+mw_extension_schema(Oid extension)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			schema = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return schema;
+}
+
+/* 0: may log in; 1: dropped; 2: NOLOGIN; 3: no CONNECT on the database */
+int
+mw_role_barred(Oid role, Oid database)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	bool		login;
+
+	if (!HeapTupleIsValid(tuple))
+		return 1;
+	login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	if (!login)
+		return 2;
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(DatabaseRelationId, database, role, ACL_CONNECT) == ACLCHECK_OK ? 0 : 3;
+#else
+	return pg_database_aclcheck(database, role, ACL_CONNECT) == ACLCHECK_OK ? 0 : 3;
+#endif
+}
+
 /*
  * Appending rows with their index entries, as COPY does (copyfrom.c).  Table
  * constraints and triggers are not looked at: for our own tables only.
@@ -321,6 +463,15 @@ volatile sig_atomic_t mw_overrun = false;
 static volatile sig_atomic_t overrun_cancels = false;
 static int	overrun_procno = -1;
 static volatile uint32 *bystander_flag = NULL;
+
+/* The server's own handlers, as its launchers have them. */
+void
+mw_install_signal_handlers(void)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGTERM, die);
+}
 
 /* SIGALRM: the batch ran over its time.  Wake the launcher, and cancel if told to. */
 static void

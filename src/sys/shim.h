@@ -19,6 +19,7 @@ extern void mw_report(int elevel, int sqlstate, const char *message, const char 
 extern const void *mw_magic(void);
 extern void mw_check_for_interrupts(void);
 extern LWLock *mw_named_lock(const char *tranche);
+extern void *mw_shmem_init(const char *name, Size size, bool *found);
 extern int	mw_my_procno(void);
 extern void mw_set_latch(int procno);
 extern uint64 mw_completed_transactions(void);
@@ -39,6 +40,24 @@ extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTa
 extern Oid	mw_relation_owner(Relation rel);
 extern Oid	mw_relation_id(Relation rel);
 
+extern Datum mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull);
+extern Datum mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull);
+extern Datum mw_to_jsonb(Datum value, Oid type);
+
+/* Databases and roles */
+typedef struct MwDatabase
+{
+	Oid			oid;
+	bool		usable;
+	char		name[NAMEDATALEN];
+} MwDatabase;
+typedef struct MwDatabaseScan MwDatabaseScan;
+extern MwDatabaseScan *mw_databases_begin(void);
+extern bool mw_databases_next(MwDatabaseScan *scan, MwDatabase *database);
+extern void mw_databases_end(MwDatabaseScan *scan);
+extern Oid	mw_extension_schema(Oid extension);
+extern int	mw_role_barred(Oid role, Oid database);
+
 typedef struct MwAppender MwAppender;
 extern MwAppender *mw_append_begin(Relation rel);
 extern void mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls);
@@ -52,6 +71,7 @@ extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleD
 extern volatile sig_atomic_t mw_overrun;
 extern int	mw_overrun_timeout(void);
 extern void mw_overrun_poke(int procno, bool cancel);
+extern void mw_install_signal_handlers(void);
 extern void mw_mark_bystander_on_quit(volatile uint32 *flag);
 
 #endif
