@@ -1,0 +1,73 @@
+-- Who may do what: nobody anything, until grant_usage().
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.launch_dynamic_worker(integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.launch_dynamic_worker(bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.get_worker_stats() FROM PUBLIC;
+
+-- The rights of a role that uses the queue: granted and revoked from this one list.
+CREATE FUNCTION my_worker._usage_rights() RETURNS SETOF text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    VALUES ('USAGE ON SCHEMA my_worker'),
+           ('SELECT ON @extschema@.my_queue'),
+           ('INSERT (queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key)'
+            ' ON @extschema@.my_queue'),
+           ('SELECT ON my_worker.history'),
+           ('SELECT ON my_worker.jobs'),
+           ('SELECT (name, handler, concurrency, max_attempts, backoff, backoff_max, timeout, retention,'
+            ' paused) ON my_worker.queues'),
+           ('EXECUTE ON FUNCTION my_worker._caller()'),
+           ('EXECUTE ON FUNCTION my_worker._running()'),
+           ('EXECUTE ON FUNCTION my_worker.enqueue(text, jsonb, text, integer, timestamptz, integer,'
+            ' interval, text)'),
+           ('EXECUTE ON FUNCTION my_worker.enqueue_many(text, jsonb[], text, integer, timestamptz,'
+            ' integer, interval)'),
+           ('EXECUTE ON FUNCTION my_worker.run(text, text, integer, timestamptz, integer, interval, text)'),
+           ('EXECUTE ON FUNCTION my_worker.cancel(bigint)'),
+           ('EXECUTE ON FUNCTION my_worker.retry(bigint)'),
+           ('EXECUTE ON FUNCTION my_worker.wait(bigint, interval)'),
+           ('EXECUTE ON FUNCTION my_worker.progress(real, text)'),
+           ('EXECUTE ON FUNCTION my_worker.current_job()'),
+           ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(integer)'),
+           ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(bigint)');
+$$;
+
+CREATE FUNCTION my_worker.grant_usage(role regrole) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    item text;
+BEGIN
+    FOR item IN SELECT * FROM my_worker._usage_rights() LOOP
+        EXECUTE format('GRANT %s TO %s', item, role);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION my_worker.grant_usage IS 'lets a role enqueue jobs and deal with its own';
+
+CREATE FUNCTION my_worker.revoke_usage(role regrole) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    item text;
+BEGIN
+    FOR item IN SELECT * FROM my_worker._usage_rights() LOOP
+        EXECUTE format('REVOKE %s FROM %s', item, role);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() granted';
+
+REVOKE ALL ON FUNCTION my_worker._usage_rights(), my_worker.grant_usage(regrole),
+    my_worker.revoke_usage(regrole) FROM PUBLIC;
+
+-- Readers of statistics: no payload, no error text, no message stands in these.
+GRANT USAGE ON SCHEMA my_worker TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker._workers() TO pg_monitor;
+GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers TO pg_monitor;
+
+-- What pg_dump carries.
+SELECT pg_extension_config_dump('@extschema@.my_queue', '');
+SELECT pg_extension_config_dump('@extschema@.my_queue_id_seq', '');
+SELECT pg_extension_config_dump('my_worker.history', '');
+SELECT pg_extension_config_dump('my_worker.queues', '');
+SELECT pg_extension_config_dump('my_worker.queues_id_seq', '');
+
+SELECT my_worker._installed();

@@ -1,0 +1,2 @@
+mod pg;
+mod sys;

@@ -1,0 +1,34 @@
+//! What `pg_stat_activity` and `ps` show of this process, and its table statistics.
+
+use super::error::Result;
+use super::guard::{protect, text};
+use crate::sys;
+
+/// Shows the process as running `what`.
+pub fn running(what: &[u8]) {
+    let what = text(what);
+    // SAFETY: the text is copied; the calls write this process's own status entry.
+    unsafe { sys::pgstat_report_activity(sys::STATE_RUNNING, what.as_ptr()) }
+}
+
+/// Shows the process as idle.
+pub fn idle() {
+    // SAFETY: as above.
+    unsafe { sys::pgstat_report_activity(sys::STATE_IDLE, std::ptr::null()) }
+}
+
+/// Sets `application_name`.
+pub fn application_name(name: &str) {
+    let name = text(name.as_bytes());
+    // SAFETY: as above.
+    unsafe { sys::pgstat_report_appname(name.as_ptr()) }
+}
+
+/// Sends what this process counted of its tables, so that autovacuum sees our deletes. Outside a
+/// transaction.
+pub fn flush_statistics() -> Result<()> {
+    // SAFETY: called between transactions.
+    protect(|| unsafe {
+        sys::pgstat_report_stat(false);
+    })
+}

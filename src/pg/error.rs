@@ -1,0 +1,168 @@
+//! An ERROR of the server, or one of ours, as a value.
+//!
+//! Texts are bytes in the database's encoding, which need not be UTF-8. They never hold a NUL.
+
+use std::fmt::Write;
+
+use crate::sys;
+
+/// What every fallible call of this crate returns.
+pub type Result<T> = std::result::Result<T, PgError>;
+
+/// A five-character SQLSTATE, packed as the server packs it (`MAKE_SQLSTATE`, utils/elog.h).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SqlState(pub i32);
+
+impl SqlState {
+    /// Packs the five characters, six bits each.
+    pub const fn new(code: &[u8; 5]) -> Self {
+        let [a, b, c, d, e] = *code;
+        SqlState(
+            six_bits(a)
+                | six_bits(b) << 6
+                | six_bits(c) << 12
+                | six_bits(d) << 18
+                | six_bits(e) << 24,
+        )
+    }
+
+    /// The five characters again.
+    pub fn text(self) -> String {
+        (0..5)
+            .map(|i| char::from(((self.0 >> (6 * i)) & 0x3f) as u8 + b'0'))
+            .collect()
+    }
+}
+
+const fn six_bits(character: u8) -> i32 {
+    (character.wrapping_sub(b'0') & 0x3f) as i32
+}
+
+/// Success: what a report without a code of its own carries.
+pub const SUCCESSFUL_COMPLETION: SqlState = SqlState::new(b"00000");
+/// 0A000
+pub const FEATURE_NOT_SUPPORTED: SqlState = SqlState::new(b"0A000");
+/// 22023
+pub const INVALID_PARAMETER_VALUE: SqlState = SqlState::new(b"22023");
+/// 22004
+pub const NULL_VALUE_NOT_ALLOWED: SqlState = SqlState::new(b"22004");
+/// 25006
+pub const READ_ONLY_SQL_TRANSACTION: SqlState = SqlState::new(b"25006");
+/// 28000
+pub const INVALID_AUTHORIZATION: SqlState = SqlState::new(b"28000");
+/// 42501
+pub const INSUFFICIENT_PRIVILEGE: SqlState = SqlState::new(b"42501");
+/// 42704
+pub const UNDEFINED_OBJECT: SqlState = SqlState::new(b"42704");
+/// 42710
+pub const DUPLICATE_OBJECT: SqlState = SqlState::new(b"42710");
+/// 42883
+pub const UNDEFINED_FUNCTION: SqlState = SqlState::new(b"42883");
+/// 53000
+pub const INSUFFICIENT_RESOURCES: SqlState = SqlState::new(b"53000");
+/// 53200
+pub const OUT_OF_MEMORY: SqlState = SqlState::new(b"53200");
+/// 55000
+pub const OBJECT_NOT_IN_PREREQUISITE_STATE: SqlState = SqlState::new(b"55000");
+/// 55006
+pub const OBJECT_IN_USE: SqlState = SqlState::new(b"55006");
+/// 57014
+pub const QUERY_CANCELED: SqlState = SqlState::new(b"57014");
+/// 57P01
+pub const ADMIN_SHUTDOWN: SqlState = SqlState::new(b"57P01");
+/// 57P02
+pub const CRASH_SHUTDOWN: SqlState = SqlState::new(b"57P02");
+/// XX000
+pub const INTERNAL_ERROR: SqlState = SqlState::new(b"XX000");
+
+/// One ERROR with the fields that a reader needs.
+#[derive(Clone)]
+pub struct PgError {
+    /// Its code.
+    pub sqlstate: SqlState,
+    /// The primary message.
+    pub message: Vec<u8>,
+    /// DETAIL, if any.
+    pub detail: Option<Vec<u8>>,
+    /// HINT, if any.
+    pub hint: Option<Vec<u8>>,
+    /// CONTEXT: the call stack of functions, if any.
+    pub context: Option<Vec<u8>>,
+}
+
+impl PgError {
+    /// A new error of ours.
+    pub fn new(sqlstate: SqlState, message: impl Into<Vec<u8>>) -> Self {
+        PgError {
+            sqlstate,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            context: None,
+        }
+    }
+
+    /// For what only a bug of ours can cause.
+    pub fn internal(message: &str) -> Self {
+        PgError::new(
+            INTERNAL_ERROR,
+            format!("my_worker internal error: {message}"),
+        )
+        .hint("This is a bug in my_worker, please report it.")
+    }
+
+    /// With a DETAIL line.
+    pub fn detail(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.detail = Some(text.into());
+        self
+    }
+
+    /// With a HINT line.
+    pub fn hint(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.hint = Some(text.into());
+        self
+    }
+
+    /// The message for a log line of ours, whatever its encoding.
+    pub fn summary(&self) -> String {
+        let mut text = String::from_utf8_lossy(&self.message).into_owned();
+        let _ = write!(text, " (SQLSTATE {})", self.sqlstate.text());
+        text
+    }
+
+    /// Takes over what the server caught and frees it. Called with the context that owns it
+    /// current; does not raise.
+    ///
+    /// # Safety
+    /// `data` comes from `mw_try` and is used by nobody else.
+    pub(super) unsafe fn from_error_data(data: *mut sys::ErrorData) -> Self {
+        // SAFETY: the caller owns a valid ErrorData; its strings are NULL or NUL-terminated.
+        unsafe {
+            let error = PgError {
+                sqlstate: SqlState((*data).sqlerrcode),
+                message: copied((*data).message).unwrap_or_default(),
+                detail: copied((*data).detail),
+                hint: copied((*data).hint),
+                context: copied((*data).context),
+            };
+            sys::FreeErrorData(data);
+            error
+        }
+    }
+}
+
+/// A copy that gives up on lack of memory instead of aborting the server.
+///
+/// # Safety
+/// `text` is NULL or a NUL-terminated string.
+unsafe fn copied(text: *const libc::c_char) -> Option<Vec<u8>> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: not NULL, and terminated as the caller says.
+    let bytes = unsafe { std::ffi::CStr::from_ptr(text) }.to_bytes();
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len()).ok()?;
+    copy.extend_from_slice(bytes);
+    Some(copy)
+}

@@ -1,0 +1,224 @@
+//! Calls by the function manager: the arguments of our SQL functions and their results, and calls
+//! of users' functions.
+
+use super::datum::{Datum, Oid};
+use super::error::{PgError, Result};
+use super::guard::protect;
+use crate::sys;
+
+/// One call of an SQL function of ours.
+#[derive(Clone, Copy)]
+pub struct Call(sys::FunctionCallInfo);
+
+impl Call {
+    /// Wraps what the server passes.
+    ///
+    /// # Safety
+    /// `info` is the argument of a version-1 function that is running.
+    pub unsafe fn new(info: sys::FunctionCallInfo) -> Self {
+        Call(info)
+    }
+
+    /// An argument, counted from 0; `None` for NULL.
+    pub fn arg(&self, index: usize) -> Option<Datum> {
+        // SAFETY: the call info is alive while the function runs, and has `nargs` arguments.
+        unsafe {
+            if index >= (*self.0).nargs as usize {
+                return None;
+            }
+            let argument = &*(*self.0).args.as_ptr().add(index);
+            (!argument.isnull).then_some(argument.value)
+        }
+    }
+
+    /// Hands the result to the server.
+    pub fn give(&self, value: Option<Datum>) -> Datum {
+        // SAFETY: as above.
+        unsafe { (*self.0).isnull = value.is_none() };
+        value.unwrap_or(0)
+    }
+
+    /// A composite result, for functions with OUT parameters.
+    pub fn row(&self, values: &[Option<Datum>]) -> Result<Datum> {
+        let (data, nulls) = split(values);
+        let (data, nulls) = (data.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
+        // SAFETY: the function is declared with as many OUT columns as `values`.
+        let row = protect(|| unsafe {
+            let mut desc = std::ptr::null_mut();
+            if sys::get_call_result_type(self.0, std::ptr::null_mut(), &mut desc)
+                != sys::TYPEFUNC_COMPOSITE
+            {
+                return 0;
+            }
+            let desc = sys::BlessTupleDesc(desc);
+            let tuple = sys::heap_form_tuple(desc, data, nulls);
+            sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+        })?;
+        if row == 0 {
+            return Err(PgError::internal(
+                "a function is not declared to return a row",
+            ));
+        }
+        Ok(row)
+    }
+
+    /// Prepares to return a set; rows follow by [`Call::add_row`], and the result is NULL.
+    pub fn begin_set(&self, single_column: bool) -> Result<()> {
+        let flags = if single_column {
+            sys::MAT_SRF_USE_EXPECTED_DESC
+        } else {
+            0
+        };
+        // SAFETY: raises where a set is not accepted.
+        protect(|| unsafe { sys::InitMaterializedSRF(self.0, flags) })
+    }
+
+    /// Adds a row to the set.
+    pub fn add_row(&self, values: &[Option<Datum>]) -> Result<()> {
+        let (data, nulls) = split(values);
+        let (data, nulls) = (data.as_ptr(), nulls.as_ptr());
+        // SAFETY: begin_set made the store and its description.
+        protect(|| unsafe {
+            let result = (*self.0).resultinfo.cast::<sys::ReturnSetInfo>();
+            sys::tuplestore_putvalues(
+                (*result).setResult,
+                (*result).setDesc,
+                data.cast_mut(),
+                nulls.cast_mut(),
+            )
+        })
+    }
+
+    /// The row of a BEFORE ROW trigger.
+    pub fn trigger_row(&self) -> Result<TriggerRow> {
+        let mut row = TriggerRow {
+            tuple: std::ptr::null_mut(),
+            old: std::ptr::null_mut(),
+            description: std::ptr::null_mut(),
+            is_update: false,
+        };
+        // SAFETY: answers NULL unless called as such a trigger, and fills in the rest otherwise.
+        row.tuple = unsafe {
+            sys::mw_trigger_row(
+                self.0,
+                &mut row.is_update,
+                &mut row.description,
+                &mut row.old,
+            )
+        };
+        if row.tuple.is_null() {
+            return Err(PgError::internal(
+                "a trigger function was not called as a row trigger",
+            ));
+        }
+        Ok(row)
+    }
+}
+
+fn split(values: &[Option<Datum>]) -> (Vec<Datum>, Vec<bool>) {
+    (
+        values.iter().map(|v| v.unwrap_or(0)).collect(),
+        values.iter().map(Option::is_none).collect(),
+    )
+}
+
+/// A row on its way into a table.
+pub struct TriggerRow {
+    tuple: sys::HeapTuple,
+    old: sys::HeapTuple,
+    description: sys::TupleDesc,
+    /// Whether it replaces another version.
+    pub is_update: bool,
+}
+
+impl TriggerRow {
+    /// A column, counted from 1; `None` for NULL.
+    pub fn get(&self, column: i32) -> Option<Datum> {
+        self.read(self.tuple, column)
+    }
+
+    /// A column of the version that is replaced.
+    pub fn old(&self, column: i32) -> Option<Datum> {
+        if self.old.is_null() {
+            None
+        } else {
+            self.read(self.old, column)
+        }
+    }
+
+    fn read(&self, tuple: sys::HeapTuple, column: i32) -> Option<Datum> {
+        let mut null = true;
+        // SAFETY: tuple and description are the trigger's, and the column is one of the table's.
+        let value = unsafe { sys::mw_tuple_attr(tuple, column, self.description, &mut null) };
+        (!null).then_some(value)
+    }
+
+    /// Replaces columns (counted from 1) by new values.
+    pub fn set(&mut self, changes: &[(i32, Option<Datum>)]) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let columns: Vec<i32> = changes.iter().map(|c| c.0).collect();
+        let values: Vec<Option<Datum>> = changes.iter().map(|c| c.1).collect();
+        let (data, nulls) = split(&values);
+        let (tuple, description, count) = (self.tuple, self.description, columns.len() as i32);
+        let (columns, data, nulls) = (columns.as_ptr(), data.as_ptr(), nulls.as_ptr());
+        // SAFETY: three arrays of `count` elements, copied into a palloc'd tuple.
+        self.tuple = protect(|| unsafe {
+            sys::heap_modify_tuple_by_cols(
+                tuple,
+                description,
+                count,
+                columns.cast_mut(),
+                data.cast_mut(),
+                nulls.cast_mut(),
+            )
+        })?;
+        Ok(())
+    }
+
+    /// What the trigger returns.
+    pub fn result(&self) -> Datum {
+        self.tuple as Datum
+    }
+}
+
+/// A user's function, looked up and ready for calls in the current memory context.
+#[derive(Clone, Copy)]
+pub struct Function {
+    info: *mut sys::FmgrInfo,
+    result: Oid,
+}
+
+impl Function {
+    /// Looks it up. The caller has checked the right to execute it.
+    pub fn new(oid: Oid, result: Oid) -> Result<Self> {
+        // SAFETY: palloc'd in the current context together with all the look-up hangs on it.
+        let info = protect(|| unsafe {
+            let info = sys::palloc0(size_of::<sys::FmgrInfo>()).cast::<sys::FmgrInfo>();
+            sys::fmgr_info(oid, info);
+            info
+        })?;
+        Ok(Function { info, result })
+    }
+
+    /// Calls it; the result is `None` for NULL and for `void`.
+    pub fn call(&self, arguments: &[Datum]) -> Result<Option<Datum>> {
+        let mut null = false;
+        let null_pointer = &raw mut null;
+        let (info, pointer, count) = (self.info, arguments.as_ptr(), arguments.len() as i32);
+        // SAFETY: a snapshot is active; the arguments fit the function's signature.
+        let value = protect(|| unsafe { sys::mw_call(info, count, pointer, null_pointer) })?;
+        Ok((!null && self.result != sys::VOIDOID).then_some(value))
+    }
+
+    /// The result of a call as `jsonb`, as `to_jsonb()` makes it.
+    pub fn to_jsonb(&self, value: Datum) -> Result<Datum> {
+        if self.result == sys::JSONBOID {
+            return Ok(value);
+        }
+        let result = self.result;
+        // SAFETY: the value is of that type.
+        protect(|| unsafe { sys::mw_to_jsonb(value, result) })
+    }
+}

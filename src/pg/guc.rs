@@ -1,0 +1,278 @@
+//! Typed settings of this library (`DefineCustom...Variable`, utils/misc/guc.c).
+
+use std::cell::UnsafeCell;
+use std::ffi::CStr;
+
+use super::error::Result;
+use super::guard::protect;
+use crate::sys;
+
+/// When a setting may change.
+#[derive(Clone, Copy)]
+pub enum When {
+    /// At server start only.
+    Restart,
+    /// By a reload of the configuration.
+    Reload,
+    /// By superusers, in their session.
+    Superuser,
+}
+
+impl When {
+    fn code(self) -> sys::GucContext {
+        match self {
+            When::Restart => sys::PGC_POSTMASTER,
+            When::Reload => sys::PGC_SIGHUP,
+            When::Superuser => sys::PGC_SUSET,
+        }
+    }
+}
+
+/// A variable that the server writes and we read.
+pub struct Setting<T>(UnsafeCell<T>);
+
+// SAFETY: a process-local variable, written by the server in the same thread.
+unsafe impl<T> Sync for Setting<T> {}
+
+impl<T: Copy> Setting<T> {
+    /// A variable with its default.
+    pub const fn new(default: T) -> Self {
+        Setting(UnsafeCell::new(default))
+    }
+
+    /// The value in force.
+    pub fn get(&self) -> T {
+        // SAFETY: one thread; the server writes only while it reads the configuration.
+        unsafe { *self.0.get() }
+    }
+}
+
+/// A text setting; NULL until it is defined.
+pub type TextSetting = Setting<*mut libc::c_char>;
+
+impl TextSetting {
+    /// The value in force, copied.
+    pub fn text(&self) -> String {
+        let value = self.get();
+        if value.is_null() {
+            return String::new();
+        }
+        // SAFETY: the server keeps a NUL-terminated string there.
+        unsafe { CStr::from_ptr(value) }
+            .to_string_lossy()
+            .into_owned()
+    }
+}
+
+/// Name, one-line text and context of a setting.
+#[derive(Clone, Copy)]
+pub struct About {
+    /// `my_worker.x`
+    pub name: &'static CStr,
+    /// What it does, beginning with a verb.
+    pub text: &'static CStr,
+    /// Further words, or the empty string.
+    pub more: &'static CStr,
+    /// When it may change.
+    pub when: When,
+}
+
+/// Units of numbers.
+#[derive(Clone, Copy)]
+pub enum Unit {
+    /// A plain number.
+    None,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+}
+
+/// Defines a number.
+pub fn define_int(
+    about: About,
+    setting: &'static Setting<i32>,
+    range: (i32, i32),
+    unit: Unit,
+) -> Result<()> {
+    let default = setting.get();
+    let flags = match unit {
+        Unit::None => 0,
+        Unit::Seconds => sys::GUC_UNIT_S,
+        Unit::Milliseconds => sys::GUC_UNIT_MS,
+    };
+    let variable = setting.0.get();
+    // SAFETY: strings and variable are static; no hooks.
+    protect(|| unsafe {
+        sys::DefineCustomIntVariable(
+            about.name.as_ptr(),
+            about.text.as_ptr(),
+            about.more.as_ptr(),
+            variable,
+            default,
+            range.0,
+            range.1,
+            about.when.code(),
+            flags as i32,
+            None,
+            None,
+            None,
+        )
+    })
+}
+
+/// Defines an on/off setting.
+pub fn define_bool(about: About, setting: &'static Setting<bool>) -> Result<()> {
+    let (variable, default) = (setting.0.get(), setting.get());
+    // SAFETY: strings and variable are static; no hooks.
+    protect(|| unsafe {
+        sys::DefineCustomBoolVariable(
+            about.name.as_ptr(),
+            about.text.as_ptr(),
+            about.more.as_ptr(),
+            variable,
+            default,
+            about.when.code(),
+            0,
+            None,
+            None,
+            None,
+        )
+    })
+}
+
+/// Defines a text.
+pub fn define_text(
+    about: About,
+    setting: &'static TextSetting,
+    default: &'static CStr,
+) -> Result<()> {
+    let variable = setting.0.get();
+    // SAFETY: strings and variable are static; no hooks.
+    protect(|| unsafe {
+        sys::DefineCustomStringVariable(
+            about.name.as_ptr(),
+            about.text.as_ptr(),
+            about.more.as_ptr(),
+            variable,
+            default.as_ptr(),
+            about.when.code(),
+            0,
+            None,
+            None,
+            None,
+        )
+    })
+}
+
+/// The values of an enumerated setting: NULL-terminated, static.
+#[repr(transparent)]
+pub struct Options<const N: usize>(pub [sys::config_enum_entry; N]);
+
+// SAFETY: holds pointers to constants only.
+unsafe impl<const N: usize> Sync for Options<N> {}
+
+/// One value of an enumerated setting; the last of a list is [`END_OF_OPTIONS`].
+pub const fn option(name: &'static CStr, value: i32) -> sys::config_enum_entry {
+    sys::config_enum_entry {
+        name: name.as_ptr(),
+        val: value,
+        hidden: false,
+    }
+}
+
+/// Ends a list of options.
+pub const END_OF_OPTIONS: sys::config_enum_entry = sys::config_enum_entry {
+    name: std::ptr::null(),
+    val: 0,
+    hidden: false,
+};
+
+/// Defines a choice among names.
+pub fn define_choice<const N: usize>(
+    about: About,
+    setting: &'static Setting<i32>,
+    options: &'static Options<N>,
+) -> Result<()> {
+    let (variable, default) = (setting.0.get(), setting.get());
+    // SAFETY: strings, variable and options are static; no hooks.
+    protect(|| unsafe {
+        sys::DefineCustomEnumVariable(
+            about.name.as_ptr(),
+            about.text.as_ptr(),
+            about.more.as_ptr(),
+            variable,
+            default,
+            options.0.as_ptr(),
+            about.when.code(),
+            0,
+            None,
+            None,
+            None,
+        )
+    })
+}
+
+/// Has misspelt settings with this prefix reported.
+pub fn reserve_prefix(prefix: &'static CStr) -> Result<()> {
+    // SAFETY: a constant string.
+    protect(|| unsafe { sys::mw_reserve_settings(prefix.as_ptr()) })
+}
+
+/// Sets one of the server's settings for this process, over the user's own.
+pub fn override_setting(name: &'static CStr, value: &'static CStr) -> Result<()> {
+    // SAFETY: constant strings.
+    protect(|| unsafe {
+        sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            sys::PGC_SUSET,
+            sys::PGC_S_OVERRIDE,
+        )
+    })
+}
+
+/// Sets one of the server's settings until the surrounding nest level ends.
+pub(super) fn set_for_level(name: &'static CStr, value: &'static CStr) -> Result<()> {
+    // SAFETY: constant strings; a nest level is open, so GUC_ACTION_SAVE restores the old value.
+    protect(|| unsafe {
+        sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            sys::PGC_USERSET,
+            sys::PGC_S_SESSION,
+            sys::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    })
+}
+
+/// A level of settings; what is set within it, also by plain SET, ends with it.
+pub struct Level(i32);
+
+impl Level {
+    /// Opens a level.
+    pub fn open() -> Self {
+        // SAFETY: counts up a process-local number.
+        Level(unsafe { sys::NewGUCNestLevel() })
+    }
+
+    /// Ends the level and undoes its settings.
+    pub fn end(self) -> Result<()> {
+        // SAFETY: the level was opened by us and is still open: inner ones end with it.
+        protect(|| unsafe { sys::AtEOXact_GUC(false, self.0) })
+    }
+}
+
+/// Reads the configuration files again if SIGHUP asked for it; true if so.
+pub fn reload_if_asked() -> Result<bool> {
+    // SAFETY: a flag of this process, set by the server's SIGHUP handler.
+    let asked = unsafe { std::mem::replace(&mut *(&raw mut sys::ConfigReloadPending), 0) } != 0;
+    if asked {
+        // SAFETY: called at the top of a loop, as the server's own processes do.
+        protect(|| unsafe { sys::ProcessConfigFile(sys::PGC_SIGHUP) })?;
+    }
+    Ok(asked)
+}

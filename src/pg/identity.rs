@@ -1,0 +1,69 @@
+//! Who the code runs as.
+//!
+//! Our own statements run as the extension's owner, for a moment, with the search path pinned and
+//! the hostile parts of a session nested away, the way the server's own foreign-key triggers do it
+//! (ri_triggers.c). No user code runs in between.
+
+use super::datum::Oid;
+use super::error::Result;
+use super::guard::protect;
+use super::guc;
+use crate::sys;
+
+/// The role whose rights are in force now.
+pub fn current_role() -> Oid {
+    // SAFETY: reads process-local state.
+    unsafe { sys::GetUserId() }
+}
+
+/// Whether the current role is a superuser.
+pub fn is_superuser() -> Result<bool> {
+    // SAFETY: a catalog look-up.
+    protect(|| unsafe { sys::superuser() })
+}
+
+/// Whether that role is a superuser.
+pub fn role_is_superuser(role: Oid) -> Result<bool> {
+    // SAFETY: a catalog look-up.
+    protect(|| unsafe { sys::superuser_arg(role) })
+}
+
+/// Whether `member` has the rights of `role`.
+pub fn has_rights_of(member: Oid, role: Oid) -> Result<bool> {
+    // SAFETY: a catalog look-up.
+    protect(|| unsafe { sys::has_privs_of_role(member, role) })
+}
+
+/// Whether the current code may not be trusted with side effects: index builds, VACUUM, REFRESH.
+pub fn in_restricted_operation() -> bool {
+    // SAFETY: reads process-local state.
+    unsafe { sys::InSecurityRestrictedOperation() }
+}
+
+/// Runs our own statements as `owner`. They are qualified throughout, operators included.
+pub fn as_owner<T>(owner: Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (mut role, mut context) = (0, 0);
+    let level = guc::Level::open();
+    // SAFETY: reads and writes process-local state; put back below, and by the transaction's end
+    // should the process leave this function by FATAL.
+    unsafe {
+        sys::GetUserIdAndSecContext(&mut role, &mut context);
+        let flags = sys::SECURITY_LOCAL_USERID_CHANGE | sys::SECURITY_RESTRICTED_OPERATION;
+        sys::SetUserIdAndSecContext(owner, context | flags as i32);
+    }
+    let result = guc::set_for_level(c"search_path", c"pg_catalog, pg_temp").and_then(|()| body());
+    let ended = level.end();
+    // SAFETY: as above.
+    unsafe { sys::SetUserIdAndSecContext(role, context) };
+    result.and_then(|value| ended.map(|()| value))
+}
+
+/// The name of a role, or its number if it is gone.
+pub fn role_name(role: Oid) -> String {
+    // SAFETY: with `noerr` the look-up answers NULL for a missing role.
+    let name = protect(|| unsafe { sys::GetUserNameFromId(role, true) });
+    match name.ok().and_then(|name| super::datum::from_c(name)) {
+        Some(name) => String::from_utf8_lossy(&name).into_owned(),
+        None => format!("with OID {role}"),
+    }
+}

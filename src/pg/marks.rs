@@ -1,0 +1,128 @@
+//! Notes that outlive a crash of the server: one small file, mapped by every process of ours.
+//!
+//! Shared memory is made anew after a crash, the aborted transaction never was, so a job that
+//! takes the server down would be run again for ever. A slot therefore notes which job it starts;
+//! writing a note is a store to memory, which the kernel keeps when the process dies. The file
+//! stands where base backups leave it out (`pg_stat_tmp`, protocol BASE_BACKUP).
+
+use std::fs::OpenOptions;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering};
+
+use super::local::Local;
+use crate::sys;
+
+const PATH: &str = "pg_stat_tmp/my_worker.marks";
+
+/// What one slot notes. All fields are written by the slot's own process, and read by the launcher
+/// after a restart.
+#[repr(C)]
+pub struct Mark {
+    /// The job that runs; 0 if none. Written last, cleared first.
+    job: AtomicI64,
+    database: AtomicU32,
+    /// Executions that had ended before this one began.
+    attempts: AtomicI32,
+    /// Not zero if the process was told to go down because of another one.
+    bystander: AtomicU32,
+    padding: AtomicU32,
+}
+
+/// A note that was left behind.
+#[derive(Clone, Copy)]
+pub struct Left {
+    /// The slot that left it.
+    pub slot: usize,
+    /// The job.
+    pub job: i64,
+    /// Its database.
+    pub database: u32,
+    /// Executions that had ended before the one that was cut off.
+    pub attempts: i32,
+    /// Whether the process went down because of another one.
+    pub bystander: bool,
+}
+
+static MAP: Local<*mut Mark> = Local::new(std::ptr::null_mut());
+static COUNT: Local<usize> = Local::new(0);
+
+/// Maps the file with room for `slots`; without it crashes are not counted, which the caller
+/// reports. The working directory of every server process is the data directory.
+pub fn open(slots: usize) -> std::io::Result<()> {
+    if !MAP.get().is_null() {
+        return Ok(());
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(PATH)?;
+    let length = slots * size_of::<Mark>();
+    file.set_len(length as u64)?;
+    // SAFETY: a fresh mapping of a file of that length; it stays for the life of the process.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(std::io::Error::last_os_error());
+    }
+    MAP.set(address.cast());
+    COUNT.set(slots);
+    Ok(())
+}
+
+fn mark(slot: usize) -> Option<&'static Mark> {
+    let map = MAP.get();
+    // SAFETY: mapped for good, with COUNT marks, all of them atomics.
+    (!map.is_null() && slot < COUNT.get()).then(|| unsafe { &*map.add(slot) })
+}
+
+/// Notes that the slot starts a job.
+pub fn set(slot: usize, database: u32, job: i64, attempts: i32) {
+    if let Some(mark) = mark(slot) {
+        mark.database.store(database, Ordering::Relaxed);
+        mark.attempts.store(attempts, Ordering::Relaxed);
+        mark.bystander.store(0, Ordering::Relaxed);
+        mark.job.store(job, Ordering::Release);
+    }
+}
+
+/// Clears the slot's note: its job is over, or was told to stop.
+pub fn clear(slot: usize) {
+    if let Some(mark) = mark(slot) {
+        mark.job.store(0, Ordering::Release);
+    }
+}
+
+/// Has SIGQUIT, by which the postmaster ends the others after a crash, leave a word in the note.
+pub fn excuse_on_quit(slot: usize) {
+    if let Some(mark) = mark(slot) {
+        // SAFETY: the flag lies in the mapping, which stays; the handler stores one word.
+        unsafe { sys::mw_mark_bystander_on_quit(mark.bystander.as_ptr()) };
+    }
+}
+
+/// What was left behind by processes that are gone.
+pub fn left_behind() -> Vec<Left> {
+    (0..COUNT.get())
+        .filter_map(|slot| {
+            let mark = mark(slot)?;
+            let job = mark.job.load(Ordering::Acquire);
+            (job != 0).then(|| Left {
+                slot,
+                job,
+                database: mark.database.load(Ordering::Relaxed),
+                attempts: mark.attempts.load(Ordering::Relaxed),
+                bystander: mark.bystander.load(Ordering::Relaxed) != 0,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,23 @@
+//! The safe layer over the server: every `unsafe` of the project but the exports. It knows nothing
+//! of jobs. What a call needs (an open transaction, a lock) and may raise stands at the call.
+
+pub mod activity;
+pub mod bgworker;
+pub mod catalog;
+pub mod clock;
+pub mod datum;
+pub mod error;
+pub mod fmgr;
+pub mod guard;
+pub mod guc;
+pub mod identity;
+pub mod latch;
+pub mod local;
+pub mod log;
+pub mod marks;
+pub mod memcx;
+pub mod session;
+pub mod shmem;
+pub mod spi;
+pub mod table;
+pub mod xact;

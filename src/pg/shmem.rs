@@ -1,0 +1,143 @@
+//! Shared memory under one LWLock: requested and set up by the server's two hooks, read and
+//! written through closures that copy in and out.
+
+use std::ffi::CStr;
+use std::ptr;
+
+use super::local::Local;
+use crate::sys;
+
+/// A struct in shared memory. All-zero bytes are its valid first value, and it holds no pointer of
+/// one process.
+///
+/// # Safety
+/// The implementor keeps both promises.
+pub unsafe trait Zeroed {}
+
+/// The one shared struct of this library, with its lock.
+pub struct Shared<T: Zeroed> {
+    name: &'static CStr,
+    address: Local<*mut T>,
+    lock: Local<*mut sys::LWLock>,
+}
+
+/// The lock is held until this is dropped, also by a panic of ours. A server ERROR cannot occur
+/// while it lives: the closures under the lock do not call the server.
+struct Held(*mut sys::LWLock);
+
+impl Held {
+    fn acquire(lock: *mut sys::LWLock, mode: sys::LWLockMode) -> Self {
+        // SAFETY: the lock was set up with the shared struct; it raises only beyond 200 locks held.
+        unsafe { sys::LWLockAcquire(lock, mode) };
+        Held(lock)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: held since `acquire`, and released nowhere else.
+        unsafe { sys::LWLockRelease(self.0) };
+    }
+}
+
+impl<T: Zeroed> Shared<T> {
+    /// Name of the segment and of the lock's tranche.
+    pub const fn new(name: &'static CStr) -> Self {
+        Shared {
+            name,
+            address: Local::new(ptr::null_mut()),
+            lock: Local::new(ptr::null_mut()),
+        }
+    }
+
+    /// Asks for the memory and the lock. From the request hook only.
+    pub fn request(&self) {
+        // SAFETY: called in the request hook, where the server allows it.
+        unsafe {
+            sys::RequestAddinShmemSpace(size_of::<T>());
+            sys::RequestNamedLWLockTranche(self.name.as_ptr(), 1);
+        }
+    }
+
+    /// Finds or creates the memory; true if it is new and zeroed. From the startup hook only.
+    pub fn attach(&self) -> bool {
+        let mut found = false;
+        // SAFETY: called in the startup hook; the size is the one requested.
+        unsafe {
+            let address = sys::mw_shmem_init(self.name.as_ptr(), size_of::<T>(), &mut found);
+            self.address.set(address.cast());
+            self.lock.set(sys::mw_named_lock(self.name.as_ptr()));
+        }
+        !found
+    }
+
+    /// Whether the library was preloaded and the memory is there.
+    pub fn is_attached(&self) -> bool {
+        !self.address.get().is_null()
+    }
+
+    /// Reads under the lock, shared. `None` without preload. The closure copies out, and calls
+    /// nothing of the server.
+    pub fn read<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        self.is_attached().then(|| {
+            let _held = Held::acquire(self.lock.get(), sys::LW_SHARED);
+            // SAFETY: attached, and no writer while the lock is held.
+            f(unsafe { &*self.address.get() })
+        })
+    }
+
+    /// Changes under the lock, exclusive. `None` without preload. The closure copies in, and calls
+    /// nothing of the server.
+    pub fn write<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.is_attached().then(|| {
+            let _held = Held::acquire(self.lock.get(), sys::LW_EXCLUSIVE);
+            // SAFETY: attached, and nobody else looks while the lock is held.
+            f(unsafe { &mut *self.address.get() })
+        })
+    }
+
+    /// Looks without the lock, for fields that are atomics.
+    pub fn peek<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        // SAFETY: attached; the caller only reads atomics.
+        self.is_attached()
+            .then(|| f(unsafe { &*self.address.get() }))
+    }
+}
+
+static PREVIOUS_REQUEST: Local<sys::shmem_request_hook_type> = Local::new(None);
+static PREVIOUS_STARTUP: Local<sys::shmem_startup_hook_type> = Local::new(None);
+static REQUEST: Local<Option<fn()>> = Local::new(None);
+static STARTUP: Local<Option<fn()>> = Local::new(None);
+
+/// Chains the two functions into the server's hooks. From `_PG_init` while preloading.
+pub fn install_hooks(request: fn(), startup: fn()) {
+    REQUEST.set(Some(request));
+    STARTUP.set(Some(startup));
+    // SAFETY: the postmaster is loading libraries, single-threaded.
+    unsafe {
+        PREVIOUS_REQUEST.set(sys::shmem_request_hook);
+        sys::shmem_request_hook = Some(on_request);
+        PREVIOUS_STARTUP.set(sys::shmem_startup_hook);
+        sys::shmem_startup_hook = Some(on_startup);
+    }
+}
+
+unsafe extern "C-unwind" fn on_request() {
+    if let Some(previous) = PREVIOUS_REQUEST.get() {
+        // SAFETY: the hook of another library, called as the server would.
+        unsafe { previous() };
+    }
+    if let Some(request) = REQUEST.get() {
+        request();
+    }
+}
+
+unsafe extern "C-unwind" fn on_startup() {
+    if let Some(previous) = PREVIOUS_STARTUP.get() {
+        // SAFETY: as above.
+        unsafe { previous() };
+    }
+    if let Some(startup) = STARTUP.get() {
+        startup();
+    }
+}

@@ -1,0 +1,184 @@
+//! Statements of ours, by the Server Programming Interface, with plans that are kept.
+//!
+//! A statement is a constant. `@queue@` in it stands for the qualified name of `my_queue`, which
+//! the target schema of CREATE EXTENSION decides; everything else is written qualified. Callers
+//! run in `identity::as_owner`, which pins the search path.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+
+use super::datum::{self, Datum, Oid};
+use super::error::{PgError, Result};
+use super::guard::{protect, text};
+use crate::sys;
+
+/// One of our statements with its kept plan, made on first use in each process.
+pub struct Statement {
+    sql: &'static str,
+    arguments: &'static [Oid],
+    plan: Cell<sys::SPIPlanPtr>,
+    /// The extension that the plan was made for: after DROP and CREATE it is made anew.
+    extension: Cell<Oid>,
+}
+
+// SAFETY: plans belong to one process, and our code runs in its only thread.
+unsafe impl Sync for Statement {}
+
+impl Statement {
+    /// A statement with parameters `$1`... of these types.
+    pub const fn new(sql: &'static str, arguments: &'static [Oid]) -> Self {
+        Statement {
+            sql,
+            arguments,
+            plan: Cell::new(std::ptr::null_mut()),
+            extension: Cell::new(0),
+        }
+    }
+
+    fn plan(&self, extension: Oid, queue: &str) -> Result<sys::SPIPlanPtr> {
+        if !self.plan.get().is_null() && self.extension.get() == extension {
+            return Ok(self.plan.get());
+        }
+        let old = self.plan.replace(std::ptr::null_mut());
+        let sql = text(self.sql.replace("@queue@", queue).as_bytes());
+        let (sql, count) = (sql.as_ptr(), self.arguments.len() as i32);
+        let types = self.arguments.as_ptr().cast_mut();
+        // SAFETY: SPI is connected; statement and types live for the call.
+        let plan = protect(|| unsafe {
+            if !old.is_null() {
+                sys::SPI_freeplan(old);
+            }
+            let plan = sys::SPI_prepare(sql, count, types);
+            if !plan.is_null() {
+                sys::SPI_keepplan(plan);
+            }
+            plan
+        })?;
+        if plan.is_null() {
+            return Err(PgError::internal("SPI_prepare failed"));
+        }
+        self.plan.set(plan);
+        self.extension.set(extension);
+        Ok(plan)
+    }
+}
+
+/// An SPI connection. Rows read through it are gone at its end.
+pub struct Spi {
+    extension: Oid,
+    queue: String,
+}
+
+/// Runs `body` with SPI connected. After an error the (sub)transaction's end disconnects it.
+pub fn connect<T>(extension: Oid, queue: &str, body: impl FnOnce(&Spi) -> Result<T>) -> Result<T> {
+    // SAFETY: a transaction with an active snapshot is open.
+    protect(|| unsafe { sys::SPI_connect() })?;
+    let value = body(&Spi {
+        extension,
+        queue: queue.to_string(),
+    })?;
+    // SAFETY: connected above, and `value` holds nothing of SPI's memory but what callers copied.
+    protect(|| unsafe { sys::SPI_finish() })?;
+    Ok(value)
+}
+
+impl Spi {
+    /// Runs one of our statements with at most `limit` rows (0: all).
+    pub fn run(&self, statement: &Statement, arguments: &[Option<Datum>]) -> Result<Rows> {
+        if arguments.len() != statement.arguments.len() {
+            return Err(PgError::internal(
+                "a statement got the wrong number of arguments",
+            ));
+        }
+        let plan = statement.plan(self.extension, &self.queue)?;
+        let values: Vec<Datum> = arguments.iter().map(|a| a.unwrap_or(0)).collect();
+        let nulls: Vec<libc::c_char> = arguments
+            .iter()
+            .map(|a| if a.is_some() { b' ' } else { b'n' } as _)
+            .collect();
+        let (values, nulls) = (values.as_ptr().cast_mut(), nulls.as_ptr());
+        // SAFETY: the plan is kept; values and nulls are as many as it has parameters.
+        let code = protect(|| unsafe { sys::SPI_execute_plan(plan, values, nulls, false, 0) })?;
+        if code < 0 {
+            // SAFETY: returns a constant string for any code.
+            let name = unsafe { CStr::from_ptr(sys::SPI_result_code_string(code)) };
+            return Err(PgError::internal(&format!(
+                "SPI failed: {}",
+                name.to_string_lossy()
+            )));
+        }
+        // SAFETY: the call above set these; they are copied before the next call can replace them.
+        let (table, count) = unsafe { (sys::SPI_tuptable, sys::SPI_processed) };
+        let count = usize::try_from(count).unwrap_or(0);
+        Ok(Rows { table, count })
+    }
+}
+
+/// The result of one statement: valid until the connection ends.
+pub struct Rows {
+    table: *mut sys::SPITupleTable,
+    count: usize,
+}
+
+impl Rows {
+    /// How many rows were returned or changed.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The first row, if the statement returned one.
+    pub fn first(&self) -> Option<Row<'_>> {
+        self.iter().next()
+    }
+
+    /// The rows in order.
+    pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
+        let returned = if self.table.is_null() { 0 } else { self.count };
+        (0..returned).map(|index| Row { rows: self, index })
+    }
+}
+
+/// One row of a result. Columns count from 1.
+pub struct Row<'a> {
+    rows: &'a Rows,
+    index: usize,
+}
+
+impl Row<'_> {
+    /// The raw value, or `None` for NULL. Owned by the connection.
+    pub fn datum(&self, column: i32) -> Option<Datum> {
+        let mut null = true;
+        // SAFETY: index is below the number of rows of this table, which is alive; SPI_getbinval
+        // answers a column that is not there with NULL.
+        let value = unsafe {
+            let tuple = *(*self.rows.table).vals.add(self.index);
+            sys::SPI_getbinval(tuple, (*self.rows.table).tupdesc, column, &mut null)
+        };
+        (!null).then_some(value)
+    }
+
+    /// A `bigint` or `timestamptz`.
+    pub fn i64(&self, column: i32) -> Option<i64> {
+        self.datum(column).map(datum::as_i64)
+    }
+
+    /// An `integer`.
+    pub fn i32(&self, column: i32) -> Option<i32> {
+        self.datum(column).map(datum::as_i32)
+    }
+
+    /// An `oid` or `regrole`.
+    pub fn oid(&self, column: i32) -> Option<Oid> {
+        self.datum(column).map(datum::as_oid)
+    }
+
+    /// A `boolean`; NULL is false.
+    pub fn bool(&self, column: i32) -> bool {
+        self.datum(column).is_some_and(datum::as_bool)
+    }
+
+    /// A `text`, copied.
+    pub fn text(&self, column: i32) -> Result<Option<Vec<u8>>> {
+        self.datum(column).map(datum::as_text).transpose()
+    }
+}

@@ -1,0 +1,327 @@
+//! Our tables by OID, without a plan: index scans, row locks, deletes, appends.
+//!
+//! No name is resolved and no right is looked up, so nothing that a job did to its session can
+//! turn these calls elsewhere, and they cost a fraction of a statement. A caught error leaves
+//! open what was open: the end of the (sub)transaction closes it, which is why nothing here has a
+//! destructor.
+
+use std::ptr;
+
+use super::datum::{Datum, Oid};
+use super::error::Result;
+use super::guard::protect;
+use crate::sys;
+
+/// Position of a row version in its table.
+#[derive(Clone, Copy)]
+pub struct RowId(sys::ItemPointerData);
+
+/// Strength of a table lock.
+#[derive(Clone, Copy)]
+pub enum Lock {
+    /// To read.
+    Read,
+    /// To lock and change rows.
+    Write,
+}
+
+impl Lock {
+    fn mode(self) -> i32 {
+        (match self {
+            Lock::Read => sys::AccessShareLock,
+            Lock::Write => sys::RowExclusiveLock,
+        }) as i32
+    }
+}
+
+/// An open table with the index it is scanned by. The lock is kept until the transaction ends.
+pub struct Table {
+    relation: sys::Relation,
+    index: sys::Relation,
+}
+
+/// How a key compares.
+#[derive(Clone, Copy)]
+pub enum Compare {
+    /// column = value
+    Equal,
+    /// column > value
+    Greater,
+    /// column <= value
+    AtMost,
+}
+
+/// One condition on a leading column of the index. Columns count from 1.
+#[derive(Clone, Copy)]
+pub struct Key(sys::ScanKeyData);
+
+impl Key {
+    fn new(
+        column: i16,
+        compare: Compare,
+        functions: [u32; 3],
+        collation: Oid,
+        value: Datum,
+    ) -> Self {
+        let [equal, greater, at_most] = functions;
+        let (strategy, function) = match compare {
+            Compare::Equal => (sys::BTEqualStrategyNumber, equal),
+            Compare::Greater => (sys::BTGreaterStrategyNumber, greater),
+            Compare::AtMost => (sys::BTLessEqualStrategyNumber, at_most),
+        };
+        // SAFETY: all-zero is a valid ScanKeyData, which the call fills in; the function is a
+        // built-in one, so its look-up does not fail.
+        unsafe {
+            let mut key: sys::ScanKeyData = std::mem::zeroed();
+            sys::ScanKeyEntryInitialize(
+                &mut key,
+                0,
+                column,
+                strategy as sys::StrategyNumber,
+                INVALID,
+                collation,
+                function,
+                value,
+            );
+            Key(key)
+        }
+    }
+
+    /// A condition on an `oid` column.
+    pub fn oid(column: i16, compare: Compare, value: Oid) -> Self {
+        Key::new(
+            column,
+            compare,
+            [sys::F_OIDEQ, sys::F_OIDGT, sys::F_OIDLE],
+            0,
+            value as Datum,
+        )
+    }
+
+    /// A condition on an `integer` column.
+    pub fn int4(column: i16, compare: Compare, value: i32) -> Self {
+        Key::new(
+            column,
+            compare,
+            [sys::F_INT4EQ, sys::F_INT4GT, sys::F_INT4LE],
+            0,
+            value as Datum,
+        )
+    }
+
+    /// A condition on a `bigint` column.
+    pub fn int8(column: i16, compare: Compare, value: i64) -> Self {
+        Key::new(
+            column,
+            compare,
+            [sys::F_INT8EQ, sys::F_INT8GT, sys::F_INT8LE],
+            0,
+            value as Datum,
+        )
+    }
+
+    /// A condition on a `timestamptz` column.
+    pub fn timestamp(column: i16, compare: Compare, value: i64) -> Self {
+        let functions = [
+            sys::F_TIMESTAMPTZ_EQ,
+            sys::F_TIMESTAMPTZ_GT,
+            sys::F_TIMESTAMPTZ_LE,
+        ];
+        Key::new(column, compare, functions, 0, value as Datum)
+    }
+
+    /// A condition on a `text COLLATE "C"` column. The value is a `text` that outlives the scan.
+    pub fn text(column: i16, compare: Compare, value: Datum) -> Self {
+        let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT, sys::F_TEXT_LE];
+        Key::new(column, compare, functions, sys::C_COLLATION_OID, value)
+    }
+}
+
+const INVALID: Oid = 0;
+
+/// What became of an attempt to lock a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Locked {
+    /// It is ours until the transaction ends; the row stands in the [`Row`].
+    Yes,
+    /// Somebody else has it, or has changed or deleted it.
+    No,
+}
+
+impl Table {
+    /// Opens table and index, both by OID.
+    pub fn open(relation: Oid, index: Oid, lock: Lock) -> Result<Self> {
+        let mode = lock.mode();
+        // SAFETY: raises if either is gone.
+        let (relation, index) = protect(|| unsafe {
+            (
+                sys::table_open(relation, mode),
+                sys::index_open(index, mode),
+            )
+        })?;
+        Ok(Table { relation, index })
+    }
+
+    /// Closes both; the locks stay until the transaction ends.
+    pub fn close(self) -> Result<()> {
+        // SAFETY: both are open and no error has closed them.
+        protect(|| unsafe {
+            sys::index_close(self.index, sys::NoLock as i32);
+            sys::table_close(self.relation, sys::NoLock as i32);
+        })
+    }
+
+    /// A row of this table to read into.
+    pub fn row(&self) -> Result<Row> {
+        // SAFETY: the table is open.
+        let slot = protect(|| unsafe { sys::table_slot_create(self.relation, ptr::null_mut()) })?;
+        Ok(Row { slot })
+    }
+
+    /// Starts a scan in index order under the active snapshot.
+    pub fn scan(&self, keys: &[Key]) -> Result<Scan> {
+        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.0).collect();
+        let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
+        // SAFETY: table and index are open, a snapshot is active; index_rescan copies the keys.
+        let scan = protect(|| unsafe {
+            let snapshot = sys::GetActiveSnapshot();
+            let scan = sys::mw_index_beginscan(self.relation, self.index, snapshot, count);
+            sys::index_rescan(scan, pointer, count, ptr::null_mut(), 0);
+            scan
+        })?;
+        Ok(Scan { scan })
+    }
+
+    /// The first row of a scan, if any, in `row`.
+    pub fn first(&self, keys: &[Key], row: &Row) -> Result<bool> {
+        let scan = self.scan(keys)?;
+        let found = scan.next(row)?;
+        scan.end()?;
+        Ok(found)
+    }
+
+    /// Locks a row version against all others, if it is still the newest and nobody has it.
+    pub fn lock_row(&self, id: RowId, row: &Row) -> Result<Locked> {
+        let (relation, slot, mut tid) = (self.relation, row.slot, id.0);
+        let tid = &raw mut tid;
+        // SAFETY: the table is open for writing, a snapshot is active, the slot is the table's.
+        let result =
+            protect(|| unsafe { sys::mw_lock_row(relation, tid, sys::GetActiveSnapshot(), slot) })?;
+        Ok(if result == sys::TM_Ok as i32 {
+            Locked::Yes
+        } else {
+            Locked::No
+        })
+    }
+
+    /// Deletes a row that this transaction has locked.
+    pub fn delete(&self, id: RowId) -> Result<()> {
+        let (relation, mut tid) = (self.relation, id.0);
+        let tid = &raw mut tid;
+        // SAFETY: the table is open for writing; the row is locked, so nobody else changed it.
+        protect(|| unsafe {
+            sys::simple_table_tuple_delete(relation, tid, sys::GetActiveSnapshot())
+        })
+    }
+
+    /// The owner of the table.
+    pub fn owner(&self) -> Oid {
+        // SAFETY: the table is open.
+        unsafe { sys::mw_relation_owner(self.relation) }
+    }
+}
+
+/// One row at a time, as the server holds it.
+pub struct Row {
+    slot: *mut sys::TupleTableSlot,
+}
+
+impl Row {
+    /// A column of the row, counted from 1; `None` for NULL. Points into the row until the next
+    /// one is read.
+    pub fn get(&self, column: i32) -> Option<Datum> {
+        let mut null = true;
+        // SAFETY: a scan or lock has filled the slot; deforming a stored tuple raises nothing.
+        let value = unsafe { sys::mw_slot_attr(self.slot, column, &mut null) };
+        (!null).then_some(value)
+    }
+
+    /// Where the row stands.
+    pub fn id(&self) -> RowId {
+        // SAFETY: all-zero is a valid ItemPointerData, which the shim fills in.
+        unsafe {
+            let mut id = std::mem::zeroed();
+            sys::mw_slot_tid(self.slot, &mut id);
+            RowId(id)
+        }
+    }
+
+    /// Lets go of the row's buffer and of the row.
+    pub fn end(self) -> Result<()> {
+        // SAFETY: made by table_slot_create and not dropped before.
+        protect(|| unsafe { sys::ExecDropSingleTupleTableSlot(self.slot) })
+    }
+
+    /// Lets go of the row's buffer.
+    pub fn clear(&self) -> Result<()> {
+        // SAFETY: the slot is valid.
+        protect(|| unsafe { sys::mw_slot_clear(self.slot) })
+    }
+}
+
+/// A running index scan.
+pub struct Scan {
+    scan: sys::IndexScanDesc,
+}
+
+impl Scan {
+    /// Reads the next visible row; false at the end.
+    pub fn next(&self, row: &Row) -> Result<bool> {
+        let (scan, slot) = (self.scan, row.slot);
+        // SAFETY: the scan is open and the slot belongs to its table.
+        protect(|| unsafe { sys::index_getnext_slot(scan, sys::ForwardScanDirection, slot) })
+    }
+
+    /// Ends the scan.
+    pub fn end(self) -> Result<()> {
+        // SAFETY: the scan is open.
+        protect(|| unsafe { sys::index_endscan(self.scan) })
+    }
+}
+
+/// Appends rows to one of our own tables with their index entries; looks at no constraint and
+/// fires no trigger.
+pub struct Appender {
+    relation: sys::Relation,
+    appender: *mut sys::MwAppender,
+}
+
+impl Appender {
+    /// Opens the table.
+    pub fn open(relation: Oid) -> Result<Self> {
+        // SAFETY: raises if the table is gone.
+        let (relation, appender) = protect(|| unsafe {
+            let relation = sys::table_open(relation, sys::RowExclusiveLock as i32);
+            (relation, sys::mw_append_begin(relation))
+        })?;
+        Ok(Appender { relation, appender })
+    }
+
+    /// Appends one row: a value for each column of the table, in order.
+    pub fn append(&self, values: &[Option<Datum>]) -> Result<()> {
+        let data: Vec<Datum> = values.iter().map(|v| v.unwrap_or(0)).collect();
+        let nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
+        let (appender, data, nulls) = (self.appender, data.as_ptr(), nulls.as_ptr());
+        // SAFETY: the appender is open; the caller passes one value a column.
+        protect(|| unsafe { sys::mw_append_row(appender, data, nulls) })
+    }
+
+    /// Closes the table; the lock stays until the transaction ends.
+    pub fn end(self) -> Result<()> {
+        // SAFETY: both are open.
+        protect(|| unsafe {
+            sys::mw_append_end(self.appender);
+            sys::table_close(self.relation, sys::NoLock as i32);
+        })
+    }
+}

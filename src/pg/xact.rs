@@ -1,0 +1,187 @@
+//! Transactions and subtransactions as scopes, and the one hook at their end.
+
+use super::error::Result;
+use super::guard::protect;
+use super::local::Local;
+use super::memcx;
+use crate::sys;
+
+/// A whole transaction: commits on `Ok`, aborts on `Err`. An active snapshot is set for `body`.
+pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    begin()?;
+    let result = body().and_then(|value| commit().map(|()| value));
+    if result.is_err() {
+        abort()?;
+    }
+    result
+}
+
+/// Starts a transaction with an active snapshot. Its end is [`commit`] or [`abort`].
+pub fn begin() -> Result<()> {
+    // SAFETY: called outside a transaction, as workers do between rounds.
+    protect(|| unsafe {
+        sys::SetCurrentStatementStartTimestamp();
+        sys::StartTransactionCommand();
+        sys::PushActiveSnapshot(sys::GetTransactionSnapshot());
+    })
+}
+
+/// Commits what [`begin`] started. Deferred triggers fire here, so it may raise anything.
+pub fn commit() -> Result<()> {
+    // SAFETY: begin() pushed the one active snapshot that is left.
+    protect(|| unsafe {
+        if sys::ActiveSnapshotSet() {
+            sys::PopActiveSnapshot();
+        }
+        sys::CommitTransactionCommand();
+    })
+}
+
+/// Aborts what [`begin`] started, from whatever state an error left.
+pub fn abort() -> Result<()> {
+    // SAFETY: AbortCurrentTransaction cleans up after any failure, also after a failed commit.
+    protect(|| unsafe { sys::AbortCurrentTransaction() })
+}
+
+/// Takes a newer snapshot for what follows at top level, and makes own changes visible to it.
+pub fn refresh_snapshot() -> Result<()> {
+    // SAFETY: one active snapshot is set; it is replaced by a newer one.
+    protect(|| unsafe {
+        sys::PopActiveSnapshot();
+        sys::CommandCounterIncrement();
+        sys::PushActiveSnapshot(sys::GetTransactionSnapshot());
+    })
+}
+
+/// Runs `body` in a subtransaction with a snapshot of its own: `Err` rolls back all it did, and
+/// only that.
+pub fn subtransaction<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let context = memcx::current();
+    // SAFETY: a transaction is open; the variable belongs to this process.
+    let owner = unsafe { sys::CurrentResourceOwner };
+    // SAFETY: a transaction is open; memory context and resource owner are put back below.
+    protect(|| unsafe {
+        sys::BeginInternalSubTransaction(std::ptr::null());
+        sys::CurrentMemoryContext = context;
+        sys::PushActiveSnapshot(sys::GetTransactionSnapshot());
+    })?;
+    let result = body().and_then(|value| {
+        // SAFETY: the subtransaction that was begun above is the innermost one.
+        protect(|| unsafe {
+            sys::PopActiveSnapshot();
+            sys::ReleaseCurrentSubTransaction();
+        })
+        .map(|()| value)
+    });
+    let ended = match &result {
+        Ok(_) => Ok(()),
+        // SAFETY: as above; the rollback also drops the snapshot.
+        Err(_) => protect(|| unsafe { sys::RollbackAndReleaseCurrentSubTransaction() }),
+    };
+    memcx::switch_to(context);
+    // SAFETY: the owner of the surrounding (sub)transaction, which is current again.
+    unsafe { sys::CurrentResourceOwner = owner };
+    ended.and(result)
+}
+
+/// How many subtransactions that wrote something the open transaction has had. More than 64 of
+/// them spill out of the snapshots' cache (PGPROC_MAX_CACHED_SUBXIDS, storage/proc.h).
+pub fn writing_subtransactions() -> usize {
+    let mut children = std::ptr::null_mut();
+    // SAFETY: reads the state of the open transaction; the array stays the server's.
+    usize::try_from(unsafe { sys::xactGetCommittedChildren(&mut children) }).unwrap_or(0)
+}
+
+/// Whether a transaction is open.
+pub fn is_open() -> bool {
+    // SAFETY: reads process-local state.
+    unsafe { sys::IsTransactionState() }
+}
+
+/// The subtransaction that is open now; 1 is the transaction itself.
+pub fn current_subtransaction() -> u32 {
+    // SAFETY: reads process-local state.
+    unsafe { sys::GetCurrentSubTransactionId() }
+}
+
+/// Whether a row with this xmin was written by the open transaction.
+pub fn is_own(xid: u32) -> bool {
+    // SAFETY: reads process-local state.
+    unsafe { sys::TransactionIdIsCurrentTransactionId(xid) }
+}
+
+/// What happens to a transaction or subtransaction that [`on_end`] tells of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The transaction has committed and is visible to others.
+    Commit,
+    /// It was rolled back.
+    Abort,
+    /// It is about to be prepared; `Err` stops it.
+    BeforePrepare,
+    /// It was prepared for COMMIT PREPARED and is no longer this session's.
+    Prepare,
+    /// The subtransaction became part of its parent.
+    SubCommit {
+        /// The one that ended.
+        id: u32,
+        /// Its parent.
+        parent: u32,
+    },
+    /// The subtransaction was rolled back.
+    SubAbort {
+        /// The one that ended.
+        id: u32,
+    },
+}
+
+/// Told of the end of every (sub)transaction of this process. Raises nothing, except for
+/// `BeforePrepare`, where it may return an error.
+pub type EndHook = fn(End) -> Result<()>;
+
+static HOOK: Local<Option<EndHook>> = Local::new(None);
+
+/// Registers the hook, once a process.
+pub fn on_end(hook: EndHook) -> Result<()> {
+    if HOOK.replace(Some(hook)).is_some() {
+        return Ok(());
+    }
+    // SAFETY: both callbacks are functions of this library, which is never unloaded.
+    protect(|| unsafe {
+        sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
+        sys::RegisterSubXactCallback(Some(at_sub_end), std::ptr::null_mut());
+    })
+}
+
+fn call_hook(end: End) -> Result<()> {
+    HOOK.get().map_or(Ok(()), |hook| hook(end))
+}
+
+unsafe extern "C-unwind" fn at_end(event: sys::XactEvent, _: *mut libc::c_void) {
+    let end = match event {
+        sys::XACT_EVENT_COMMIT => End::Commit,
+        sys::XACT_EVENT_ABORT => End::Abort,
+        sys::XACT_EVENT_PRE_PREPARE => End::BeforePrepare,
+        sys::XACT_EVENT_PREPARE => End::Prepare,
+        _ => return,
+    };
+    let outcome = super::guard::enter((), || call_hook(end));
+    if end == End::BeforePrepare {
+        // SAFETY: this frame owns nothing, and raising is allowed before PREPARE.
+        unsafe { super::guard::raise(outcome) };
+    }
+}
+
+unsafe extern "C-unwind" fn at_sub_end(
+    event: sys::SubXactEvent,
+    id: sys::SubTransactionId,
+    parent: sys::SubTransactionId,
+    _: *mut libc::c_void,
+) {
+    let end = match event {
+        sys::SUBXACT_EVENT_COMMIT_SUB => End::SubCommit { id, parent },
+        sys::SUBXACT_EVENT_ABORT_SUB => End::SubAbort { id },
+        _ => return,
+    };
+    let _ = super::guard::enter((), || call_hook(end));
+}

@@ -1,0 +1,526 @@
+/*
+ * shim.c
+ *		The C side of the boundary.  See shim.h.
+ *
+ * A longjmp may only cross frames that own nothing.  So sigsetjmp stands here,
+ * between Rust and the server, and nowhere else: mw_try() catches the ERROR,
+ * hands it back as a value, and Rust goes on as after any failed call.
+ * FATAL and PANIC end the process inside the server and never come back.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/ps_status.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+
+#include "shim.h"
+
+#if PG_VERSION_NUM >= 180000
+static const Pg_magic_struct magic = PG_MODULE_MAGIC_DATA(.name = "my_worker", .version = "1.0.0");
+#else
+static const Pg_magic_struct magic = PG_MODULE_MAGIC_DATA;
+#endif
+
+const void *
+mw_magic(void)
+{
+	return &magic;
+}
+
+ErrorData *
+mw_try(void (*fn) (void *arg), void *arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		fn(arg);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return error;
+}
+
+static char *
+copied(const char *text)
+{
+	return text ? pstrdup(text) : NULL;
+}
+
+ErrorData *
+mw_error_data(int sqlstate, const char *message, const char *detail,
+			  const char *hint, const char *context)
+{
+	ErrorData  *error = palloc0(sizeof(ErrorData));
+
+	error->elevel = ERROR;
+	error->sqlerrcode = sqlstate;
+	error->message = copied(message);
+	error->detail = copied(detail);
+	error->hint = copied(hint);
+	error->context = copied(context);
+	error->assoc_context = CurrentMemoryContext;
+	return error;
+}
+
+/* For levels that return: DEBUG5 to WARNING.  May still raise a pending cancel. */
+void
+mw_report(int elevel, int sqlstate, const char *message, const char *detail, const char *hint)
+{
+	ereport(elevel,
+			(errcode(sqlstate),
+			 errmsg_internal("%s", message),
+			 detail ? errdetail_internal("%s", detail) : 0,
+			 hint ? errhint("%s", hint) : 0));
+}
+
+void
+mw_check_for_interrupts(void)
+{
+	CHECK_FOR_INTERRUPTS();
+}
+
+LWLock *
+mw_named_lock(const char *tranche)
+{
+	return &GetNamedLWLockTranche(tranche)->lock;
+}
+
+/* ShmemInitStruct() under the lock that it asks for.  New memory is zeroed. */
+void *
+mw_shmem_init(const char *name, Size size, bool *found)
+{
+	void	   *address;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	address = ShmemInitStruct(name, size, found);
+	if (!*found)
+		memset(address, 0, size);
+	LWLockRelease(AddinShmemInitLock);
+	return address;
+}
+
+int
+mw_my_procno(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProcNumber;
+#else
+	return MyProc->pgprocno;
+#endif
+}
+
+/* A stale number wakes a stranger, which is harmless: every latch loop re-checks. */
+void
+mw_set_latch(int procno)
+{
+	if (procno >= 0 && procno < (int) ProcGlobal->allProcCount)
+		SetLatch(&GetPGProcByNumber(procno)->procLatch);
+}
+
+/* Grows with each commit or abort of a transaction that had an id (transam.h). */
+uint64
+mw_completed_transactions(void)
+{
+	uint64		count;
+
+	LWLockAcquire(ProcArrayLock, LW_SHARED);
+#if PG_VERSION_NUM >= 170000
+	count = TransamVariables->xactCompletionCount;
+#else
+	count = ShmemVariableCache->xactCompletionCount;
+#endif
+	LWLockRelease(ProcArrayLock);
+	return count;
+}
+
+bool
+mw_may_execute(Oid function, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK;
+#else
+	return pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK;
+#endif
+}
+
+bool
+mw_owns_database(Oid database, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, role);
+#else
+	return pg_database_ownercheck(database, role);
+#endif
+}
+
+void
+mw_reserve_settings(const char *prefix)
+{
+	MarkGUCPrefixReserved(prefix);
+}
+
+Size
+mw_varsize_any_exhdr(const void *datum)
+{
+	return VARSIZE_ANY_EXHDR(datum);
+}
+
+const char *
+mw_vardata_any(const void *datum)
+{
+	return VARDATA_ANY(datum);
+}
+
+void
+mw_set_ps_display(const char *activity)
+{
+	set_ps_display(activity);
+}
+
+/* ---- tuples and tables ---- */
+
+Datum
+mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull)
+{
+	return slot_getattr(slot, attno, isnull);
+}
+
+void
+mw_slot_clear(TupleTableSlot *slot)
+{
+	ExecClearTuple(slot);
+}
+
+void
+mw_slot_tid(TupleTableSlot *slot, ItemPointer tid)
+{
+	ItemPointerCopy(&slot->tts_tid, tid);
+}
+
+IndexScanDesc
+mw_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/*
+ * SELECT ... FOR UPDATE SKIP LOCKED of one row version, without a plan.
+ * Returns the TM_Result; TM_Ok leaves the row in the slot.
+ */
+int
+mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
+{
+	TM_FailureData failure;
+
+	return table_tuple_lock(rel, tid, snapshot, slot, GetCurrentCommandId(true),
+							LockTupleExclusive, LockWaitSkip, 0, &failure);
+}
+
+Oid
+mw_relation_owner(Relation rel)
+{
+	return rel->rd_rel->relowner;
+}
+
+Oid
+mw_relation_id(Relation rel)
+{
+	return RelationGetRelid(rel);
+}
+
+Datum
+mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull)
+{
+	return heap_getattr(tuple, attno, desc, isnull);
+}
+
+Datum
+mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, 4);
+	Datum		result;
+
+	InitFunctionCallInfoData(*fcinfo, function, nargs, InvalidOid, NULL, NULL);
+	for (int i = 0; i < nargs && i < 4; i++)
+	{
+		fcinfo->args[i].value = args[i];
+		fcinfo->args[i].isnull = false;
+	}
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+/* to_jsonb() looks its argument's type up in the expression that calls it. */
+Datum
+mw_to_jsonb(Datum value, Oid type)
+{
+	FmgrInfo	function;
+	Const	   *argument = makeNullConst(type, -1, InvalidOid);
+
+	fmgr_info(F_TO_JSONB, &function);
+	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(argument),
+											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
+					   &function);
+	return FunctionCall1(&function, value);
+}
+
+/* ---- databases and roles ---- */
+
+struct MwDatabaseScan
+{
+	Relation	rel;
+	TableScanDesc scan;
+};
+
+MwDatabaseScan *
+mw_databases_begin(void)
+{
+	MwDatabaseScan *result = palloc(sizeof(MwDatabaseScan));
+
+	result->rel = table_open(DatabaseRelationId, AccessShareLock);
+	result->scan = table_beginscan_catalog(result->rel, 0, NULL);
+	return result;
+}
+
+bool
+mw_databases_next(MwDatabaseScan *scan, MwDatabase *database)
+{
+	HeapTuple	tuple = heap_getnext(scan->scan, ForwardScanDirection);
+	Form_pg_database form;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_database) GETSTRUCT(tuple);
+	database->oid = form->oid;
+	/* -2 marks a database whose DROP was interrupted (DATCONNLIMIT_INVALID_DB) */
+	database->usable = form->datallowconn && !form->datistemplate && form->datconnlimit != -2;
+	strlcpy(database->name, NameStr(form->datname), NAMEDATALEN);
+	return true;
+}
+
+void
+mw_databases_end(MwDatabaseScan *scan)
+{
+	table_endscan(scan->scan);
+	table_close(scan->rel, AccessShareLock);
+}
+
+/* get_extension_schema(), which 15 keeps to itself */
+Oid
+mw_extension_schema(Oid extension)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			schema = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return schema;
+}
+
+/* 0: may log in; 1: dropped; 2: NOLOGIN; 3: no CONNECT on the database */
+int
+mw_role_barred(Oid role, Oid database)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	bool		login;
+
+	if (!HeapTupleIsValid(tuple))
+		return 1;
+	login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	if (!login)
+		return 2;
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(DatabaseRelationId, database, role, ACL_CONNECT) == ACLCHECK_OK ? 0 : 3;
+#else
+	return pg_database_aclcheck(database, role, ACL_CONNECT) == ACLCHECK_OK ? 0 : 3;
+#endif
+}
+
+/*
+ * Appending rows with their index entries, as COPY does (copyfrom.c).  Table
+ * constraints and triggers are not looked at: for our own tables only.
+ */
+struct MwAppender
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *result;
+	TupleTableSlot *slot;
+	struct BulkInsertStateData *bulk;
+};
+
+MwAppender *
+mw_append_begin(Relation rel)
+{
+	MwAppender *appender = palloc0(sizeof(MwAppender));
+
+	appender->rel = rel;
+	appender->estate = CreateExecutorState();
+	appender->result = makeNode(ResultRelInfo);
+	InitResultRelInfo(appender->result, rel, 1, NULL, 0);
+	ExecOpenIndices(appender->result, false);
+	appender->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), table_slot_callbacks(rel));
+	appender->bulk = GetBulkInsertState();
+	return appender;
+}
+
+void
+mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *slot = appender->slot;
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(appender->rel), (Datum *) values,
+										(bool *) nulls);
+
+	ExecForceStoreHeapTuple(tuple, slot, false);
+	table_tuple_insert(appender->rel, slot, GetCurrentCommandId(true), 0, appender->bulk);
+	if (appender->result->ri_NumIndices > 0)
+		ExecInsertIndexTuples(appender->result, slot, appender->estate, false, false, NULL, NIL
+#if PG_VERSION_NUM >= 160000
+							  ,false
+#endif
+			);
+	ResetPerTupleExprContext(appender->estate);
+	heap_freetuple(tuple);
+}
+
+void
+mw_append_end(MwAppender *appender)
+{
+	FreeBulkInsertState(appender->bulk);
+	ExecDropSingleTupleTableSlot(appender->slot);
+	ExecCloseIndices(appender->result);
+	FreeExecutorState(appender->estate);
+	pfree(appender);
+}
+
+HeapTuple
+mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleDesc *desc, HeapTuple *old)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		return NULL;
+	*desc = RelationGetDescr(data->tg_relation);
+	*is_update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
+	*old = *is_update ? data->tg_trigtuple : NULL;
+	return *is_update ? data->tg_newtuple : data->tg_trigtuple;
+}
+
+/* ---- signal handlers ---- */
+
+volatile sig_atomic_t mw_overrun = false;
+static volatile sig_atomic_t overrun_cancels = false;
+static int	overrun_procno = -1;
+static volatile uint32 *bystander_flag = NULL;
+
+/* The server's own handlers, as its launchers have them. */
+void
+mw_install_signal_handlers(void)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGTERM, die);
+}
+
+/* SIGALRM: the batch ran over its time.  Wake the launcher, and cancel if told to. */
+static void
+on_overrun(void)
+{
+	mw_overrun = true;
+	mw_set_latch(overrun_procno);
+	if (overrun_cancels)
+	{
+		InterruptPending = true;
+		QueryCancelPending = true;
+		SetLatch(MyLatch);
+	}
+}
+
+/* Registers the timeout on first use; the id is good for enable_timeout_after(). */
+int
+mw_overrun_timeout(void)
+{
+	static int	id = -1;
+
+	if (id < 0)
+		id = RegisterTimeout(USER_TIMEOUT, on_overrun);
+	return id;
+}
+
+/* What the next overrun does: whose latch to set, and whether to cancel. */
+void
+mw_overrun_poke(int procno, bool cancel)
+{
+	overrun_procno = procno;
+	overrun_cancels = cancel;
+}
+
+/*
+ * SIGQUIT means that the server goes down because of somebody else.  Leave a
+ * note of it in the mapped file, then die as SignalHandlerForCrashExit() does.
+ */
+static void
+on_quit(SIGNAL_ARGS)
+{
+	if (bystander_flag)
+		*bystander_flag = 1;
+	_exit(2);
+}
+
+void
+mw_mark_bystander_on_quit(volatile uint32 *flag)
+{
+	bystander_flag = flag;
+	pqsignal(SIGQUIT, on_quit);
+}

@@ -1,0 +1,77 @@
+/*
+ * shim.h
+ *		What Rust cannot say itself: sigsetjmp, the module magic, and those
+ *		macros and inline functions of the server that differ between majors or
+ *		have no symbol.  It knows nothing of jobs.
+ */
+#ifndef MW_SHIM_H
+#define MW_SHIM_H
+
+/* The crossing: run fn(arg); NULL, or the ERROR it raised, palloc'd by the caller's context. */
+extern ErrorData *mw_try(void (*fn) (void *arg), void *arg);
+
+/* A report by value.  Strings may be NULL.  The copy lives in the current context. */
+extern ErrorData *mw_error_data(int sqlstate, const char *message, const char *detail,
+								const char *hint, const char *context);
+extern void mw_report(int elevel, int sqlstate, const char *message, const char *detail,
+					  const char *hint);
+
+extern const void *mw_magic(void);
+extern void mw_check_for_interrupts(void);
+extern LWLock *mw_named_lock(const char *tranche);
+extern void *mw_shmem_init(const char *name, Size size, bool *found);
+extern int	mw_my_procno(void);
+extern void mw_set_latch(int procno);
+extern uint64 mw_completed_transactions(void);
+extern bool mw_may_execute(Oid function, Oid role);
+extern bool mw_owns_database(Oid database, Oid role);
+extern void mw_reserve_settings(const char *prefix);
+extern Size mw_varsize_any_exhdr(const void *datum);
+extern const char *mw_vardata_any(const void *datum);
+extern void mw_set_ps_display(const char *activity);
+
+/* Tuples and tables */
+extern Datum mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull);
+extern void mw_slot_clear(TupleTableSlot *slot);
+extern void mw_slot_tid(TupleTableSlot *slot, ItemPointer tid);
+extern IndexScanDesc mw_index_beginscan(Relation heap, Relation index, Snapshot snapshot,
+										int nkeys);
+extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
+extern Oid	mw_relation_owner(Relation rel);
+extern Oid	mw_relation_id(Relation rel);
+
+extern Datum mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull);
+extern Datum mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull);
+extern Datum mw_to_jsonb(Datum value, Oid type);
+
+/* Databases and roles */
+typedef struct MwDatabase
+{
+	Oid			oid;
+	bool		usable;
+	char		name[NAMEDATALEN];
+} MwDatabase;
+typedef struct MwDatabaseScan MwDatabaseScan;
+extern MwDatabaseScan *mw_databases_begin(void);
+extern bool mw_databases_next(MwDatabaseScan *scan, MwDatabase *database);
+extern void mw_databases_end(MwDatabaseScan *scan);
+extern Oid	mw_extension_schema(Oid extension);
+extern int	mw_role_barred(Oid role, Oid database);
+
+typedef struct MwAppender MwAppender;
+extern MwAppender *mw_append_begin(Relation rel);
+extern void mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls);
+extern void mw_append_end(MwAppender *appender);
+
+/* Trigger calls: NULL unless fired BEFORE ROW by INSERT or UPDATE */
+extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleDesc *desc,
+								HeapTuple *old);
+
+/* Signal handlers, which must be C */
+extern volatile sig_atomic_t mw_overrun;
+extern int	mw_overrun_timeout(void);
+extern void mw_overrun_poke(int procno, bool cancel);
+extern void mw_install_signal_handlers(void);
+extern void mw_mark_bystander_on_quit(volatile uint32 *flag);
+
+#endif
