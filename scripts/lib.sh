@@ -130,8 +130,8 @@ wait_until() {
 # ---- the relocated server -----------------------------------------------------------------------
 
 # reloc_install: builds the module, copies the server that PG_CONFIG names to $WORK/server and
-# installs the module into the copy. Sets BIN (the copy's programs), PGXS_ROOT (its test programs)
-# and PG_MAJOR. Two runs in one tree take turns here and are independent of the tree afterwards.
+# installs the module into the copy. Sets BIN (the copy's programs) and PGXS_ROOT (its test
+# programs). Two runs in one tree take turns here and are independent of the tree afterwards.
 reloc_install() {
     local reloc=$WORK/server
     ask_pg_config || return
@@ -149,12 +149,10 @@ reloc_install() {
 }
 
 ask_pg_config() {
-    local version
-    version=$("$PG_CONFIG" --version 2>/dev/null) || {
+    "$PG_CONFIG" --version >/dev/null 2>&1 || {
         say "pg_config does not run ($PG_CONFIG); \"make deps\" installs what is needed"
         return 1
     }
-    PG_MAJOR=$(printf '%s' "$version" | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
     [ -x "$(pg_config_dir bindir)/initdb" ] || {
         say "there is no server beside $PG_CONFIG, only client files; \"make deps\" installs what is needed"
         return 1
