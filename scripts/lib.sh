@@ -64,23 +64,30 @@ user_dir() {
 # ---- the working directory ----------------------------------------------------------------------
 
 # work_dir: sets $WORK to a new directory that the unprivileged user can use, and arranges for it
-# to go at exit. A socket's path is limited to about 100 bytes, hence no deep TMPDIR.
+# to go at exit. Below TMPDIR unless that is closed to the user, or too long: a socket's path is
+# limited to about 100 bytes.
 work_dir() {
-    local base=${TMPDIR:-/tmp}
-    [ ${#base} -le 40 ] || base=/tmp
-    WORK=$(mktemp -d "$base/my_worker.XXXXXX") || die "cannot make a directory in $base"
-    chmod 755 "$WORK"
+    local base
     trap clean_up EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    user_dir "$WORK/tmp"
-    as_user test -w "$WORK/tmp" || die "$SERVER_USER cannot reach $WORK: set TMPDIR to a directory that everybody can enter"
+    for base in "${TMPDIR:-/tmp}" /tmp; do
+        [ ${#base} -le 40 ] || continue
+        WORK=$(mktemp -d "$base/my_worker.XXXXXX") || continue
+        chmod 755 "$WORK"
+        user_dir "$WORK/tmp"
+        if as_user test -w "$WORK/tmp"; then return; fi
+        rm -rf "$WORK"
+    done
+    WORK=
+    die "no directory that ${SERVER_USER:-you} can use: set TMPDIR"
 }
 
 clean_up() {
     local status=$?
     trap - EXIT
     trap '' INT TERM HUP
+    [ -n "${WORK:-}" ] || exit "$status"
     if declare -F stop_tasks >/dev/null; then stop_tasks; fi
     kill_clusters
     if [ -n "${KEEP:-}" ]; then
