@@ -207,3 +207,15 @@ pub fn signal(pid: i32, signal: i32) {
     // SAFETY: a plain system call; a process that is gone is no error here.
     unsafe { libc::kill(pid, signal) };
 }
+
+/// Whether a process of that number exists.
+pub fn is_alive(pid: i32) -> bool {
+    // SAFETY: signal 0 only asks.
+    pid > 0 && (unsafe { libc::kill(pid, 0) } == 0)
+}
+
+/// Whether there is a postmaster, and not a single-user session.
+pub fn under_postmaster() -> bool {
+    // SAFETY: reads a flag of the process.
+    unsafe { sys::IsUnderPostmaster }
+}

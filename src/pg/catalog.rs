@@ -313,3 +313,10 @@ pub fn completed_transactions() -> u64 {
     // SAFETY: reads shared state of the server under its own lock.
     unsafe { sys::mw_completed_transactions() }
 }
+
+/// The name of this session's database.
+pub fn current_database() -> Result<Vec<u8>> {
+    // SAFETY: a catalog look-up; NULL if it was dropped meanwhile.
+    let name = protect(|| unsafe { sys::get_database_name(sys::MyDatabaseId).cast_const() })?;
+    Ok(datum::from_c(name).unwrap_or_default())
+}

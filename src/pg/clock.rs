@@ -20,3 +20,9 @@ pub fn start_statement() {
     // SAFETY: writes process-local state.
     unsafe { sys::SetCurrentStatementStartTimestamp() }
 }
+
+/// The start of the client's statement, as `statement_timestamp()` has it.
+pub fn statement_start() -> Micros {
+    // SAFETY: reads process-local state.
+    unsafe { sys::GetCurrentStatementStartTimestamp() }
+}

@@ -233,7 +233,7 @@ pub fn override_setting(name: &'static CStr, value: &'static CStr) -> Result<()>
 }
 
 /// Sets one of the server's settings until the surrounding nest level ends.
-pub(super) fn set_for_level(name: &'static CStr, value: &'static CStr) -> Result<()> {
+pub fn set_for_level(name: &'static CStr, value: &'static CStr) -> Result<()> {
     // SAFETY: constant strings; a nest level is open, so GUC_ACTION_SAVE restores the old value.
     protect(|| unsafe {
         sys::set_config_option(
@@ -275,4 +275,13 @@ pub fn reload_if_asked() -> Result<bool> {
         protect(|| unsafe { sys::ProcessConfigFile(sys::PGC_SIGHUP) })?;
     }
     Ok(asked)
+}
+
+/// Whether a setting of the server is the empty string.
+pub fn is_empty(name: &'static CStr) -> Result<bool> {
+    // SAFETY: answers NULL or a NUL-terminated string that the server owns.
+    protect(|| unsafe {
+        let value = sys::GetConfigOption(name.as_ptr(), true, false);
+        value.is_null() || *value == 0 || libc::strcmp(value, c"\"\"".as_ptr()) == 0
+    })
 }

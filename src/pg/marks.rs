@@ -45,6 +45,8 @@ pub struct Left {
 
 static MAP: Local<*mut Mark> = Local::new(std::ptr::null_mut());
 static COUNT: Local<usize> = Local::new(0);
+/// Whether this process has a note of its own; others' notes are not its to clear.
+static NOTED: Local<bool> = Local::new(false);
 
 /// Maps the file with room for `slots`; without it crashes are not counted, which the caller
 /// reports. The working directory of every server process is the data directory.
@@ -88,6 +90,7 @@ fn mark(slot: usize) -> Option<&'static Mark> {
 /// Notes that the slot starts a job.
 pub fn set(slot: usize, database: u32, job: i64, attempts: i32) {
     if let Some(mark) = mark(slot) {
+        NOTED.set(true);
         mark.database.store(database, Ordering::Relaxed);
         mark.attempts.store(attempts, Ordering::Relaxed);
         mark.bystander.store(0, Ordering::Relaxed);
@@ -95,10 +98,17 @@ pub fn set(slot: usize, database: u32, job: i64, attempts: i32) {
     }
 }
 
-/// Clears the slot's note: its job is over, or was told to stop.
+/// Clears this process's note, if it left one: its job is over, or was told to stop.
 pub fn clear(slot: usize) {
-    if let Some(mark) = mark(slot) {
+    if let Some(mark) = mark(slot).filter(|_| NOTED.replace(false)) {
         mark.job.store(0, Ordering::Release);
+    }
+}
+
+/// Clears a note of a former life, unless its slot has noted another job since.
+pub fn clear_if_left(left: Left) {
+    if let Some(mark) = mark(left.slot) {
+        let _ = mark.job.compare_exchange(left.job, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 

@@ -83,8 +83,22 @@ pub fn connect<T>(extension: Oid, queue: &str, body: impl FnOnce(&Spi) -> Result
 }
 
 impl Spi {
-    /// Runs one of our statements with at most `limit` rows (0: all).
+    /// Runs one of our statements.
     pub fn run(&self, statement: &Statement, arguments: &[Option<Datum>]) -> Result<Rows> {
+        self.execute(statement, arguments, false)
+    }
+
+    /// Runs one of our queries under the active snapshot.
+    pub fn read(&self, statement: &Statement, arguments: &[Option<Datum>]) -> Result<Rows> {
+        self.execute(statement, arguments, true)
+    }
+
+    fn execute(
+        &self,
+        statement: &Statement,
+        arguments: &[Option<Datum>],
+        read_only: bool,
+    ) -> Result<Rows> {
         if arguments.len() != statement.arguments.len() {
             return Err(PgError::internal(
                 "a statement got the wrong number of arguments",
@@ -98,7 +112,7 @@ impl Spi {
             .collect();
         let (values, nulls) = (values.as_ptr().cast_mut(), nulls.as_ptr());
         // SAFETY: the plan is kept; values and nulls are as many as it has parameters.
-        let code = protect(|| unsafe { sys::SPI_execute_plan(plan, values, nulls, false, 0) })?;
+        let code = protect(|| unsafe { sys::SPI_execute_plan(plan, values, nulls, read_only, 0) })?;
         if code < 0 {
             // SAFETY: returns a constant string for any code.
             let name = unsafe { CStr::from_ptr(sys::SPI_result_code_string(code)) };

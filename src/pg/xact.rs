@@ -16,6 +16,17 @@ pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
+/// A transaction for look-ups in shared catalogs, also without a database: no snapshot is taken.
+pub fn catalog_transaction<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: called outside a transaction.
+    protect(|| unsafe { sys::StartTransactionCommand() })?;
+    let result = body().and_then(|value| commit().map(|()| value));
+    if result.is_err() {
+        abort()?;
+    }
+    result
+}
+
 /// Starts a transaction with an active snapshot. Its end is [`commit`] or [`abort`].
 pub fn begin() -> Result<()> {
     // SAFETY: called outside a transaction, as workers do between rounds.
@@ -51,6 +62,17 @@ pub fn refresh_snapshot() -> Result<()> {
         sys::CommandCounterIncrement();
         sys::PushActiveSnapshot(sys::GetTransactionSnapshot());
     })
+}
+
+/// Runs `body` with a snapshot of this moment active, whatever the isolation level. What it reads
+/// by read-only statements is seen so.
+pub fn with_latest_snapshot<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: a transaction is open; popped below, or by the end of the (sub)transaction.
+    protect(|| unsafe { sys::PushActiveSnapshot(sys::GetLatestSnapshot()) })?;
+    let value = body()?;
+    // SAFETY: pushed above.
+    protect(|| unsafe { sys::PopActiveSnapshot() })?;
+    Ok(value)
 }
 
 /// Runs `body` in a subtransaction with a snapshot of its own: `Err` rolls back all it did, and

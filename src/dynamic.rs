@@ -1,0 +1,215 @@
+//! One-shot workers of `launch_dynamic_worker`: run one job now, and exit.
+//!
+//! The caller's backend takes a slot, starts the process and answers its PID. The worker, logged in
+//! as the job's owner, waits for the end of the caller's transaction: after COMMIT it takes the job
+//! by the same path as every worker, after ROLLBACK it exits and nothing ran.
+
+use crate::execute::Batch;
+use crate::pg::bgworker::{self, Status, Worker};
+use crate::pg::catalog;
+use crate::pg::datum::{Oid, ToDatum, types};
+use crate::pg::error::{
+    FEATURE_NOT_SUPPORTED, INSUFFICIENT_RESOURCES, OBJECT_IN_USE,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, READ_ONLY_SQL_TRANSACTION, Result, UNDEFINED_OBJECT,
+};
+use crate::pg::log::{self, Level};
+use crate::pg::memcx::MemoryContext;
+use crate::pg::spi::Statement;
+use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
+use crate::queue::claim::Jobs;
+use crate::queue::{as_owner, extension, manage, queues, wait, wake};
+use crate::settings;
+use crate::shared::{self, Current, Go, Kind, Phase, SHARED, SlotId};
+use crate::stats;
+
+/// `backend_type` of these workers, as in the tutorial.
+const PROCESS_TYPE: &str = "dynamic_worker";
+
+static FIND: Statement = Statement::new(
+    "SELECT owner FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1",
+    &[types::INT8],
+);
+
+/// Starts a worker for the job and answers its PID once it has started.
+pub fn launch(job: i64) -> Result<i32> {
+    if bgworker::in_recovery() {
+        return Err(PgError::new(
+            READ_ONLY_SQL_TRANSACTION,
+            "cannot launch a dynamic worker during recovery",
+        )
+        .hint("Jobs run on the primary server."));
+    }
+    if !SHARED.is_attached() {
+        return Err(shared::not_preloaded());
+    }
+    if !bgworker::under_postmaster() {
+        return Err(PgError::new(
+            FEATURE_NOT_SUPPORTED,
+            "cannot launch a dynamic worker in single-user mode",
+        ));
+    }
+    let owner = find_owner(job)?;
+    manage::check_owner(identity::current_role(), owner, job)?;
+    let id = take_slot(job, owner)?;
+    let result = start(id, job);
+    if result.is_err() {
+        SHARED.write(|state| state.free_slot(id));
+    }
+    result
+}
+
+fn find_owner(job: i64) -> Result<Oid> {
+    let found = as_owner(&extension()?, |spi| {
+        Ok(spi.run(&FIND, &[Some(job.datum())])?.first().and_then(|row| row.oid(1)))
+    })?;
+    found.ok_or_else(|| {
+        PgError::new(UNDEFINED_OBJECT, format!("job {job} does not exist"))
+            .hint("Only jobs that wait in my_queue can be launched.")
+    })
+}
+
+fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
+    let most = usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(1);
+    let (database, now) = (bgworker::my_database(), clock::now());
+    enum Refused {
+        Running,
+        Full,
+    }
+    let taken = SHARED.write(|state| {
+        let held = |s: &&shared::Slot| s.phase != Phase::Free;
+        let launched = |s: &shared::Slot| s.kind == Kind::Dynamic && s.task == job;
+        let twice = |s: &shared::Slot| s.database == database && launched(s);
+        if state.slot_of_job(database, job).is_some() || state.slots.iter().filter(held).any(twice) {
+            return Err(Refused::Running);
+        }
+        let dynamic = state.slots.iter().filter(held).filter(|s| s.kind == Kind::Dynamic).count();
+        if dynamic >= most {
+            return Err(Refused::Full);
+        }
+        let id = state.take_slot(Kind::Dynamic, database, owner, now).ok_or(Refused::Full)?;
+        if let Some(slot) = state.slot(id) {
+            slot.task = job;
+        }
+        Ok(id)
+    });
+    match taken {
+        Some(Ok(id)) => Ok(id),
+        Some(Err(Refused::Running)) => {
+            Err(PgError::new(OBJECT_IN_USE, format!("job {job} is already running"))
+                .hint("Watch it in my_worker.jobs."))
+        }
+        Some(Err(Refused::Full)) => Err(PgError::new(
+            INSUFFICIENT_RESOURCES,
+            format!("too many dynamic workers: {most} run already"),
+        )
+        .hint("You might need to increase \"my_worker.max_workers\".")),
+        None => Err(shared::not_preloaded()),
+    }
+}
+
+fn start(id: SlotId, job: i64) -> Result<i32> {
+    let name = format!("dynamic_worker_{job}");
+    let worker = Worker {
+        name: &name,
+        kind: PROCESS_TYPE,
+        entry: c"dynamic_worker_main",
+        argument: id.pack() as usize,
+        restart_seconds: None,
+        notify: true,
+    };
+    let Some(handle) = worker.start()? else {
+        return Err(PgError::new(
+            INSUFFICIENT_RESOURCES,
+            "could not register background worker: no free slot",
+        )
+        .hint("You might need to increase \"max_worker_processes\"."));
+    };
+    wake::launched(id)?;
+    let pid = wait_until_attached(id, handle.wait_for_start()?)?;
+    log::report(Level::Notice, &format!("dynamic worker started with PID {pid}"))?;
+    handle.forget();
+    Ok(pid)
+}
+
+/// The process may have ended at once because its role may not log in, which is worth an error.
+fn wait_until_attached(id: SlotId, status: Status) -> Result<i32> {
+    let attached = SHARED.read(|state| {
+        let slot = state.slots.get(id.index)?;
+        (slot.generation == id.generation && slot.phase != Phase::Free).then_some(())
+    });
+    match (status, attached.flatten()) {
+        (Status::Running(pid), Some(())) => Ok(pid),
+        _ => Err(PgError::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "could not start background worker",
+        )
+        .hint("The job's owner may not be able to log in; see the server log.")),
+    }
+}
+
+/// The life of a dynamic worker.
+pub fn main(id: SlotId, _database: Oid) -> Result<()> {
+    activity::application_name("my_worker dynamic");
+    marks::excuse_on_quit(id.index);
+    session::hold_cancels();
+    guc::reload_if_asked()?;
+    if !wait_for_commit(id)? {
+        return Ok(());
+    }
+    let scratch = MemoryContext::new(c"my_worker job")?;
+    let tally = xact::transaction(|| {
+        let extension = extension()?;
+        session::set_read_only(false);
+        let jobs = Jobs::open(&extension)?;
+        let task = SHARED.write(|state| state.slot(id).map(|slot| slot.task)).flatten();
+        let found = jobs.find(&extension, task.unwrap_or(0))?;
+        let Some((candidate, queue_name)) = found else {
+            jobs.close()?;
+            return Ok(None);
+        };
+        let Some(queue) = queues::find(&extension, queue_name)? else { return Ok(None) };
+        enter(id, &queue);
+        let batch = Batch::new(&extension, &queue, &jobs, id, scratch)?;
+        let tally = batch.run(&[candidate], || false)?;
+        jobs.close()?;
+        Ok(Some(tally))
+    })?;
+    leave(id);
+    if let Some(tally) = tally {
+        stats::count(id, &tally);
+        wait::tell_waiters(&tally);
+    }
+    activity::flush_statistics()
+}
+
+/// Sleeps until the caller's transaction has ended; true if it has committed.
+fn wait_for_commit(id: SlotId) -> Result<bool> {
+    loop {
+        let go = SHARED.write(|state| state.slot(id).map(|slot| slot.go)).flatten();
+        match go {
+            Some(Go::Yes) => return Ok(true),
+            Some(Go::Wait) => latch::wait(Some(10_000), wait_event::launch_commit())?,
+            Some(Go::No) | None => return Ok(false),
+        }
+    }
+}
+
+fn enter(id: SlotId, queue: &queues::Queue) {
+    SHARED.write(|state| {
+        if let Some(slot) = state.slot(id) {
+            slot.phase = Phase::Running;
+            slot.queue_id = queue.id;
+            slot.queue.set(&queue.name);
+        }
+    });
+}
+
+fn leave(id: SlotId) {
+    SHARED.write(|state| {
+        if let Some(slot) = state.slot(id) {
+            slot.phase = Phase::Stopping;
+            slot.queue_id = 0;
+            slot.set_current(Current::None, 0);
+        }
+    });
+}

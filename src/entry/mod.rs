@@ -1,0 +1,47 @@
+//! What the server calls: the library's initialisation, the workers' main functions, and the SQL
+//! functions. Each is a few lines: convert, call, convert back.
+
+mod bgw;
+mod sql;
+
+use crate::pg::error::Result;
+use crate::pg::{bgworker, guard, shmem};
+use crate::shared::SHARED;
+use crate::{launcher, settings};
+
+/// The module magic, by which the server checks that the library was built for it.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn Pg_magic_func() -> *const libc::c_void {
+    // SAFETY: answers the address of a constant.
+    unsafe { crate::sys::mw_magic() }
+}
+
+/// Called when the library is loaded: by the postmaster if it is preloaded, else by a session.
+///
+/// # Safety
+/// Called by the server alone.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn _PG_init() {
+    guard::install_panic_hook();
+    let outcome = guard::enter((), init);
+    // SAFETY: this frame owns nothing.
+    unsafe { guard::raise(outcome) }
+}
+
+fn init() -> Result<()> {
+    let preloading = bgworker::is_preloading();
+    settings::define(preloading)?;
+    if preloading {
+        shmem::install_hooks(request, startup);
+        launcher::register();
+    }
+    Ok(())
+}
+
+fn request() {
+    SHARED.request();
+}
+
+fn startup() {
+    SHARED.attach();
+}

@@ -1,0 +1,268 @@
+//! The SQL functions: arguments in, one call, result out. `sql/parts` declares them.
+
+use crate::dynamic;
+use crate::pg::catalog;
+use crate::pg::datum::{self, Datum, ToDatum, types};
+use crate::pg::error::{NULL_VALUE_NOT_ALLOWED, PgError, Result};
+use crate::pg::fmgr::Call;
+use crate::pg::{guard, identity};
+use crate::queue::enqueue::{self, NewJob};
+use crate::queue::manage::{self, QueueSettings};
+use crate::queue::wait;
+use crate::shared::{self, Phase, SHARED};
+use crate::sys;
+use crate::{progress, stats, worker};
+
+/// Exports a function of the version-1 calling convention: the call itself and its record.
+macro_rules! sql_function {
+    ($name:ident, $record:ident, $body:path) => {
+        /// The record of a version-1 function.
+        #[unsafe(no_mangle)]
+        pub extern "C-unwind" fn $record() -> *const sys::Pg_finfo_record {
+            static RECORD: sys::Pg_finfo_record = sys::Pg_finfo_record { api_version: 1 };
+            &raw const RECORD
+        }
+
+        /// The function, as the server calls it.
+        ///
+        /// # Safety
+        /// Called by the function manager alone.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name(info: sys::FunctionCallInfo) -> Datum {
+            let outcome = guard::enter(0, || {
+                // SAFETY: the server passes the running call.
+                let call = unsafe { Call::new(info) };
+                $body(&call).map(|value| call.give(value))
+            });
+            // SAFETY: this frame owns nothing.
+            unsafe { guard::raise(outcome) }
+        }
+    };
+}
+
+sql_function!(mw_caller, pg_finfo_mw_caller, caller);
+sql_function!(mw_before_write, pg_finfo_mw_before_write, before_write);
+sql_function!(mw_enqueue, pg_finfo_mw_enqueue, enqueue_one);
+sql_function!(mw_enqueue_many, pg_finfo_mw_enqueue_many, enqueue_many);
+sql_function!(mw_run, pg_finfo_mw_run, run);
+sql_function!(mw_cancel, pg_finfo_mw_cancel, cancel);
+sql_function!(mw_retry, pg_finfo_mw_retry, retry);
+sql_function!(mw_wait, pg_finfo_mw_wait, wait_for);
+sql_function!(mw_progress, pg_finfo_mw_progress, report_progress);
+sql_function!(mw_current_job, pg_finfo_mw_current_job, current_job);
+sql_function!(mw_create_queue, pg_finfo_mw_create_queue, create_queue);
+sql_function!(mw_alter_queue, pg_finfo_mw_alter_queue, alter_queue);
+sql_function!(mw_drop_queue, pg_finfo_mw_drop_queue, drop_queue);
+sql_function!(mw_pause_queue, pg_finfo_mw_pause_queue, pause_queue);
+sql_function!(mw_resume_queue, pg_finfo_mw_resume_queue, resume_queue);
+sql_function!(mw_purge_queue, pg_finfo_mw_purge_queue, purge_queue);
+sql_function!(mw_launch_dynamic_worker, pg_finfo_mw_launch_dynamic_worker, launch_integer);
+sql_function!(
+    mw_launch_dynamic_worker_bigint,
+    pg_finfo_mw_launch_dynamic_worker_bigint,
+    launch_bigint
+);
+sql_function!(mw_get_worker_stats, pg_finfo_mw_get_worker_stats, get_worker_stats);
+sql_function!(mw_running, pg_finfo_mw_running, running);
+sql_function!(mw_workers, pg_finfo_mw_workers, workers);
+sql_function!(mw_installed, pg_finfo_mw_installed, installed);
+
+type Answer = Result<Option<Datum>>;
+
+/// A `text` argument.
+fn text(call: &Call, index: usize) -> Result<Option<Vec<u8>>> {
+    call.arg(index).map(datum::as_text).transpose()
+}
+
+/// A `text` argument that must not be NULL.
+fn required(call: &Call, index: usize, name: &str) -> Result<Vec<u8>> {
+    text(call, index)?.ok_or_else(|| null(name))
+}
+
+fn null(name: &str) -> PgError {
+    PgError::new(NULL_VALUE_NOT_ALLOWED, format!("{name} must not be null"))
+}
+
+fn bigint(call: &Call) -> i64 {
+    call.arg(0).map_or(0, datum::as_i64)
+}
+
+fn caller(_: &Call) -> Answer {
+    Ok(Some(identity::current_role().datum()))
+}
+
+fn before_write(call: &Call) -> Answer {
+    enqueue::before_write(call.trigger_row()?).map(Some)
+}
+
+/// The arguments that the enqueueing functions share, from `queue` on.
+fn new_job(call: &Call, unique_key: Option<usize>) -> Result<NewJob> {
+    Ok(NewJob {
+        handler: None,
+        command: None,
+        queue: required(call, 2, "queue")?,
+        priority: call.arg(3).map_or(0, datum::as_i32),
+        run_at: call.arg(4).map(datum::as_i64),
+        max_attempts: call.arg(5).map(datum::as_i32),
+        timeout: call.arg(6),
+        unique_key: unique_key.map(|index| text(call, index)).transpose()?.flatten(),
+    })
+}
+
+fn enqueue_one(call: &Call) -> Answer {
+    let handler = enqueue::qualified_handler(&required(call, 0, "handler")?)?;
+    let job = NewJob { handler: Some(handler), ..new_job(call, Some(7))? };
+    let ids = enqueue::enqueue(&job, &[call.arg(1)])?;
+    Ok(ids.first().map(|id| id.datum()))
+}
+
+fn enqueue_many(call: &Call) -> Answer {
+    let handler = enqueue::qualified_handler(&required(call, 0, "handler")?)?;
+    let job = NewJob { handler: Some(handler), ..new_job(call, None)? };
+    let payloads = call.arg(1).ok_or_else(|| null("payloads"))?;
+    let payloads = datum::array_elements(payloads, types::JSONB)?;
+    call.begin_set(true)?;
+    for id in enqueue::enqueue(&job, &payloads)? {
+        call.add_row(&[Some(id.datum())])?;
+    }
+    Ok(None)
+}
+
+fn run(call: &Call) -> Answer {
+    let command = required(call, 0, "command")?;
+    let job = NewJob {
+        handler: None,
+        command: Some(command),
+        queue: required(call, 1, "queue")?,
+        priority: call.arg(2).map_or(0, datum::as_i32),
+        run_at: call.arg(3).map(datum::as_i64),
+        max_attempts: Some(call.arg(4).map_or(1, datum::as_i32)),
+        timeout: call.arg(5),
+        unique_key: text(call, 6)?,
+    };
+    let ids = enqueue::enqueue(&job, &[None])?;
+    Ok(ids.first().map(|id| id.datum()))
+}
+
+fn cancel(call: &Call) -> Answer {
+    Ok(Some(manage::cancel(bigint(call))?.datum()))
+}
+
+fn retry(call: &Call) -> Answer {
+    Ok(Some(manage::retry(bigint(call))?.datum()))
+}
+
+fn wait_for(call: &Call) -> Answer {
+    let job = call.arg(0).map(datum::as_i64).ok_or_else(|| null("job_id"))?;
+    let status = wait::wait(job, call.arg(1).map(datum::interval_micros))?;
+    wait::status_datum(status)
+}
+
+fn report_progress(call: &Call) -> Answer {
+    let percent = call.arg(0).map(datum::as_f32).ok_or_else(|| null("percent"))?;
+    progress::report(percent, text(call, 1)?.as_deref())?;
+    Ok(None)
+}
+
+fn current_job(_: &Call) -> Answer {
+    Ok(worker::current_job().map(ToDatum::datum))
+}
+
+fn queue_settings(call: &Call) -> Result<QueueSettings> {
+    Ok(QueueSettings {
+        name: required(call, 0, "name")?,
+        handler: text(call, 1)?,
+        concurrency: call.arg(2).map(datum::as_i32),
+        max_attempts: call.arg(3).map(datum::as_i32),
+        intervals: [call.arg(4), call.arg(5), call.arg(6), call.arg(7)],
+    })
+}
+
+fn create_queue(call: &Call) -> Answer {
+    manage::create_queue(&queue_settings(call)?).map(|()| None)
+}
+
+fn alter_queue(call: &Call) -> Answer {
+    manage::alter_queue(&queue_settings(call)?).map(|()| None)
+}
+
+fn drop_queue(call: &Call) -> Answer {
+    let force = call.arg(1).is_some_and(datum::as_bool);
+    manage::drop_queue(&required(call, 0, "name")?, force).map(|()| None)
+}
+
+fn pause_queue(call: &Call) -> Answer {
+    manage::set_paused(&required(call, 0, "name")?, true).map(|()| None)
+}
+
+fn resume_queue(call: &Call) -> Answer {
+    manage::set_paused(&required(call, 0, "name")?, false).map(|()| None)
+}
+
+fn purge_queue(call: &Call) -> Answer {
+    Ok(Some(manage::purge_queue(&required(call, 0, "name")?)?.datum()))
+}
+
+fn launch_integer(call: &Call) -> Answer {
+    let job = call.arg(0).map_or(0, datum::as_i32);
+    Ok(Some(dynamic::launch(i64::from(job))?.datum()))
+}
+
+fn launch_bigint(call: &Call) -> Answer {
+    Ok(Some(dynamic::launch(bigint(call))?.datum()))
+}
+
+fn get_worker_stats(call: &Call) -> Answer {
+    let totals = stats::totals().ok_or_else(shared::not_preloaded)?;
+    let last_run = (totals.last_run != 0).then(|| totals.last_run.datum());
+    let status = datum::text_datum(totals.status.as_bytes())?;
+    call.row(&[Some(totals.items_processed.datum()), last_run, Some(status)]).map(Some)
+}
+
+fn running(call: &Call) -> Answer {
+    call.begin_set(false)?;
+    let caller = identity::current_role();
+    for job in progress::running() {
+        if !identity::has_rights_of(caller, job.owner)? {
+            continue;
+        }
+        let message = job.message.as_deref().map(datum::text_datum).transpose()?;
+        call.add_row(&[
+            Some(job.id.datum()),
+            Some(job.pid.datum()),
+            Some(job.started.datum()),
+            job.percent.map(ToDatum::datum),
+            message,
+        ])?;
+    }
+    Ok(None)
+}
+
+fn workers(call: &Call) -> Answer {
+    if !SHARED.is_attached() {
+        return Err(shared::not_preloaded());
+    }
+    call.begin_set(false)?;
+    for process in progress::processes() {
+        let oid = |oid: datum::Oid| (oid != 0).then(|| oid.datum());
+        let time = |time: datum::Micros| (time != 0).then(|| time.datum());
+        call.add_row(&[
+            process.slot.map(ToDatum::datum),
+            (process.pid != 0).then(|| process.pid.datum()),
+            Some(datum::text_datum(process.kind.as_bytes())?),
+            oid(process.database),
+            oid(process.role),
+            Some(datum::text_datum(process.state.as_bytes())?),
+            process.job.map(ToDatum::datum),
+            process.queue.as_deref().map(datum::text_datum).transpose()?,
+            process.job.and_then(|_| time(process.job_started)),
+            Some(process.jobs_done.datum()),
+            time(process.started),
+        ])?;
+    }
+    Ok(None)
+}
+
+fn installed(_: &Call) -> Answer {
+    enqueue::installed().map(|()| None)
+}

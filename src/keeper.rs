@@ -1,0 +1,358 @@
+//! The keeper of one database: it finds work that no commit has announced.
+//!
+//! It is logged in as the bootstrap superuser, runs nothing but statements and scans of ours, and
+//! never a job. It looks at the queue when it starts, when a job becomes due, when somebody asks,
+//! and after each nap, unless no transaction of the server has changed anything since the last
+//! look. A look makes lanes pending and wakes their workers; ends jobs whose owners may have no
+//! session; charges attempts to jobs whose process died; forgets old history.
+
+use crate::pg::catalog::{self, Barred, Extension};
+use crate::pg::datum::{Micros, Oid};
+use crate::pg::error::{
+    ADMIN_SHUTDOWN, CRASH_SHUTDOWN, INSUFFICIENT_PRIVILEGE, INVALID_AUTHORIZATION, PgError, Result,
+};
+use crate::pg::log::{self, Level};
+use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
+use crate::queue::claim::Jobs;
+use crate::queue::manage;
+use crate::queue::queues;
+use crate::queue::settle::{self, Attempt};
+use crate::settings;
+use crate::shared::{Charge, Death, Known, Phase, SHARED, SlotId};
+
+/// Rows of history that one transaction forgets, so that it never holds anybody up.
+const PRUNE_ROWS: i64 = 1000;
+/// How often history is looked through.
+const PRUNE_EVERY: Micros = 60_000_000;
+
+/// The life of a keeper.
+pub fn main(id: SlotId, database: Oid) -> Result<()> {
+    activity::application_name("my_worker keeper");
+    session::hold_cancels();
+    guc::override_setting(c"search_path", c"pg_catalog, pg_temp")?;
+    guc::override_setting(c"default_transaction_isolation", c"read committed")?;
+    guc::override_setting(c"default_transaction_read_only", c"off")?;
+    let mut keeper = Keeper { id, database, seen: 0, last_look: 0, last_prune: 0 };
+    if !keeper.introduce()? {
+        return Ok(());
+    }
+    while keeper.turn()? {}
+    Ok(())
+}
+
+struct Keeper {
+    id: SlotId,
+    database: Oid,
+    /// Transactions of the server that had completed at the last look.
+    seen: u64,
+    last_look: Micros,
+    last_prune: Micros,
+}
+
+impl Keeper {
+    /// Finds out whether the database has the extension, and tells the launcher.
+    fn introduce(&self) -> Result<bool> {
+        let present = xact::transaction(|| Ok(catalog::extension()?.is_some()))?;
+        let database = self.database;
+        SHARED.write(|state| {
+            if let Some(entry) = state.database(database) {
+                entry.known = if present { Known::Present } else { Known::Absent };
+                entry.look = present;
+            }
+        });
+        Ok(present)
+    }
+
+    fn turn(&mut self) -> Result<bool> {
+        guc::reload_if_asked()?;
+        session::forget_cancel();
+        if self.must_leave() {
+            return Ok(false);
+        }
+        if settings::ENABLED.get() && self.should_look() {
+            activity::running(b"looking for due jobs");
+            if !self.look()? {
+                return Ok(false);
+            }
+            activity::idle();
+        }
+        self.sleep()?;
+        Ok(true)
+    }
+
+    fn must_leave(&self) -> bool {
+        SHARED
+            .write(|state| match state.slot(self.id) {
+                Some(slot) if !slot.leave => {
+                    slot.phase = Phase::Idle;
+                    false
+                }
+                Some(slot) => {
+                    slot.phase = Phase::Stopping;
+                    true
+                }
+                None => true,
+            })
+            .unwrap_or(true)
+    }
+
+    /// Whether somebody asked, something is due, or a nap is over in which the server changed.
+    fn should_look(&self) -> bool {
+        let now = clock::now();
+        let (asked, due) = SHARED
+            .write(|state| match state.database(self.database) {
+                Some(entry) => {
+                    let due = entry.next_due != 0 && entry.next_due <= now;
+                    (std::mem::take(&mut entry.look), due)
+                }
+                None => (false, false),
+            })
+            .unwrap_or((false, false));
+        let napped = now.saturating_sub(self.last_look) >= nap();
+        asked || due || (napped && catalog::completed_transactions() != self.seen)
+    }
+
+    fn sleep(&self) -> Result<()> {
+        let now = clock::now();
+        let due = SHARED.read(|state| {
+            let entry = state.databases.iter().find(|entry| entry.oid == self.database);
+            entry.map_or((0, false), |entry| (entry.next_due, entry.look))
+        });
+        let (due, asked) = due.unwrap_or((0, false));
+        if asked && settings::ENABLED.get() {
+            return latch::check_for_interrupts();
+        }
+        let nap = self.last_look.saturating_add(nap()).max(now + nap() / 10);
+        let until = if due == 0 { nap } else { nap.min(due) };
+        let wait_ms = (until.saturating_sub(now).max(0) + 999) / 1000;
+        latch::wait(Some(wait_ms), wait_event::keeper_main())
+    }
+
+    /// Looks at everything; false if the extension is gone.
+    fn look(&mut self) -> Result<bool> {
+        self.seen = catalog::completed_transactions();
+        self.last_look = clock::now();
+        let database = self.database;
+        // From here on a commit that announces something earlier counts again.
+        SHARED.write(|state| {
+            if let Some(entry) = state.database(database) {
+                entry.next_due = 0;
+            }
+        });
+        self.charge_the_dead()?;
+        let found = xact::transaction(|| match catalog::extension()? {
+            Some(extension) => self.find_work(&extension).map(Some),
+            None => Ok(None),
+        })?;
+        let Some(barred) = found else {
+            SHARED.write(|state| {
+                if let Some(entry) = state.database(database) {
+                    entry.known = Known::Absent;
+                }
+            });
+            return Ok(false);
+        };
+        for (owner, reason) in barred {
+            self.end_jobs_of(owner, &reason)?;
+        }
+        self.prune()?;
+        activity::flush_statistics()?;
+        Ok(true)
+    }
+
+    /// Makes the lanes of roles with due jobs pending, and notes the next due time. Answers the
+    /// roles that may not have a session, with the reason.
+    fn find_work(&self, extension: &Extension) -> Result<Vec<(Oid, PgError)>> {
+        let jobs = Jobs::open(extension)?;
+        let mut barred = Vec::new();
+        let mut owner = 0;
+        while let Some(next) = jobs.next_owner(owner)? {
+            owner = next;
+            if let Some(reason) = self.bar(owner)? {
+                barred.push((owner, reason));
+                continue;
+            }
+            self.find_work_of(extension, &jobs, owner)?;
+        }
+        jobs.close()?;
+        Ok(barred)
+    }
+
+    fn find_work_of(&self, extension: &Extension, jobs: &Jobs, owner: Oid) -> Result<()> {
+        let now = clock::now();
+        let running = self.running();
+        let mut queue = jobs.next_queue(owner, None)?;
+        while let Some(name) = queue {
+            if let Some(settings) = queues::find(extension, name)?
+                && !settings.paused
+            {
+                let due = !jobs.candidates(owner, &settings, now, 1, &running)?.is_empty();
+                let next = jobs.next_due(owner, name, now)?;
+                self.announce(owner, due, next);
+            }
+            queue = jobs.next_queue(owner, Some(name))?;
+        }
+        Ok(())
+    }
+
+    fn announce(&self, owner: Oid, due: bool, next: Micros) {
+        let database = self.database;
+        let wake = SHARED.write(|state| {
+            if next != 0
+                && let Some(entry) = state.database(database)
+                && (entry.next_due == 0 || next < entry.next_due)
+            {
+                entry.next_due = next;
+            }
+            if due { state.demand(database, owner) } else { None }
+        });
+        wake.flatten().into_iter().for_each(latch::wake);
+    }
+
+    /// Jobs that run now, sorted.
+    fn running(&self) -> Vec<i64> {
+        let mut ids = Vec::new();
+        SHARED.read(|state| {
+            for slot in state.slots.iter().filter(|slot| slot.database == self.database) {
+                if slot.phase != Phase::Free {
+                    ids.extend(slot.current().job());
+                }
+            }
+        });
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Why no job of the role can run, if so.
+    fn bar(&self, owner: Oid) -> Result<Option<PgError>> {
+        let name = identity::role_name(owner);
+        let error = match catalog::barred(owner)? {
+            Some(Barred::Gone) => PgError::new(
+                INVALID_AUTHORIZATION,
+                format!("owner of the job was dropped (role with OID {owner})"),
+            ),
+            Some(Barred::NoLogin) => PgError::new(
+                INVALID_AUTHORIZATION,
+                format!("role \"{name}\" is not permitted to log in"),
+            )
+            .hint("Use ALTER ROLE ... LOGIN, then my_worker.retry()."),
+            Some(Barred::NoConnect) => PgError::new(
+                INSUFFICIENT_PRIVILEGE,
+                format!("role \"{name}\" is not permitted to connect to the database"),
+            )
+            .hint("Use GRANT CONNECT ON DATABASE, then my_worker.retry()."),
+            None if !settings::SUPERUSER_JOBS.get() && identity::role_is_superuser(owner)? => {
+                PgError::new(
+                    INSUFFICIENT_PRIVILEGE,
+                    format!("jobs of superuser \"{name}\" are not allowed"),
+                )
+                .hint("See the setting my_worker.superuser_jobs.")
+            }
+            None => return Ok(None),
+        };
+        Ok(Some(error))
+    }
+
+    /// Fails the due jobs of a role that may have no session, in small transactions.
+    fn end_jobs_of(&self, owner: Oid, reason: &PgError) -> Result<()> {
+        loop {
+            let ended = xact::transaction(|| {
+                let Some(extension) = catalog::extension()? else { return Ok(0) };
+                let jobs = manage::due_jobs_of(&extension, owner, 100)?;
+                for (job, attempts) in &jobs {
+                    let attempt = Attempt { job: *job, attempts: *attempts, started: 0 };
+                    settle::fail_for_good(&extension, &attempt, reason)?;
+                }
+                Ok(jobs.len())
+            })?;
+            if ended == 0 {
+                return Ok(());
+            }
+            log::report(
+                Level::Log,
+                &format!("{ended} jobs failed: {}", reason.summary()),
+            )?;
+        }
+    }
+
+    /// Charges an attempt to each job of this database whose process died in the middle of it.
+    fn charge_the_dead(&self) -> Result<()> {
+        let mut charges: Vec<Charge> = Vec::with_capacity(256);
+        SHARED.read(|state| {
+            let ours = state.charges.iter().filter(|c| c.job != 0 && c.database == self.database);
+            charges.extend(ours.take(256));
+        });
+        for charge in charges {
+            xact::transaction(|| self.charge(&charge))?;
+            SHARED.write(|state| {
+                for entry in &mut state.charges {
+                    if entry.job == charge.job && entry.database == charge.database {
+                        entry.job = 0;
+                    }
+                }
+            });
+            for left in marks::left_behind() {
+                if left.job == charge.job && left.database == charge.database {
+                    marks::clear_if_left(left);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn charge(&self, charge: &Charge) -> Result<()> {
+        let Some(extension) = catalog::extension()? else { return Ok(()) };
+        let Some((queue, attempts, max_attempts)) = manage::attempts_of(&extension, charge.job)?
+        else {
+            return Ok(());
+        };
+        if charge.attempts >= 0 && charge.attempts != attempts {
+            return Ok(());
+        }
+        let error = match charge.death {
+            Death::Crash => PgError::new(
+                CRASH_SHUTDOWN,
+                "the worker process died while it ran the job, or the server crashed",
+            )
+            .hint("The server's log says how it died."),
+            Death::Stops => PgError::new(
+                ADMIN_SHUTDOWN,
+                "the worker process was terminated again and again while it ran the job",
+            ),
+        };
+        let attempt = Attempt { job: charge.job, attempts, started: 0 };
+        let max_attempts = max_attempts.unwrap_or(queue.max_attempts);
+        settle::fail(&extension, &queue, &attempt, max_attempts, &error)?;
+        log::report(
+            Level::Log,
+            &format!(
+                "job {} is charged an attempt: {}",
+                charge.job,
+                String::from_utf8_lossy(&error.message)
+            ),
+        )
+    }
+
+    /// Forgets finished jobs that are older than their queue keeps them.
+    fn prune(&mut self) -> Result<()> {
+        if self.last_look.saturating_sub(self.last_prune) < PRUNE_EVERY {
+            return Ok(());
+        }
+        self.last_prune = self.last_look;
+        loop {
+            let gone = xact::transaction(|| match catalog::extension()? {
+                Some(extension) => manage::prune(&extension, PRUNE_ROWS),
+                None => Ok(0),
+            })?;
+            latch::check_for_interrupts()?;
+            if gone < PRUNE_ROWS {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The longest sleep between two looks.
+fn nap() -> Micros {
+    Micros::from(settings::NAPTIME.get()) * 1_000_000
+}

@@ -1,0 +1,492 @@
+//! The launcher: one process for the server, without a database. It owns the slots.
+//!
+//! It decides which databases need a keeper and which lanes need a worker, asks the postmaster for
+//! them, notices those that could not start, and asks idle ones to leave when others need their
+//! place. It never touches a job: a job's error cannot reach it, and what it cannot start it tries
+//! again later. All it knows stands in shared memory, so it may die and come back at any time.
+
+use crate::pg::bgworker::{self, Handle, Status, Worker};
+use crate::pg::catalog;
+use crate::pg::datum::{Micros, Oid};
+use crate::pg::error::{INSUFFICIENT_RESOURCES, Result};
+use crate::pg::log::{self, Level};
+use crate::pg::{activity, clock, guc, latch, marks, session, wait_event, xact};
+use crate::settings::{self, Served};
+use crate::shared::{Charge, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, SlotId, State};
+
+/// `backend_type` of every process of the pool.
+pub const PROCESS_TYPE: &str = "my_custom_worker";
+
+/// A worker that was asked for and is not there by then will not come.
+const START_LIMIT: Micros = 60_000_000;
+
+/// Registers the launcher. From `_PG_init` while preloading.
+pub fn register() {
+    let worker = Worker {
+        name: "my_worker launcher",
+        kind: PROCESS_TYPE,
+        entry: c"my_worker_main",
+        argument: 0,
+        restart_seconds: Some(1),
+        notify: false,
+    };
+    worker.register();
+}
+
+/// The life of the launcher.
+pub fn main() -> Result<()> {
+    activity::application_name("my_worker launcher");
+    let (pid, procno, now) = (bgworker::my_pid(), latch::my_procno(), clock::now());
+    SHARED.write(|state| {
+        state.launcher_pid = pid;
+        state.launcher_procno = procno;
+        state.launcher_since = now;
+    });
+    bgworker::before_exit(at_exit)?;
+    read_marks()?;
+    let mut launcher =
+        Launcher { handles: Vec::new(), seen: None, last_resolve: 0, warned_slots: false };
+    launcher.forget_unborn();
+    loop {
+        guc::reload_if_asked()?;
+        session::forget_cancel();
+        launcher.turn()?;
+    }
+}
+
+unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: usize) {
+    SHARED.write(|state| {
+        state.launcher_pid = 0;
+        state.launcher_procno = -1;
+    });
+}
+
+/// Once in a server's life: what the former one left half done is charged.
+fn read_marks() -> Result<()> {
+    if let Err(error) = marks::open(SLOTS) {
+        let text = format!("could not open the file that counts crashes of jobs: {error}");
+        log::report(Level::Warning, &text)?;
+    }
+    let left = marks::left_behind();
+    let first = SHARED.write(|state| !std::mem::replace(&mut state.marks_read, true));
+    if first != Some(true) {
+        return Ok(());
+    }
+    for mark in left {
+        if mark.bystander {
+            marks::clear_if_left(mark);
+            continue;
+        }
+        let charge = Charge {
+            job: mark.job,
+            database: mark.database,
+            attempts: mark.attempts,
+            death: Death::Crash,
+        };
+        SHARED.write(|state| state.charge(charge));
+    }
+    Ok(())
+}
+
+/// What the launcher means to do next, found under the lock and done outside of it.
+#[derive(Clone, Copy)]
+enum Step {
+    StartKeeper(Oid),
+    StartWorker(Oid, Oid),
+    /// No place is free: this process is idle, or one of several of its lane.
+    Dismiss(i32),
+}
+
+struct Launcher {
+    /// Workers that were asked for and have not shown up in their slots.
+    handles: Vec<(SlotId, Handle)>,
+    /// Transactions that had completed when the databases were looked up last.
+    seen: Option<u64>,
+    last_resolve: Micros,
+    /// Whether it was logged that max_worker_processes is exhausted.
+    warned_slots: bool,
+}
+
+impl Launcher {
+    fn turn(&mut self) -> Result<()> {
+        self.resolve_databases()?;
+        self.reap()?;
+        let mut next = self.nap_end();
+        if settings::ENABLED.get() {
+            // Each step changes what the next one sees; their number is bounded by the slots.
+            for _ in 0..SLOTS {
+                match self.next_step(&mut next) {
+                    Some(step) if self.take(step)? => {}
+                    _ => break,
+                }
+            }
+        }
+        self.note_retry(&mut next);
+        let wait_ms = (next.saturating_sub(clock::now()).max(0) + 999) / 1000;
+        latch::wait(Some(wait_ms), wait_event::launcher_main())
+    }
+
+    /// Starts that a former launcher had under way are lost with its handles.
+    fn forget_unborn(&self) {
+        SHARED.write(|state| {
+            for slot in &mut state.slots {
+                if slot.phase == Phase::Starting && slot.pid == 0 && slot.kind != Kind::Dynamic {
+                    slot.phase = Phase::Free;
+                }
+            }
+        });
+    }
+
+    fn nap_end(&self) -> Micros {
+        clock::now().saturating_add(Micros::from(settings::NAPTIME.get()) * 1_000_000)
+    }
+
+    /// Looks up the databases that are served: at the start, and after a nap in which the server
+    /// has changed.
+    fn resolve_databases(&mut self) -> Result<()> {
+        let now = clock::now();
+        let nap = Micros::from(settings::NAPTIME.get()) * 1_000_000;
+        let unknown = SHARED.read(|state| state.databases.iter().any(|d| d.oid != 0 && d.look));
+        let due = self.last_resolve == 0 || now.saturating_sub(self.last_resolve) >= nap;
+        if !due && unknown != Some(true) {
+            return Ok(());
+        }
+        let completed = catalog::completed_transactions();
+        self.last_resolve = now;
+        if self.seen == Some(completed) {
+            return Ok(());
+        }
+        self.seen = Some(completed);
+        let all = xact::catalog_transaction(catalog::databases)?;
+        let served = settings::served();
+        let wanted: Vec<Oid> = all
+            .iter()
+            .filter(|database| database.usable)
+            .filter(|database| match &served {
+                Served::All => true,
+                Served::Named(names) => names.iter().any(|n| n.as_bytes() == database.name),
+            })
+            .map(|database| database.oid)
+            .collect();
+        SHARED.write(|state| state.serve(&wanted));
+        Ok(())
+    }
+
+    /// Frees the slots of workers that could not start, and lets their lanes wait a little.
+    fn reap(&mut self) -> Result<()> {
+        let now = clock::now();
+        let mut failed = Vec::new();
+        self.handles.retain(|(id, handle)| {
+            let status = handle.status();
+            let (there, since) = SHARED
+                .write(|state| state.slot(*id).map(|slot| (slot.pid != 0, slot.since)))
+                .flatten()
+                .unwrap_or((true, now));
+            if status == Status::Stopped && !there {
+                failed.push(*id);
+                return false;
+            }
+            if !there && now.saturating_sub(since) > START_LIMIT {
+                handle.terminate();
+                failed.push(*id);
+                return false;
+            }
+            !there
+        });
+        for id in failed {
+            SHARED.write(|state| state.start_failed(id, now));
+        }
+        Ok(())
+    }
+
+    fn next_step(&mut self, next: &mut Micros) -> Option<Step> {
+        let most = usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(1);
+        let now = clock::now();
+        SHARED.write(|state| state.next_step(now, most, next)).flatten()
+    }
+
+    /// Does one step; false if it makes no sense to go on now.
+    fn take(&mut self, step: Step) -> Result<bool> {
+        let (kind, database, role) = match step {
+            Step::Dismiss(procno) => {
+                latch::wake(procno);
+                return Ok(true);
+            }
+            Step::StartKeeper(database) => (Kind::Keeper, database, 0),
+            Step::StartWorker(database, role) => (Kind::Worker, database, role),
+        };
+        let now = clock::now();
+        let taken = SHARED.write(|state| state.take_slot(kind, database, role, now)).flatten();
+        let Some(id) = taken else { return Ok(false) };
+        match start(kind, id)? {
+            Some(handle) => {
+                self.handles.push((id, handle));
+                self.warned_slots = false;
+                Ok(true)
+            }
+            None => {
+                SHARED.write(|state| state.free_slot(id));
+                self.no_slot(step, now)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// The server has no place for another worker: an idle one of ours goes, or all wait.
+    fn no_slot(&mut self, step: Step, now: Micros) -> Result<()> {
+        let idle = SHARED.write(|state| {
+            state.delay(step, now + 1_000_000);
+            state.dismiss_idle()
+        });
+        idle.flatten().into_iter().for_each(latch::wake);
+        if std::mem::replace(&mut self.warned_slots, true) {
+            return Ok(());
+        }
+        log::report_hint(
+            Level::Warning,
+            INSUFFICIENT_RESOURCES,
+            "no free background worker slot for my_worker, jobs wait",
+            "You might need to increase \"max_worker_processes\".",
+        )
+    }
+
+    /// A lane or database that is to be tried again later decides when to wake.
+    fn note_retry(&self, next: &mut Micros) {
+        if !self.handles.is_empty() {
+            // The postmaster tells of a start and of a failed one; this is for a lost word.
+            *next = (*next).min(clock::now() + 1_000_000);
+        }
+    }
+}
+
+fn start(kind: Kind, id: SlotId) -> Result<Option<Handle>> {
+    let name = format!("my_worker {}", kind.name());
+    let worker = Worker {
+        name: &name,
+        kind: PROCESS_TYPE,
+        entry: c"my_worker_main",
+        argument: id.pack() as usize,
+        restart_seconds: None,
+        notify: true,
+    };
+    worker.start()
+}
+
+impl State {
+    /// Serves these databases from now on, and no others.
+    fn serve(&mut self, wanted: &[Oid]) {
+        for entry in &mut self.databases {
+            if entry.oid != 0 && !wanted.contains(&entry.oid) {
+                entry.oid = 0;
+            }
+        }
+        for oid in wanted {
+            if self.databases.iter().any(|entry| entry.oid == *oid) {
+                continue;
+            }
+            if let Some(entry) = self.databases.iter_mut().find(|entry| entry.oid == 0) {
+                entry.oid = *oid;
+                entry.known = Known::Nothing;
+                entry.look = true;
+                entry.refused = false;
+                entry.next_due = 0;
+                entry.blocked_until = 0;
+                entry.retry_at = 0;
+            }
+        }
+    }
+
+    /// Decides on the next step, if any, and when to look again (`next` only moves down).
+    fn next_step(&mut self, now: Micros, most: usize, next: &mut Micros) -> Option<Step> {
+        self.keeper_step(now, next).or_else(|| self.worker_step(now, most, next))
+    }
+
+    /// A database needs its keeper: to find out about it, or because it has the extension.
+    fn keeper_step(&self, now: Micros, next: &mut Micros) -> Option<Step> {
+        for entry in self.databases.iter().filter(|entry| entry.oid != 0) {
+            let has = |slot: &crate::shared::Slot| slot.serves(Kind::Keeper, entry.oid, 0);
+            if self.slots.iter().any(has) || (entry.known == Known::Absent && !entry.look) {
+                continue;
+            }
+            let at = entry.blocked_until.max(entry.retry_at);
+            if at > now {
+                *next = (*next).min(at);
+                continue;
+            }
+            return Some(Step::StartKeeper(entry.oid));
+        }
+        None
+    }
+
+    /// A lane has work that none of its workers is about to take.
+    fn worker_step(&mut self, now: Micros, most: usize, next: &mut Micros) -> Option<Step> {
+        let mut wanting: Option<(Oid, Oid, usize)> = None;
+        for lane in self.lanes.iter().filter(|lane| lane.database != 0) {
+            let Some(have) = self.workers_if_wanting(lane.database, lane.role, now, next) else {
+                continue;
+            };
+            let at = lane.retry_at.max(self.ready_at(lane.database));
+            if at > now {
+                *next = (*next).min(at);
+                continue;
+            }
+            // The lane with the fewest workers goes first.
+            if wanting.is_none_or(|(_, _, fewest)| have < fewest) {
+                wanting = Some((lane.database, lane.role, have));
+            }
+        }
+        let (database, role, have) = wanting?;
+        let busy = self.slots.iter().filter(|s| s.phase != Phase::Free && s.kind == Kind::Worker);
+        if busy.count() < most {
+            return Some(Step::StartWorker(database, role));
+        }
+        self.dismiss_for(have).map(Step::Dismiss)
+    }
+
+    /// How many workers the lane has, if it could use one more now.
+    fn workers_if_wanting(
+        &self,
+        database: Oid,
+        role: Oid,
+        now: Micros,
+        next: &mut Micros,
+    ) -> Option<usize> {
+        let lane = self.lanes.iter().find(|l| l.database == database && l.role == role)?;
+        let mut have = 0;
+        let mut stuck_with_others = false;
+        for slot in self.slots.iter().filter(|s| s.serves(Kind::Worker, database, role)) {
+            have += 1;
+            if matches!(slot.phase, Phase::Starting | Phase::Idle) && !slot.leave {
+                return None;
+            }
+            if !slot.is_overrunning(now) {
+                // It will be at the next job soon; if not, look again.
+                if lane.pending && !lane.crowded {
+                    *next = (*next).min(now + OVERRUN);
+                }
+            } else if slot.claims_left.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+                stuck_with_others = true;
+            }
+        }
+        let all_stuck = self
+            .slots
+            .iter()
+            .filter(|s| s.serves(Kind::Worker, database, role))
+            .all(|slot| slot.is_overrunning(now));
+        let wanting = match lane.pending {
+            true => lane.crowded || have == 0 || all_stuck,
+            false => stuck_with_others && all_stuck,
+        };
+        wanting.then_some(have)
+    }
+
+    /// When workers may start in a database: not before its keeper has been there, nor before the
+    /// dead were charged, nor while somebody wants to drop it.
+    fn ready_at(&self, oid: Oid) -> Micros {
+        let never = Micros::MAX;
+        let Some(entry) = self.databases.iter().find(|entry| entry.oid == oid) else {
+            return never;
+        };
+        let charges = self.charges.iter().any(|charge| charge.job != 0 && charge.database == oid);
+        if entry.known != Known::Present || charges { never } else { entry.blocked_until }
+    }
+
+    /// Asks an idle worker to leave, else one of a lane that has at least two more than the
+    /// wanting one; answers whom to wake.
+    fn dismiss_for(&mut self, wanting_has: usize) -> Option<i32> {
+        if let Some(procno) = self.dismiss_idle() {
+            return Some(procno);
+        }
+        let leaving = self.slots.iter().any(|s| s.phase != Phase::Free && s.leave);
+        if leaving {
+            return None;
+        }
+        let rich = self.slots.iter().enumerate().find_map(|(index, slot)| {
+            let busy = slot.phase == Phase::Running && slot.kind == Kind::Worker;
+            let same = |s: &&crate::shared::Slot| s.serves(Kind::Worker, slot.database, slot.role);
+            let count = self.slots.iter().filter(same).count();
+            (busy && count >= wanting_has + 2).then_some(index)
+        })?;
+        let slot = self.slots.get_mut(rich)?;
+        slot.leave = true;
+        Some(slot.procno)
+    }
+
+    /// Asks an idle worker to leave.
+    fn dismiss_idle(&mut self) -> Option<i32> {
+        let idle = self
+            .slots
+            .iter_mut()
+            .find(|s| s.phase == Phase::Idle && s.kind == Kind::Worker && !s.leave)?;
+        idle.leave = true;
+        Some(idle.procno)
+    }
+
+    /// A worker could not start: its slot is free, and its lane or database waits a little longer
+    /// each time. The keeper looks whether the role may log in at all.
+    fn start_failed(&mut self, id: SlotId, now: Micros) {
+        let Some(slot) = self.slot(id) else { return };
+        let (kind, database, role) = (slot.kind, slot.database, slot.role);
+        self.free_slot(id);
+        if kind == Kind::Keeper {
+            if let Some(entry) = self.database(database) {
+                entry.retry_at = now + 5_000_000;
+            }
+            return;
+        }
+        if let Some(lane) = self.lane(database, role) {
+            lane.failures = lane.failures.saturating_add(1);
+            let delay = 500_000i64 << lane.failures.min(7);
+            lane.retry_at = now + delay;
+        }
+        if let Some(procno) = self.ask_look(database) {
+            latch::wake(procno);
+        }
+    }
+
+    fn delay(&mut self, step: Step, until: Micros) {
+        match step {
+            Step::StartKeeper(database) => {
+                if let Some(entry) = self.database(database) {
+                    entry.retry_at = until;
+                }
+            }
+            Step::StartWorker(database, role) => {
+                if let Some(lane) = self.lane(database, role) {
+                    lane.retry_at = until;
+                }
+            }
+            Step::Dismiss(_) => {}
+        }
+    }
+}
+
+/// The main function of every process of the pool: the launcher without an argument, else what
+/// its slot is for.
+pub fn process_main(argument: usize) -> Result<()> {
+    bgworker::accept_signals();
+    if argument == 0 {
+        bgworker::connect_to_no_database()?;
+        return main();
+    }
+    enter_slot(SlotId::unpack(argument as u64))
+}
+
+/// Attaches to the slot and lives the life that it is for.
+pub fn enter_slot(id: SlotId) -> Result<()> {
+    let _ = marks::open(SLOTS);
+    let Some((kind, database, role)) = crate::worker::attach(id)? else { return Ok(()) };
+    bgworker::connect(database, role)?;
+    match kind {
+        Kind::Worker => {
+            SHARED.write(|state| {
+                if let Some(lane) = state.lane(database, role) {
+                    lane.failures = 0;
+                }
+            });
+            crate::worker::main(id, database, role)
+        }
+        Kind::Keeper => crate::keeper::main(id, database),
+        Kind::Dynamic => crate::dynamic::main(id, database),
+    }
+}

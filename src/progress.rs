@@ -1,0 +1,137 @@
+//! What runs now, as the views show it, and what a job says of itself while it runs.
+
+use std::sync::atomic::Ordering;
+
+use crate::pg::bgworker;
+use crate::pg::datum::{self, Micros, Oid};
+use crate::pg::error::{INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use crate::shared::{Kind, MESSAGE_BYTES, Phase, SHARED};
+use crate::worker;
+
+/// A job that runs in this database.
+pub struct Running {
+    /// Its id.
+    pub id: i64,
+    /// Its owner.
+    pub owner: Oid,
+    /// The process that runs it.
+    pub pid: i32,
+    /// When the attempt began.
+    pub started: Micros,
+    /// What it reported last, 0 to 100.
+    pub percent: Option<f32>,
+    /// Its words.
+    pub message: Option<Vec<u8>>,
+}
+
+/// A process of ours, or one that was asked for.
+pub struct Process {
+    /// `None` for the launcher.
+    pub slot: Option<i32>,
+    /// 0 while it is being started.
+    pub pid: i32,
+    /// `launcher`, `worker`, `keeper` or `dynamic`.
+    pub kind: &'static str,
+    /// Where it works; 0 for the launcher.
+    pub database: Oid,
+    /// As whom; 0 for none.
+    pub role: Oid,
+    /// What it is at.
+    pub state: &'static str,
+    /// The job that it runs.
+    pub job: Option<i64>,
+    /// That job's queue.
+    pub queue: Option<Vec<u8>>,
+    /// When the job began.
+    pub job_started: Micros,
+    /// Jobs that it has finished.
+    pub jobs_done: i64,
+    /// When it was asked for.
+    pub started: Micros,
+}
+
+/// `progress()`: only within a job.
+pub fn report(percent: f32, message: Option<&[u8]>) -> Result<()> {
+    let outside = || {
+        PgError::new(OBJECT_NOT_IN_PREREQUISITE_STATE, "progress() can only be called within a job")
+    };
+    let slot = worker::my_slot().ok_or_else(outside)?;
+    worker::current_job().ok_or_else(outside)?;
+    if !(0.0..=100.0).contains(&percent) {
+        return Err(PgError::new(INVALID_PARAMETER_VALUE, "percent must be between 0 and 100"));
+    }
+    let message = message.unwrap_or_default();
+    let length = datum::clip_length(message, MESSAGE_BYTES);
+    SHARED.write(|state| {
+        if let Some(slot) = state.slot(slot) {
+            slot.progress = percent;
+            slot.message.set(message.get(..length).unwrap_or_default());
+        }
+    });
+    Ok(())
+}
+
+/// The jobs that run in this database now.
+pub fn running() -> Vec<Running> {
+    let database = bgworker::my_database();
+    let mut jobs = Vec::with_capacity(crate::shared::SLOTS);
+    SHARED.read(|state| {
+        for slot in state.slots.iter().filter(|slot| slot.database == database) {
+            let Some(id) = slot.current().job().filter(|_| slot.phase != Phase::Free) else {
+                continue;
+            };
+            let message = slot.message.get();
+            jobs.push(Running {
+                id,
+                owner: slot.role,
+                pid: slot.pid,
+                started: slot.job_started.load(Ordering::Relaxed),
+                percent: (slot.progress >= 0.0).then_some(slot.progress),
+                message: (!message.is_empty()).then(|| message.to_vec()),
+            });
+        }
+    });
+    jobs
+}
+
+/// All processes, the launcher first.
+pub fn processes() -> Vec<Process> {
+    let mut processes = Vec::with_capacity(crate::shared::SLOTS + 1);
+    SHARED.read(|state| {
+        if state.launcher_pid != 0 {
+            processes.push(Process {
+                slot: None,
+                pid: state.launcher_pid,
+                kind: "launcher",
+                database: 0,
+                role: 0,
+                state: "running",
+                job: None,
+                queue: None,
+                job_started: 0,
+                jobs_done: 0,
+                started: state.launcher_since,
+            });
+        }
+        for (index, slot) in state.slots.iter().enumerate() {
+            if slot.phase == Phase::Free {
+                continue;
+            }
+            let queue = slot.queue.get();
+            processes.push(Process {
+                slot: Some(index as i32 + 1),
+                pid: slot.pid,
+                kind: slot.kind.name(),
+                database: slot.database,
+                role: if slot.kind == Kind::Keeper { 0 } else { slot.role },
+                state: slot.phase.name(),
+                job: slot.current().job(),
+                queue: (!queue.is_empty()).then(|| queue.to_vec()),
+                job_started: slot.job_started.load(Ordering::Relaxed),
+                jobs_done: slot.jobs_done,
+                started: slot.since,
+            });
+        }
+    });
+    processes
+}

@@ -1,0 +1,327 @@
+//! Putting jobs in: the functions, and the trigger that every row passes, however it comes.
+//!
+//! The functions check their arguments and insert as the extension's owner; the trigger then only
+//! notes whom to wake. A plain INSERT or COPY is checked by the trigger itself, with the caller's
+//! rights and search path: the owner is the caller, the queue exists, the handler is found and
+//! stored qualified.
+
+use crate::pg::bgworker;
+use crate::pg::catalog;
+use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
+use crate::pg::error::{
+    FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
+};
+use crate::pg::fmgr::TriggerRow;
+use crate::pg::local::Local;
+use crate::pg::log::{self, Level};
+use crate::pg::spi::{Spi, Statement};
+use crate::pg::{clock, guc, identity};
+use crate::settings;
+use crate::shared::SHARED;
+
+use super::{as_owner, column, extension, handler, queues, wake};
+
+/// A job as the functions take it.
+pub struct NewJob {
+    /// What to call, qualified; `None` for a command or the queue's handler.
+    pub handler: Option<Vec<u8>>,
+    /// What to run.
+    pub command: Option<Vec<u8>>,
+    /// The queue's name.
+    pub queue: Vec<u8>,
+    /// Lower goes first.
+    pub priority: i32,
+    /// Not before this time; `None`: now.
+    pub run_at: Option<Micros>,
+    /// Executions before it is failed; `None`: as the queue says.
+    pub max_attempts: Option<i32>,
+    /// An `interval`; `None`: as the queue says.
+    pub timeout: Option<Datum>,
+    /// At most one live job of queue and owner has it.
+    pub unique_key: Option<Vec<u8>>,
+}
+
+/// The INSERT of the functions, with what follows it.
+macro_rules! insert {
+    ($rest:literal) => {
+        concat!(
+            "INSERT INTO @queue@ (handler, command, payload, queue, priority, run_at, \
+             max_attempts, timeout, unique_key, owner) \
+             VALUES ($1, $2, coalesce($3, '{}'::pg_catalog.jsonb), $4, $5, \
+             coalesce($6, pg_catalog.now()), $7, $8, $9, $10) ",
+            $rest
+        )
+    };
+}
+
+const INSERT_TYPES: &[Oid] = &[
+    types::TEXT,
+    types::TEXT,
+    types::JSONB,
+    types::TEXT,
+    types::INT4,
+    types::TIMESTAMPTZ,
+    types::INT4,
+    types::INTERVAL,
+    types::TEXT,
+    types::REGROLE,
+];
+
+static INSERT_ONE: Statement = Statement::new(insert!("RETURNING id"), INSERT_TYPES);
+
+static INSERT_UNIQUE: Statement = Statement::new(
+    insert!(
+        "ON CONFLICT (queue, owner, unique_key) WHERE unique_key IS NOT NULL DO NOTHING \
+         RETURNING id"
+    ),
+    INSERT_TYPES,
+);
+
+static FIND_UNIQUE: Statement = Statement::new(
+    "SELECT id FROM @queue@ WHERE queue OPERATOR(pg_catalog.=) $1 \
+     AND owner OPERATOR(pg_catalog.=) $2 AND unique_key OPERATOR(pg_catalog.=) $3",
+    &[types::TEXT, types::REGROLE, types::TEXT],
+);
+
+/// Whether our own function is inserting, which has checked everything.
+static CHECKED: Local<bool> = Local::new(false);
+/// The queue that this transaction found last.
+static KNOWN_QUEUE: Local<Option<Vec<u8>>> = Local::new(None);
+/// Whether this transaction was warned that its database is not served.
+static WARNED: Local<bool> = Local::new(false);
+/// The last qualified handler that a plain INSERT named, its stored name, and in which statement.
+static KNOWN_HANDLER: Local<Option<KnownHandler>> = Local::new(None);
+
+struct KnownHandler {
+    asked: Vec<u8>,
+    stored: Vec<u8>,
+    role: Oid,
+    statement: Micros,
+}
+
+fn forget() {
+    KNOWN_QUEUE.set(None);
+    KNOWN_HANDLER.set(None);
+    WARNED.set(false);
+}
+
+/// Finds the handler, checks the caller's right to execute it, and answers its qualified name.
+pub fn qualified_handler(name: &[u8]) -> Result<Vec<u8>> {
+    let found = handler::resolve(name)?;
+    handler::check_rights(&found, identity::current_role())?;
+    Ok(found.name)
+}
+
+/// Enqueues the job once for each payload and answers the ids. With a unique key that a live job
+/// has, nothing is added and that job's id is the answer.
+pub fn enqueue(job: &NewJob, payloads: &[Option<Datum>]) -> Result<Vec<i64>> {
+    refuse_restricted()?;
+    check(job)?;
+    let extension = extension()?;
+    let caller = identity::current_role();
+    check_queue(&job.queue)?;
+    warn_unserved()?;
+    as_owner(&extension, |spi| {
+        payloads.iter().map(|payload| insert_one(spi, job, *payload, caller)).collect()
+    })
+}
+
+fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) -> Result<i64> {
+    let text = |value: &Option<Vec<u8>>| value.as_deref().map(datum::text_datum).transpose();
+    let arguments = [
+        text(&job.handler)?,
+        text(&job.command)?,
+        payload,
+        Some(datum::text_datum(&job.queue)?),
+        Some(job.priority.datum()),
+        job.run_at.map(ToDatum::datum),
+        job.max_attempts.map(ToDatum::datum),
+        job.timeout,
+        text(&job.unique_key)?,
+        Some(caller.datum()),
+    ];
+    let statement = if job.unique_key.is_some() { &INSERT_UNIQUE } else { &INSERT_ONE };
+    for _ in 0..10 {
+        CHECKED.set(true);
+        let inserted = spi.run(statement, &arguments);
+        CHECKED.set(false);
+        if let Some(id) = inserted?.first().and_then(|row| row.i64(1)) {
+            return Ok(id);
+        }
+        // Somebody's job has the key, unless it has ended just now.
+        let [_, _, _, queue, .., key, owner] = arguments;
+        let found = spi.run(&FIND_UNIQUE, &[queue, owner, key])?;
+        if let Some(id) = found.first().and_then(|row| row.i64(1)) {
+            return Ok(id);
+        }
+    }
+    Err(PgError::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "could not decide whether the unique key is in use",
+    )
+    .hint("Retry the transaction in READ COMMITTED isolation."))
+}
+
+fn check(job: &NewJob) -> Result<()> {
+    if job.max_attempts.is_some_and(|n| !(1..=10_000).contains(&n)) {
+        return Err(PgError::new(
+            INVALID_PARAMETER_VALUE,
+            "max_attempts must be between 1 and 10000",
+        ));
+    }
+    if job.timeout.is_some_and(|timeout| datum::interval_micros(timeout) <= 0) {
+        return Err(PgError::new(INVALID_PARAMETER_VALUE, "timeout must be greater than zero"));
+    }
+    if job.unique_key.as_ref().is_some_and(|key| key.len() > 1000) {
+        return Err(PgError::new(INVALID_PARAMETER_VALUE, "unique_key is longer than 1000 bytes"));
+    }
+    Ok(())
+}
+
+/// An index expression or a maintenance command of a stranger's table is no place to enqueue from.
+fn refuse_restricted() -> Result<()> {
+    if identity::in_restricted_operation() {
+        return Err(PgError::new(
+            INSUFFICIENT_PRIVILEGE,
+            "cannot enqueue a job within security-restricted operation",
+        ));
+    }
+    Ok(())
+}
+
+fn check_queue(name: &[u8]) -> Result<()> {
+    wake::on_any_end(forget);
+    if KNOWN_QUEUE.with(|known| known.as_deref() == Some(name)) {
+        return Ok(());
+    }
+    if queues::find(&extension()?, datum::text_datum(name)?)?.is_none() {
+        return Err(queues::unknown(name));
+    }
+    KNOWN_QUEUE.set(Some(name.to_vec()));
+    Ok(())
+}
+
+/// Says once a transaction that nobody will run the jobs of this database.
+pub fn warn_unserved() -> Result<()> {
+    if WARNED.replace(true) {
+        return Ok(());
+    }
+    let name = catalog::current_database()?;
+    let shown = String::from_utf8_lossy(&name).into_owned();
+    if !SHARED.is_attached() {
+        let hint = "Add my_worker to \"shared_preload_libraries\" and restart the server.";
+        let message = "jobs will not run: my_worker was not loaded when the server started";
+        log::report_hint(Level::Warning, OBJECT_NOT_IN_PREREQUISITE_STATE, message, hint)
+    } else if !settings::serves(&name) {
+        let hint = format!("Add \"{shown}\" to \"my_worker.database\" and restart the server.");
+        let message = format!("jobs in database \"{shown}\" will not run: it is not served");
+        log::report_hint(Level::Warning, OBJECT_NOT_IN_PREREQUISITE_STATE, &message, &hint)
+    } else {
+        Ok(())
+    }
+}
+
+/// The trigger of `my_queue`, BEFORE INSERT OR UPDATE of each row.
+pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
+    if !CHECKED.get() {
+        check_row(&mut row)?;
+    }
+    let role = row.get(column::OWNER).map_or(0, datum::as_oid);
+    let run_at = row.get(column::RUN_AT).map_or(0, datum::as_i64);
+    wake::on_any_end(forget);
+    wake::note(role, run_at)?;
+    Ok(row.result())
+}
+
+fn check_row(row: &mut TriggerRow) -> Result<()> {
+    let caller = identity::current_role();
+    let mut changes = Vec::new();
+    if let Some(owner) = check_owner(row, caller)? {
+        changes.push((column::OWNER, Some(owner.datum())));
+    }
+    if row.get(column::RUN_AT).is_none() {
+        changes.push((column::RUN_AT, Some(clock::transaction_start().datum())));
+    }
+    // Our own statements are trusted, and a dump is taken back as it is.
+    if !identity::in_restricted_operation() && !is_restore()? {
+        check_names(row, &mut changes)?;
+        warn_unserved()?;
+    } else if !row.is_update && !is_restore()? {
+        refuse_restricted()?;
+    }
+    row.set(&changes)
+}
+
+/// The owner to fill in, if any; an error if the row names another role.
+fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
+    let owner = row.get(column::OWNER).map(datum::as_oid);
+    if row.is_update {
+        return match row.old(column::OWNER).map(datum::as_oid) == owner {
+            true => Ok(None),
+            false => Err(PgError::new(FEATURE_NOT_SUPPORTED, "cannot change the owner of a job")
+                .hint("Cancel the job and enqueue it as the other role.")),
+        };
+    }
+    match owner {
+        None => Ok(Some(caller)),
+        Some(owner) if owner == caller || identity::is_superuser()? => Ok(None),
+        Some(owner) => Err(PgError::new(
+            INSUFFICIENT_PRIVILEGE,
+            format!("permission denied to enqueue a job for role \"{}\"", identity::role_name(owner)),
+        )
+        .detail("The owner of a job is the role that enqueues it.")),
+    }
+}
+
+/// pg_dump's scripts empty the search path first, which nobody does by chance.
+fn is_restore() -> Result<bool> {
+    Ok(guc::is_empty(c"search_path")? && identity::is_superuser()?)
+}
+
+fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Result<()> {
+    let Some(queue) = row.get(column::QUEUE) else {
+        return Err(PgError::new(NULL_VALUE_NOT_ALLOWED, "a job needs a queue"));
+    };
+    check_queue(&datum::as_text(queue)?)?;
+    let key = row.get(column::UNIQUE_KEY).map(datum::as_text).transpose()?;
+    if key.is_some_and(|key| key.len() > 1000) {
+        return Err(PgError::new(INVALID_PARAMETER_VALUE, "unique_key is longer than 1000 bytes"));
+    }
+    if let Some(handler) = row.get(column::HANDLER) {
+        let asked = datum::as_text(handler)?;
+        let stored = stored_handler(&asked)?;
+        if stored != asked {
+            changes.push((column::HANDLER, Some(datum::text_datum(&stored)?)));
+        }
+    }
+    Ok(())
+}
+
+/// The qualified name of a handler. Within a statement a qualified one is looked up once.
+fn stored_handler(asked: &[u8]) -> Result<Vec<u8>> {
+    let (role, statement) = (identity::current_role(), clock::statement_start());
+    let known = KNOWN_HANDLER.with(|known| {
+        let same =
+            |k: &&KnownHandler| k.asked == asked && k.role == role && k.statement == statement;
+        known.as_ref().filter(same).map(|k| k.stored.clone())
+    });
+    if let Some(stored) = known {
+        return Ok(stored);
+    }
+    let stored = qualified_handler(asked)?;
+    if asked.contains(&b'.') {
+        let (asked, stored) = (asked.to_vec(), stored.clone());
+        KNOWN_HANDLER.set(Some(KnownHandler { asked, stored, role, statement }));
+    }
+    Ok(stored)
+}
+
+/// After CREATE EXTENSION: the launcher learns of it at COMMIT.
+pub fn installed() -> Result<()> {
+    if bgworker::in_recovery() {
+        return Ok(());
+    }
+    warn_unserved()?;
+    wake::look_at_commit()
+}

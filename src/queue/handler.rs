@@ -1,0 +1,100 @@
+//! Handlers: finding the function that a job calls, and which of the accepted signatures it has.
+
+use crate::pg::catalog;
+use crate::pg::datum::{Oid, types};
+use crate::pg::error::{INSUFFICIENT_PRIVILEGE, PgError, Result, UNDEFINED_FUNCTION};
+
+/// The accepted signatures.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `f(bigint, jsonb)`: job id and payload.
+    IdAndPayload,
+    /// `f(jsonb)`: payload.
+    Payload,
+    /// `f()`
+    Nothing,
+    /// `f(bigint[], jsonb[])`: several jobs in one call.
+    Batch,
+}
+
+/// In the order in which they are looked for.
+const SHAPES: [(Shape, &[Oid], &str); 4] = [
+    (Shape::IdAndPayload, &[types::INT8, types::JSONB], "bigint, jsonb"),
+    (Shape::Payload, &[types::JSONB], "jsonb"),
+    (Shape::Nothing, &[], ""),
+    (Shape::Batch, &[types::INT8_ARRAY, types::JSONB_ARRAY], "bigint[], jsonb[]"),
+];
+
+const HINT: &str = "A handler is a function f(bigint, jsonb), f(jsonb), f() or \
+                    f(bigint[], jsonb[]); give its name, qualified or with argument types if need \
+                    be.";
+
+/// A handler that was found.
+pub struct Handler {
+    /// The function.
+    pub function: Oid,
+    /// Its signature.
+    pub shape: Shape,
+    /// The type of its result.
+    pub result: Oid,
+    /// Its name, qualified and quoted, with argument types if they were given.
+    pub name: Vec<u8>,
+}
+
+/// Finds a handler by its name, with or without schema and argument types, by the search path in
+/// force. 42883 with a hint if no function of an accepted signature has that name.
+pub fn resolve(name: &[u8]) -> Result<Handler> {
+    if name.contains(&b'(') { resolve_with_types(name) } else { resolve_by_shape(name) }
+}
+
+fn resolve_by_shape(name: &[u8]) -> Result<Handler> {
+    for (shape, arguments, _) in SHAPES {
+        if let Some(function) = catalog::function(name, arguments)? {
+            return found(function, shape, None, name);
+        }
+    }
+    Err(unknown(name))
+}
+
+fn resolve_with_types(name: &[u8]) -> Result<Handler> {
+    let function = catalog::function_with_types(name).map_err(|error| {
+        if error.sqlstate == UNDEFINED_FUNCTION { error.hint(HINT) } else { error }
+    })?;
+    let arguments = catalog::signature(function)?.arguments;
+    match SHAPES.iter().find(|shape| shape.1 == arguments.as_slice()) {
+        Some((shape, _, types)) => found(function, *shape, Some(types), name),
+        None => Err(unknown(name)),
+    }
+}
+
+fn found(function: Oid, shape: Shape, types: Option<&str>, asked: &[u8]) -> Result<Handler> {
+    let signature = catalog::signature(function)?;
+    if !signature.is_function || signature.returns_set {
+        return Err(unknown(asked)
+            .detail("The object of that name is a procedure, an aggregate, or returns a set."));
+    }
+    let mut name = catalog::function_name(function)?;
+    if let Some(types) = types {
+        name.extend_from_slice(format!("({types})").as_bytes());
+    }
+    Ok(Handler { function, shape, result: signature.result, name })
+}
+
+fn unknown(name: &[u8]) -> PgError {
+    PgError::new(UNDEFINED_FUNCTION, quoted("handler function ", name, " does not exist"))
+        .hint(HINT)
+}
+
+/// A message around a name of the user's, in the database's encoding.
+pub fn quoted(before: &str, name: &[u8], after: &str) -> Vec<u8> {
+    [before.as_bytes(), b"\"", name, b"\"", after.as_bytes()].concat()
+}
+
+/// Refuses a handler that the role may not execute.
+pub fn check_rights(handler: &Handler, role: Oid) -> Result<()> {
+    if catalog::may_execute(handler.function, role)? {
+        return Ok(());
+    }
+    let message = quoted("permission denied for function ", &handler.name, "");
+    Err(PgError::new(INSUFFICIENT_PRIVILEGE, message))
+}

@@ -1,0 +1,363 @@
+//! Dealing with queues and with single jobs: all by statements, as the extension's owner.
+
+use crate::pg::bgworker;
+use crate::pg::catalog::Extension;
+use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
+use crate::pg::error::{
+    DUPLICATE_OBJECT, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED,
+    OBJECT_IN_USE, PgError, Result,
+};
+use crate::pg::identity;
+use crate::pg::spi::Statement;
+use crate::shared::{Current, SHARED};
+
+use super::handler::quoted;
+use super::queues::{self, Queue};
+use super::{as_owner, enqueue, extension, settle, wake};
+
+static CREATE_QUEUE: Statement = Statement::new(
+    "INSERT INTO my_worker.queues (name, handler, concurrency, max_attempts, backoff, \
+     backoff_max, timeout, retention) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+     ON CONFLICT (name) DO NOTHING",
+    QUEUE_TYPES,
+);
+
+static ALTER_QUEUE: Statement = Statement::new(
+    "UPDATE my_worker.queues SET handler = coalesce($2, handler), \
+     concurrency = coalesce($3, concurrency), max_attempts = coalesce($4, max_attempts), \
+     backoff = coalesce($5, backoff), backoff_max = coalesce($6, backoff_max), \
+     timeout = coalesce($7, timeout), retention = coalesce($8, retention) \
+     WHERE name OPERATOR(pg_catalog.=) $1",
+    QUEUE_TYPES,
+);
+
+const QUEUE_TYPES: &[Oid] = &[
+    types::TEXT,
+    types::TEXT,
+    types::INT4,
+    types::INT4,
+    types::INTERVAL,
+    types::INTERVAL,
+    types::INTERVAL,
+    types::INTERVAL,
+];
+
+static SET_PAUSED: Statement = Statement::new(
+    "UPDATE my_worker.queues SET paused = $2 WHERE name OPERATOR(pg_catalog.=) $1",
+    &[types::TEXT, types::BOOL],
+);
+
+static DROP_QUEUE: Statement = Statement::new(
+    "DELETE FROM my_worker.queues WHERE name OPERATOR(pg_catalog.=) $1",
+    &[types::TEXT],
+);
+
+static HAS_JOBS: Statement = Statement::new(
+    "SELECT EXISTS (SELECT FROM @queue@ WHERE queue OPERATOR(pg_catalog.=) $1)",
+    &[types::TEXT],
+);
+
+static PURGE_WAITING: Statement = Statement::new(
+    "DELETE FROM @queue@ WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
+     SELECT ctid FROM @queue@ WHERE queue OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED))",
+    &[types::TEXT],
+);
+
+static PURGE_FINISHED: Statement = Statement::new(
+    "DELETE FROM my_worker.history WHERE queue OPERATOR(pg_catalog.=) $1",
+    &[types::TEXT],
+);
+
+static PRUNE: Statement = Statement::new(
+    "DELETE FROM my_worker.history WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
+     SELECT h.ctid FROM my_worker.history AS h \
+     LEFT JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) h.queue \
+     WHERE h.finished_at OPERATOR(pg_catalog.<) pg_catalog.now() OPERATOR(pg_catalog.-) \
+     (SELECT least(min(retention), '7 days'::pg_catalog.interval) FROM my_worker.queues) \
+     AND h.finished_at OPERATOR(pg_catalog.<) pg_catalog.now() OPERATOR(pg_catalog.-) \
+     CASE WHEN h.status OPERATOR(pg_catalog.=) 'completed' \
+     THEN coalesce(q.retention, '7 days'::pg_catalog.interval) \
+     ELSE greatest(q.retention, '7 days'::pg_catalog.interval) END \
+     LIMIT $1 FOR UPDATE OF h SKIP LOCKED))",
+    &[types::INT8],
+);
+
+static DUE_JOBS_OF: Statement = Statement::new(
+    "SELECT id, attempts FROM @queue@ WHERE owner OPERATOR(pg_catalog.=) $1 \
+     AND run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
+     LIMIT $2 FOR UPDATE SKIP LOCKED",
+    &[types::OID, types::INT8],
+);
+
+static FIND_JOB: Statement = Statement::new(
+    "SELECT owner, queue, attempts, max_attempts FROM @queue@ \
+     WHERE id OPERATOR(pg_catalog.=) $1",
+    &[types::INT8],
+);
+
+static LOCK_JOB: Statement = Statement::new(
+    "SELECT owner FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED",
+    &[types::INT8],
+);
+
+static FIND_FINISHED: Statement = Statement::new(
+    "SELECT owner, status FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+    &[types::INT8],
+);
+
+static RETRY: Statement = Statement::new(
+    "WITH back AS (DELETE FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) $1 \
+     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled']) RETURNING *) \
+     INSERT INTO @queue@ (id, queue, handler, command, payload, priority, created_at, \
+     max_attempts, timeout, unique_key, owner, last_error, errors) OVERRIDING SYSTEM VALUE \
+     SELECT id, queue, handler, command, payload, priority, created_at, max_attempts, timeout, \
+     unique_key, owner, last_error, errors FROM back",
+    &[types::INT8],
+);
+
+/// The settings of a queue as SQL passes them: name, handler, concurrency, max_attempts, backoff,
+/// backoff_max, timeout, retention.
+pub struct QueueSettings {
+    /// The name.
+    pub name: Vec<u8>,
+    /// The handler's name as given.
+    pub handler: Option<Vec<u8>>,
+    /// `integer`
+    pub concurrency: Option<i32>,
+    /// `integer`
+    pub max_attempts: Option<i32>,
+    /// `interval` each: backoff, backoff_max, timeout, retention.
+    pub intervals: [Option<Datum>; 4],
+}
+
+impl QueueSettings {
+    fn check(&self) -> Result<()> {
+        queues::check_name(&self.name)?;
+        if self.concurrency.is_some_and(|n| n < 1) {
+            return Err(PgError::new(INVALID_PARAMETER_VALUE, "concurrency must be at least 1"));
+        }
+        if self.max_attempts.is_some_and(|n| !(1..=10_000).contains(&n)) {
+            let message = "max_attempts must be between 1 and 10000";
+            return Err(PgError::new(INVALID_PARAMETER_VALUE, message));
+        }
+        let names = ["backoff", "backoff_max", "timeout", "retention"];
+        for (name, value) in names.iter().zip(self.intervals) {
+            let least = i64::from(*name == "timeout");
+            if value.is_some_and(|value| datum::interval_micros(value) < least) {
+                let message = format!("{name} must not be negative or, for a timeout, zero");
+                return Err(PgError::new(INVALID_PARAMETER_VALUE, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn arguments(&self, handler: Option<&[u8]>) -> Result<[Option<Datum>; 8]> {
+        let [backoff, backoff_max, timeout, retention] = self.intervals;
+        Ok([
+            Some(datum::text_datum(&self.name)?),
+            handler.map(datum::text_datum).transpose()?,
+            self.concurrency.map(ToDatum::datum),
+            self.max_attempts.map(ToDatum::datum),
+            backoff,
+            backoff_max,
+            timeout,
+            retention,
+        ])
+    }
+
+    /// The handler, found and qualified, so that a typing error shows now.
+    fn qualified_handler(&self) -> Result<Option<Vec<u8>>> {
+        self.handler.as_deref().map(enqueue::qualified_handler).transpose()
+    }
+}
+
+/// `create_queue()`
+pub fn create_queue(settings: &QueueSettings) -> Result<()> {
+    settings.check()?;
+    let required = [settings.intervals[0], settings.intervals[1], settings.intervals[3]];
+    if settings.max_attempts.is_none() || required.contains(&None) {
+        return Err(PgError::new(
+            NULL_VALUE_NOT_ALLOWED,
+            "max_attempts, backoff, backoff_max and retention must not be null",
+        ));
+    }
+    let handler = settings.qualified_handler()?;
+    let arguments = settings.arguments(handler.as_deref())?;
+    let created = as_owner(&extension()?, |spi| {
+        spi.run(&CREATE_QUEUE, &arguments).map(|rows| rows.count())
+    })?;
+    if created == 0 {
+        let message = quoted("queue ", &settings.name, " already exists");
+        return Err(PgError::new(DUPLICATE_OBJECT, message)
+            .hint("Change its settings with my_worker.alter_queue()."));
+    }
+    Ok(())
+}
+
+/// `alter_queue()`: only what is given changes.
+pub fn alter_queue(settings: &QueueSettings) -> Result<()> {
+    settings.check()?;
+    let handler = settings.qualified_handler()?;
+    let arguments = settings.arguments(handler.as_deref())?;
+    change_queue(&ALTER_QUEUE, &settings.name, &arguments)
+}
+
+/// `pause_queue()` and `resume_queue()`
+pub fn set_paused(name: &[u8], paused: bool) -> Result<()> {
+    let arguments = [Some(datum::text_datum(name)?), Some(paused.datum())];
+    change_queue(&SET_PAUSED, name, &arguments)
+}
+
+/// Changes one queue; its jobs may have become due by it.
+fn change_queue(statement: &Statement, name: &[u8], arguments: &[Option<Datum>]) -> Result<()> {
+    let changed =
+        as_owner(&extension()?, |spi| spi.run(statement, arguments).map(|rows| rows.count()))?;
+    if changed == 0 {
+        return Err(queues::unknown(name));
+    }
+    wake::look_at_commit()
+}
+
+/// `drop_queue()`
+pub fn drop_queue(name: &[u8], force: bool) -> Result<()> {
+    if name == b"default" {
+        return Err(PgError::new(OBJECT_IN_USE, "cannot drop queue \"default\""));
+    }
+    let extension = extension()?;
+    let argument = [Some(datum::text_datum(name)?)];
+    as_owner(&extension, |spi| {
+        if force {
+            spi.run(&PURGE_WAITING, &argument)?;
+        }
+        let row = spi.run(&HAS_JOBS, &argument)?;
+        if row.first().is_some_and(|row| row.bool(1)) {
+            let message = quoted("queue ", name, " still has jobs");
+            return Err(PgError::new(OBJECT_IN_USE, message).hint(if force {
+                "Its running jobs must end first."
+            } else {
+                "Let them end, or use drop_queue(name, force := true)."
+            }));
+        }
+        match spi.run(&DROP_QUEUE, &argument)?.count() {
+            0 => Err(queues::unknown(name)),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// `purge_queue()`: how many jobs are gone.
+pub fn purge_queue(name: &[u8]) -> Result<i64> {
+    let extension = extension()?;
+    let name_datum = datum::text_datum(name)?;
+    if queues::find(&extension, name_datum)?.is_none() {
+        return Err(queues::unknown(name));
+    }
+    as_owner(&extension, |spi| {
+        let waiting = spi.run(&PURGE_WAITING, &[Some(name_datum)])?.count();
+        let finished = spi.run(&PURGE_FINISHED, &[Some(name_datum)])?.count();
+        Ok((waiting + finished) as i64)
+    })
+}
+
+/// Refuses to touch a job of a role whose rights the caller does not have.
+pub fn check_owner(caller: Oid, owner: Oid, job: i64) -> Result<()> {
+    if identity::has_rights_of(caller, owner)? {
+        return Ok(());
+    }
+    Err(PgError::new(INSUFFICIENT_PRIVILEGE, format!("permission denied for job {job}"))
+        .detail("It belongs to another role."))
+}
+
+/// `cancel()`: true if the job was waiting, or runs and is being cancelled.
+pub fn cancel(job: i64) -> Result<bool> {
+    let extension = extension()?;
+    let found = as_owner(&extension, |spi| {
+        Ok(spi.run(&FIND_JOB, &[Some(job.datum())])?.first().and_then(|row| row.oid(1)))
+    })?;
+    let Some(owner) = found else { return Ok(false) };
+    check_owner(identity::current_role(), owner, job)?;
+    loop {
+        if cancel_running(job) {
+            return Ok(true);
+        }
+        let free = as_owner(&extension, |spi| {
+            Ok(spi.run(&LOCK_JOB, &[Some(job.datum())])?.count() > 0)
+        })?;
+        if free {
+            return settle::cancel(&extension, job, 0);
+        }
+        // Locked, yet not running: a worker is taking it or settling it, or it is gone.
+        if !still_there(&extension, job)? || is_settling(job) {
+            return Ok(false);
+        }
+        crate::pg::latch::wait(Some(1), crate::pg::wait_event::job_wait())?;
+    }
+}
+
+/// Signals the worker that runs the job. Under the lock, so that the worker, which takes it too
+/// before it goes on, never lets the signal hit its next job.
+fn cancel_running(job: i64) -> bool {
+    let database = bgworker::my_database();
+    SHARED
+        .write(|state| {
+            let slot = state.slot_of_job(database, job)?;
+            if slot.advance(Current::Running(job), Current::Cancelling(job)) {
+                bgworker::signal(slot.pid, libc::SIGINT);
+            }
+            (slot.current() == Current::Cancelling(job)).then_some(())
+        })
+        .flatten()
+        .is_some()
+}
+
+/// Whether the job's work is done and only its transaction is not.
+fn is_settling(job: i64) -> bool {
+    let database = bgworker::my_database();
+    SHARED
+        .read(|state| state.slot_of_job(database, job).map(|slot| slot.current()))
+        .flatten()
+        .is_some_and(|current| current == Current::Sealed(job))
+}
+
+fn still_there(extension: &Extension, job: i64) -> Result<bool> {
+    as_owner(extension, |spi| Ok(spi.run(&FIND_JOB, &[Some(job.datum())])?.count() > 0))
+}
+
+/// `retry()`: true if the job was failed or cancelled and waits again.
+pub fn retry(job: i64) -> Result<bool> {
+    let extension = extension()?;
+    let found = as_owner(&extension, |spi| {
+        Ok(spi.run(&FIND_FINISHED, &[Some(job.datum())])?.first().and_then(|row| row.oid(1)))
+    })?;
+    let Some(owner) = found else { return Ok(false) };
+    check_owner(identity::current_role(), owner, job)?;
+    as_owner(&extension, |spi| Ok(spi.run(&RETRY, &[Some(job.datum())])?.count() > 0))
+}
+
+/// For the keeper: due jobs of a role, locked, with their attempts.
+pub fn due_jobs_of(extension: &Extension, owner: Oid, limit: i64) -> Result<Vec<(i64, i32)>> {
+    as_owner(extension, |spi| {
+        let rows = spi.run(&DUE_JOBS_OF, &[Some(owner.datum()), Some(limit.datum())])?;
+        Ok(rows.iter().map(|row| (row.i64(1).unwrap_or(0), row.i32(2).unwrap_or(0))).collect())
+    })
+}
+
+/// For the keeper: a waiting job's queue, attempts and own limit of them.
+pub fn attempts_of(
+    extension: &Extension,
+    job: i64,
+) -> Result<Option<(Queue, i32, Option<i32>)>> {
+    let found = as_owner(extension, |spi| {
+        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some((row.text(2)?.unwrap_or_default(), row.i32(3).unwrap_or(0), row.i32(4))))
+    })?;
+    let Some((name, attempts, max_attempts)) = found else { return Ok(None) };
+    let queue = queues::find(extension, datum::text_datum(&name)?)?;
+    Ok(queue.map(|queue| (queue, attempts, max_attempts)))
+}
+
+/// For the keeper: forgets up to `limit` finished jobs that their queue no longer keeps.
+pub fn prune(extension: &Extension, limit: i64) -> Result<i64> {
+    as_owner(extension, |spi| Ok(spi.run(&PRUNE, &[Some(limit.datum())])?.count() as i64))
+}

@@ -1,0 +1,77 @@
+//! All access to `my_queue`, `my_worker.queues` and `my_worker.history`.
+//!
+//! Two ways lead to the tables. What a worker does for every job goes by OID (`pg::table`): no
+//! plan, no name, no right is looked up, so nothing that a job did to its session matters. What is
+//! rare goes by SQL, as the extension's owner with a pinned search path (`pg::identity`).
+
+pub mod claim;
+pub mod enqueue;
+pub mod handler;
+pub mod manage;
+pub mod queues;
+pub mod settle;
+pub mod wait;
+pub mod wake;
+
+use crate::pg::catalog::{self, Extension};
+use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use crate::pg::spi::{self, Spi};
+use crate::pg::{guc, identity};
+
+/// Columns of `my_queue`; those up to `LAST_ERROR` stand at the same place in `history`.
+pub mod column {
+    /// bigint
+    pub const ID: i32 = 1;
+    /// text
+    pub const QUEUE: i32 = 2;
+    /// text
+    pub const STATUS: i32 = 3;
+    /// text
+    pub const HANDLER: i32 = 4;
+    /// text
+    pub const COMMAND: i32 = 5;
+    /// jsonb
+    pub const PAYLOAD: i32 = 6;
+    /// integer
+    pub const PRIORITY: i32 = 7;
+    /// timestamptz
+    pub const RUN_AT: i32 = 8;
+    /// timestamptz
+    pub const STARTED_AT: i32 = 10;
+    /// integer
+    pub const ATTEMPTS: i32 = 11;
+    /// integer
+    pub const MAX_ATTEMPTS: i32 = 12;
+    /// interval
+    pub const TIMEOUT: i32 = 13;
+    /// text
+    pub const UNIQUE_KEY: i32 = 14;
+    /// regrole
+    pub const OWNER: i32 = 15;
+    /// text
+    pub const LAST_ERROR: i32 = 16;
+    /// jsonb; the last of `my_queue`
+    pub const ERRORS: i32 = 17;
+}
+
+/// Where the extension is; an error if this database does not have it (any more).
+pub fn extension() -> Result<Extension> {
+    catalog::extension()?.ok_or_else(|| {
+        PgError::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "extension \"my_worker\" is not installed in this database",
+        )
+        .hint("Use CREATE EXTENSION my_worker.")
+    })
+}
+
+/// Runs statements of ours as the extension's owner.
+pub fn as_owner<T>(extension: &Extension, body: impl FnOnce(&Spi) -> Result<T>) -> Result<T> {
+    let queue = catalog::qualified_name(extension.queue)?;
+    identity::as_owner(extension.owner, || {
+        // Our statements look rows up by key; a plan made while a table was tiny must not scan it
+        // for ever.
+        guc::set_for_level(c"enable_seqscan", c"off")?;
+        spi::connect(extension.oid, &queue, body)
+    })
+}

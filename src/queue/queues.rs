@@ -1,0 +1,90 @@
+//! The settings of queues: `my_worker.queues` by name.
+
+use crate::logic::limits::MAX_NAME_BYTES;
+use crate::pg::catalog::Extension;
+use crate::pg::datum::{self, Datum, Micros};
+use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result, UNDEFINED_OBJECT};
+use crate::pg::table::{Compare, Key, Lock, Table};
+
+use super::handler::quoted;
+
+/// Columns of `my_worker.queues`.
+mod column {
+    pub const NAME: i16 = 1;
+    pub const HANDLER: i32 = 2;
+    pub const CONCURRENCY: i32 = 3;
+    pub const MAX_ATTEMPTS: i32 = 4;
+    pub const BACKOFF: i32 = 5;
+    pub const BACKOFF_MAX: i32 = 6;
+    pub const TIMEOUT: i32 = 7;
+    pub const RETENTION: i32 = 8;
+    pub const PAUSED: i32 = 9;
+    pub const ID: i32 = 11;
+}
+
+/// One queue's settings.
+#[derive(Clone)]
+pub struct Queue {
+    /// Number by which shared memory knows it.
+    pub id: i32,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// What its jobs call if they name nothing themselves.
+    pub handler: Option<Vec<u8>>,
+    /// The most of its jobs that run at once.
+    pub concurrency: Option<i32>,
+    /// Executions before a job is failed, unless it says otherwise.
+    pub max_attempts: i32,
+    /// Delay after the first failed attempt.
+    pub backoff: Micros,
+    /// The longest delay.
+    pub backoff_max: Micros,
+    /// How long an attempt may take, unless the job says otherwise.
+    pub timeout: Option<Micros>,
+    /// How long finished jobs are kept; 0: completed ones leave no row.
+    pub retention: Micros,
+    /// No job starts.
+    pub paused: bool,
+}
+
+/// Reads a queue under the active snapshot; `None` if there is none of that name.
+pub fn find(extension: &Extension, name: Datum) -> Result<Option<Queue>> {
+    let table = Table::open(extension.queues, extension.queues_key, Lock::Read)?;
+    let row = table.row()?;
+    let found = table.first(&[Key::text(column::NAME, Compare::Equal, name)], &row)?;
+    let queue = if found { Some(read(&row, name)?) } else { None };
+    row.end()?;
+    table.close()?;
+    Ok(queue)
+}
+
+fn read(row: &crate::pg::table::Row, name: Datum) -> Result<Queue> {
+    let interval = |column| row.get(column).map(datum::interval_micros);
+    Ok(Queue {
+        id: row.get(column::ID).map_or(0, datum::as_i32),
+        name: datum::as_text(name)?,
+        handler: row.get(column::HANDLER).map(datum::as_text).transpose()?,
+        concurrency: row.get(column::CONCURRENCY).map(datum::as_i32),
+        max_attempts: row.get(column::MAX_ATTEMPTS).map_or(1, datum::as_i32),
+        backoff: interval(column::BACKOFF).unwrap_or(0),
+        backoff_max: interval(column::BACKOFF_MAX).unwrap_or(0),
+        timeout: interval(column::TIMEOUT),
+        retention: interval(column::RETENTION).unwrap_or(0),
+        paused: row.get(column::PAUSED).is_some_and(datum::as_bool),
+    })
+}
+
+/// The error for a queue that is not there.
+pub fn unknown(name: &[u8]) -> PgError {
+    PgError::new(UNDEFINED_OBJECT, quoted("queue ", name, " does not exist"))
+        .hint("Create it with my_worker.create_queue().")
+}
+
+/// Refuses a name that no queue can have.
+pub fn check_name(name: &[u8]) -> Result<()> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        return Err(PgError::new(INVALID_PARAMETER_VALUE, quoted("queue name ", name, " is invalid"))
+            .detail(format!("A queue name has 1 to {MAX_NAME_BYTES} bytes.")));
+    }
+    Ok(())
+}

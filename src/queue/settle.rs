@@ -1,0 +1,199 @@
+//! Ending attempts that did not go well: the next attempt, or the job's end. Statements, since
+//! they are rare; each names the attempt that it settles, so that none is settled twice.
+
+use crate::logic::backoff;
+use crate::pg::catalog::Extension;
+use crate::pg::datum::{self, Datum, Micros, ToDatum, types};
+use crate::pg::error::{PgError, Result};
+use crate::pg::spi::{Spi, Statement};
+use crate::pg::{clock, random};
+
+use super::as_owner;
+use super::queues::Queue;
+
+/// The longest error text that is kept, in bytes.
+const MAX_ERROR_BYTES: usize = 8192;
+
+/// What a failed attempt led to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The job is tried again at its new `run_at`.
+    Retry,
+    /// It has failed for good.
+    Failed,
+    /// Somebody else had settled it.
+    Gone,
+}
+
+/// An attempt that ended, of the job as it was found.
+pub struct Attempt {
+    /// The job.
+    pub job: i64,
+    /// Executions that had ended before it.
+    pub attempts: i32,
+    /// When it began; 0 if it never did.
+    pub started: Micros,
+}
+
+/// One entry of `errors`: what `$3`..`$9` say of the attempt.
+macro_rules! error_entry {
+    () => {
+        "pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('attempt', $3, 'at', $4, \
+         'sqlstate', $5, 'message', $6, 'detail', $7, 'hint', $8, 'context', $9))"
+    };
+}
+
+const ENTRY_TYPES: [u32; 7] = [
+    types::INT4,
+    types::TIMESTAMPTZ,
+    types::TEXT,
+    types::TEXT,
+    types::TEXT,
+    types::TEXT,
+    types::TEXT,
+];
+
+static RETRY: Statement = Statement::new(
+    concat!(
+        "UPDATE @queue@ SET status = 'pending', attempts = $3, last_error = $6, run_at = $10, \
+         started_at = $11, errors = \
+         coalesce(errors, '[]'::pg_catalog.jsonb) OPERATOR(pg_catalog.||) ",
+        error_entry!(),
+        " WHERE id OPERATOR(pg_catalog.=) $1 AND attempts OPERATOR(pg_catalog.=) $2"
+    ),
+    &[
+        types::INT8,
+        types::INT4,
+        ENTRY_TYPES[0],
+        ENTRY_TYPES[1],
+        ENTRY_TYPES[2],
+        ENTRY_TYPES[3],
+        ENTRY_TYPES[4],
+        ENTRY_TYPES[5],
+        ENTRY_TYPES[6],
+        types::TIMESTAMPTZ,
+        types::TIMESTAMPTZ,
+    ],
+);
+
+static FAIL: Statement = Statement::new(
+    concat!(
+        "WITH gone AS (DELETE FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1 \
+         AND attempts OPERATOR(pg_catalog.=) $2 RETURNING *) \
+         INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
+         run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
+         last_error, finished_at, errors) \
+         SELECT id, queue, 'failed', handler, command, payload, priority, run_at, created_at, \
+         coalesce($10, started_at), $3, max_attempts, timeout, unique_key, owner, $6, $4, \
+         coalesce(errors, '[]'::pg_catalog.jsonb) OPERATOR(pg_catalog.||) ",
+        error_entry!(),
+        " FROM gone"
+    ),
+    &[
+        types::INT8,
+        types::INT4,
+        ENTRY_TYPES[0],
+        ENTRY_TYPES[1],
+        ENTRY_TYPES[2],
+        ENTRY_TYPES[3],
+        ENTRY_TYPES[4],
+        ENTRY_TYPES[5],
+        ENTRY_TYPES[6],
+        types::TIMESTAMPTZ,
+    ],
+);
+
+static CANCEL: Statement = Statement::new(
+    "WITH gone AS (DELETE FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1 RETURNING *) \
+     INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
+     run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
+     last_error, finished_at, errors) \
+     SELECT id, queue, 'cancelled', handler, command, payload, priority, run_at, created_at, \
+     coalesce($2, started_at), attempts OPERATOR(pg_catalog.+) $3, max_attempts, timeout, \
+     unique_key, owner, last_error, $4, errors FROM gone",
+    &[types::INT8, types::TIMESTAMPTZ, types::INT4, types::TIMESTAMPTZ],
+);
+
+/// Records a failed attempt and decides what follows. In a transaction.
+pub fn fail(
+    extension: &Extension,
+    queue: &Queue,
+    attempt: &Attempt,
+    max_attempts: i32,
+    error: &PgError,
+) -> Result<Verdict> {
+    let ended = attempt.attempts.saturating_add(1);
+    if ended >= max_attempts {
+        return fail_for_good(extension, attempt, error);
+    }
+    let now = clock::now();
+    let delay =
+        backoff::delay(queue.backoff, queue.backoff_max, ended as u32, random::unit()).max(0);
+    let changed = as_owner(extension, |spi| {
+        let mut arguments = entry(spi, attempt, ended, now, error)?;
+        arguments.push(Some(now.saturating_add(delay).datum()));
+        arguments.push(started(attempt));
+        spi.run(&RETRY, &arguments).map(|rows| rows.count())
+    })?;
+    Ok(if changed == 0 { Verdict::Gone } else { Verdict::Retry })
+}
+
+/// Ends a job as failed whatever attempts it had left. In a transaction.
+pub fn fail_for_good(
+    extension: &Extension,
+    attempt: &Attempt,
+    error: &PgError,
+) -> Result<Verdict> {
+    let changed = as_owner(extension, |spi| {
+        let ended = attempt.attempts.saturating_add(1);
+        let mut arguments = entry(spi, attempt, ended, clock::now(), error)?;
+        arguments.push(started(attempt));
+        spi.run(&FAIL, &arguments).map(|rows| rows.count())
+    })?;
+    Ok(if changed == 0 { Verdict::Gone } else { Verdict::Failed })
+}
+
+/// Ends a job as cancelled; `started` is 0 if it did not run. True if it was there.
+pub fn cancel(extension: &Extension, job: i64, started: Micros) -> Result<bool> {
+    let ran = started != 0;
+    as_owner(extension, |spi| {
+        let arguments = [
+            Some(job.datum()),
+            ran.then(|| started.datum()),
+            Some(i32::from(ran).datum()),
+            Some(clock::now().datum()),
+        ];
+        spi.run(&CANCEL, &arguments).map(|rows| rows.count() > 0)
+    })
+}
+
+fn started(attempt: &Attempt) -> Option<Datum> {
+    (attempt.started != 0).then(|| attempt.started.datum())
+}
+
+/// `$1`..`$9` of the statements: which attempt, and its error.
+fn entry(
+    _spi: &Spi,
+    attempt: &Attempt,
+    ended: i32,
+    now: Micros,
+    error: &PgError,
+) -> Result<Vec<Option<Datum>>> {
+    Ok(vec![
+        Some(attempt.job.datum()),
+        Some(attempt.attempts.datum()),
+        Some(ended.datum()),
+        Some(now.datum()),
+        Some(datum::text_datum(error.sqlstate.text().as_bytes())?),
+        Some(capped(&error.message)?),
+        error.detail.as_deref().map(capped).transpose()?,
+        error.hint.as_deref().map(capped).transpose()?,
+        error.context.as_deref().map(capped).transpose()?,
+    ])
+}
+
+/// A text cut to what is kept, between characters.
+fn capped(text: &[u8]) -> Result<Datum> {
+    let length = datum::clip_length(text, MAX_ERROR_BYTES);
+    datum::text_datum(text.get(..length).unwrap_or_default())
+}

@@ -1,0 +1,178 @@
+//! Waking at COMMIT: what a transaction enqueued is remembered, and its end tells the pool once.
+//!
+//! The latch carries no data: whoever is woken looks at the table. A rollback, also to a
+//! savepoint, forgets; PREPARE TRANSACTION hands over to the keeper's next look.
+
+use crate::pg::datum::{Micros, Oid};
+use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
+use crate::pg::local::Local;
+use crate::pg::xact::{self, End};
+use crate::pg::{bgworker, clock, latch};
+use crate::shared::{Go, SHARED, SlotId, State};
+
+/// What one (sub)transaction enqueued for one role.
+struct Note {
+    subtransaction: u32,
+    role: Oid,
+    /// A job is due at once.
+    due: bool,
+    /// The earliest of those that are due later; 0: none.
+    later: Micros,
+}
+
+/// What else waits for the end of the transaction.
+enum Promise {
+    /// A dynamic worker that waits for this transaction.
+    Launch(SlotId),
+    /// This database's keeper shall look, or one shall be started.
+    Look,
+}
+
+/// Everything that the open transaction has to tell at its end.
+struct Pending {
+    notes: Vec<Note>,
+    promises: Vec<(u32, Promise)>,
+}
+
+static PENDING: Local<Pending> = Local::new(Pending { notes: Vec::new(), promises: Vec::new() });
+
+/// Functions that are told, too, that a transaction has ended.
+static FORGET: Local<Option<fn()>> = Local::new(None);
+
+/// Has `forget` called at the end of every transaction and subtransaction.
+pub fn on_any_end(forget: fn()) {
+    FORGET.set(Some(forget));
+}
+
+/// A job of `role` was enqueued, due at `run_at`.
+pub fn note(role: Oid, run_at: Micros) -> Result<()> {
+    xact::on_end(at_end)?;
+    let subtransaction = xact::current_subtransaction();
+    let due = run_at <= clock::now();
+    PENDING.with(|pending| {
+        let same = |n: &&mut Note| n.role == role && n.subtransaction == subtransaction;
+        match pending.notes.iter_mut().rev().find(same) {
+            Some(note) if due => note.due = true,
+            Some(note) => note.later = earlier(note.later, run_at),
+            None => {
+                let later = if due { 0 } else { run_at };
+                pending.notes.push(Note { subtransaction, role, due, later });
+            }
+        }
+    });
+    Ok(())
+}
+
+fn earlier(known: Micros, new: Micros) -> Micros {
+    if known == 0 { new } else { known.min(new) }
+}
+
+/// A dynamic worker waits for the end of this transaction.
+pub fn launched(slot: SlotId) -> Result<()> {
+    promise(Promise::Launch(slot))
+}
+
+/// The keeper of this database shall look when this transaction has committed.
+pub fn look_at_commit() -> Result<()> {
+    promise(Promise::Look)
+}
+
+fn promise(promise: Promise) -> Result<()> {
+    xact::on_end(at_end)?;
+    let subtransaction = xact::current_subtransaction();
+    PENDING.with(|pending| pending.promises.push((subtransaction, promise)));
+    Ok(())
+}
+
+fn at_end(end: End) -> Result<()> {
+    match end {
+        End::BeforePrepare => return refuse_prepare(),
+        End::Commit => tell(PENDING.with(take), true),
+        End::Abort | End::Prepare => tell(PENDING.with(take), false),
+        End::SubCommit { id, parent } => PENDING.with(|pending| pending.adopt(id, parent)),
+        End::SubAbort { id } => tell(PENDING.with(|pending| pending.split_off(id)), false),
+    }
+    if let Some(forget) = FORGET.get() {
+        forget();
+    }
+    Ok(())
+}
+
+fn take(pending: &mut Pending) -> Pending {
+    std::mem::replace(pending, Pending { notes: Vec::new(), promises: Vec::new() })
+}
+
+impl Pending {
+    fn adopt(&mut self, id: u32, parent: u32) {
+        let of_child = |n: &&mut Note| n.subtransaction == id;
+        self.notes.iter_mut().filter(of_child).for_each(|n| n.subtransaction = parent);
+        self.promises.iter_mut().filter(|p| p.0 == id).for_each(|p| p.0 = parent);
+    }
+
+    /// Takes out what a subtransaction brought.
+    fn split_off(&mut self, id: u32) -> Pending {
+        let (gone, kept) = take(self).promises_and_notes(id);
+        *self = kept;
+        gone
+    }
+
+    fn promises_and_notes(self, id: u32) -> (Pending, Pending) {
+        let (gone_notes, notes) = self.notes.into_iter().partition(|n| n.subtransaction == id);
+        let (gone, promises) = self.promises.into_iter().partition(|p| p.0 == id);
+        (Pending { notes: gone_notes, promises: gone }, Pending { notes, promises })
+    }
+}
+
+/// A worker that waits for this transaction cannot wait for COMMIT PREPARED.
+fn refuse_prepare() -> Result<()> {
+    let launches = PENDING.with(|pending| {
+        pending.promises.iter().any(|(_, promise)| matches!(promise, Promise::Launch(_)))
+    });
+    if !launches {
+        return Ok(());
+    }
+    Err(PgError::new(
+        FEATURE_NOT_SUPPORTED,
+        "cannot PREPARE a transaction that has launched a dynamic worker",
+    ))
+}
+
+/// Tells the pool: once for each process to wake, whatever the number of rows.
+fn tell(pending: Pending, committed: bool) {
+    if pending.notes.is_empty() && pending.promises.is_empty() {
+        return;
+    }
+    let now = clock::now();
+    // Room for all before the lock: nothing allocates under it.
+    let mut wake = Vec::with_capacity(2 * pending.notes.len() + pending.promises.len());
+    SHARED.write(|state| pending.apply(state, committed, now, &mut wake));
+    wake.sort_unstable();
+    wake.dedup();
+    wake.into_iter().for_each(latch::wake);
+}
+
+impl Pending {
+    fn apply(&self, state: &mut State, committed: bool, now: Micros, wake: &mut Vec<i32>) {
+        let database = bgworker::my_database();
+        for note in self.notes.iter().filter(|_| committed) {
+            if note.due || (note.later != 0 && note.later <= now) {
+                wake.extend(state.demand(database, note.role));
+            } else if note.later != 0 {
+                wake.extend(state.due_at(database, note.later));
+            }
+            if note.due && note.later != 0 {
+                wake.extend(state.due_at(database, note.later));
+            }
+        }
+        for (_, promise) in &self.promises {
+            match promise {
+                Promise::Look if committed => wake.extend(state.ask_look(database)),
+                Promise::Look => {}
+                Promise::Launch(id) => wake.extend(state.slot(*id).map(|slot| {
+                    slot.go = if committed { Go::Yes } else { Go::No };
+                    slot.procno
+                })),
+            }
+        }
+    }
+}

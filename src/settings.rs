@@ -1,0 +1,154 @@
+//! Every setting of ours: name, unit, range, context and its one line of text.
+//!
+//! The launcher, the workers and SQL functions read them as values in force; SIGHUP reaches them
+//! at the top of each loop (`guc::reload_if_asked`).
+
+use crate::pg::error::Result;
+use crate::pg::guc::{
+    self, About, END_OF_OPTIONS, Options, Setting, TextSetting, Unit, When, option,
+};
+
+/// `my_worker.naptime`, seconds: the longest sleep between two looks at the queue.
+pub static NAPTIME: Setting<i32> = Setting::new(10);
+/// `my_worker.max_items`: the most jobs of one round.
+pub static MAX_ITEMS: Setting<i32> = Setting::new(100);
+/// `my_worker.max_workers`: the most workers of the pool.
+pub static MAX_WORKERS: Setting<i32> = Setting::new(4);
+/// `my_worker.worker_idle_timeout`, seconds: how long an idle worker stays.
+pub static IDLE_TIMEOUT: Setting<i32> = Setting::new(60);
+/// `my_worker.enabled`
+pub static ENABLED: Setting<bool> = Setting::new(true);
+/// `my_worker.superuser_jobs`
+pub static SUPERUSER_JOBS: Setting<bool> = Setting::new(true);
+/// `my_worker.log_jobs`, one of the `LOG_` constants.
+pub static LOG_JOBS: Setting<i32> = Setting::new(LOG_ERRORS);
+static DATABASE: TextSetting = Setting::new(std::ptr::null_mut());
+
+/// Log no job.
+pub const LOG_NONE: i32 = 0;
+/// Log failed attempts.
+pub const LOG_ERRORS: i32 = 1;
+/// Log every job.
+pub const LOG_ALL: i32 = 2;
+
+static LOG_OPTIONS: Options<4> = Options([
+    option(c"none", LOG_NONE),
+    option(c"errors", LOG_ERRORS),
+    option(c"all", LOG_ALL),
+    END_OF_OPTIONS,
+]);
+
+/// Defines all settings. Without preload the server takes no new setting that only a restart may
+/// change; those follow a reload then, and nothing reads them.
+pub fn define(preloading: bool) -> Result<()> {
+    let restart = if preloading { When::Restart } else { When::Reload };
+    let about = |name, text, more, when| About { name, text, more, when };
+    guc::define_int(
+        about(
+            c"my_worker.naptime",
+            c"Sets the longest sleep between two looks at the queue.",
+            c"A safety net: commits and due times wake workers at once.",
+            When::Reload,
+        ),
+        &NAPTIME,
+        (1, 3600),
+        Unit::Seconds,
+    )?;
+    guc::define_int(
+        about(
+            c"my_worker.max_items",
+            c"Sets the most jobs that one worker takes in one round.",
+            c"",
+            When::Reload,
+        ),
+        &MAX_ITEMS,
+        (1, 10_000),
+        Unit::None,
+    )?;
+    guc::define_text(
+        about(
+            c"my_worker.database",
+            c"Sets the database whose jobs are run.",
+            c"One name, a comma-separated list, or * for every database that has the extension.",
+            restart,
+        ),
+        &DATABASE,
+        c"postgres",
+    )?;
+    guc::define_bool(
+        about(
+            c"my_worker.enabled",
+            c"Enables the running of jobs.",
+            c"When off, running jobs end and nothing new starts.",
+            When::Reload,
+        ),
+        &ENABLED,
+    )?;
+    guc::define_int(
+        about(
+            c"my_worker.max_workers",
+            c"Sets how many jobs may run at once in the server.",
+            c"Each takes one of max_worker_processes.",
+            When::Reload,
+        ),
+        &MAX_WORKERS,
+        (1, 128),
+        Unit::None,
+    )?;
+    guc::define_int(
+        about(
+            c"my_worker.worker_idle_timeout",
+            c"Sets how long an idle worker stays.",
+            c"",
+            When::Reload,
+        ),
+        &IDLE_TIMEOUT,
+        (0, 86_400),
+        Unit::Seconds,
+    )?;
+    guc::define_choice(
+        about(
+            c"my_worker.log_jobs",
+            c"Sets which jobs are logged.",
+            c"Log lines name id, queue and handler, never the payload.",
+            When::Reload,
+        ),
+        &LOG_JOBS,
+        &LOG_OPTIONS,
+    )?;
+    guc::define_bool(
+        about(
+            c"my_worker.superuser_jobs",
+            c"Allows jobs that are owned by superusers.",
+            c"",
+            restart,
+        ),
+        &SUPERUSER_JOBS,
+    )?;
+    guc::reserve_prefix(c"my_worker")
+}
+
+/// Which databases are served.
+pub enum Served {
+    /// Every one that has the extension.
+    All,
+    /// These names.
+    Named(Vec<String>),
+}
+
+/// `my_worker.database`, taken apart.
+pub fn served() -> Served {
+    let text = DATABASE.text();
+    if text.trim() == "*" {
+        return Served::All;
+    }
+    Served::Named(crate::logic::names::split_list(&text))
+}
+
+/// Whether a database of this name is served.
+pub fn serves(name: &[u8]) -> bool {
+    match served() {
+        Served::All => true,
+        Served::Named(names) => names.iter().any(|n| n.as_bytes() == name),
+    }
+}

@@ -1,0 +1,611 @@
+//! What the processes share: slots, lanes and databases, under the one LWLock "my_worker".
+//!
+//! A *slot* is a process of ours, or one that was asked for. A *lane* is a pair of database and
+//! role for which there may be work. The table `my_queue` is the truth; what stands here is who
+//! does what now, and who must look. Nothing here is needed to find a job again: after a crash all
+//! of it starts from zero.
+//!
+//! Who writes: [L]auncher, [W]orker (the slot's own process, of any kind), [B]ackend.
+//!
+//! | field                               | by    | guarded by            |
+//! |-------------------------------------|-------|-----------------------|
+//! | Slot.current, job_started, claims   | W, B  | atomics               |
+//! | the rest of a slot                  | L W B | the lock, exclusive   |
+//! | lanes, databases, charges, counters | L W B | the lock, exclusive   |
+
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+
+use crate::pg::datum::{Micros, Oid};
+use crate::pg::shmem::{Shared, Zeroed};
+
+/// The shared struct.
+pub static SHARED: Shared<State> = Shared::new(c"my_worker");
+
+/// The most processes of ours, of all kinds.
+pub const SLOTS: usize = 192;
+/// The most databases served at a time.
+pub const DATABASES: usize = 64;
+/// The most pairs of database and role with work at a time; the keeper's looks serve the rest.
+pub const LANES: usize = 256;
+/// The most jobs of one transaction.
+pub const CLAIMS: usize = 256;
+/// A name, as long as PostgreSQL's identifiers.
+pub const NAME_BYTES: usize = 64;
+/// The longest progress message, in bytes.
+pub const MESSAGE_BYTES: usize = 160;
+/// The most sessions that wait without polling.
+pub const WAITERS: usize = 128;
+const CHARGES: usize = 256;
+const STOPS: usize = 64;
+
+/// A job that runs longer than this no longer keeps others from the rest of its batch.
+pub const OVERRUN: Micros = 20_000;
+
+/// What a slot is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Runs jobs of one role.
+    Worker = 0,
+    /// Looks after one database.
+    Keeper,
+    /// Runs one job for `launch_dynamic_worker`.
+    Dynamic,
+}
+
+impl Kind {
+    /// As the view `workers` shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Worker => "worker",
+            Kind::Keeper => "keeper",
+            Kind::Dynamic => "dynamic",
+        }
+    }
+}
+
+/// What a slot's process is at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Nobody has the slot.
+    Free = 0,
+    /// Asked for, not yet there.
+    Starting,
+    /// Waiting for work.
+    Idle,
+    /// At work.
+    Running,
+    /// On its way out.
+    Stopping,
+}
+
+impl Phase {
+    /// As the view `workers` shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Free => "free",
+            Phase::Starting => "starting",
+            Phase::Idle => "idle",
+            Phase::Running => "running",
+            Phase::Stopping => "stopping",
+        }
+    }
+}
+
+/// Whether a dynamic worker may begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Go {
+    /// The caller's transaction is open.
+    Wait = 0,
+    /// It has committed.
+    Yes,
+    /// It was rolled back.
+    No,
+}
+
+/// Identifies the holder of a slot: the generation tells it from those before and after.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SlotId {
+    /// Index of the slot.
+    pub index: usize,
+    /// Counts the holders of all slots.
+    pub generation: u32,
+}
+
+impl SlotId {
+    /// As the argument of a worker's main function.
+    pub fn pack(self) -> u64 {
+        (u64::from(self.generation) << 16) | self.index as u64
+    }
+
+    /// Back from [`SlotId::pack`].
+    pub fn unpack(packed: u64) -> Self {
+        SlotId { index: (packed & 0xffff) as usize, generation: (packed >> 16) as u32 }
+    }
+}
+
+/// A short text in shared memory, in the encoding of the database that wrote it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Text<const N: usize> {
+    length: u16,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> Text<N> {
+    /// Takes over what fits; the caller has clipped it to whole characters.
+    pub fn set(&mut self, text: &[u8]) {
+        let length = text.len().min(N);
+        self.length = length as u16;
+        for (to, from) in self.bytes.iter_mut().zip(text) {
+            *to = *from;
+        }
+    }
+
+    /// The text.
+    pub fn get(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+}
+
+/// A process of ours.
+#[repr(C)]
+pub struct Slot {
+    /// [L B] takes and frees; [W] frees.
+    pub phase: Phase,
+    /// What it is for.
+    pub kind: Kind,
+    /// [L B] asks the process to end after its job.
+    pub leave: bool,
+    /// Dynamic workers: [B] tells what became of the caller's transaction.
+    pub go: Go,
+    /// See [`SlotId`].
+    pub generation: u32,
+    /// [W] 0 until the process is there.
+    pub pid: i32,
+    /// [W] by which it is woken.
+    pub procno: i32,
+    /// Where it works.
+    pub database: Oid,
+    /// As whom; 0 for keepers.
+    pub role: Oid,
+    /// [W] the queue that it works on, as its id: holds one of the queue's permits. 0: none.
+    pub queue_id: i32,
+    /// [W] that queue's name.
+    pub queue: Text<NAME_BYTES>,
+    /// When it was asked for.
+    pub since: Micros,
+    /// [W] jobs that it has finished.
+    pub jobs_done: i64,
+    /// Dynamic workers: the job to run.
+    pub task: i64,
+    /// [W] what `progress()` said last; negative: nothing.
+    pub progress: f32,
+    /// [W] its words.
+    pub message: Text<MESSAGE_BYTES>,
+    /// [W B] the job that runs, with its stage: see [`Current`].
+    pub current: AtomicI64,
+    /// [W] when it started.
+    pub job_started: AtomicI64,
+    /// [W] how many of `claims` have not started.
+    pub claims_left: AtomicI32,
+    /// [W] how many of `claims` are set.
+    claims_set: AtomicI32,
+    /// [W] jobs that it means to run next; others leave them alone for a while.
+    claims: [AtomicI64; CLAIMS],
+}
+
+/// A pair of database and role with work.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Lane {
+    /// 0: not in use.
+    pub database: Oid,
+    /// Whose jobs.
+    pub role: Oid,
+    /// [B W] there may be due jobs that nobody has looked at.
+    pub pending: bool,
+    /// [W] there is more than one worker can take in a round.
+    pub crowded: bool,
+    /// [L] starts in a row that failed.
+    pub failures: u32,
+    /// [L] not before this time again.
+    pub retry_at: Micros,
+}
+
+/// What is known of a database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Known {
+    /// Nothing yet: a keeper shall find out.
+    Nothing = 0,
+    /// It has no extension, or one of another version; its CREATE EXTENSION tells.
+    Absent,
+    /// A keeper has found the extension.
+    Present,
+}
+
+/// A database that is served.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Database {
+    /// 0: not in use.
+    pub oid: Oid,
+    /// See [`Known`].
+    pub known: Known,
+    /// [B L] the keeper shall look at the queue now.
+    pub look: bool,
+    /// [W] somebody was refused by a queue's limit: look again when there is room.
+    pub refused: bool,
+    /// [W B] the next time at which a job or schedule is due; 0: none.
+    pub next_due: Micros,
+    /// [B] no process of ours before this time: somebody drops, renames or copies it.
+    pub blocked_until: Micros,
+    /// [L] a keeper that could not start is not asked for before this time.
+    pub retry_at: Micros,
+}
+
+/// An attempt to be charged to a job whose process died.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Charge {
+    /// 0: not in use.
+    pub job: i64,
+    /// Its database.
+    pub database: Oid,
+    /// Executions that had ended before the one that was cut off.
+    pub attempts: i32,
+    /// How it ended.
+    pub death: Death,
+}
+
+/// How a process of ours ended in the middle of a job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Death {
+    /// It took the server down, or was killed by a signal that does.
+    Crash = 0,
+    /// It was terminated again and again.
+    Stops,
+}
+
+/// How often a job's process was told to stop in the middle of it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Stop {
+    job: i64,
+    database: Oid,
+    count: u32,
+}
+
+/// A session that waits for a job to end.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Waiter {
+    /// 0: not in use.
+    pub pid: i32,
+    /// By which it is woken.
+    pub procno: i32,
+    /// Its database.
+    pub database: Oid,
+    /// The job.
+    pub job: i64,
+}
+
+/// All of it. Zero bytes are its first state.
+#[repr(C)]
+pub struct State {
+    /// [L] its process id, 0 if it is not there.
+    pub launcher_pid: i32,
+    /// [L] by which it is woken.
+    pub launcher_procno: i32,
+    /// [L] since when.
+    pub launcher_since: Micros,
+    /// [L] a server's life begins with it: marks of the former one have been read.
+    pub marks_read: bool,
+    generation: u32,
+    /// [W] jobs that have ended since the server started.
+    pub items_processed: i64,
+    /// [W] when the last one did.
+    pub last_run: Micros,
+    stops_next: u32,
+    /// See [`Database`].
+    pub databases: [Database; DATABASES],
+    /// See [`Lane`].
+    pub lanes: [Lane; LANES],
+    /// See [`Charge`].
+    pub charges: [Charge; CHARGES],
+    stops: [Stop; STOPS],
+    /// See [`Waiter`].
+    pub waiters: [Waiter; WAITERS],
+    /// See [`Slot`].
+    pub slots: [Slot; SLOTS],
+}
+
+// SAFETY: every field has a valid all-zero value, and none is a pointer.
+unsafe impl Zeroed for State {}
+
+/// The stage of the job that a slot runs, in the low bits of `Slot::current`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Current {
+    /// No job.
+    None,
+    /// It runs, and may be cancelled.
+    Running(i64),
+    /// Its work is done; too late to cancel.
+    Sealed(i64),
+    /// Somebody cancels it.
+    Cancelling(i64),
+}
+
+impl Current {
+    fn pack(self) -> i64 {
+        match self {
+            Current::None => 0,
+            Current::Running(job) => job << 2 | 1,
+            Current::Sealed(job) => job << 2 | 2,
+            Current::Cancelling(job) => job << 2 | 3,
+        }
+    }
+
+    fn unpack(packed: i64) -> Self {
+        match packed & 3 {
+            1 => Current::Running(packed >> 2),
+            2 => Current::Sealed(packed >> 2),
+            3 => Current::Cancelling(packed >> 2),
+            _ => Current::None,
+        }
+    }
+
+    /// The job, whatever its stage; `None` if there is none.
+    pub fn job(self) -> Option<i64> {
+        match self {
+            Current::None => None,
+            Current::Running(job) | Current::Sealed(job) | Current::Cancelling(job) => Some(job),
+        }
+    }
+}
+
+impl Slot {
+    /// The job that runs.
+    pub fn current(&self) -> Current {
+        Current::unpack(self.current.load(Ordering::Acquire))
+    }
+
+    /// Starts or ends a job.
+    pub fn set_current(&self, current: Current, started: Micros) {
+        self.job_started.store(started, Ordering::Relaxed);
+        self.current.store(current.pack(), Ordering::Release);
+    }
+
+    /// One step of a job, if it is still at `from`.
+    pub fn advance(&self, from: Current, to: Current) -> bool {
+        let (from, to) = (from.pack(), to.pack());
+        self.current.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Publishes the jobs that the process means to run next.
+    pub fn publish_claims(&self, jobs: impl Iterator<Item = i64>) {
+        let mut count = 0;
+        for (claim, job) in self.claims.iter().zip(jobs) {
+            claim.store(job, Ordering::Relaxed);
+            count += 1;
+        }
+        self.claims_set.store(count, Ordering::Release);
+        self.claims_left.store(count, Ordering::Release);
+    }
+
+    /// Withdraws them.
+    pub fn withdraw_claims(&self) {
+        self.claims_set.store(0, Ordering::Release);
+        self.claims_left.store(0, Ordering::Release);
+    }
+
+    /// The jobs that others leave alone, unless the process sticks in a long job at `now`.
+    pub fn respected_claims(&self, now: Micros) -> impl Iterator<Item = i64> + '_ {
+        let set = usize::try_from(self.claims_set.load(Ordering::Acquire)).unwrap_or(0);
+        let respected = if self.is_overrunning(now) { 0 } else { set.min(CLAIMS) };
+        self.claims.iter().take(respected).map(|claim| claim.load(Ordering::Relaxed))
+    }
+
+    /// Whether the job has been running for longer than [`OVERRUN`].
+    pub fn is_overrunning(&self, now: Micros) -> bool {
+        self.current() != Current::None
+            && now.saturating_sub(self.job_started.load(Ordering::Relaxed)) >= OVERRUN
+    }
+
+    /// Whether the slot is held by a process of that kind for that lane.
+    pub fn serves(&self, kind: Kind, database: Oid, role: Oid) -> bool {
+        self.phase != Phase::Free
+            && self.kind == kind
+            && self.database == database
+            && self.role == role
+    }
+}
+
+impl State {
+    /// The slot, if it is still held by that process.
+    pub fn slot(&mut self, id: SlotId) -> Option<&mut Slot> {
+        self.slots
+            .get_mut(id.index)
+            .filter(|slot| slot.phase != Phase::Free && slot.generation == id.generation)
+    }
+
+    /// Takes a free slot for a process that is about to be asked for.
+    pub fn take_slot(&mut self, kind: Kind, database: Oid, role: Oid, now: Micros) -> Option<SlotId> {
+        let index = self.slots.iter().position(|slot| slot.phase == Phase::Free)?;
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let generation = self.generation;
+        let slot = self.slots.get_mut(index)?;
+        slot.phase = Phase::Starting;
+        slot.kind = kind;
+        slot.leave = false;
+        slot.go = Go::Wait;
+        slot.generation = generation;
+        slot.pid = 0;
+        slot.procno = -1;
+        slot.database = database;
+        slot.role = role;
+        slot.queue_id = 0;
+        slot.queue.set(b"");
+        slot.since = now;
+        slot.jobs_done = 0;
+        slot.task = 0;
+        slot.progress = -1.0;
+        slot.message.set(b"");
+        slot.set_current(Current::None, 0);
+        slot.withdraw_claims();
+        Some(SlotId { index, generation })
+    }
+
+    /// Frees the slot if that process still has it.
+    pub fn free_slot(&mut self, id: SlotId) {
+        if let Some(slot) = self.slot(id) {
+            slot.phase = Phase::Free;
+            slot.pid = 0;
+            slot.procno = -1;
+            slot.queue_id = 0;
+            slot.set_current(Current::None, 0);
+            slot.withdraw_claims();
+        }
+    }
+
+    /// The lane of a database and role, made if there is room.
+    pub fn lane(&mut self, database: Oid, role: Oid) -> Option<&mut Lane> {
+        let found = self.lanes.iter().position(|l| l.database == database && l.role == role);
+        let index = match found {
+            Some(index) => index,
+            None => self
+                .lanes
+                .iter()
+                .position(|lane| lane.database == 0)
+                .or_else(|| self.lanes.iter().position(|lane| !lane.pending))?,
+        };
+        let lane = self.lanes.get_mut(index)?;
+        if found.is_none() {
+            *lane = Lane {
+                database,
+                role,
+                pending: false,
+                crowded: false,
+                failures: 0,
+                retry_at: 0,
+            };
+        }
+        Some(lane)
+    }
+
+    /// The entry of a served database.
+    pub fn database(&mut self, oid: Oid) -> Option<&mut Database> {
+        self.databases.iter_mut().find(|database| database.oid == oid && oid != 0)
+    }
+
+    /// Marks work for a lane; answers the process to wake: an idle worker of the lane, else the
+    /// launcher. `None` for a database that is not served.
+    pub fn demand(&mut self, database: Oid, role: Oid) -> Option<i32> {
+        self.database(database)?;
+        match self.lane(database, role) {
+            Some(lane) => lane.pending = true,
+            // No room: the keeper's look will find the jobs.
+            None => {
+                if let Some(database) = self.database(database) {
+                    database.look = true;
+                }
+                return Some(self.launcher_procno);
+            }
+        }
+        let idle = self.slots.iter_mut().find(|slot| {
+            slot.phase == Phase::Idle && slot.serves(Kind::Worker, database, role) && !slot.leave
+        });
+        Some(match idle {
+            Some(slot) => {
+                // Not idle for the next one who looks, so that two commits wake two workers.
+                slot.phase = Phase::Running;
+                slot.procno
+            }
+            None => self.launcher_procno,
+        })
+    }
+
+    /// Notes a time at which something is due; answers the process to wake, if it is sooner than
+    /// all before.
+    pub fn due_at(&mut self, oid: Oid, time: Micros) -> Option<i32> {
+        let database = self.database(oid)?;
+        if database.next_due != 0 && database.next_due <= time {
+            return None;
+        }
+        database.next_due = time;
+        Some(self.keeper(oid).map_or(self.launcher_procno, |slot| slot.procno))
+    }
+
+    /// Has the keeper of a database look at its queue; answers the process to wake.
+    pub fn ask_look(&mut self, oid: Oid) -> Option<i32> {
+        self.database(oid)?.look = true;
+        Some(self.keeper(oid).map_or(self.launcher_procno, |slot| slot.procno))
+    }
+
+    /// The keeper of a database, once its process is there.
+    pub fn keeper(&self, oid: Oid) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.serves(Kind::Keeper, oid, 0) && slot.procno >= 0)
+    }
+
+    /// The slots that run a job of that queue now.
+    pub fn running_in_queue(&self, database: Oid, queue_id: i32) -> usize {
+        self.slots
+            .iter()
+            .filter(|slot| {
+                slot.phase != Phase::Free && slot.database == database && slot.queue_id == queue_id
+            })
+            .count()
+    }
+
+    /// The slot that runs the job.
+    pub fn slot_of_job(&self, database: Oid, job: i64) -> Option<&Slot> {
+        self.slots.iter().find(|slot| {
+            slot.phase != Phase::Free
+                && slot.database == database
+                && slot.current().job() == Some(job)
+        })
+    }
+
+    /// Writes down an attempt for the keeper to charge; false if there is no room.
+    pub fn charge(&mut self, charge: Charge) -> bool {
+        let same = |c: &Charge| c.job == charge.job && c.database == charge.database;
+        if self.charges.iter().any(same) {
+            return true;
+        }
+        match self.charges.iter_mut().find(|c| c.job == 0) {
+            Some(free) => {
+                *free = charge;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Counts that a job's process was told to stop in the middle of it; answers how often.
+    pub fn count_stop(&mut self, database: Oid, job: i64) -> u32 {
+        if let Some(stop) = self.stops.iter_mut().find(|s| s.job == job && s.database == database) {
+            stop.count += 1;
+            return stop.count;
+        }
+        let next = self.stops_next as usize % STOPS;
+        self.stops_next = self.stops_next.wrapping_add(1);
+        if let Some(stop) = self.stops.get_mut(next) {
+            *stop = Stop { job, database, count: 1 };
+        }
+        1
+    }
+}
+
+/// The error of whatever needs shared memory without preload.
+pub fn not_preloaded() -> crate::pg::error::PgError {
+    use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError};
+    PgError::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "my_worker must be loaded via \"shared_preload_libraries\"",
+    )
+    .hint("Add my_worker to \"shared_preload_libraries\" in postgresql.conf and restart the server.")
+}

@@ -1,0 +1,67 @@
+//! What the processes count, in shared memory: jobs ended, time of the last run.
+
+use crate::execute::Tally;
+use crate::pg::clock;
+use crate::pg::datum::{Micros, Oid};
+use crate::settings;
+use crate::shared::{Charge, Death, Phase, SHARED, SlotId, State};
+use crate::worker;
+
+/// A job whose process is told to stop so often in the middle of it is charged an attempt: else one
+/// that stops its own process would run for ever.
+const MAX_STOPS: u32 = 3;
+
+/// Counts a batch that has committed.
+pub fn count(slot: SlotId, tally: &Tally) {
+    let ended = tally.settled.iter().filter(|settled| worker::is_final(settled.outcome)).count();
+    let done = tally.settled.len() as i64;
+    let now = clock::now();
+    SHARED.write(|state| {
+        if done > 0 {
+            state.items_processed += ended as i64;
+            state.last_run = now;
+        }
+        if let Some(slot) = state.slot(slot) {
+            slot.jobs_done += ended as i64;
+        }
+    });
+}
+
+/// Notes under the lock that a process ended in the middle of a job, without a crash. `told`: it
+/// was asked to by us, which is never held against the job.
+pub fn stopped(state: &mut State, database: Oid, role: Oid, job: i64, told: bool) {
+    if let Some(lane) = state.lane(database, role) {
+        lane.pending = true;
+    }
+    if !told && state.count_stop(database, job) >= MAX_STOPS {
+        state.charge(Charge { job, database, attempts: -1, death: Death::Stops });
+        state.ask_look(database);
+    }
+}
+
+/// What `get_worker_stats()` shows.
+pub struct Totals {
+    /// Jobs that have ended since the server started.
+    pub items_processed: i64,
+    /// When the last one did; 0: never.
+    pub last_run: Micros,
+    /// What goes on, in words.
+    pub status: String,
+}
+
+/// The totals; `None` without preload.
+pub fn totals() -> Option<Totals> {
+    let (items_processed, last_run, running, launcher) = SHARED.read(|state| {
+        let at_work = |s: &&crate::shared::Slot| s.phase != Phase::Free && s.current().job().is_some();
+        let running = state.slots.iter().filter(at_work).count();
+        (state.items_processed, state.last_run, running, state.launcher_pid)
+    })?;
+    let status = match (launcher, settings::ENABLED.get(), running) {
+        (0, ..) => "launcher not running".to_string(),
+        (_, false, 0) => "disabled".to_string(),
+        (_, false, n) => format!("disabled, {n} running"),
+        (_, _, 0) => "idle".to_string(),
+        (_, _, n) => format!("running {n}"),
+    };
+    Some(Totals { items_processed, last_run, status })
+}

@@ -1,0 +1,433 @@
+//! A worker of the pool: logged in as one role of one database, it takes that role's due jobs,
+//! lingers a little when there are none, and leaves.
+//!
+//! The launcher has taken a slot for it and passes it as the argument. Whoever enqueues wakes it
+//! by its latch; what it finds then stands in the table. It owns no job outside of a transaction,
+//! so it may die at any point. It ends with exit code 1, and the launcher starts another when there
+//! is work.
+
+use std::collections::HashMap;
+
+use crate::execute::{Batch, Outcome, Settled, Tally};
+use crate::pg::catalog::{self, Extension};
+use crate::pg::datum::{self, Micros, Oid};
+use crate::pg::error::{PgError, Result};
+use crate::pg::local::Local;
+use crate::pg::memcx::MemoryContext;
+use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, wait_event, xact};
+use crate::queue::claim::{Candidate, Jobs};
+use crate::queue::queues::{self, Queue};
+use crate::queue::settle::{self, Attempt, Verdict};
+use crate::queue::wait;
+use crate::settings;
+use crate::shared::{CLAIMS, Current, Kind, Phase, SHARED, SlotId};
+use crate::stats;
+
+/// A queue whose jobs prove fast is taken from in batches that grow up to this.
+const MAX_BATCH: usize = CLAIMS;
+
+/// This process's slot, for the callback at its end.
+static MY_SLOT: Local<Option<SlotId>> = Local::new(None);
+
+/// The slot of this process, if it is one of ours.
+pub fn my_slot() -> Option<SlotId> {
+    MY_SLOT.get()
+}
+
+/// The job that this process runs.
+pub fn current_job() -> Option<i64> {
+    let slot = MY_SLOT.get()?;
+    SHARED.peek(|state| state.slots.get(slot.index)?.current().job()).flatten()
+}
+
+/// Takes over the slot that was prepared for this process; `None` if it is no longer wanted.
+pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
+    let procno = latch::my_procno();
+    let pid = bgworker::my_pid();
+    MY_SLOT.set(Some(id));
+    bgworker::before_exit(at_exit)?;
+    Ok(SHARED
+        .write(|state| {
+            let slot = state.slot(id)?;
+            slot.pid = pid;
+            slot.procno = procno;
+            Some((slot.kind, slot.database, slot.role))
+        })
+        .flatten())
+}
+
+/// However the process ends: its slot is free, and the launcher looks whether work is left.
+unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: usize) {
+    let Some(id) = MY_SLOT.take() else { return };
+    marks::clear(id.index);
+    let launcher = SHARED.write(|state| {
+        if let Some(slot) = state.slot(id) {
+            let (database, role) = (slot.database, slot.role);
+            let (job, told, kind) = (slot.current().job(), slot.leave, slot.kind);
+            state.free_slot(id);
+            if let Some(job) = job {
+                stats::stopped(state, database, role, job, told || kind == Kind::Dynamic);
+            }
+        }
+        state.launcher_procno
+    });
+    launcher.into_iter().for_each(latch::wake);
+}
+
+/// The life of a worker.
+pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
+    activity::application_name("my_worker worker");
+    marks::excuse_on_quit(id.index);
+    session::hold_cancels();
+    let mut worker = Worker {
+        id,
+        database,
+        role,
+        scratch: MemoryContext::new(c"my_worker job")?,
+        sizes: HashMap::new(),
+        queue: None,
+        skip: Vec::new(),
+        gone: false,
+        alone: 0,
+    };
+    while worker.turn()? {}
+    Ok(())
+}
+
+struct Worker {
+    id: SlotId,
+    database: Oid,
+    role: Oid,
+    scratch: MemoryContext,
+    /// How many jobs of each queue to take at once.
+    sizes: HashMap<Vec<u8>, usize>,
+    /// The queue of the last batch: the next one starts behind it.
+    queue: Option<Vec<u8>>,
+    /// Jobs that others have locked, since we last slept.
+    skip: Vec<i64>,
+    /// The extension was dropped.
+    gone: bool,
+    /// So many jobs are run one a transaction, since a batch failed as a whole.
+    alone: usize,
+}
+
+impl Worker {
+    /// One turn of the loop: a batch, or a sleep. False to leave.
+    fn turn(&mut self) -> Result<bool> {
+        guc::reload_if_asked()?;
+        latch::check_for_interrupts()?;
+        session::forget_cancel();
+        if self.must_leave() {
+            return Ok(false);
+        }
+        if settings::ENABLED.get() && self.batch()? {
+            return Ok(true);
+        }
+        self.skip.clear();
+        if self.gone { Ok(false) } else { self.idle() }
+    }
+
+    fn must_leave(&self) -> bool {
+        SHARED
+            .write(|state| match state.slot(self.id) {
+                Some(slot) if !slot.leave => {
+                    slot.phase = Phase::Running;
+                    false
+                }
+                Some(slot) => {
+                    slot.phase = Phase::Stopping;
+                    true
+                }
+                None => true,
+            })
+            .unwrap_or(true)
+    }
+
+    /// Sleeps until there may be work; false when it has slept for long enough.
+    fn idle(&mut self) -> Result<bool> {
+        let enabled = settings::ENABLED.get();
+        let (id, database, role) = (self.id, self.database, self.role);
+        let work = SHARED.write(|state| {
+            let pending = state.lane(database, role).is_some_and(|lane| lane.pending);
+            if pending && enabled {
+                return true;
+            }
+            if let Some(slot) = state.slot(id) {
+                slot.phase = Phase::Idle;
+            }
+            false
+        });
+        if work == Some(true) {
+            return Ok(true);
+        }
+        activity::idle();
+        let since = clock::now();
+        let stay_ms = i64::from(settings::IDLE_TIMEOUT.get()) * 1000;
+        latch::wait(Some(stay_ms), wait_event::worker_idle())?;
+        session::forget_cancel();
+        let slept_ms = clock::now().saturating_sub(since) / 1000;
+        Ok(slept_ms < stay_ms || !self.may_retire())
+    }
+
+    /// Leaves, unless work came at the last moment.
+    fn may_retire(&self) -> bool {
+        let (id, database, role) = (self.id, self.database, self.role);
+        SHARED
+            .write(|state| {
+                if state.lane(database, role).is_some_and(|lane| lane.pending) {
+                    return false;
+                }
+                match state.slot(id) {
+                    Some(slot) if slot.phase == Phase::Idle => {
+                        slot.phase = Phase::Stopping;
+                        true
+                    }
+                    Some(_) => false,
+                    None => true,
+                }
+            })
+            .unwrap_or(true)
+    }
+
+    /// Runs one batch in one transaction; false if there was nothing to do.
+    fn batch(&mut self) -> Result<bool> {
+        let (database, role) = (self.database, self.role);
+        SHARED.write(|state| {
+            if let Some(lane) = state.lane(database, role) {
+                lane.pending = false;
+            }
+        });
+        let result = self.batch_in_transaction();
+        self.end_batch();
+        match result? {
+            Some(tally) => self.after_commit(tally),
+            None => Ok(false),
+        }
+    }
+
+    fn batch_in_transaction(&mut self) -> Result<Option<Tally>> {
+        let mut at_work = None;
+        let result = xact::transaction(|| {
+            let Some(extension) = catalog::extension()? else {
+                self.gone = true;
+                return Ok(None);
+            };
+            session::set_read_only(false);
+            let jobs = Jobs::open(&extension)?;
+            let tally = match self.next_work(&extension, &jobs)? {
+                Some((queue, candidates)) => {
+                    let batch = Batch::new(&extension, &queue, &jobs, self.id, self.scratch)?;
+                    let stop = || self.stopped();
+                    let tally = batch.run(&candidates, stop)?;
+                    self.learn(&queue, &tally);
+                    at_work = Some((queue, tally.settled.clone()));
+                    Some(tally)
+                }
+                None => None,
+            };
+            jobs.close()?;
+            Ok(tally)
+        });
+        match (result, at_work) {
+            (Err(error), Some((queue, settled))) => {
+                self.blame(&queue, &settled, &error)?;
+                Ok(Some(Tally { interrupted: true, ..Tally::default() }))
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// A batch that failed at COMMIT is rolled back as a whole. If it held several jobs, each is
+    /// run alone next, which finds the guilty one; if it held one, that one is charged.
+    fn blame(&mut self, queue: &Queue, settled: &[Settled], error: &PgError) -> Result<()> {
+        let [only] = settled else {
+            self.alone = settled.len();
+            return Ok(());
+        };
+        let attempt = Attempt { job: only.job, attempts: only.attempts, started: only.started };
+        let max_attempts = only.max_attempts;
+        let outcome = xact::transaction(|| {
+            let Some(extension) = catalog::extension()? else { return Ok(Verdict::Gone) };
+            session::set_read_only(false);
+            settle::fail(&extension, queue, &attempt, max_attempts, error)
+        })?;
+        let outcome = match outcome {
+            Verdict::Retry => Outcome::Retried,
+            Verdict::Failed => Outcome::Failed,
+            Verdict::Gone => return Ok(()),
+        };
+        let tally = Tally { settled: vec![Settled { outcome, ..*only }], ..Tally::default() };
+        stats::count(self.id, &tally);
+        wait::tell_waiters(&tally);
+        Ok(())
+    }
+
+    /// Whether to take no more of this batch.
+    fn stopped(&self) -> bool {
+        let asked = SHARED
+            .peek(|state| state.slots.get(self.id.index).is_none_or(|slot| slot.leave))
+            .unwrap_or(true);
+        asked || !settings::ENABLED.get()
+    }
+
+    /// The next queue with due jobs that may run, in turn, and its first jobs.
+    fn next_work(
+        &mut self,
+        extension: &Extension,
+        jobs: &Jobs,
+    ) -> Result<Option<(Queue, Vec<Candidate>)>> {
+        let last = self.queue.as_deref().map(datum::text_datum).transpose()?;
+        let mut name = jobs.next_queue(self.role, last)?;
+        let mut wrapped = last.is_none();
+        loop {
+            let Some(current) = name else {
+                if wrapped {
+                    self.queue = None;
+                    return Ok(None);
+                }
+                wrapped = true;
+                name = jobs.next_queue(self.role, None)?;
+                continue;
+            };
+            if let Some(queue) = queues::find(extension, current)?
+                && let Some(candidates) = self.candidates(jobs, &queue)?
+            {
+                self.queue = Some(queue.name.clone());
+                return Ok(Some((queue, candidates)));
+            }
+            name = jobs.next_queue(self.role, Some(current))?;
+            let past_last = match (name, &self.queue) {
+                (Some(name), Some(last)) => wrapped && datum::as_text(name)? > *last,
+                _ => false,
+            };
+            if past_last {
+                name = None;
+            }
+        }
+    }
+
+    /// Due jobs of a queue that this worker may start now, announced in its slot.
+    fn candidates(&mut self, jobs: &Jobs, queue: &Queue) -> Result<Option<Vec<Candidate>>> {
+        if queue.paused {
+            return Ok(None);
+        }
+        let now = clock::now();
+        let announced = self.announced(now);
+        let limit = self.batch_size(queue);
+        let found = jobs.candidates(self.role, queue, now, limit, &announced)?;
+        if found.is_empty() || !self.enter_queue(queue) {
+            return Ok(None);
+        }
+        let crowded = found.len() == limit;
+        let (id, database, role) = (self.id, self.database, self.role);
+        let launcher = SHARED.write(|state| {
+            if let Some(slot) = state.slot(id) {
+                slot.publish_claims(found.iter().map(|candidate| candidate.id));
+            }
+            let lane = state.lane(database, role)?;
+            lane.pending |= crowded;
+            lane.crowded = crowded && limit > 1;
+            (lane.crowded).then_some(state.launcher_procno)
+        });
+        launcher.flatten().into_iter().for_each(latch::wake);
+        Ok(Some(found))
+    }
+
+    /// What the other workers of this database run or are about to run, sorted.
+    fn announced(&self, now: Micros) -> Vec<i64> {
+        let mut ids = self.skip.clone();
+        SHARED.read(|state| {
+            for (index, slot) in state.slots.iter().enumerate() {
+                if slot.phase == Phase::Free
+                    || slot.database != self.database
+                    || index == self.id.index
+                {
+                    continue;
+                }
+                ids.extend(slot.current().job());
+                if slot.role == self.role {
+                    ids.extend(slot.respected_claims(now));
+                }
+            }
+        });
+        ids.sort_unstable();
+        ids
+    }
+
+    fn batch_size(&self, queue: &Queue) -> usize {
+        let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1).min(MAX_BATCH);
+        let size = self.sizes.get(&queue.name).copied().unwrap_or(1);
+        if self.alone > 0 { 1 } else { size.clamp(1, most) }
+    }
+
+    /// Takes one of the queue's permits, if it has any left.
+    fn enter_queue(&self, queue: &Queue) -> bool {
+        let (id, database) = (self.id, self.database);
+        SHARED
+            .write(|state| {
+                let limit = queue.concurrency.and_then(|limit| usize::try_from(limit).ok());
+                let running = state.running_in_queue(database, queue.id);
+                if limit.is_some_and(|limit| running >= limit) {
+                    if let Some(entry) = state.database(database) {
+                        entry.refused = true;
+                    }
+                    return false;
+                }
+                if let Some(slot) = state.slot(id) {
+                    slot.queue_id = queue.id;
+                    slot.queue.set(&queue.name);
+                }
+                true
+            })
+            .unwrap_or(false)
+    }
+
+    /// A queue whose jobs are fast is taken from in larger batches.
+    fn learn(&mut self, queue: &Queue, tally: &Tally) {
+        let size = self.sizes.entry(queue.name.clone()).or_insert(1);
+        let fast = tally.settled.iter().all(|settled| settled.ran < 2_000);
+        *size = match (tally.interrupted, fast) {
+            (true, _) => 1,
+            (_, false) => (*size / 2).max(1),
+            _ if tally.left == 0 && !tally.settled.is_empty() => (*size * 2).min(MAX_BATCH),
+            _ => *size,
+        };
+        self.alone = if tally.interrupted { 1 } else { self.alone.saturating_sub(1) };
+    }
+
+    /// Gives back what the batch held in shared memory; a queue with a limit has room again.
+    fn end_batch(&self) {
+        let (id, database) = (self.id, self.database);
+        let keeper = SHARED.write(|state| {
+            if let Some(slot) = state.slot(id) {
+                slot.set_current(Current::None, 0);
+                slot.withdraw_claims();
+                slot.queue_id = 0;
+                slot.queue.set(b"");
+                slot.progress = -1.0;
+                slot.message.set(b"");
+            }
+            let entry = state.database(database)?;
+            if std::mem::take(&mut entry.refused) { state.ask_look(database) } else { None }
+        });
+        keeper.flatten().into_iter().for_each(latch::wake);
+        marks::clear(self.id.index);
+    }
+
+    fn after_commit(&mut self, tally: Tally) -> Result<bool> {
+        let worked = !tally.settled.is_empty();
+        stats::count(self.id, &tally);
+        wait::tell_waiters(&tally);
+        self.skip.extend(&tally.missed);
+        if tally.temporary {
+            xact::transaction(session::drop_temporary)?;
+        }
+        activity::flush_statistics()?;
+        Ok(worked || tally.interrupted || !tally.missed.is_empty())
+    }
+}
+
+/// Whether a job of the tally ended, so that somebody may wait for it.
+pub fn is_final(outcome: Outcome) -> bool {
+    outcome != Outcome::Retried
+}
