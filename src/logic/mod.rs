@@ -12,7 +12,10 @@
 //!
 //! | module | decides |
 //! |---|---|
+//! | [`backoff`] | how long a failed job waits |
 //! | [`calendar`] | civil dates: days, months, weekdays |
+//! | [`limits`] | which names, counts and intervals are accepted |
+//! | [`state`] | the one table of job states and moves |
 //! | [`zone`] | wall clock to instant and back, gaps and repeats included |
 //!
 //! Time is a plain `i64` as in PostgreSQL, so that no conversion stands between a
@@ -31,7 +34,10 @@
     )
 )]
 
+pub mod backoff;
 pub mod calendar;
+pub mod limits;
+pub mod state;
 pub mod zone;
 
 #[cfg(test)]
