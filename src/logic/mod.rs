@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`backoff`] | how long a failed job waits |
 //! | [`calendar`] | civil dates: days, months, weekdays |
+//! | [`histogram`] | which bucket a duration falls in, percentiles |
 //! | [`limits`] | which names, counts and intervals are accepted |
 //! | [`state`] | the one table of job states and moves |
 //! | [`zone`] | wall clock to instant and back, gaps and repeats included |
@@ -36,6 +37,7 @@
 
 pub mod backoff;
 pub mod calendar;
+pub mod histogram;
 pub mod limits;
 pub mod state;
 pub mod zone;
