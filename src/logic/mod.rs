@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`backoff`] | how long a failed job waits |
 //! | [`calendar`] | civil dates: days, months, weekdays |
+//! | [`cron`], [`cron_parse`], [`cron_field`] | when a cron expression is due; its grammar |
 //! | [`histogram`] | which bucket a duration falls in, percentiles |
 //! | [`limits`] | which names, counts and intervals are accepted |
 //! | [`state`] | the one table of job states and moves |
@@ -37,6 +38,9 @@
 
 pub mod backoff;
 pub mod calendar;
+pub mod cron;
+pub mod cron_field;
+pub mod cron_parse;
 pub mod histogram;
 pub mod limits;
 pub mod state;
