@@ -17,6 +17,8 @@
 //! | [`cron`], [`cron_parse`], [`cron_field`] | when a cron expression is due; its grammar |
 //! | [`histogram`] | which bucket a duration falls in, percentiles |
 //! | [`limits`] | which names, counts and intervals are accepted |
+//! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
+//! | [`schedule`] | which due times to enqueue now: catch-up and overlap |
 //! | [`state`] | the one table of job states and moves |
 //! | [`zone`] | wall clock to instant and back, gaps and repeats included |
 //!
@@ -43,6 +45,8 @@ pub mod cron_field;
 pub mod cron_parse;
 pub mod histogram;
 pub mod limits;
+pub mod rule;
+pub mod schedule;
 pub mod state;
 pub mod zone;
 
