@@ -51,6 +51,8 @@ pub mod state;
 pub mod zone;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod testing;
 
 /// An instant: microseconds since 2000-01-01 00:00:00 UTC, PostgreSQL's `TimestampTz`.
