@@ -1,0 +1,65 @@
+//! The pure layer: every decision that needs no server.
+//!
+//! What is here takes values and returns values: no I/O, no clock (`now` is an argument), no
+//! global state, no `unsafe`. It compiles and is tested without PostgreSQL, so `cargo test` runs
+//! all of it. The layers above fetch rows and read the clock, ask this layer what to do, and
+//! write the answer back.
+//!
+//! Two rules hold everywhere below. Nothing panics: no `unwrap`, no indexing, no arithmetic that
+//! can overflow (the lints at the end of this comment enforce it outside tests). Errors are
+//! enums whose `Display` is a PostgreSQL primary message (lower case, no period) and whose
+//! `hint()` is a full sentence.
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`backoff`] | how long a failed job waits |
+//! | [`calendar`] | civil dates: days, months, weekdays |
+//! | [`cron`], [`cron_parse`], [`cron_field`] | when a cron expression is due; its grammar |
+//! | [`histogram`] | which bucket a duration falls in, percentiles |
+//! | [`limits`] | which names, counts and intervals are accepted |
+//! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
+//! | [`schedule`] | which due times to enqueue now: catch-up and overlap |
+//! | [`state`] | the one table of job states and moves |
+//! | [`zone`] | wall clock to instant and back, gaps and repeats included |
+//!
+//! Time is a plain `i64` as in PostgreSQL, so that no conversion stands between a
+//! `timestamptz` and the functions here.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
+pub mod backoff;
+pub mod calendar;
+pub mod cron;
+pub mod cron_field;
+pub mod cron_parse;
+pub mod histogram;
+pub mod limits;
+pub mod rule;
+pub mod schedule;
+pub mod state;
+pub mod zone;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod testing;
+
+/// An instant: microseconds since 2000-01-01 00:00:00 UTC, PostgreSQL's `TimestampTz`.
+pub type Timestamp = i64;
+
+/// A length of time in microseconds.
+pub type Micros = i64;
+
+/// Microseconds in a second.
+pub const MICROS_PER_SEC: Micros = 1_000_000;
