@@ -45,6 +45,7 @@ pub mod cron_field;
 pub mod cron_parse;
 pub mod histogram;
 pub mod limits;
+pub mod names;
 pub mod rule;
 pub mod schedule;
 pub mod state;
