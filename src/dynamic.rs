@@ -9,8 +9,8 @@ use crate::pg::bgworker::{self, Status, Worker};
 use crate::pg::catalog;
 use crate::pg::datum::{Oid, ToDatum, types};
 use crate::pg::error::{
-    FEATURE_NOT_SUPPORTED, INSUFFICIENT_RESOURCES, OBJECT_IN_USE,
-    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, READ_ONLY_SQL_TRANSACTION, Result, UNDEFINED_OBJECT,
+    FEATURE_NOT_SUPPORTED, INSUFFICIENT_RESOURCES, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE,
+    PgError, READ_ONLY_SQL_TRANSACTION, Result, UNDEFINED_OBJECT,
 };
 use crate::pg::log::{self, Level};
 use crate::pg::memcx::MemoryContext;
@@ -60,7 +60,10 @@ pub fn launch(job: i64) -> Result<i32> {
 
 fn find_owner(job: i64) -> Result<Oid> {
     let found = as_owner(&extension()?, |spi| {
-        Ok(spi.run(&FIND, &[Some(job.datum())])?.first().and_then(|row| row.oid(1)))
+        Ok(spi
+            .run(&FIND, &[Some(job.datum())])?
+            .first()
+            .and_then(|row| row.oid(1)))
     })?;
     found.ok_or_else(|| {
         PgError::new(UNDEFINED_OBJECT, format!("job {job} does not exist"))
@@ -79,14 +82,22 @@ fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
         let held = |s: &&shared::Slot| s.phase != Phase::Free;
         let launched = |s: &shared::Slot| s.kind == Kind::Dynamic && s.task == job;
         let twice = |s: &shared::Slot| s.database == database && launched(s);
-        if state.slot_of_job(database, job).is_some() || state.slots.iter().filter(held).any(twice) {
+        if state.slot_of_job(database, job).is_some() || state.slots.iter().filter(held).any(twice)
+        {
             return Err(Refused::Running);
         }
-        let dynamic = state.slots.iter().filter(held).filter(|s| s.kind == Kind::Dynamic).count();
+        let dynamic = state
+            .slots
+            .iter()
+            .filter(held)
+            .filter(|s| s.kind == Kind::Dynamic)
+            .count();
         if dynamic >= most {
             return Err(Refused::Full);
         }
-        let id = state.take_slot(Kind::Dynamic, database, owner, now).ok_or(Refused::Full)?;
+        let id = state
+            .take_slot(Kind::Dynamic, database, owner, now)
+            .ok_or(Refused::Full)?;
         if let Some(slot) = state.slot(id) {
             slot.task = job;
         }
@@ -94,10 +105,11 @@ fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
     });
     match taken {
         Some(Ok(id)) => Ok(id),
-        Some(Err(Refused::Running)) => {
-            Err(PgError::new(OBJECT_IN_USE, format!("job {job} is already running"))
-                .hint("Watch it in my_worker.jobs."))
-        }
+        Some(Err(Refused::Running)) => Err(PgError::new(
+            OBJECT_IN_USE,
+            format!("job {job} is already running"),
+        )
+        .hint("Watch it in my_worker.jobs.")),
         Some(Err(Refused::Full)) => Err(PgError::new(
             INSUFFICIENT_RESOURCES,
             format!("too many dynamic workers: {most} run already"),
@@ -126,7 +138,10 @@ fn start(id: SlotId, job: i64) -> Result<i32> {
     };
     wake::launched(id)?;
     let pid = wait_until_attached(id, handle.wait_for_start()?)?;
-    log::report(Level::Notice, &format!("dynamic worker started with PID {pid}"))?;
+    log::report(
+        Level::Notice,
+        &format!("dynamic worker started with PID {pid}"),
+    )?;
     handle.forget();
     Ok(pid)
 }
@@ -161,13 +176,17 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
         let extension = extension()?;
         session::set_read_only(false);
         let jobs = Jobs::open(&extension)?;
-        let task = SHARED.write(|state| state.slot(id).map(|slot| slot.task)).flatten();
+        let task = SHARED
+            .write(|state| state.slot(id).map(|slot| slot.task))
+            .flatten();
         let found = jobs.find(&extension, task.unwrap_or(0))?;
         let Some((candidate, queue_name)) = found else {
             jobs.close()?;
             return Ok(None);
         };
-        let Some(queue) = queues::find(&extension, queue_name)? else { return Ok(None) };
+        let Some(queue) = queues::find(&extension, queue_name)? else {
+            return Ok(None);
+        };
         enter(id, &queue);
         let batch = Batch::new(&extension, &queue, &jobs, id, scratch)?;
         let tally = batch.run(&[candidate], || false)?;
@@ -185,7 +204,9 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
 /// Sleeps until the caller's transaction has ended; true if it has committed.
 fn wait_for_commit(id: SlotId) -> Result<bool> {
     loop {
-        let go = SHARED.write(|state| state.slot(id).map(|slot| slot.go)).flatten();
+        let go = SHARED
+            .write(|state| state.slot(id).map(|slot| slot.go))
+            .flatten();
         match go {
             Some(Go::Yes) => return Ok(true),
             Some(Go::Wait) => latch::wait(Some(10_000), wait_event::launch_commit())?,

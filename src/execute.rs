@@ -103,8 +103,11 @@ impl<'a> Batch<'a> {
         slot: SlotId,
         scratch: MemoryContext,
     ) -> Result<Self> {
-        let history =
-            if queue.retention > 0 { Some(Appender::open(extension.history)?) } else { None };
+        let history = if queue.retention > 0 {
+            Some(Appender::open(extension.history)?)
+        } else {
+            None
+        };
         Ok(Batch {
             extension,
             queue,
@@ -237,7 +240,10 @@ impl<'a> Batch<'a> {
 
     /// The shortest of the job's, the queue's and the session's time-outs; 0 for none.
     fn timeout_ms(&self, job: &Job) -> i32 {
-        let own = job.timeout.or(self.queue.timeout).map(|us| (us / 1000).clamp(1, i32::MAX as i64));
+        let own = job
+            .timeout
+            .or(self.queue.timeout)
+            .map(|us| (us / 1000).clamp(1, i32::MAX as i64));
         let session = i64::from(session::statement_timeout_ms());
         let session = (session > 0).then_some(session);
         own.into_iter().chain(session).min().unwrap_or(0) as i32
@@ -316,7 +322,11 @@ impl<'a> Batch<'a> {
             self.tally.interrupted = true;
             return Ok(None);
         }
-        let attempt = Attempt { job: job.id, attempts: job.attempts, started };
+        let attempt = Attempt {
+            job: job.id,
+            attempts: job.attempts,
+            started,
+        };
         let max_attempts = job.max_attempts.unwrap_or(self.queue.max_attempts);
         let verdict = settle::fail(self.extension, self.queue, &attempt, max_attempts, error)?;
         self.log_error(job, error)?;
@@ -356,7 +366,10 @@ impl<'a> Batch<'a> {
             Outcome::Cancelled => "was cancelled",
         };
         let ms = ran as f64 / 1000.0;
-        log::report(Level::Log, &format!("{} {what} after {ms:.3} ms", self.names(job)))
+        log::report(
+            Level::Log,
+            &format!("{} {what} after {ms:.3} ms", self.names(job)),
+        )
     }
 
     /// The message may quote data, so the log gets the code alone; the owner reads the rest.
@@ -366,7 +379,10 @@ impl<'a> Batch<'a> {
         }
         let code = error.sqlstate.text();
         let attempt = job.attempts.saturating_add(1);
-        let text = format!("{} failed in attempt {attempt} with SQLSTATE {code}", self.names(job));
+        let text = format!(
+            "{} failed in attempt {attempt} with SQLSTATE {code}",
+            self.names(job)
+        );
         log::report(Level::Log, &text)
     }
 }
@@ -394,7 +410,10 @@ fn seal(slot: SlotId, job: i64) -> Result<()> {
         })
         .flatten();
     match sealed {
-        Some(false) => Err(PgError::new(QUERY_CANCELED, "canceling job due to user request")),
+        Some(false) => Err(PgError::new(
+            QUERY_CANCELED,
+            "canceling job due to user request",
+        )),
         _ => Ok(()),
     }
 }

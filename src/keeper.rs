@@ -32,7 +32,13 @@ pub fn main(id: SlotId, database: Oid) -> Result<()> {
     guc::override_setting(c"search_path", c"pg_catalog, pg_temp")?;
     guc::override_setting(c"default_transaction_isolation", c"read committed")?;
     guc::override_setting(c"default_transaction_read_only", c"off")?;
-    let mut keeper = Keeper { id, database, seen: 0, last_look: 0, last_prune: 0 };
+    let mut keeper = Keeper {
+        id,
+        database,
+        seen: 0,
+        last_look: 0,
+        last_prune: 0,
+    };
     if !keeper.introduce()? {
         return Ok(());
     }
@@ -56,7 +62,11 @@ impl Keeper {
         let database = self.database;
         SHARED.write(|state| {
             if let Some(entry) = state.database(database) {
-                entry.known = if present { Known::Present } else { Known::Absent };
+                entry.known = if present {
+                    Known::Present
+                } else {
+                    Known::Absent
+                };
                 entry.look = present;
             }
         });
@@ -115,7 +125,10 @@ impl Keeper {
     fn sleep(&self) -> Result<()> {
         let now = clock::now();
         let due = SHARED.read(|state| {
-            let entry = state.databases.iter().find(|entry| entry.oid == self.database);
+            let entry = state
+                .databases
+                .iter()
+                .find(|entry| entry.oid == self.database);
             entry.map_or((0, false), |entry| (entry.next_due, entry.look))
         });
         let (due, asked) = due.unwrap_or((0, false));
@@ -186,7 +199,9 @@ impl Keeper {
             if let Some(settings) = queues::find(extension, name)?
                 && !settings.paused
             {
-                let due = !jobs.candidates(owner, &settings, now, 1, &running)?.is_empty();
+                let due = !jobs
+                    .candidates(owner, &settings, now, 1, &running)?
+                    .is_empty();
                 let next = jobs.next_due(owner, name, now)?;
                 self.announce(owner, due, next);
             }
@@ -204,7 +219,11 @@ impl Keeper {
             {
                 entry.next_due = next;
             }
-            if due { state.demand(database, owner) } else { None }
+            if due {
+                state.demand(database, owner)
+            } else {
+                None
+            }
         });
         wake.flatten().into_iter().for_each(latch::wake);
     }
@@ -213,7 +232,11 @@ impl Keeper {
     fn running(&self) -> Vec<i64> {
         let mut ids = Vec::new();
         SHARED.read(|state| {
-            for slot in state.slots.iter().filter(|slot| slot.database == self.database) {
+            for slot in state
+                .slots
+                .iter()
+                .filter(|slot| slot.database == self.database)
+            {
                 if slot.phase != Phase::Free {
                     ids.extend(slot.current().job());
                 }
@@ -257,10 +280,16 @@ impl Keeper {
     fn end_jobs_of(&self, owner: Oid, reason: &PgError) -> Result<()> {
         loop {
             let ended = xact::transaction(|| {
-                let Some(extension) = catalog::extension()? else { return Ok(0) };
+                let Some(extension) = catalog::extension()? else {
+                    return Ok(0);
+                };
                 let jobs = manage::due_jobs_of(&extension, owner, 100)?;
                 for (job, attempts) in &jobs {
-                    let attempt = Attempt { job: *job, attempts: *attempts, started: 0 };
+                    let attempt = Attempt {
+                        job: *job,
+                        attempts: *attempts,
+                        started: 0,
+                    };
                     settle::fail_for_good(&extension, &attempt, reason)?;
                 }
                 Ok(jobs.len())
@@ -279,7 +308,10 @@ impl Keeper {
     fn charge_the_dead(&self) -> Result<()> {
         let mut charges: Vec<Charge> = Vec::with_capacity(256);
         SHARED.read(|state| {
-            let ours = state.charges.iter().filter(|c| c.job != 0 && c.database == self.database);
+            let ours = state
+                .charges
+                .iter()
+                .filter(|c| c.job != 0 && c.database == self.database);
             charges.extend(ours.take(256));
         });
         for charge in charges {
@@ -301,7 +333,9 @@ impl Keeper {
     }
 
     fn charge(&self, charge: &Charge) -> Result<()> {
-        let Some(extension) = catalog::extension()? else { return Ok(()) };
+        let Some(extension) = catalog::extension()? else {
+            return Ok(());
+        };
         let Some((queue, attempts, max_attempts)) = manage::attempts_of(&extension, charge.job)?
         else {
             return Ok(());
@@ -320,7 +354,11 @@ impl Keeper {
                 "the worker process was terminated again and again while it ran the job",
             ),
         };
-        let attempt = Attempt { job: charge.job, attempts, started: 0 };
+        let attempt = Attempt {
+            job: charge.job,
+            attempts,
+            started: 0,
+        };
         let max_attempts = max_attempts.unwrap_or(queue.max_attempts);
         settle::fail(&extension, &queue, &attempt, max_attempts, &error)?;
         log::report(

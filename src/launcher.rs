@@ -44,8 +44,12 @@ pub fn main() -> Result<()> {
     });
     bgworker::before_exit(at_exit)?;
     read_marks()?;
-    let mut launcher =
-        Launcher { handles: Vec::new(), seen: None, last_resolve: 0, warned_slots: false };
+    let mut launcher = Launcher {
+        handles: Vec::new(),
+        seen: None,
+        last_resolve: 0,
+        warned_slots: false,
+    };
     launcher.forget_unborn();
     loop {
         guc::reload_if_asked()?;
@@ -202,7 +206,9 @@ impl Launcher {
     fn next_step(&mut self, next: &mut Micros) -> Option<Step> {
         let most = usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(1);
         let now = clock::now();
-        SHARED.write(|state| state.next_step(now, most, next)).flatten()
+        SHARED
+            .write(|state| state.next_step(now, most, next))
+            .flatten()
     }
 
     /// Does one step; false if it makes no sense to go on now.
@@ -216,7 +222,9 @@ impl Launcher {
             Step::StartWorker(database, role) => (Kind::Worker, database, role),
         };
         let now = clock::now();
-        let taken = SHARED.write(|state| state.take_slot(kind, database, role, now)).flatten();
+        let taken = SHARED
+            .write(|state| state.take_slot(kind, database, role, now))
+            .flatten();
         let Some(id) = taken else { return Ok(false) };
         match start(kind, id)? {
             Some(handle) => {
@@ -298,7 +306,8 @@ impl State {
 
     /// Decides on the next step, if any, and when to look again (`next` only moves down).
     fn next_step(&mut self, now: Micros, most: usize, next: &mut Micros) -> Option<Step> {
-        self.keeper_step(now, next).or_else(|| self.worker_step(now, most, next))
+        self.keeper_step(now, next)
+            .or_else(|| self.worker_step(now, most, next))
     }
 
     /// A database needs its keeper: to find out about it, or because it has the extension.
@@ -336,7 +345,10 @@ impl State {
             }
         }
         let (database, role, have) = wanting?;
-        let busy = self.slots.iter().filter(|s| s.phase != Phase::Free && s.kind == Kind::Worker);
+        let busy = self
+            .slots
+            .iter()
+            .filter(|s| s.phase != Phase::Free && s.kind == Kind::Worker);
         if busy.count() < most {
             return Some(Step::StartWorker(database, role));
         }
@@ -351,10 +363,17 @@ impl State {
         now: Micros,
         next: &mut Micros,
     ) -> Option<usize> {
-        let lane = self.lanes.iter().find(|l| l.database == database && l.role == role)?;
+        let lane = self
+            .lanes
+            .iter()
+            .find(|l| l.database == database && l.role == role)?;
         let mut have = 0;
         let mut stuck_with_others = false;
-        for slot in self.slots.iter().filter(|s| s.serves(Kind::Worker, database, role)) {
+        for slot in self
+            .slots
+            .iter()
+            .filter(|s| s.serves(Kind::Worker, database, role))
+        {
             have += 1;
             if matches!(slot.phase, Phase::Starting | Phase::Idle) && !slot.leave {
                 return None;
@@ -387,8 +406,15 @@ impl State {
         let Some(entry) = self.databases.iter().find(|entry| entry.oid == oid) else {
             return never;
         };
-        let charges = self.charges.iter().any(|charge| charge.job != 0 && charge.database == oid);
-        if entry.known != Known::Present || charges { never } else { entry.blocked_until }
+        let charges = self
+            .charges
+            .iter()
+            .any(|charge| charge.job != 0 && charge.database == oid);
+        if entry.known != Known::Present || charges {
+            never
+        } else {
+            entry.blocked_until
+        }
     }
 
     /// Asks an idle worker to leave, else one of a lane that has at least two more than the
@@ -422,25 +448,28 @@ impl State {
         Some(idle.procno)
     }
 
-    /// A worker could not start: its slot is free, and its lane or database waits a little longer
-    /// each time. The keeper looks whether the role may log in at all.
-    fn start_failed(&mut self, id: SlotId, now: Micros) {
+    /// A process could not start, or ended by an error: its slot is free, and its lane or database
+    /// waits a little longer each time. The keeper looks whether the role may log in at all.
+    pub fn start_failed(&mut self, id: SlotId, now: Micros) {
         let Some(slot) = self.slot(id) else { return };
         let (kind, database, role) = (slot.kind, slot.database, slot.role);
         self.free_slot(id);
-        if kind == Kind::Keeper {
-            if let Some(entry) = self.database(database) {
-                entry.retry_at = now + 5_000_000;
+        match kind {
+            Kind::Keeper => {
+                if let Some(entry) = self.database(database) {
+                    entry.retry_at = now + 1_000_000;
+                }
             }
-            return;
-        }
-        if let Some(lane) = self.lane(database, role) {
-            lane.failures = lane.failures.saturating_add(1);
-            let delay = 500_000i64 << lane.failures.min(7);
-            lane.retry_at = now + delay;
-        }
-        if let Some(procno) = self.ask_look(database) {
-            latch::wake(procno);
+            Kind::Worker => {
+                if let Some(lane) = self.lane(database, role) {
+                    lane.retry_at = now + (50_000i64 << lane.failures.min(10));
+                    lane.failures = lane.failures.saturating_add(1);
+                }
+                if let Some(procno) = self.ask_look(database) {
+                    latch::wake(procno);
+                }
+            }
+            Kind::Dynamic => {}
         }
     }
 
@@ -475,17 +504,12 @@ pub fn process_main(argument: usize) -> Result<()> {
 /// Attaches to the slot and lives the life that it is for.
 pub fn enter_slot(id: SlotId) -> Result<()> {
     let _ = marks::open(SLOTS);
-    let Some((kind, database, role)) = crate::worker::attach(id)? else { return Ok(()) };
+    let Some((kind, database, role)) = crate::worker::attach(id)? else {
+        return Ok(());
+    };
     bgworker::connect(database, role)?;
     match kind {
-        Kind::Worker => {
-            SHARED.write(|state| {
-                if let Some(lane) = state.lane(database, role) {
-                    lane.failures = 0;
-                }
-            });
-            crate::worker::main(id, database, role)
-        }
+        Kind::Worker => crate::worker::main(id, database, role),
         Kind::Keeper => crate::keeper::main(id, database),
         Kind::Dynamic => crate::dynamic::main(id, database),
     }

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 
 use crate::pg::bgworker;
 use crate::pg::datum::{self, Micros, Oid};
-use crate::pg::error::{INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use crate::pg::error::{
+    INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
+};
 use crate::shared::{Kind, MESSAGE_BYTES, Phase, SHARED};
 use crate::worker;
 
@@ -53,12 +55,18 @@ pub struct Process {
 /// `progress()`: only within a job.
 pub fn report(percent: f32, message: Option<&[u8]>) -> Result<()> {
     let outside = || {
-        PgError::new(OBJECT_NOT_IN_PREREQUISITE_STATE, "progress() can only be called within a job")
+        PgError::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "progress() can only be called within a job",
+        )
     };
     let slot = worker::my_slot().ok_or_else(outside)?;
     worker::current_job().ok_or_else(outside)?;
     if !(0.0..=100.0).contains(&percent) {
-        return Err(PgError::new(INVALID_PARAMETER_VALUE, "percent must be between 0 and 100"));
+        return Err(PgError::new(
+            INVALID_PARAMETER_VALUE,
+            "percent must be between 0 and 100",
+        ));
     }
     let message = message.unwrap_or_default();
     let length = datum::clip_length(message, MESSAGE_BYTES);
@@ -123,7 +131,11 @@ pub fn processes() -> Vec<Process> {
                 pid: slot.pid,
                 kind: slot.kind.name(),
                 database: slot.database,
-                role: if slot.kind == Kind::Keeper { 0 } else { slot.role },
+                role: if slot.kind == Kind::Keeper {
+                    0
+                } else {
+                    slot.role
+                },
                 state: slot.phase.name(),
                 job: slot.current().job(),
                 queue: (!queue.is_empty()).then(|| queue.to_vec()),

@@ -41,8 +41,17 @@ static LOG_OPTIONS: Options<4> = Options([
 /// Defines all settings. Without preload the server takes no new setting that only a restart may
 /// change; those follow a reload then, and nothing reads them.
 pub fn define(preloading: bool) -> Result<()> {
-    let restart = if preloading { When::Restart } else { When::Reload };
-    let about = |name, text, more, when| About { name, text, more, when };
+    let restart = if preloading {
+        When::Restart
+    } else {
+        When::Reload
+    };
+    let about = |name, text, more, when| About {
+        name,
+        text,
+        more,
+        when,
+    };
     guc::define_int(
         about(
             c"my_worker.naptime",

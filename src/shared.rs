@@ -122,7 +122,10 @@ impl SlotId {
 
     /// Back from [`SlotId::pack`].
     pub fn unpack(packed: u64) -> Self {
-        SlotId { index: (packed & 0xffff) as usize, generation: (packed >> 16) as u32 }
+        SlotId {
+            index: (packed & 0xffff) as usize,
+            generation: (packed >> 16) as u32,
+        }
     }
 }
 
@@ -146,7 +149,9 @@ impl<const N: usize> Text<N> {
 
     /// The text.
     pub fn get(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+        self.bytes
+            .get(..usize::from(self.length))
+            .unwrap_or_default()
     }
 }
 
@@ -383,7 +388,9 @@ impl Slot {
     /// One step of a job, if it is still at `from`.
     pub fn advance(&self, from: Current, to: Current) -> bool {
         let (from, to) = (from.pack(), to.pack());
-        self.current.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.current
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Publishes the jobs that the process means to run next.
@@ -406,8 +413,15 @@ impl Slot {
     /// The jobs that others leave alone, unless the process sticks in a long job at `now`.
     pub fn respected_claims(&self, now: Micros) -> impl Iterator<Item = i64> + '_ {
         let set = usize::try_from(self.claims_set.load(Ordering::Acquire)).unwrap_or(0);
-        let respected = if self.is_overrunning(now) { 0 } else { set.min(CLAIMS) };
-        self.claims.iter().take(respected).map(|claim| claim.load(Ordering::Relaxed))
+        let respected = if self.is_overrunning(now) {
+            0
+        } else {
+            set.min(CLAIMS)
+        };
+        self.claims
+            .iter()
+            .take(respected)
+            .map(|claim| claim.load(Ordering::Relaxed))
     }
 
     /// Whether the job has been running for longer than [`OVERRUN`].
@@ -434,8 +448,17 @@ impl State {
     }
 
     /// Takes a free slot for a process that is about to be asked for.
-    pub fn take_slot(&mut self, kind: Kind, database: Oid, role: Oid, now: Micros) -> Option<SlotId> {
-        let index = self.slots.iter().position(|slot| slot.phase == Phase::Free)?;
+    pub fn take_slot(
+        &mut self,
+        kind: Kind,
+        database: Oid,
+        role: Oid,
+        now: Micros,
+    ) -> Option<SlotId> {
+        let index = self
+            .slots
+            .iter()
+            .position(|slot| slot.phase == Phase::Free)?;
         self.generation = self.generation.wrapping_add(1).max(1);
         let generation = self.generation;
         let slot = self.slots.get_mut(index)?;
@@ -474,7 +497,10 @@ impl State {
 
     /// The lane of a database and role, made if there is room.
     pub fn lane(&mut self, database: Oid, role: Oid) -> Option<&mut Lane> {
-        let found = self.lanes.iter().position(|l| l.database == database && l.role == role);
+        let found = self
+            .lanes
+            .iter()
+            .position(|l| l.database == database && l.role == role);
         let index = match found {
             Some(index) => index,
             None => self
@@ -499,7 +525,9 @@ impl State {
 
     /// The entry of a served database.
     pub fn database(&mut self, oid: Oid) -> Option<&mut Database> {
-        self.databases.iter_mut().find(|database| database.oid == oid && oid != 0)
+        self.databases
+            .iter_mut()
+            .find(|database| database.oid == oid && oid != 0)
     }
 
     /// Marks work for a lane; answers the process to wake: an idle worker of the lane, else the
@@ -537,18 +565,26 @@ impl State {
             return None;
         }
         database.next_due = time;
-        Some(self.keeper(oid).map_or(self.launcher_procno, |slot| slot.procno))
+        Some(
+            self.keeper(oid)
+                .map_or(self.launcher_procno, |slot| slot.procno),
+        )
     }
 
     /// Has the keeper of a database look at its queue; answers the process to wake.
     pub fn ask_look(&mut self, oid: Oid) -> Option<i32> {
         self.database(oid)?.look = true;
-        Some(self.keeper(oid).map_or(self.launcher_procno, |slot| slot.procno))
+        Some(
+            self.keeper(oid)
+                .map_or(self.launcher_procno, |slot| slot.procno),
+        )
     }
 
     /// The keeper of a database, once its process is there.
     pub fn keeper(&self, oid: Oid) -> Option<&Slot> {
-        self.slots.iter().find(|slot| slot.serves(Kind::Keeper, oid, 0) && slot.procno >= 0)
+        self.slots
+            .iter()
+            .find(|slot| slot.serves(Kind::Keeper, oid, 0) && slot.procno >= 0)
     }
 
     /// The slots that run a job of that queue now.
@@ -587,14 +623,22 @@ impl State {
 
     /// Counts that a job's process was told to stop in the middle of it; answers how often.
     pub fn count_stop(&mut self, database: Oid, job: i64) -> u32 {
-        if let Some(stop) = self.stops.iter_mut().find(|s| s.job == job && s.database == database) {
+        if let Some(stop) = self
+            .stops
+            .iter_mut()
+            .find(|s| s.job == job && s.database == database)
+        {
             stop.count += 1;
             return stop.count;
         }
         let next = self.stops_next as usize % STOPS;
         self.stops_next = self.stops_next.wrapping_add(1);
         if let Some(stop) = self.stops.get_mut(next) {
-            *stop = Stop { job, database, count: 1 };
+            *stop = Stop {
+                job,
+                database,
+                count: 1,
+            };
         }
         1
     }
@@ -607,5 +651,7 @@ pub fn not_preloaded() -> crate::pg::error::PgError {
         OBJECT_NOT_IN_PREREQUISITE_STATE,
         "my_worker must be loaded via \"shared_preload_libraries\"",
     )
-    .hint("Add my_worker to \"shared_preload_libraries\" in postgresql.conf and restart the server.")
+    .hint(
+        "Add my_worker to \"shared_preload_libraries\" in postgresql.conf and restart the server.",
+    )
 }

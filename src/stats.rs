@@ -13,7 +13,11 @@ const MAX_STOPS: u32 = 3;
 
 /// Counts a batch that has committed.
 pub fn count(slot: SlotId, tally: &Tally) {
-    let ended = tally.settled.iter().filter(|settled| worker::is_final(settled.outcome)).count();
+    let ended = tally
+        .settled
+        .iter()
+        .filter(|settled| worker::is_final(settled.outcome))
+        .count();
     let done = tally.settled.len() as i64;
     let now = clock::now();
     SHARED.write(|state| {
@@ -34,7 +38,12 @@ pub fn stopped(state: &mut State, database: Oid, role: Oid, job: i64, told: bool
         lane.pending = true;
     }
     if !told && state.count_stop(database, job) >= MAX_STOPS {
-        state.charge(Charge { job, database, attempts: -1, death: Death::Stops });
+        state.charge(Charge {
+            job,
+            database,
+            attempts: -1,
+            death: Death::Stops,
+        });
         state.ask_look(database);
     }
 }
@@ -52,9 +61,15 @@ pub struct Totals {
 /// The totals; `None` without preload.
 pub fn totals() -> Option<Totals> {
     let (items_processed, last_run, running, launcher) = SHARED.read(|state| {
-        let at_work = |s: &&crate::shared::Slot| s.phase != Phase::Free && s.current().job().is_some();
+        let at_work =
+            |s: &&crate::shared::Slot| s.phase != Phase::Free && s.current().job().is_some();
         let running = state.slots.iter().filter(at_work).count();
-        (state.items_processed, state.last_run, running, state.launcher_pid)
+        (
+            state.items_processed,
+            state.last_run,
+            running,
+            state.launcher_pid,
+        )
     })?;
     let status = match (launcher, settings::ENABLED.get(), running) {
         (0, ..) => "launcher not running".to_string(),
@@ -63,5 +78,9 @@ pub fn totals() -> Option<Totals> {
         (_, _, 0) => "idle".to_string(),
         (_, _, n) => format!("running {n}"),
     };
-    Some(Totals { items_processed, last_run, status })
+    Some(Totals {
+        items_processed,
+        last_run,
+        status,
+    })
 }

@@ -37,7 +37,9 @@ pub fn my_slot() -> Option<SlotId> {
 /// The job that this process runs.
 pub fn current_job() -> Option<i64> {
     let slot = MY_SLOT.get()?;
-    SHARED.peek(|state| state.slots.get(slot.index)?.current().job()).flatten()
+    SHARED
+        .peek(|state| state.slots.get(slot.index)?.current().job())
+        .flatten()
 }
 
 /// Takes over the slot that was prepared for this process; `None` if it is no longer wanted.
@@ -57,13 +59,17 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
 }
 
 /// However the process ends: its slot is free, and the launcher looks whether work is left.
-unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: usize) {
+unsafe extern "C-unwind" fn at_exit(code: i32, _arg: usize) {
     let Some(id) = MY_SLOT.take() else { return };
     marks::clear(id.index);
+    let now = clock::now();
     let launcher = SHARED.write(|state| {
         if let Some(slot) = state.slot(id) {
             let (database, role) = (slot.database, slot.role);
             let (job, told, kind) = (slot.current().job(), slot.leave, slot.kind);
+            if code != 0 && !told {
+                state.start_failed(id, now);
+            }
             state.free_slot(id);
             if let Some(job) = job {
                 stats::stopped(state, database, role, job, told || kind == Kind::Dynamic);
@@ -231,7 +237,10 @@ impl Worker {
         match (result, at_work) {
             (Err(error), Some((queue, settled))) => {
                 self.blame(&queue, &settled, &error)?;
-                Ok(Some(Tally { interrupted: true, ..Tally::default() }))
+                Ok(Some(Tally {
+                    interrupted: true,
+                    ..Tally::default()
+                }))
             }
             (result, _) => result,
         }
@@ -244,10 +253,16 @@ impl Worker {
             self.alone = settled.len();
             return Ok(());
         };
-        let attempt = Attempt { job: only.job, attempts: only.attempts, started: only.started };
+        let attempt = Attempt {
+            job: only.job,
+            attempts: only.attempts,
+            started: only.started,
+        };
         let max_attempts = only.max_attempts;
         let outcome = xact::transaction(|| {
-            let Some(extension) = catalog::extension()? else { return Ok(Verdict::Gone) };
+            let Some(extension) = catalog::extension()? else {
+                return Ok(Verdict::Gone);
+            };
             session::set_read_only(false);
             settle::fail(&extension, queue, &attempt, max_attempts, error)
         })?;
@@ -256,7 +271,10 @@ impl Worker {
             Verdict::Failed => Outcome::Failed,
             Verdict::Gone => return Ok(()),
         };
-        let tally = Tally { settled: vec![Settled { outcome, ..*only }], ..Tally::default() };
+        let tally = Tally {
+            settled: vec![Settled { outcome, ..*only }],
+            ..Tally::default()
+        };
         stats::count(self.id, &tally);
         wait::tell_waiters(&tally);
         Ok(())
@@ -355,9 +373,15 @@ impl Worker {
     }
 
     fn batch_size(&self, queue: &Queue) -> usize {
-        let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1).min(MAX_BATCH);
+        let most = usize::try_from(settings::MAX_ITEMS.get())
+            .unwrap_or(1)
+            .min(MAX_BATCH);
         let size = self.sizes.get(&queue.name).copied().unwrap_or(1);
-        if self.alone > 0 { 1 } else { size.clamp(1, most) }
+        if self.alone > 0 {
+            1
+        } else {
+            size.clamp(1, most)
+        }
     }
 
     /// Takes one of the queue's permits, if it has any left.
@@ -365,7 +389,9 @@ impl Worker {
         let (id, database) = (self.id, self.database);
         SHARED
             .write(|state| {
-                let limit = queue.concurrency.and_then(|limit| usize::try_from(limit).ok());
+                let limit = queue
+                    .concurrency
+                    .and_then(|limit| usize::try_from(limit).ok());
                 let running = state.running_in_queue(database, queue.id);
                 if limit.is_some_and(|limit| running >= limit) {
                     if let Some(entry) = state.database(database) {
@@ -392,7 +418,11 @@ impl Worker {
             _ if tally.left == 0 && !tally.settled.is_empty() => (*size * 2).min(MAX_BATCH),
             _ => *size,
         };
-        self.alone = if tally.interrupted { 1 } else { self.alone.saturating_sub(1) };
+        self.alone = if tally.interrupted {
+            1
+        } else {
+            self.alone.saturating_sub(1)
+        };
     }
 
     /// Gives back what the batch held in shared memory; a queue with a limit has room again.
@@ -408,7 +438,11 @@ impl Worker {
                 slot.message.set(b"");
             }
             let entry = state.database(database)?;
-            if std::mem::take(&mut entry.refused) { state.ask_look(database) } else { None }
+            if std::mem::take(&mut entry.refused) {
+                state.ask_look(database)
+            } else {
+                None
+            }
         });
         keeper.flatten().into_iter().for_each(latch::wake);
         marks::clear(self.id.index);
@@ -416,6 +450,12 @@ impl Worker {
 
     fn after_commit(&mut self, tally: Tally) -> Result<bool> {
         let worked = !tally.settled.is_empty();
+        let (database, role) = (self.database, self.role);
+        SHARED.write(|state| {
+            if let Some(lane) = state.lane(database, role) {
+                lane.failures = 0;
+            }
+        });
         stats::count(self.id, &tally);
         wait::tell_waiters(&tally);
         self.skip.extend(&tally.missed);

@@ -56,13 +56,21 @@ sql_function!(mw_drop_queue, pg_finfo_mw_drop_queue, drop_queue);
 sql_function!(mw_pause_queue, pg_finfo_mw_pause_queue, pause_queue);
 sql_function!(mw_resume_queue, pg_finfo_mw_resume_queue, resume_queue);
 sql_function!(mw_purge_queue, pg_finfo_mw_purge_queue, purge_queue);
-sql_function!(mw_launch_dynamic_worker, pg_finfo_mw_launch_dynamic_worker, launch_integer);
+sql_function!(
+    mw_launch_dynamic_worker,
+    pg_finfo_mw_launch_dynamic_worker,
+    launch_integer
+);
 sql_function!(
     mw_launch_dynamic_worker_bigint,
     pg_finfo_mw_launch_dynamic_worker_bigint,
     launch_bigint
 );
-sql_function!(mw_get_worker_stats, pg_finfo_mw_get_worker_stats, get_worker_stats);
+sql_function!(
+    mw_get_worker_stats,
+    pg_finfo_mw_get_worker_stats,
+    get_worker_stats
+);
 sql_function!(mw_running, pg_finfo_mw_running, running);
 sql_function!(mw_workers, pg_finfo_mw_workers, workers);
 sql_function!(mw_installed, pg_finfo_mw_installed, installed);
@@ -105,20 +113,29 @@ fn new_job(call: &Call, unique_key: Option<usize>) -> Result<NewJob> {
         run_at: call.arg(4).map(datum::as_i64),
         max_attempts: call.arg(5).map(datum::as_i32),
         timeout: call.arg(6),
-        unique_key: unique_key.map(|index| text(call, index)).transpose()?.flatten(),
+        unique_key: unique_key
+            .map(|index| text(call, index))
+            .transpose()?
+            .flatten(),
     })
 }
 
 fn enqueue_one(call: &Call) -> Answer {
     let handler = enqueue::qualified_handler(&required(call, 0, "handler")?)?;
-    let job = NewJob { handler: Some(handler), ..new_job(call, Some(7))? };
+    let job = NewJob {
+        handler: Some(handler),
+        ..new_job(call, Some(7))?
+    };
     let ids = enqueue::enqueue(&job, &[call.arg(1)])?;
     Ok(ids.first().map(|id| id.datum()))
 }
 
 fn enqueue_many(call: &Call) -> Answer {
     let handler = enqueue::qualified_handler(&required(call, 0, "handler")?)?;
-    let job = NewJob { handler: Some(handler), ..new_job(call, None)? };
+    let job = NewJob {
+        handler: Some(handler),
+        ..new_job(call, None)?
+    };
     let payloads = call.arg(1).ok_or_else(|| null("payloads"))?;
     let payloads = datum::array_elements(payloads, types::JSONB)?;
     call.begin_set(true)?;
@@ -153,13 +170,19 @@ fn retry(call: &Call) -> Answer {
 }
 
 fn wait_for(call: &Call) -> Answer {
-    let job = call.arg(0).map(datum::as_i64).ok_or_else(|| null("job_id"))?;
+    let job = call
+        .arg(0)
+        .map(datum::as_i64)
+        .ok_or_else(|| null("job_id"))?;
     let status = wait::wait(job, call.arg(1).map(datum::interval_micros))?;
     wait::status_datum(status)
 }
 
 fn report_progress(call: &Call) -> Answer {
-    let percent = call.arg(0).map(datum::as_f32).ok_or_else(|| null("percent"))?;
+    let percent = call
+        .arg(0)
+        .map(datum::as_f32)
+        .ok_or_else(|| null("percent"))?;
     progress::report(percent, text(call, 1)?.as_deref())?;
     Ok(None)
 }
@@ -200,7 +223,9 @@ fn resume_queue(call: &Call) -> Answer {
 }
 
 fn purge_queue(call: &Call) -> Answer {
-    Ok(Some(manage::purge_queue(&required(call, 0, "name")?)?.datum()))
+    Ok(Some(
+        manage::purge_queue(&required(call, 0, "name")?)?.datum(),
+    ))
 }
 
 fn launch_integer(call: &Call) -> Answer {
@@ -216,7 +241,8 @@ fn get_worker_stats(call: &Call) -> Answer {
     let totals = stats::totals().ok_or_else(shared::not_preloaded)?;
     let last_run = (totals.last_run != 0).then(|| totals.last_run.datum());
     let status = datum::text_datum(totals.status.as_bytes())?;
-    call.row(&[Some(totals.items_processed.datum()), last_run, Some(status)]).map(Some)
+    call.row(&[Some(totals.items_processed.datum()), last_run, Some(status)])
+        .map(Some)
 }
 
 fn running(call: &Call) -> Answer {
@@ -254,7 +280,11 @@ fn workers(call: &Call) -> Answer {
             oid(process.role),
             Some(datum::text_datum(process.state.as_bytes())?),
             process.job.map(ToDatum::datum),
-            process.queue.as_deref().map(datum::text_datum).transpose()?,
+            process
+                .queue
+                .as_deref()
+                .map(datum::text_datum)
+                .transpose()?,
             process.job.and_then(|_| time(process.job_started)),
             Some(process.jobs_done.datum()),
             time(process.started),

@@ -37,7 +37,10 @@ mod tests {
     fn splits_and_trims() {
         assert_eq!(split_list("postgres"), ["postgres"]);
         assert_eq!(split_list(" a, B ,c "), ["a", "B", "c"]);
-        assert_eq!(split_list("\"a,b\", \"say \"\"hi\"\"\""), ["a,b", "say \"hi\""]);
+        assert_eq!(
+            split_list("\"a,b\", \"say \"\"hi\"\"\""),
+            ["a,b", "say \"hi\""]
+        );
         assert!(split_list(" , ").is_empty());
     }
 }

@@ -108,7 +108,9 @@ pub fn clear(slot: usize) {
 /// Clears a note of a former life, unless its slot has noted another job since.
 pub fn clear_if_left(left: Left) {
     if let Some(mark) = mark(left.slot) {
-        let _ = mark.job.compare_exchange(left.job, 0, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = mark
+            .job
+            .compare_exchange(left.job, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 

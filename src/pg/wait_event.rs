@@ -12,7 +12,10 @@ struct Event {
 
 impl Event {
     const fn new(name: &'static CStr) -> Self {
-        Event { name, code: Local::new(0) }
+        Event {
+            name,
+            code: Local::new(0),
+        }
     }
 
     fn code(&self) -> u32 {

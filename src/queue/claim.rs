@@ -87,7 +87,9 @@ impl Jobs {
 
     /// The first role after `after` that has jobs.
     pub fn next_owner(&self, after: Oid) -> Result<Option<Oid>> {
-        let found = self.table.first(&[Key::oid(key::OWNER, Compare::Greater, after)], &self.row)?;
+        let found = self
+            .table
+            .first(&[Key::oid(key::OWNER, Compare::Greater, after)], &self.row)?;
         Ok(found.then(|| self.row.get(column::OWNER).map_or(0, datum::as_oid)))
     }
 
@@ -137,7 +139,9 @@ impl Jobs {
                 }
             }
             scan.end()?;
-            let Some(priority) = beyond else { return Ok(()) };
+            let Some(priority) = beyond else {
+                return Ok(());
+            };
             keys.truncate(2);
             keys.push(Key::int4(key::PRIORITY, Compare::Greater, priority));
         }
@@ -168,8 +172,14 @@ impl Jobs {
     pub fn find(&self, extension: &Extension, id: i64) -> Result<Option<(Candidate, Datum)>> {
         let by_id = Table::open(extension.queue, extension.queue_key, Lock::Write)?;
         let found = by_id.first(&[Key::int8(1, Compare::Equal, id)], &self.row)?;
-        let candidate = Candidate { id, row: self.row.id() };
-        let queue = self.row_value(found, column::QUEUE).map(datum::as_text).transpose()?;
+        let candidate = Candidate {
+            id,
+            row: self.row.id(),
+        };
+        let queue = self
+            .row_value(found, column::QUEUE)
+            .map(datum::as_text)
+            .transpose()?;
         by_id.close()?;
         match queue {
             Some(name) => Ok(Some((candidate, datum::text_datum(&name)?))),
@@ -231,8 +241,9 @@ impl Jobs {
     }
 
     fn history_row(&self, ended: &Ended) -> Result<Vec<Option<Datum>>> {
-        let mut values: Vec<Option<Datum>> =
-            (column::ID..=column::LAST_ERROR).map(|c| self.row.get(c)).collect();
+        let mut values: Vec<Option<Datum>> = (column::ID..=column::LAST_ERROR)
+            .map(|c| self.row.get(c))
+            .collect();
         let mut put = |column: i32, value: Datum| {
             if let Some(place) = values.get_mut(column as usize - 1) {
                 *place = Some(value);

@@ -123,7 +123,10 @@ pub fn enqueue(job: &NewJob, payloads: &[Option<Datum>]) -> Result<Vec<i64>> {
     check_queue(&job.queue)?;
     warn_unserved()?;
     as_owner(&extension, |spi| {
-        payloads.iter().map(|payload| insert_one(spi, job, *payload, caller)).collect()
+        payloads
+            .iter()
+            .map(|payload| insert_one(spi, job, *payload, caller))
+            .collect()
     })
 }
 
@@ -141,7 +144,11 @@ fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) -> R
         text(&job.unique_key)?,
         Some(caller.datum()),
     ];
-    let statement = if job.unique_key.is_some() { &INSERT_UNIQUE } else { &INSERT_ONE };
+    let statement = if job.unique_key.is_some() {
+        &INSERT_UNIQUE
+    } else {
+        &INSERT_ONE
+    };
     for _ in 0..10 {
         CHECKED.set(true);
         let inserted = spi.run(statement, &arguments);
@@ -170,11 +177,20 @@ fn check(job: &NewJob) -> Result<()> {
             "max_attempts must be between 1 and 10000",
         ));
     }
-    if job.timeout.is_some_and(|timeout| datum::interval_micros(timeout) <= 0) {
-        return Err(PgError::new(INVALID_PARAMETER_VALUE, "timeout must be greater than zero"));
+    if job
+        .timeout
+        .is_some_and(|timeout| datum::interval_micros(timeout) <= 0)
+    {
+        return Err(PgError::new(
+            INVALID_PARAMETER_VALUE,
+            "timeout must be greater than zero",
+        ));
     }
     if job.unique_key.as_ref().is_some_and(|key| key.len() > 1000) {
-        return Err(PgError::new(INVALID_PARAMETER_VALUE, "unique_key is longer than 1000 bytes"));
+        return Err(PgError::new(
+            INVALID_PARAMETER_VALUE,
+            "unique_key is longer than 1000 bytes",
+        ));
     }
     Ok(())
 }
@@ -212,11 +228,21 @@ pub fn warn_unserved() -> Result<()> {
     if !SHARED.is_attached() {
         let hint = "Add my_worker to \"shared_preload_libraries\" and restart the server.";
         let message = "jobs will not run: my_worker was not loaded when the server started";
-        log::report_hint(Level::Warning, OBJECT_NOT_IN_PREREQUISITE_STATE, message, hint)
+        log::report_hint(
+            Level::Warning,
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            message,
+            hint,
+        )
     } else if !settings::serves(&name) {
         let hint = format!("Add \"{shown}\" to \"my_worker.database\" and restart the server.");
         let message = format!("jobs in database \"{shown}\" will not run: it is not served");
-        log::report_hint(Level::Warning, OBJECT_NOT_IN_PREREQUISITE_STATE, &message, &hint)
+        log::report_hint(
+            Level::Warning,
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            &message,
+            &hint,
+        )
     } else {
         Ok(())
     }
@@ -259,8 +285,10 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
     if row.is_update {
         return match row.old(column::OWNER).map(datum::as_oid) == owner {
             true => Ok(None),
-            false => Err(PgError::new(FEATURE_NOT_SUPPORTED, "cannot change the owner of a job")
-                .hint("Cancel the job and enqueue it as the other role.")),
+            false => Err(
+                PgError::new(FEATURE_NOT_SUPPORTED, "cannot change the owner of a job")
+                    .hint("Cancel the job and enqueue it as the other role."),
+            ),
         };
     }
     match owner {
@@ -268,7 +296,10 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
         Some(owner) if owner == caller || identity::is_superuser()? => Ok(None),
         Some(owner) => Err(PgError::new(
             INSUFFICIENT_PRIVILEGE,
-            format!("permission denied to enqueue a job for role \"{}\"", identity::role_name(owner)),
+            format!(
+                "permission denied to enqueue a job for role \"{}\"",
+                identity::role_name(owner)
+            ),
         )
         .detail("The owner of a job is the role that enqueues it.")),
     }
@@ -284,9 +315,15 @@ fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Res
         return Err(PgError::new(NULL_VALUE_NOT_ALLOWED, "a job needs a queue"));
     };
     check_queue(&datum::as_text(queue)?)?;
-    let key = row.get(column::UNIQUE_KEY).map(datum::as_text).transpose()?;
+    let key = row
+        .get(column::UNIQUE_KEY)
+        .map(datum::as_text)
+        .transpose()?;
     if key.is_some_and(|key| key.len() > 1000) {
-        return Err(PgError::new(INVALID_PARAMETER_VALUE, "unique_key is longer than 1000 bytes"));
+        return Err(PgError::new(
+            INVALID_PARAMETER_VALUE,
+            "unique_key is longer than 1000 bytes",
+        ));
     }
     if let Some(handler) = row.get(column::HANDLER) {
         let asked = datum::as_text(handler)?;
@@ -312,7 +349,12 @@ fn stored_handler(asked: &[u8]) -> Result<Vec<u8>> {
     let stored = qualified_handler(asked)?;
     if asked.contains(&b'.') {
         let (asked, stored) = (asked.to_vec(), stored.clone());
-        KNOWN_HANDLER.set(Some(KnownHandler { asked, stored, role, statement }));
+        KNOWN_HANDLER.set(Some(KnownHandler {
+            asked,
+            stored,
+            role,
+            statement,
+        }));
     }
     Ok(stored)
 }

@@ -19,10 +19,18 @@ pub enum Shape {
 
 /// In the order in which they are looked for.
 const SHAPES: [(Shape, &[Oid], &str); 4] = [
-    (Shape::IdAndPayload, &[types::INT8, types::JSONB], "bigint, jsonb"),
+    (
+        Shape::IdAndPayload,
+        &[types::INT8, types::JSONB],
+        "bigint, jsonb",
+    ),
     (Shape::Payload, &[types::JSONB], "jsonb"),
     (Shape::Nothing, &[], ""),
-    (Shape::Batch, &[types::INT8_ARRAY, types::JSONB_ARRAY], "bigint[], jsonb[]"),
+    (
+        Shape::Batch,
+        &[types::INT8_ARRAY, types::JSONB_ARRAY],
+        "bigint[], jsonb[]",
+    ),
 ];
 
 const HINT: &str = "A handler is a function f(bigint, jsonb), f(jsonb), f() or \
@@ -44,7 +52,11 @@ pub struct Handler {
 /// Finds a handler by its name, with or without schema and argument types, by the search path in
 /// force. 42883 with a hint if no function of an accepted signature has that name.
 pub fn resolve(name: &[u8]) -> Result<Handler> {
-    if name.contains(&b'(') { resolve_with_types(name) } else { resolve_by_shape(name) }
+    if name.contains(&b'(') {
+        resolve_with_types(name)
+    } else {
+        resolve_by_shape(name)
+    }
 }
 
 fn resolve_by_shape(name: &[u8]) -> Result<Handler> {
@@ -58,7 +70,11 @@ fn resolve_by_shape(name: &[u8]) -> Result<Handler> {
 
 fn resolve_with_types(name: &[u8]) -> Result<Handler> {
     let function = catalog::function_with_types(name).map_err(|error| {
-        if error.sqlstate == UNDEFINED_FUNCTION { error.hint(HINT) } else { error }
+        if error.sqlstate == UNDEFINED_FUNCTION {
+            error.hint(HINT)
+        } else {
+            error
+        }
     })?;
     let arguments = catalog::signature(function)?.arguments;
     match SHAPES.iter().find(|shape| shape.1 == arguments.as_slice()) {
@@ -77,12 +93,20 @@ fn found(function: Oid, shape: Shape, types: Option<&str>, asked: &[u8]) -> Resu
     if let Some(types) = types {
         name.extend_from_slice(format!("({types})").as_bytes());
     }
-    Ok(Handler { function, shape, result: signature.result, name })
+    Ok(Handler {
+        function,
+        shape,
+        result: signature.result,
+        name,
+    })
 }
 
 fn unknown(name: &[u8]) -> PgError {
-    PgError::new(UNDEFINED_FUNCTION, quoted("handler function ", name, " does not exist"))
-        .hint(HINT)
+    PgError::new(
+        UNDEFINED_FUNCTION,
+        quoted("handler function ", name, " does not exist"),
+    )
+    .hint(HINT)
 }
 
 /// A message around a name of the user's, in the database's encoding.

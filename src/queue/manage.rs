@@ -72,12 +72,13 @@ static PRUNE: Statement = Statement::new(
     "DELETE FROM my_worker.history WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
      SELECT h.ctid FROM my_worker.history AS h \
      LEFT JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) h.queue \
-     WHERE h.finished_at OPERATOR(pg_catalog.<) pg_catalog.now() OPERATOR(pg_catalog.-) \
-     (SELECT least(min(retention), '7 days'::pg_catalog.interval) FROM my_worker.queues) \
-     AND h.finished_at OPERATOR(pg_catalog.<) pg_catalog.now() OPERATOR(pg_catalog.-) \
+     WHERE h.finished_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) \
+     (SELECT least(pg_catalog.min(retention), '7 days'::pg_catalog.interval) \
+     FROM my_worker.queues)) \
+     AND h.finished_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) \
      CASE WHEN h.status OPERATOR(pg_catalog.=) 'completed' \
      THEN coalesce(q.retention, '7 days'::pg_catalog.interval) \
-     ELSE greatest(q.retention, '7 days'::pg_catalog.interval) END \
+     ELSE greatest(q.retention, '7 days'::pg_catalog.interval) END) \
      LIMIT $1 FOR UPDATE OF h SKIP LOCKED))",
     &[types::INT8],
 );
@@ -134,9 +135,15 @@ impl QueueSettings {
     fn check(&self) -> Result<()> {
         queues::check_name(&self.name)?;
         if self.concurrency.is_some_and(|n| n < 1) {
-            return Err(PgError::new(INVALID_PARAMETER_VALUE, "concurrency must be at least 1"));
+            return Err(PgError::new(
+                INVALID_PARAMETER_VALUE,
+                "concurrency must be at least 1",
+            ));
         }
-        if self.max_attempts.is_some_and(|n| !(1..=10_000).contains(&n)) {
+        if self
+            .max_attempts
+            .is_some_and(|n| !(1..=10_000).contains(&n))
+        {
             let message = "max_attempts must be between 1 and 10000";
             return Err(PgError::new(INVALID_PARAMETER_VALUE, message));
         }
@@ -167,14 +174,21 @@ impl QueueSettings {
 
     /// The handler, found and qualified, so that a typing error shows now.
     fn qualified_handler(&self) -> Result<Option<Vec<u8>>> {
-        self.handler.as_deref().map(enqueue::qualified_handler).transpose()
+        self.handler
+            .as_deref()
+            .map(enqueue::qualified_handler)
+            .transpose()
     }
 }
 
 /// `create_queue()`
 pub fn create_queue(settings: &QueueSettings) -> Result<()> {
     settings.check()?;
-    let required = [settings.intervals[0], settings.intervals[1], settings.intervals[3]];
+    let required = [
+        settings.intervals[0],
+        settings.intervals[1],
+        settings.intervals[3],
+    ];
     if settings.max_attempts.is_none() || required.contains(&None) {
         return Err(PgError::new(
             NULL_VALUE_NOT_ALLOWED,
@@ -210,8 +224,9 @@ pub fn set_paused(name: &[u8], paused: bool) -> Result<()> {
 
 /// Changes one queue; its jobs may have become due by it.
 fn change_queue(statement: &Statement, name: &[u8], arguments: &[Option<Datum>]) -> Result<()> {
-    let changed =
-        as_owner(&extension()?, |spi| spi.run(statement, arguments).map(|rows| rows.count()))?;
+    let changed = as_owner(&extension()?, |spi| {
+        spi.run(statement, arguments).map(|rows| rows.count())
+    })?;
     if changed == 0 {
         return Err(queues::unknown(name));
     }
@@ -264,15 +279,21 @@ pub fn check_owner(caller: Oid, owner: Oid, job: i64) -> Result<()> {
     if identity::has_rights_of(caller, owner)? {
         return Ok(());
     }
-    Err(PgError::new(INSUFFICIENT_PRIVILEGE, format!("permission denied for job {job}"))
-        .detail("It belongs to another role."))
+    Err(PgError::new(
+        INSUFFICIENT_PRIVILEGE,
+        format!("permission denied for job {job}"),
+    )
+    .detail("It belongs to another role."))
 }
 
 /// `cancel()`: true if the job was waiting, or runs and is being cancelled.
 pub fn cancel(job: i64) -> Result<bool> {
     let extension = extension()?;
     let found = as_owner(&extension, |spi| {
-        Ok(spi.run(&FIND_JOB, &[Some(job.datum())])?.first().and_then(|row| row.oid(1)))
+        Ok(spi
+            .run(&FIND_JOB, &[Some(job.datum())])?
+            .first()
+            .and_then(|row| row.oid(1)))
     })?;
     let Some(owner) = found else { return Ok(false) };
     check_owner(identity::current_role(), owner, job)?;
@@ -320,44 +341,61 @@ fn is_settling(job: i64) -> bool {
 }
 
 fn still_there(extension: &Extension, job: i64) -> Result<bool> {
-    as_owner(extension, |spi| Ok(spi.run(&FIND_JOB, &[Some(job.datum())])?.count() > 0))
+    as_owner(extension, |spi| {
+        Ok(spi.run(&FIND_JOB, &[Some(job.datum())])?.count() > 0)
+    })
 }
 
 /// `retry()`: true if the job was failed or cancelled and waits again.
 pub fn retry(job: i64) -> Result<bool> {
     let extension = extension()?;
     let found = as_owner(&extension, |spi| {
-        Ok(spi.run(&FIND_FINISHED, &[Some(job.datum())])?.first().and_then(|row| row.oid(1)))
+        Ok(spi
+            .run(&FIND_FINISHED, &[Some(job.datum())])?
+            .first()
+            .and_then(|row| row.oid(1)))
     })?;
     let Some(owner) = found else { return Ok(false) };
     check_owner(identity::current_role(), owner, job)?;
-    as_owner(&extension, |spi| Ok(spi.run(&RETRY, &[Some(job.datum())])?.count() > 0))
+    as_owner(&extension, |spi| {
+        Ok(spi.run(&RETRY, &[Some(job.datum())])?.count() > 0)
+    })
 }
 
 /// For the keeper: due jobs of a role, locked, with their attempts.
 pub fn due_jobs_of(extension: &Extension, owner: Oid, limit: i64) -> Result<Vec<(i64, i32)>> {
     as_owner(extension, |spi| {
         let rows = spi.run(&DUE_JOBS_OF, &[Some(owner.datum()), Some(limit.datum())])?;
-        Ok(rows.iter().map(|row| (row.i64(1).unwrap_or(0), row.i32(2).unwrap_or(0))).collect())
+        Ok(rows
+            .iter()
+            .map(|row| (row.i64(1).unwrap_or(0), row.i32(2).unwrap_or(0)))
+            .collect())
     })
 }
 
 /// For the keeper: a waiting job's queue, attempts and own limit of them.
-pub fn attempts_of(
-    extension: &Extension,
-    job: i64,
-) -> Result<Option<(Queue, i32, Option<i32>)>> {
+pub fn attempts_of(extension: &Extension, job: i64) -> Result<Option<(Queue, i32, Option<i32>)>> {
     let found = as_owner(extension, |spi| {
         let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        Ok(Some((row.text(2)?.unwrap_or_default(), row.i32(3).unwrap_or(0), row.i32(4))))
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        Ok(Some((
+            row.text(2)?.unwrap_or_default(),
+            row.i32(3).unwrap_or(0),
+            row.i32(4),
+        )))
     })?;
-    let Some((name, attempts, max_attempts)) = found else { return Ok(None) };
+    let Some((name, attempts, max_attempts)) = found else {
+        return Ok(None);
+    };
     let queue = queues::find(extension, datum::text_datum(&name)?)?;
     Ok(queue.map(|queue| (queue, attempts, max_attempts)))
 }
 
 /// For the keeper: forgets up to `limit` finished jobs that their queue no longer keeps.
 pub fn prune(extension: &Extension, limit: i64) -> Result<i64> {
-    as_owner(extension, |spi| Ok(spi.run(&PRUNE, &[Some(limit.datum())])?.count() as i64))
+    as_owner(extension, |spi| {
+        Ok(spi.run(&PRUNE, &[Some(limit.datum())])?.count() as i64)
+    })
 }

@@ -83,8 +83,11 @@ pub fn unknown(name: &[u8]) -> PgError {
 /// Refuses a name that no queue can have.
 pub fn check_name(name: &[u8]) -> Result<()> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
-        return Err(PgError::new(INVALID_PARAMETER_VALUE, quoted("queue name ", name, " is invalid"))
-            .detail(format!("A queue name has 1 to {MAX_NAME_BYTES} bytes.")));
+        return Err(PgError::new(
+            INVALID_PARAMETER_VALUE,
+            quoted("queue name ", name, " is invalid"),
+        )
+        .detail(format!("A queue name has 1 to {MAX_NAME_BYTES} bytes.")));
     }
     Ok(())
 }

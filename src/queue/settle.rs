@@ -111,7 +111,12 @@ static CANCEL: Statement = Statement::new(
      SELECT id, queue, 'cancelled', handler, command, payload, priority, run_at, created_at, \
      coalesce($2, started_at), attempts OPERATOR(pg_catalog.+) $3, max_attempts, timeout, \
      unique_key, owner, last_error, $4, errors FROM gone",
-    &[types::INT8, types::TIMESTAMPTZ, types::INT4, types::TIMESTAMPTZ],
+    &[
+        types::INT8,
+        types::TIMESTAMPTZ,
+        types::INT4,
+        types::TIMESTAMPTZ,
+    ],
 );
 
 /// Records a failed attempt and decides what follows. In a transaction.
@@ -127,30 +132,39 @@ pub fn fail(
         return fail_for_good(extension, attempt, error);
     }
     let now = clock::now();
-    let delay =
-        backoff::delay(queue.backoff, queue.backoff_max, ended as u32, random::unit()).max(0);
+    let delay = backoff::delay(
+        queue.backoff,
+        queue.backoff_max,
+        ended as u32,
+        random::unit(),
+    )
+    .max(0);
     let changed = as_owner(extension, |spi| {
         let mut arguments = entry(spi, attempt, ended, now, error)?;
         arguments.push(Some(now.saturating_add(delay).datum()));
         arguments.push(started(attempt));
         spi.run(&RETRY, &arguments).map(|rows| rows.count())
     })?;
-    Ok(if changed == 0 { Verdict::Gone } else { Verdict::Retry })
+    Ok(if changed == 0 {
+        Verdict::Gone
+    } else {
+        Verdict::Retry
+    })
 }
 
 /// Ends a job as failed whatever attempts it had left. In a transaction.
-pub fn fail_for_good(
-    extension: &Extension,
-    attempt: &Attempt,
-    error: &PgError,
-) -> Result<Verdict> {
+pub fn fail_for_good(extension: &Extension, attempt: &Attempt, error: &PgError) -> Result<Verdict> {
     let changed = as_owner(extension, |spi| {
         let ended = attempt.attempts.saturating_add(1);
         let mut arguments = entry(spi, attempt, ended, clock::now(), error)?;
         arguments.push(started(attempt));
         spi.run(&FAIL, &arguments).map(|rows| rows.count())
     })?;
-    Ok(if changed == 0 { Verdict::Gone } else { Verdict::Failed })
+    Ok(if changed == 0 {
+        Verdict::Gone
+    } else {
+        Verdict::Failed
+    })
 }
 
 /// Ends a job as cancelled; `started` is 0 if it did not run. True if it was there.

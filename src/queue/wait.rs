@@ -84,7 +84,11 @@ fn look(job: i64) -> Result<Known> {
 
 /// Registers this session as a waiter; `None` if all places are taken.
 fn take_place(job: i64) -> Option<usize> {
-    let (database, procno, pid) = (bgworker::my_database(), latch::my_procno(), bgworker::my_pid());
+    let (database, procno, pid) = (
+        bgworker::my_database(),
+        latch::my_procno(),
+        bgworker::my_pid(),
+    );
     SHARED
         .write(|state| {
             // A session that died while it waited has left its place behind.
@@ -94,10 +98,18 @@ fn take_place(job: i64) -> Option<usize> {
                 .position(|waiter| waiter.pid == pid)
                 .or_else(|| state.waiters.iter().position(|waiter| waiter.pid == 0))
                 .or_else(|| {
-                    state.waiters.iter().position(|waiter| !bgworker::is_alive(waiter.pid))
+                    state
+                        .waiters
+                        .iter()
+                        .position(|waiter| !bgworker::is_alive(waiter.pid))
                 })?;
             let waiter = state.waiters.get_mut(index)?;
-            *waiter = shared::Waiter { pid, procno, database, job };
+            *waiter = shared::Waiter {
+                pid,
+                procno,
+                database,
+                job,
+            };
             Some(index)
         })
         .flatten()
@@ -117,21 +129,27 @@ pub fn tell_waiters(tally: &Tally) {
     let database = bgworker::my_database();
     let mut wake = [-1i32; shared::WAITERS];
     SHARED.read(|state| {
-        let waiting =
-            state.waiters.iter().filter(|waiter| waiter.pid != 0 && waiter.database == database);
+        let waiting = state
+            .waiters
+            .iter()
+            .filter(|waiter| waiter.pid != 0 && waiter.database == database);
         for (place, waiter) in wake.iter_mut().zip(waiting) {
-            let ended = |s: &&crate::execute::Settled| {
-                s.job == waiter.job && worker::is_final(s.outcome)
-            };
+            let ended =
+                |s: &&crate::execute::Settled| s.job == waiter.job && worker::is_final(s.outcome);
             if tally.settled.iter().any(|s| ended(&s)) {
                 *place = waiter.procno;
             }
         }
     });
-    wake.into_iter().filter(|procno| *procno >= 0).for_each(latch::wake);
+    wake.into_iter()
+        .filter(|procno| *procno >= 0)
+        .for_each(latch::wake);
 }
 
 /// `text` or NULL, as SQL wants it.
 pub fn status_datum(status: Option<Vec<u8>>) -> Result<Option<Datum>> {
-    status.as_deref().map(crate::pg::datum::text_datum).transpose()
+    status
+        .as_deref()
+        .map(crate::pg::datum::text_datum)
+        .transpose()
 }

@@ -34,7 +34,10 @@ struct Pending {
     promises: Vec<(u32, Promise)>,
 }
 
-static PENDING: Local<Pending> = Local::new(Pending { notes: Vec::new(), promises: Vec::new() });
+static PENDING: Local<Pending> = Local::new(Pending {
+    notes: Vec::new(),
+    promises: Vec::new(),
+});
 
 /// Functions that are told, too, that a transaction has ended.
 static FORGET: Local<Option<fn()>> = Local::new(None);
@@ -56,7 +59,12 @@ pub fn note(role: Oid, run_at: Micros) -> Result<()> {
             Some(note) => note.later = earlier(note.later, run_at),
             None => {
                 let later = if due { 0 } else { run_at };
-                pending.notes.push(Note { subtransaction, role, due, later });
+                pending.notes.push(Note {
+                    subtransaction,
+                    role,
+                    due,
+                    later,
+                });
             }
         }
     });
@@ -99,14 +107,26 @@ fn at_end(end: End) -> Result<()> {
 }
 
 fn take(pending: &mut Pending) -> Pending {
-    std::mem::replace(pending, Pending { notes: Vec::new(), promises: Vec::new() })
+    std::mem::replace(
+        pending,
+        Pending {
+            notes: Vec::new(),
+            promises: Vec::new(),
+        },
+    )
 }
 
 impl Pending {
     fn adopt(&mut self, id: u32, parent: u32) {
         let of_child = |n: &&mut Note| n.subtransaction == id;
-        self.notes.iter_mut().filter(of_child).for_each(|n| n.subtransaction = parent);
-        self.promises.iter_mut().filter(|p| p.0 == id).for_each(|p| p.0 = parent);
+        self.notes
+            .iter_mut()
+            .filter(of_child)
+            .for_each(|n| n.subtransaction = parent);
+        self.promises
+            .iter_mut()
+            .filter(|p| p.0 == id)
+            .for_each(|p| p.0 = parent);
     }
 
     /// Takes out what a subtransaction brought.
@@ -119,14 +139,23 @@ impl Pending {
     fn promises_and_notes(self, id: u32) -> (Pending, Pending) {
         let (gone_notes, notes) = self.notes.into_iter().partition(|n| n.subtransaction == id);
         let (gone, promises) = self.promises.into_iter().partition(|p| p.0 == id);
-        (Pending { notes: gone_notes, promises: gone }, Pending { notes, promises })
+        (
+            Pending {
+                notes: gone_notes,
+                promises: gone,
+            },
+            Pending { notes, promises },
+        )
     }
 }
 
 /// A worker that waits for this transaction cannot wait for COMMIT PREPARED.
 fn refuse_prepare() -> Result<()> {
     let launches = PENDING.with(|pending| {
-        pending.promises.iter().any(|(_, promise)| matches!(promise, Promise::Launch(_)))
+        pending
+            .promises
+            .iter()
+            .any(|(_, promise)| matches!(promise, Promise::Launch(_)))
     });
     if !launches {
         return Ok(());
