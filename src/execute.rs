@@ -197,6 +197,10 @@ impl<'a> Batch<'a> {
         session::forget_cancel();
         let result = self.attempt_in_level(job);
         session::hold_cancels();
+        if result.is_err() {
+            // What an error cut short must not be called again.
+            self.functions.clear();
+        }
         let ended = level.end();
         let left = session::discard_leftovers();
         self.tally.temporary |= session::touched_temporary();
