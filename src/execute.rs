@@ -88,6 +88,8 @@ pub struct Batch<'a> {
     launcher: i32,
     history: Option<Appender>,
     scratch: MemoryContext,
+    /// Where the functions are kept: scratch is emptied after each job.
+    kept: MemoryContext,
     functions: Vec<(Vec<u8>, Handler, Function)>,
     completed_status: Datum,
     began: Micros,
@@ -118,6 +120,7 @@ impl<'a> Batch<'a> {
             launcher: SHARED.read(|state| state.launcher_procno).unwrap_or(-1),
             history,
             scratch,
+            kept: MemoryContext::current(),
             functions: Vec::new(),
             completed_status: datum::text_datum(b"completed")?,
             began: clock::now(),
@@ -259,7 +262,9 @@ impl<'a> Batch<'a> {
         }
         let found = handler::resolve(name)?;
         handler::check_rights(&found, self.role)?;
-        let function = Function::new(found.function, found.result)?;
+        let function = self
+            .kept
+            .run(|| Function::new(found.function, found.result))?;
         self.functions.push((name.clone(), found, function));
         Ok(self.functions.len() - 1)
     }

@@ -32,6 +32,11 @@ impl MemoryContext {
         Ok(MemoryContext(context))
     }
 
+    /// The context that is current, for what must live as long as it does.
+    pub fn current() -> Self {
+        MemoryContext(current())
+    }
+
     /// Frees all that was allocated in it.
     pub fn reset(self) -> Result<()> {
         // SAFETY: the context is ours and lives as long as the process.
