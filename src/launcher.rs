@@ -36,6 +36,7 @@ pub fn register() {
 /// The life of the launcher.
 pub fn main() -> Result<()> {
     activity::application_name("my_worker launcher");
+    session::hold_cancels();
     let (pid, procno, now) = (bgworker::my_pid(), latch::my_procno(), clock::now());
     SHARED.write(|state| {
         state.launcher_pid = pid;
