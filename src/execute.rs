@@ -130,9 +130,7 @@ impl<'a> Batch<'a> {
 
     /// Takes and runs the candidates in order until `stop` says so or the time is up.
     pub fn run(mut self, candidates: &[Candidate], stop: impl Fn() -> bool) -> Result<Tally> {
-        if candidates.len() > 1 {
-            session::start_overrun_timer(BUDGET_MS, self.launcher)?;
-        }
+        session::start_overrun_timer(BUDGET_MS, self.launcher)?;
         for (index, candidate) in candidates.iter().enumerate() {
             self.tally.left = candidates.len() - index;
             if self.is_full() || stop() {
@@ -149,9 +147,7 @@ impl<'a> Batch<'a> {
                 break;
             }
         }
-        if candidates.len() > 1 {
-            session::stop_overrun_timer()?;
-        }
+        session::stop_overrun_timer()?;
         session::forget_cancel();
         if let Some(history) = self.history {
             history.end()?;

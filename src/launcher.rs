@@ -98,6 +98,8 @@ fn read_marks() -> Result<()> {
 enum Step {
     StartKeeper(Oid),
     StartWorker(Oid, Oid),
+    /// This idle worker shall look.
+    Wake(i32),
     /// No place is free: this process is idle, or one of several of its lane.
     Dismiss(i32),
 }
@@ -215,7 +217,7 @@ impl Launcher {
     /// Does one step; false if it makes no sense to go on now.
     fn take(&mut self, step: Step) -> Result<bool> {
         let (kind, database, role) = match step {
-            Step::Dismiss(procno) => {
+            Step::Wake(procno) | Step::Dismiss(procno) => {
                 latch::wake(procno);
                 return Ok(true);
             }
@@ -346,6 +348,9 @@ impl State {
             }
         }
         let (database, role, have) = wanting?;
+        if let Some(procno) = self.rouse_idle(database, role) {
+            return Some(Step::Wake(procno));
+        }
         let busy = self
             .slots
             .iter()
@@ -376,8 +381,11 @@ impl State {
             .filter(|s| s.serves(Kind::Worker, database, role))
         {
             have += 1;
-            if matches!(slot.phase, Phase::Starting | Phase::Idle) && !slot.leave {
+            if slot.phase == Phase::Starting && !slot.leave {
                 return None;
+            }
+            if slot.phase == Phase::Idle {
+                continue;
             }
             if !slot.is_overrunning(now) {
                 // It will be at the next job soon; if not, look again.
@@ -392,7 +400,7 @@ impl State {
             .slots
             .iter()
             .filter(|s| s.serves(Kind::Worker, database, role))
-            .all(|slot| slot.is_overrunning(now));
+            .all(|slot| slot.phase == Phase::Idle || slot.is_overrunning(now));
         let wanting = match lane.pending {
             true => lane.crowded || have == 0 || all_stuck,
             false => stuck_with_others && all_stuck,
@@ -486,7 +494,7 @@ impl State {
                     lane.retry_at = until;
                 }
             }
-            Step::Dismiss(_) => {}
+            Step::Wake(_) | Step::Dismiss(_) => {}
         }
     }
 }

@@ -544,17 +544,20 @@ impl State {
                 return Some(self.launcher_procno);
             }
         }
-        let idle = self.slots.iter_mut().find(|slot| {
+        Some(
+            self.rouse_idle(database, role)
+                .unwrap_or(self.launcher_procno),
+        )
+    }
+
+    /// Has an idle worker of the lane look, if there is one; answers the process to wake.
+    pub fn rouse_idle(&mut self, database: Oid, role: Oid) -> Option<i32> {
+        let slot = self.slots.iter_mut().find(|slot| {
             slot.phase == Phase::Idle && slot.serves(Kind::Worker, database, role) && !slot.leave
-        });
-        Some(match idle {
-            Some(slot) => {
-                // Not idle for the next one who looks, so that two commits wake two workers.
-                slot.phase = Phase::Running;
-                slot.procno
-            }
-            None => self.launcher_procno,
-        })
+        })?;
+        // Not idle for the next one who looks, so that two commits wake two workers.
+        slot.phase = Phase::Running;
+        Some(slot.procno)
     }
 
     /// Notes a time at which something is due; answers the process to wake, if it is sooner than

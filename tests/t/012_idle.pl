@@ -85,5 +85,17 @@ sub measure
 measure(1, 'naptime 1');
 measure(10, 'naptime 10');
 
+# Also while it is off, whatever is due.
+$node->safe_psql('postgres', q{
+	INSERT INTO my_queue (handler, run_at) VALUES ('work', clock_timestamp() + interval '0.3 s');
+	ALTER SYSTEM SET my_worker.enabled = off});
+$node->reload;
+wait_for($node, 'SELECT bool_and(run_at < clock_timestamp()) FROM my_queue');
+my %ticks = map { $_ => ticks($_) } worker_pids($node);
+usleep(1_000_000);
+my $spent = 0;
+$spent += ticks($_) - $ticks{$_} for keys %ticks;
+cmp_ok($spent, '<=', 2, 'no CPU while it is off and a job is due');
+
 $node->stop;
 done_testing();
