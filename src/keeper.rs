@@ -37,6 +37,7 @@ pub fn main(id: SlotId, database: Oid) -> Result<()> {
         database,
         seen: 0,
         last_look: 0,
+        last_nap: 0,
         last_prune: 0,
     };
     if !keeper.introduce()? {
@@ -52,6 +53,8 @@ struct Keeper {
     /// Transactions of the server that had completed at the last look.
     seen: u64,
     last_look: Micros,
+    /// When the last nap ended, by a look or by finding that nothing has changed.
+    last_nap: Micros,
     last_prune: Micros,
 }
 
@@ -107,7 +110,7 @@ impl Keeper {
     }
 
     /// Whether somebody asked, something is due, or a nap is over in which the server changed.
-    fn should_look(&self) -> bool {
+    fn should_look(&mut self) -> bool {
         let now = clock::now();
         let (asked, due) = SHARED
             .write(|state| match state.database(self.database) {
@@ -118,7 +121,10 @@ impl Keeper {
                 None => (false, false),
             })
             .unwrap_or((false, false));
-        let napped = now.saturating_sub(self.last_look) >= nap();
+        let napped = now.saturating_sub(self.last_nap) >= nap();
+        if napped {
+            self.last_nap = now;
+        }
         asked || due || (napped && catalog::completed_transactions() != self.seen)
     }
 
@@ -135,8 +141,13 @@ impl Keeper {
         if asked && settings::ENABLED.get() {
             return latch::check_for_interrupts();
         }
-        let nap = self.last_look.saturating_add(nap()).max(now + nap() / 10);
-        let until = if due == 0 { nap } else { nap.min(due) };
+        let nap = self.last_nap.saturating_add(nap());
+        let until = match (settings::ENABLED.get(), due) {
+            // Nothing is looked for: sleep, whatever is due.
+            (false, _) => now.saturating_add(self::nap()),
+            (true, 0) => nap,
+            (true, due) => nap.min(due),
+        };
         let wait_ms = (until.saturating_sub(now).max(0) + 999) / 1000;
         latch::wait(Some(wait_ms), wait_event::keeper_main())
     }
@@ -145,6 +156,7 @@ impl Keeper {
     fn look(&mut self) -> Result<bool> {
         self.seen = catalog::completed_transactions();
         self.last_look = clock::now();
+        self.last_nap = self.last_look;
         let database = self.database;
         // From here on a commit that announces something earlier counts again.
         SHARED.write(|state| {
