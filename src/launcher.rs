@@ -145,14 +145,17 @@ impl Launcher {
         clock::now().saturating_add(Micros::from(settings::NAPTIME.get()) * 1_000_000)
     }
 
-    /// Looks up the databases that are served: at the start, and after a nap in which the server
-    /// has changed.
+    /// Looks up the databases that are served: at the start, when an unknown one has asked, and
+    /// after a nap in which the server has changed.
     fn resolve_databases(&mut self) -> Result<()> {
         let now = clock::now();
         let nap = Micros::from(settings::NAPTIME.get()) * 1_000_000;
-        let unknown = SHARED.read(|state| state.databases.iter().any(|d| d.oid != 0 && d.look));
+        let asked = SHARED.write(|state| {
+            let unknown = state.databases.iter().any(|d| d.oid != 0 && d.look);
+            std::mem::take(&mut state.resolve) || unknown
+        });
         let due = self.last_resolve == 0 || now.saturating_sub(self.last_resolve) >= nap;
-        if !due && unknown != Some(true) {
+        if !due && asked != Some(true) {
             return Ok(());
         }
         let completed = catalog::completed_transactions();

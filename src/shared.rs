@@ -310,6 +310,8 @@ pub struct State {
     pub launcher_since: Micros,
     /// [L] a server's life begins with it: marks of the former one have been read.
     pub marks_read: bool,
+    /// [B] a database that the launcher does not know has, or lost, the extension.
+    pub resolve: bool,
     generation: u32,
     /// [W] jobs that have ended since the server started.
     pub items_processed: i64,
@@ -571,9 +573,14 @@ impl State {
         )
     }
 
-    /// Has the keeper of a database look at its queue; answers the process to wake.
+    /// Has the keeper of a database look at its queue; answers the process to wake. The launcher
+    /// decides about a database that it does not know: it may have been created just now.
     pub fn ask_look(&mut self, oid: Oid) -> Option<i32> {
-        self.database(oid)?.look = true;
+        let Some(database) = self.database(oid) else {
+            self.resolve = true;
+            return Some(self.launcher_procno);
+        };
+        database.look = true;
         Some(
             self.keeper(oid)
                 .map_or(self.launcher_procno, |slot| slot.procno),
