@@ -84,7 +84,7 @@ static FIND_UNIQUE: Statement = Statement::new(
     &[types::TEXT, types::REGROLE, types::TEXT],
 );
 
-/// Whether our own function is inserting, which has checked everything.
+/// Whether a statement of ours is writing, which has checked everything.
 static CHECKED: Local<bool> = Local::new(false);
 /// The queue that this transaction found last.
 static KNOWN_QUEUE: Local<Option<Vec<u8>>> = Local::new(None);
@@ -150,7 +150,7 @@ fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) -> R
         &INSERT_ONE
     };
     for _ in 0..10 {
-        let inserted = checked(|| spi.run(statement, &arguments))?;
+        let inserted = without_check(|| spi.run(statement, &arguments))?;
         if let Some(id) = inserted.first().and_then(|row| row.i64(1)) {
             return Ok(id);
         }
@@ -168,8 +168,8 @@ fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) -> R
     .hint("Retry the transaction in READ COMMITTED isolation."))
 }
 
-/// Runs a statement of ours that inserts jobs whose columns are known to be right.
-pub fn checked<T>(statement: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs a statement of ours whose rows the trigger need not check.
+pub fn without_check<T>(statement: impl FnOnce() -> Result<T>) -> Result<T> {
     CHECKED.set(true);
     let result = statement();
     CHECKED.set(false);
