@@ -19,7 +19,7 @@ use crate::queue::claim::Jobs;
 use crate::queue::{as_owner, extension, manage, queues, wait, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Kind, Phase, SHARED, SlotId};
-use crate::stats;
+use crate::{stats, worker};
 
 /// `backend_type` of these workers, as in the tutorial.
 const PROCESS_TYPE: &str = "dynamic_worker";
@@ -79,7 +79,10 @@ fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
     }
     let taken = SHARED.write(|state| {
         let held = |s: &&shared::Slot| s.phase != Phase::Free;
-        let launched = |s: &shared::Slot| s.kind == Kind::Dynamic && s.task == job;
+        // One that was rolled back, or is done, is only about to exit.
+        let launched = |s: &shared::Slot| {
+            s.kind == Kind::Dynamic && s.task == job && s.go != Go::No && s.phase != Phase::Stopping
+        };
         let twice = |s: &shared::Slot| s.database == database && launched(s);
         if state.slot_of_job(database, job).is_some() || state.slots.iter().filter(held).any(twice)
         {
@@ -171,7 +174,8 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
         return Ok(());
     }
     let memory = Memory::new()?;
-    let tally = xact::transaction(|| {
+    let mut at_work = None;
+    let result = xact::transaction(|| {
         let extension = extension()?;
         session::set_read_only(false);
         let jobs = Jobs::open(&extension)?;
@@ -190,8 +194,18 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
         let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
         let tally = batch.run(vec![candidate], |_| Ok(Vec::new()), || false)?;
         jobs.close()?;
+        at_work = Some((queue, tally.settled.clone()));
         Ok(Some(tally))
-    })?;
+    });
+    let tally = match (result, at_work) {
+        (Err(error), Some((queue, settled))) => {
+            if let [only] = settled.as_slice() {
+                worker::charge_commit(id, &queue, only, &error)?;
+            }
+            None
+        }
+        (result, _) => result?,
+    };
     if let Some(mut tally) = tally {
         if let Some(claimed) = tally.command.take() {
             tally
