@@ -130,7 +130,8 @@ pub fn enqueue(job: &NewJob, payloads: &[Option<Datum>]) -> Result<Vec<i64>> {
     })
 }
 
-fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) -> Result<i64> {
+/// Inserts one checked job for `caller`, its owner, and answers its id.
+pub fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) -> Result<i64> {
     let text = |value: &Option<Vec<u8>>| value.as_deref().map(datum::text_datum).transpose();
     let arguments = [
         text(&job.handler)?,
@@ -176,7 +177,8 @@ pub fn without_check<T>(statement: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-fn check(job: &NewJob) -> Result<()> {
+/// Refuses numbers, times and keys that no job can have.
+pub fn check(job: &NewJob) -> Result<()> {
     if job.max_attempts.is_some_and(|n| !(1..=10_000).contains(&n)) {
         return Err(PgError::new(
             INVALID_PARAMETER_VALUE,
@@ -202,7 +204,7 @@ fn check(job: &NewJob) -> Result<()> {
 }
 
 /// An index expression or a maintenance command of a stranger's table is no place to enqueue from.
-fn refuse_restricted() -> Result<()> {
+pub fn refuse_restricted() -> Result<()> {
     if identity::in_restricted_operation() {
         return Err(PgError::new(
             INSUFFICIENT_PRIVILEGE,
