@@ -90,6 +90,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
     activity::application_name("my_worker worker");
     marks::excuse_on_quit(id.index);
     session::hold_cancels();
+    session::watch_constraints();
     let mut worker = Worker {
         id,
         database,
