@@ -17,6 +17,7 @@ use crate::queue::claim::Jobs;
 use crate::queue::manage::{self, Live};
 use crate::queue::queues;
 use crate::queue::settle::{self, Attempt};
+use crate::schedule;
 use crate::settings;
 use crate::shared::{Charge, Death, Known, Phase, SHARED, SlotId};
 
@@ -37,6 +38,7 @@ pub fn main(id: SlotId, database: Oid) -> Result<()> {
         database,
         seen: 0,
         last_look: 0,
+        last_nap: 0,
         last_prune: 0,
     };
     if !keeper.introduce()? {
@@ -52,6 +54,8 @@ struct Keeper {
     /// Transactions of the server that had completed at the last look.
     seen: u64,
     last_look: Micros,
+    /// When the last nap ended, by a look or by finding that nothing has changed.
+    last_nap: Micros,
     last_prune: Micros,
 }
 
@@ -74,7 +78,11 @@ impl Keeper {
     }
 
     fn turn(&mut self) -> Result<bool> {
-        guc::reload_if_asked()?;
+        let offset = settings::CLOCK_OFFSET.get();
+        if guc::reload_if_asked()? && settings::CLOCK_OFFSET.get() != offset {
+            // Look at once: schedules may be due by their new clock.
+            (self.last_look, self.seen) = (0, 0);
+        }
         session::forget_cancel();
         if self.must_leave() {
             return Ok(false);
@@ -107,7 +115,7 @@ impl Keeper {
     }
 
     /// Whether somebody asked, something is due, or a nap is over in which the server changed.
-    fn should_look(&self) -> bool {
+    fn should_look(&mut self) -> bool {
         let now = clock::now();
         let (asked, due) = SHARED
             .write(|state| match state.database(self.database) {
@@ -118,7 +126,10 @@ impl Keeper {
                 None => (false, false),
             })
             .unwrap_or((false, false));
-        let napped = now.saturating_sub(self.last_look) >= nap();
+        let napped = now.saturating_sub(self.last_nap) >= nap();
+        if napped {
+            self.last_nap = now;
+        }
         asked || due || (napped && catalog::completed_transactions() != self.seen)
     }
 
@@ -135,8 +146,13 @@ impl Keeper {
         if asked && settings::ENABLED.get() {
             return latch::check_for_interrupts();
         }
-        let nap = self.last_look.saturating_add(nap()).max(now + nap() / 10);
-        let until = if due == 0 { nap } else { nap.min(due) };
+        let nap = self.last_nap.saturating_add(nap());
+        let until = match (settings::ENABLED.get(), due) {
+            // Nothing is looked for: sleep, whatever is due.
+            (false, _) => now.saturating_add(self::nap()),
+            (true, 0) => nap,
+            (true, due) => nap.min(due),
+        };
         let wait_ms = (until.saturating_sub(now).max(0) + 999) / 1000;
         latch::wait(Some(wait_ms), wait_event::keeper_main())
     }
@@ -145,6 +161,7 @@ impl Keeper {
     fn look(&mut self) -> Result<bool> {
         self.seen = catalog::completed_transactions();
         self.last_look = clock::now();
+        self.last_nap = self.last_look;
         let database = self.database;
         // From here on a commit that announces something earlier counts again. A lane whose worker
         // could not start is only asked for again if this look finds a job that may run.
@@ -172,6 +189,9 @@ impl Keeper {
         };
         for (owner, reason) in barred {
             self.end_jobs_of(owner, &reason)?;
+        }
+        if let Some(due) = schedule::fire::look()? {
+            SHARED.write(|state| state.due_at(database, due));
         }
         self.prune()?;
         activity::flush_statistics()?;

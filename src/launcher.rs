@@ -11,6 +11,7 @@ use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{INSUFFICIENT_RESOURCES, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, latch, marks, session, wait_event, xact};
+use crate::schedule;
 use crate::settings::{self, Served};
 use crate::shared::{Charge, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, SlotId, State};
 
@@ -36,6 +37,7 @@ pub fn register() {
 /// The life of the launcher.
 pub fn main() -> Result<()> {
     activity::application_name("my_worker launcher");
+    session::hold_cancels();
     let (pid, procno, now) = (bgworker::my_pid(), latch::my_procno(), clock::now());
     SHARED.write(|state| {
         state.launcher_pid = pid;
@@ -51,8 +53,11 @@ pub fn main() -> Result<()> {
         warned_slots: false,
     };
     launcher.forget_unborn();
+    schedule::publish_timezone();
     loop {
-        guc::reload_if_asked()?;
+        if guc::reload_if_asked()? {
+            schedule::publish_timezone();
+        }
         session::forget_cancel();
         launcher.turn()?;
     }
@@ -96,6 +101,8 @@ fn read_marks() -> Result<()> {
 enum Step {
     StartKeeper(Oid),
     StartWorker(Oid, Oid),
+    /// This idle worker shall look.
+    Wake(i32),
     /// No place is free: this process is idle, or one of several of its lane.
     Dismiss(i32),
 }
@@ -216,7 +223,7 @@ impl Launcher {
     /// Does one step; false if it makes no sense to go on now.
     fn take(&mut self, step: Step) -> Result<bool> {
         let (kind, database, role) = match step {
-            Step::Dismiss(procno) => {
+            Step::Wake(procno) | Step::Dismiss(procno) => {
                 latch::wake(procno);
                 return Ok(true);
             }
@@ -347,6 +354,9 @@ impl State {
             }
         }
         let (database, role, have) = wanting?;
+        if let Some(procno) = self.rouse_idle(database, role) {
+            return Some(Step::Wake(procno));
+        }
         let busy = self
             .slots
             .iter()
@@ -377,8 +387,11 @@ impl State {
             .filter(|s| s.serves(Kind::Worker, database, role))
         {
             have += 1;
-            if matches!(slot.phase, Phase::Starting | Phase::Idle) && !slot.leave {
+            if slot.phase == Phase::Starting && !slot.leave {
                 return None;
+            }
+            if slot.phase == Phase::Idle {
+                continue;
             }
             if !slot.is_overrunning(now) {
                 // It will be at the next job soon; if not, look again.
@@ -393,7 +406,7 @@ impl State {
             .slots
             .iter()
             .filter(|s| s.serves(Kind::Worker, database, role))
-            .all(|slot| slot.is_overrunning(now));
+            .all(|slot| slot.phase == Phase::Idle || slot.is_overrunning(now));
         let wanting = match lane.pending {
             true => lane.crowded || have == 0 || all_stuck,
             false => stuck_with_others && all_stuck,
@@ -487,7 +500,7 @@ impl State {
                     lane.retry_at = until;
                 }
             }
-            Step::Dismiss(_) => {}
+            Step::Wake(_) | Step::Dismiss(_) => {}
         }
     }
 }
