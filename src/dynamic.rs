@@ -7,16 +7,15 @@
 use crate::command;
 use crate::execute::{Batch, Memory, Tally};
 use crate::pg::bgworker::{self, Status, Worker};
-use crate::pg::datum::{Oid, ToDatum, types};
+use crate::pg::datum::Oid;
 use crate::pg::error::{
     FEATURE_NOT_SUPPORTED, INSUFFICIENT_RESOURCES, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE,
     PgError, READ_ONLY_SQL_TRANSACTION, Result, UNDEFINED_OBJECT,
 };
 use crate::pg::log::{self, Level};
-use crate::pg::spi::Statement;
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::claim::Jobs;
-use crate::queue::{as_owner, extension, manage, queues, wait, wake};
+use crate::queue::{extension, manage, queues, wait, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Kind, Phase, SHARED, SlotId};
 use crate::stats;
@@ -26,11 +25,6 @@ const PROCESS_TYPE: &str = "dynamic_worker";
 
 /// How often a launched worker looks whether its job's queue has a permit for it, in milliseconds.
 const PERMIT_LOOK_MS: i64 = 20;
-
-static FIND: Statement = Statement::new(
-    "SELECT owner FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1",
-    &[types::INT8],
-);
 
 /// Starts a worker for the job and answers its PID once it has started.
 pub fn launch(job: i64) -> Result<i32> {
@@ -61,13 +55,7 @@ pub fn launch(job: i64) -> Result<i32> {
 }
 
 fn find_owner(job: i64) -> Result<Oid> {
-    let found = as_owner(&extension()?, |spi| {
-        Ok(spi
-            .run(&FIND, &[Some(job.datum())])?
-            .first()
-            .and_then(|row| row.oid(1)))
-    })?;
-    found.ok_or_else(|| {
+    manage::owner_of(&extension()?, job)?.ok_or_else(|| {
         PgError::new(UNDEFINED_OBJECT, format!("job {job} does not exist"))
             .hint("Only jobs that wait in my_queue can be launched.")
     })
@@ -197,7 +185,7 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
 /// What became of the job that was launched.
 enum Taken {
     /// It was run, or somebody else has it; `None` if it is gone.
-    Ran(Option<Tally>),
+    Ran(Option<Box<Tally>>),
     /// Its queue's concurrency is used up.
     Full,
 }
@@ -224,7 +212,7 @@ fn take_and_run(id: SlotId, memory: Memory) -> Result<Taken> {
     let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
     let tally = batch.run(vec![candidate], |_| Ok(Vec::new()), || false)?;
     jobs.close()?;
-    Ok(Taken::Ran(Some(tally)))
+    Ok(Taken::Ran(Some(Box::new(tally))))
 }
 
 /// Sleeps until the caller's transaction has ended; true if it has committed.

@@ -59,7 +59,7 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
 }
 
 /// However the process ends: its slot is free, and the launcher looks whether work is left.
-unsafe extern "C-unwind" fn at_exit(code: i32, _arg: usize) {
+fn at_exit(code: i32) {
     let Some(id) = MY_SLOT.take() else { return };
     if command::is_running() {
         marks::leave_stopped(id.index);

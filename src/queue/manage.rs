@@ -369,11 +369,10 @@ fn still_there(extension: &Extension, job: i64) -> Result<bool> {
 pub fn retry(job: i64) -> Result<bool> {
     let extension = extension()?;
     let found = as_owner(&extension, |spi| {
-        Ok(spi
-            .run(&FIND_FINISHED, &[Some(job.datum())])?
-            .first()
+        let rows = spi.run(&FIND_FINISHED, &[Some(job.datum())])?;
+        rows.first()
             .map(|row| Ok((row.oid(1), row.text(2)?)))
-            .transpose()?)
+            .transpose()
     })?;
     let Some((Some(owner), Some(queue))) = found else {
         return Ok(false);
@@ -383,6 +382,14 @@ pub fn retry(job: i64) -> Result<bool> {
     as_owner(&extension, |spi| {
         let back = enqueue::without_check(|| spi.run(&RETRY, &[Some(job.datum())]))?;
         Ok(back.count() > 0)
+    })
+}
+
+/// The owner of a job that has not ended.
+pub fn owner_of(extension: &Extension, job: i64) -> Result<Option<Oid>> {
+    as_owner(extension, |spi| {
+        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        Ok(rows.first().and_then(|row| row.oid(1)))
     })
 }
 
