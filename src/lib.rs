@@ -11,7 +11,7 @@
 //! | `shared`    | what the processes share in memory                                             |
 //! | `queue`     | all access to jobs and queues                                                  |
 //! | `schedule`  | rules that enqueue jobs in time                                               |
-//! | `execute`   | runs what a worker has taken and settles it in the same transaction            |
+//! | `execute`, `command` | runs what a worker has taken, and settles it                          |
 //! | `stats`, `progress` | counts and shows what runs                                             |
 //! | `worker`, `dynamic`, `keeper`, `launcher` | the processes                                    |
 //! | `entry`     | what the server calls                                                          |
@@ -20,6 +20,8 @@
 
 pub mod logic;
 
+#[cfg(not(test))]
+mod command;
 #[cfg(not(test))]
 mod dynamic;
 #[cfg(not(test))]

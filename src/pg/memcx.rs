@@ -32,6 +32,11 @@ impl MemoryContext {
         Ok(MemoryContext(context))
     }
 
+    /// The context itself, for calls that take one.
+    pub(super) fn raw(self) -> sys::MemoryContext {
+        self.0
+    }
+
     /// Frees all that was allocated in it.
     pub fn reset(self) -> Result<()> {
         // SAFETY: the context is ours and lives as long as the process.

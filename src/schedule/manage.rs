@@ -65,7 +65,7 @@ pub fn unschedule(name: &[u8], owner: Option<Oid>) -> Result<()> {
         }
     })?;
     for job in held {
-        settle::cancel(&extension, job, 0)?;
+        settle::cancel(&extension, job, None)?;
     }
     Ok(())
 }
