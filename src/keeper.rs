@@ -123,7 +123,8 @@ impl Keeper {
                 None => (false, false),
             })
             .unwrap_or((false, false));
-        let napped = now.saturating_sub(self.last_look) >= nap();
+        // A look that lies ahead: the clock was set back.
+        let napped = !(0..nap()).contains(&now.saturating_sub(self.last_look));
         asked || due || (napped && catalog::completed_transactions() != self.seen)
     }
 
@@ -140,8 +141,16 @@ impl Keeper {
         if asked && settings::ENABLED.get() {
             return latch::check_for_interrupts();
         }
-        let nap = self.last_look.saturating_add(nap()).max(now + nap() / 10);
-        let until = if due == 0 { nap } else { nap.min(due) };
+        let nap_end = self
+            .last_look
+            .saturating_add(nap())
+            .clamp(now + nap() / 10, now + nap());
+        // What is due while nothing may start waits until it may: SIGHUP tells.
+        let until = if due == 0 || !settings::ENABLED.get() {
+            nap_end
+        } else {
+            nap_end.min(due)
+        };
         let wait_ms = (until.saturating_sub(now).max(0) + 999) / 1000;
         latch::wait(Some(wait_ms), wait_event::keeper_main())
     }
