@@ -175,10 +175,7 @@ impl<'a> Batch<'a> {
         stop: impl Fn() -> bool,
     ) -> Result<Tally> {
         let mut waiting = VecDeque::from(candidates);
-        let timed = waiting.len() > 1;
-        if timed {
-            session::start_overrun_timer(BUDGET_MS, self.launcher)?;
-        }
+        session::start_overrun_timer(BUDGET_MS, self.launcher)?;
         while !waiting.is_empty() && !self.is_full() && !stop() {
             let memory = self.memory;
             let step = memory.job.run(|| self.step(&mut waiting, &more));
@@ -188,9 +185,7 @@ impl<'a> Batch<'a> {
                 break;
             }
         }
-        if timed {
-            session::stop_overrun_timer()?;
-        }
+        session::stop_overrun_timer()?;
         session::forget_cancel();
         if let Some(history) = self.history {
             history.end()?;
@@ -377,6 +372,10 @@ impl<'a> Batch<'a> {
             Ok(value)
         });
         session::hold_cancels();
+        if result.is_err() {
+            // What an error cut short must not be called again.
+            self.functions.clear();
+        }
         let ended = level.end();
         let left = session::discard_leftovers();
         self.tally.temporary |= session::touched_temporary();

@@ -38,6 +38,7 @@ pub fn main(id: SlotId, database: Oid) -> Result<()> {
         database,
         seen: 0,
         last_look: 0,
+        last_nap: 0,
         last_prune: 0,
     };
     if !keeper.introduce()? {
@@ -53,6 +54,8 @@ struct Keeper {
     /// Transactions of the server that had completed at the last look.
     seen: u64,
     last_look: Micros,
+    /// When the last nap ended, by a look or by finding that nothing has changed.
+    last_nap: Micros,
     last_prune: Micros,
 }
 
@@ -78,7 +81,7 @@ impl Keeper {
         let offset = settings::CLOCK_OFFSET.get();
         if guc::reload_if_asked()? && settings::CLOCK_OFFSET.get() != offset {
             // Look at once: schedules may be due by their new clock.
-            (self.last_look, self.seen) = (0, 0);
+            (self.last_nap, self.seen) = (0, 0);
         }
         session::forget_cancel();
         if self.must_leave() {
@@ -112,7 +115,7 @@ impl Keeper {
     }
 
     /// Whether somebody asked, something is due, or a nap is over in which the server changed.
-    fn should_look(&self) -> bool {
+    fn should_look(&mut self) -> bool {
         let now = clock::now();
         let (asked, due) = SHARED
             .write(|state| match state.database(self.database) {
@@ -123,8 +126,11 @@ impl Keeper {
                 None => (false, false),
             })
             .unwrap_or((false, false));
-        // A look that lies ahead: the clock was set back.
-        let napped = !(0..nap()).contains(&now.saturating_sub(self.last_look));
+        // A nap that lies ahead: the clock was set back.
+        let napped = !(0..nap()).contains(&now.saturating_sub(self.last_nap));
+        if napped {
+            self.last_nap = now;
+        }
         asked || due || (napped && catalog::completed_transactions() != self.seen)
     }
 
@@ -141,15 +147,12 @@ impl Keeper {
         if asked && settings::ENABLED.get() {
             return latch::check_for_interrupts();
         }
-        let nap_end = self
-            .last_look
-            .saturating_add(nap())
-            .clamp(now + nap() / 10, now + nap());
-        // What is due while nothing may start waits until it may: SIGHUP tells.
-        let until = if due == 0 || !settings::ENABLED.get() {
-            nap_end
-        } else {
-            nap_end.min(due)
+        let nap = self.last_nap.saturating_add(nap()).min(now + nap());
+        let until = match (settings::ENABLED.get(), due) {
+            // Nothing is looked for: sleep, whatever is due.
+            (false, _) => now.saturating_add(self::nap()),
+            (true, 0) => nap,
+            (true, due) => nap.min(due),
         };
         let wait_ms = (until.saturating_sub(now).max(0) + 999) / 1000;
         latch::wait(Some(wait_ms), wait_event::keeper_main())
@@ -159,11 +162,16 @@ impl Keeper {
     fn look(&mut self) -> Result<bool> {
         self.seen = catalog::completed_transactions();
         self.last_look = clock::now();
+        self.last_nap = self.last_look;
         let database = self.database;
-        // From here on a commit that announces something earlier counts again.
+        // From here on a commit that announces something earlier counts again. A lane whose worker
+        // could not start is only asked for again if this look finds a job that may run.
         SHARED.write(|state| {
             if let Some(entry) = state.database(database) {
                 entry.next_due = 0;
+            }
+            for lane in &mut state.lanes {
+                lane.pending &= lane.database != database || lane.failures == 0;
             }
         });
         self.charge_the_dead()?;

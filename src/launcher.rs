@@ -37,6 +37,7 @@ pub fn register() {
 /// The life of the launcher.
 pub fn main() -> Result<()> {
     activity::application_name("my_worker launcher");
+    session::hold_cancels();
     let (pid, procno, now) = (bgworker::my_pid(), latch::my_procno(), clock::now());
     SHARED.write(|state| {
         state.launcher_pid = pid;
@@ -100,6 +101,8 @@ fn read_marks() -> Result<()> {
 enum Step {
     StartKeeper(Oid),
     StartWorker(Oid, Oid),
+    /// This idle worker shall look.
+    Wake(i32),
     /// No place is free: this process is idle, or one of several of its lane.
     Dismiss(i32),
 }
@@ -148,14 +151,17 @@ impl Launcher {
         clock::now().saturating_add(Micros::from(settings::NAPTIME.get()) * 1_000_000)
     }
 
-    /// Looks up the databases that are served: at the start, and after a nap in which the server
-    /// has changed.
+    /// Looks up the databases that are served: at the start, when an unknown one has asked, and
+    /// after a nap in which the server has changed.
     fn resolve_databases(&mut self) -> Result<()> {
         let now = clock::now();
         let nap = Micros::from(settings::NAPTIME.get()) * 1_000_000;
-        let unknown = SHARED.read(|state| state.databases.iter().any(|d| d.oid != 0 && d.look));
+        let asked = SHARED.write(|state| {
+            let unknown = state.databases.iter().any(|d| d.oid != 0 && d.look);
+            std::mem::take(&mut state.resolve) || unknown
+        });
         let due = self.last_resolve == 0 || now.saturating_sub(self.last_resolve) >= nap;
-        if !due && unknown != Some(true) {
+        if !due && asked != Some(true) {
             return Ok(());
         }
         let completed = catalog::completed_transactions();
@@ -217,7 +223,7 @@ impl Launcher {
     /// Does one step; false if it makes no sense to go on now.
     fn take(&mut self, step: Step) -> Result<bool> {
         let (kind, database, role) = match step {
-            Step::Dismiss(procno) => {
+            Step::Wake(procno) | Step::Dismiss(procno) => {
                 latch::wake(procno);
                 return Ok(true);
             }
@@ -348,6 +354,9 @@ impl State {
             }
         }
         let (database, role, have) = wanting?;
+        if let Some(procno) = self.rouse_idle(database, role) {
+            return Some(Step::Wake(procno));
+        }
         let busy = self
             .slots
             .iter()
@@ -378,8 +387,11 @@ impl State {
             .filter(|s| s.serves(Kind::Worker, database, role))
         {
             have += 1;
-            if matches!(slot.phase, Phase::Starting | Phase::Idle) && !slot.leave {
+            if slot.phase == Phase::Starting && !slot.leave {
                 return None;
+            }
+            if slot.phase == Phase::Idle {
+                continue;
             }
             if !slot.is_overrunning(now) {
                 // It will be at the next job soon; if not, look again.
@@ -394,7 +406,7 @@ impl State {
             .slots
             .iter()
             .filter(|s| s.serves(Kind::Worker, database, role))
-            .all(|slot| slot.is_overrunning(now));
+            .all(|slot| slot.phase == Phase::Idle || slot.is_overrunning(now));
         let wanting = match lane.pending {
             true => lane.crowded || have == 0 || all_stuck,
             false => stuck_with_others && all_stuck,
@@ -488,7 +500,7 @@ impl State {
                     lane.retry_at = until;
                 }
             }
-            Step::Dismiss(_) => {}
+            Step::Wake(_) | Step::Dismiss(_) => {}
         }
     }
 }

@@ -314,6 +314,8 @@ pub struct State {
     pub launcher_since: Micros,
     /// [L] a server's life begins with it: marks of the former one have been read.
     pub marks_read: bool,
+    /// [B] a database that the launcher does not know has, or lost, the extension.
+    pub resolve: bool,
     generation: u32,
     /// [W] jobs that have ended since the server started.
     pub items_processed: i64,
@@ -550,17 +552,20 @@ impl State {
                 return Some(self.launcher_procno);
             }
         }
-        let idle = self.slots.iter_mut().find(|slot| {
+        Some(
+            self.rouse_idle(database, role)
+                .unwrap_or(self.launcher_procno),
+        )
+    }
+
+    /// Has an idle worker of the lane look, if there is one; answers the process to wake.
+    pub fn rouse_idle(&mut self, database: Oid, role: Oid) -> Option<i32> {
+        let slot = self.slots.iter_mut().find(|slot| {
             slot.phase == Phase::Idle && slot.serves(Kind::Worker, database, role) && !slot.leave
-        });
-        Some(match idle {
-            Some(slot) => {
-                // Not idle for the next one who looks, so that two commits wake two workers.
-                slot.phase = Phase::Running;
-                slot.procno
-            }
-            None => self.launcher_procno,
-        })
+        })?;
+        // Not idle for the next one who looks, so that two commits wake two workers.
+        slot.phase = Phase::Running;
+        Some(slot.procno)
     }
 
     /// Notes a time at which something is due; answers the process to wake, if it is sooner than
@@ -577,9 +582,14 @@ impl State {
         )
     }
 
-    /// Has the keeper of a database look at its queue; answers the process to wake.
+    /// Has the keeper of a database look at its queue; answers the process to wake. The launcher
+    /// decides about a database that it does not know: it may have been created just now.
     pub fn ask_look(&mut self, oid: Oid) -> Option<i32> {
-        self.database(oid)?.look = true;
+        let Some(database) = self.database(oid) else {
+            self.resolve = true;
+            return Some(self.launcher_procno);
+        };
+        database.look = true;
         Some(
             self.keeper(oid)
                 .map_or(self.launcher_procno, |slot| slot.procno),

@@ -356,6 +356,8 @@ impl Worker {
             return Ok(None);
         }
         let crowded = found.len() == limit;
+        // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
+        let known = self.sizes.contains_key(&queue.name);
         let (id, database, role) = (self.id, self.database, self.role);
         let launcher = SHARED.write(|state| {
             if let Some(slot) = state.slot(id) {
@@ -363,7 +365,7 @@ impl Worker {
             }
             let lane = state.lane(database, role)?;
             lane.pending |= crowded;
-            lane.crowded = crowded && limit > 1;
+            lane.crowded = crowded && known;
             (lane.crowded).then_some(state.launcher_procno)
         });
         launcher.flatten().into_iter().for_each(latch::wake);

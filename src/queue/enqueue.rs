@@ -84,7 +84,7 @@ static FIND_UNIQUE: Statement = Statement::new(
     &[types::TEXT, types::REGROLE, types::TEXT],
 );
 
-/// Whether our own function is inserting, which has checked everything.
+/// Whether a statement of ours is writing, which has checked everything.
 static CHECKED: Local<bool> = Local::new(false);
 /// The queue that this transaction found last.
 static KNOWN_QUEUE: Local<Option<Vec<u8>>> = Local::new(None);
@@ -151,10 +151,8 @@ pub fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) 
         &INSERT_ONE
     };
     for _ in 0..10 {
-        CHECKED.set(true);
-        let inserted = spi.run(statement, &arguments);
-        CHECKED.set(false);
-        if let Some(id) = inserted?.first().and_then(|row| row.i64(1)) {
+        let inserted = without_check(|| spi.run(statement, &arguments))?;
+        if let Some(id) = inserted.first().and_then(|row| row.i64(1)) {
             return Ok(id);
         }
         // Somebody's job has the key, unless it has ended just now.
@@ -169,6 +167,14 @@ pub fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) 
         "could not decide whether the unique key is in use",
     )
     .hint("Retry the transaction in READ COMMITTED isolation."))
+}
+
+/// Runs a statement of ours whose rows the trigger need not check.
+pub fn without_check<T>(statement: impl FnOnce() -> Result<T>) -> Result<T> {
+    CHECKED.set(true);
+    let result = statement();
+    CHECKED.set(false);
+    result
 }
 
 /// Refuses numbers, times and keys that no job can have.
@@ -208,21 +214,20 @@ pub fn refuse_restricted() -> Result<()> {
     Ok(())
 }
 
-/// Refuses a queue that does not exist.
+/// The queue is there, and stays until this transaction ends.
 pub fn check_queue(name: &[u8]) -> Result<()> {
-    wake::on_any_end(forget);
+    wake::on_any_end(forget)?;
     if KNOWN_QUEUE.with(|known| known.as_deref() == Some(name)) {
         return Ok(());
     }
-    if queues::find(&extension()?, datum::text_datum(name)?)?.is_none() {
-        return Err(queues::unknown(name));
-    }
+    queues::hold(&extension()?, name, false)?;
     KNOWN_QUEUE.set(Some(name.to_vec()));
     Ok(())
 }
 
 /// Says once a transaction that nobody will run the jobs of this database.
 pub fn warn_unserved() -> Result<()> {
+    wake::on_any_end(forget)?;
     if WARNED.replace(true) {
         return Ok(());
     }
@@ -258,7 +263,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     }
     let role = row.get(column::OWNER).map_or(0, datum::as_oid);
     let run_at = row.get(column::RUN_AT).map_or(0, datum::as_i64);
-    wake::on_any_end(forget);
+    wake::on_any_end(forget)?;
     wake::note(role, run_at)?;
     Ok(row.result())
 }
@@ -272,12 +277,11 @@ fn check_row(row: &mut TriggerRow) -> Result<()> {
     if row.get(column::RUN_AT).is_none() {
         changes.push((column::RUN_AT, Some(clock::transaction_start().datum())));
     }
-    // Our own statements are trusted, and a dump is taken back as it is.
-    if !identity::in_restricted_operation() && !is_restore()? {
+    // A dump is taken back as it is. No stranger's code updates within such an operation.
+    if !is_restore()? && !(row.is_update && identity::in_restricted_operation()) {
+        refuse_restricted()?;
         check_names(row, &mut changes)?;
         warn_unserved()?;
-    } else if !row.is_update && !is_restore()? {
-        refuse_restricted()?;
     }
     row.set(&changes)
 }
@@ -296,7 +300,7 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
     }
     match owner {
         None => Ok(Some(caller)),
-        Some(owner) if owner == caller || identity::is_superuser()? => Ok(None),
+        Some(owner) if owner == caller || is_restore()? => Ok(None),
         Some(owner) => Err(PgError::new(
             INSUFFICIENT_PRIVILEGE,
             format!(
@@ -317,7 +321,9 @@ fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Res
     let Some(queue) = row.get(column::QUEUE) else {
         return Err(PgError::new(NULL_VALUE_NOT_ALLOWED, "a job needs a queue"));
     };
-    check_queue(&datum::as_text(queue)?)?;
+    if is_new(row, column::QUEUE)? {
+        check_queue(&datum::as_text(queue)?)?;
+    }
     let key = row
         .get(column::UNIQUE_KEY)
         .map(datum::as_text)
@@ -328,7 +334,9 @@ fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Res
             "unique_key is longer than 1000 bytes",
         ));
     }
-    if let Some(handler) = row.get(column::HANDLER) {
+    if let Some(handler) = row.get(column::HANDLER)
+        && is_new(row, column::HANDLER)?
+    {
         let asked = datum::as_text(handler)?;
         let stored = stored_handler(&asked)?;
         if stored != asked {
@@ -336,6 +344,12 @@ fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Res
         }
     }
     Ok(())
+}
+
+/// Whether the row brings this text: the column of a new row, or one that an UPDATE changes.
+fn is_new(row: &TriggerRow, column: i32) -> Result<bool> {
+    let text = |value: Option<Datum>| value.map(datum::as_text).transpose();
+    Ok(!row.is_update || text(row.old(column))? != text(row.get(column))?)
 }
 
 /// The qualified name of a handler. Within a statement a qualified one is looked up once.

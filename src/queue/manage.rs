@@ -7,13 +7,13 @@ use crate::pg::error::{
     DUPLICATE_OBJECT, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED,
     OBJECT_IN_USE, PgError, Result,
 };
-use crate::pg::identity;
 use crate::pg::spi::Statement;
+use crate::pg::{identity, xact};
 use crate::shared::{Current, SHARED};
 
 use super::handler::quoted;
 use super::queues::{self, Queue};
-use super::{as_owner, enqueue, extension, settle, wake};
+use super::{as_owner, enqueue, extension, settle, wait, wake};
 
 static CREATE_QUEUE: Statement = Statement::new(
     "INSERT INTO my_worker.queues (name, handler, concurrency, max_attempts, backoff, \
@@ -110,7 +110,7 @@ static LOCK_JOB: Statement = Statement::new(
 );
 
 static FIND_FINISHED: Statement = Statement::new(
-    "SELECT owner, status FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+    "SELECT owner, queue FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
     &[types::INT8],
 );
 
@@ -205,9 +205,13 @@ pub fn create_queue(settings: &QueueSettings) -> Result<()> {
     }
     let handler = settings.qualified_handler()?;
     let arguments = settings.arguments(handler.as_deref())?;
-    let created = as_owner(&extension()?, |spi| {
-        spi.run(&CREATE_QUEUE, &arguments).map(|rows| rows.count())
-    })?;
+    // Only a restored dump may replace the queue that always exists: see the trigger of the table.
+    let created = match settings.name.as_slice() {
+        b"default" => 0,
+        _ => as_owner(&extension()?, |spi| {
+            spi.run(&CREATE_QUEUE, &arguments).map(|rows| rows.count())
+        })?,
+    };
     if created == 0 {
         let message = quoted("queue ", &settings.name, " already exists");
         return Err(PgError::new(DUPLICATE_OBJECT, message)
@@ -248,12 +252,19 @@ pub fn drop_queue(name: &[u8], force: bool) -> Result<()> {
     }
     let extension = extension()?;
     let argument = [Some(datum::text_datum(name)?)];
+    // Whoever enqueues holds the queue, too: from here on no job is added.
+    queues::hold(&extension, name, true)?;
     as_owner(&extension, |spi| {
         if force {
             spi.run(&PURGE_WAITING, &argument)?;
         }
-        let row = spi.run(&HAS_JOBS, &argument)?;
-        if row.first().is_some_and(|row| row.bool(1)) {
+        let has_jobs = xact::with_latest_snapshot(|| {
+            Ok(spi
+                .read(&HAS_JOBS, &argument)?
+                .first()
+                .is_some_and(|row| row.bool(1)))
+        })?;
+        if has_jobs {
             let message = quoted("queue ", name, " still has jobs");
             return Err(PgError::new(OBJECT_IN_USE, message).hint(if force {
                 "Its running jobs must end first."
@@ -313,7 +324,9 @@ pub fn cancel(job: i64) -> Result<bool> {
             Ok(spi.run(&LOCK_JOB, &[Some(job.datum())])?.count() > 0)
         })?;
         if free {
-            return settle::cancel(&extension, job, None);
+            let cancelled = settle::cancel(&extension, job, None)?;
+            wait::tell_keeper(job)?;
+            return Ok(cancelled);
         }
         // Locked, yet not running: a worker is taking it or settling it, or it is gone.
         if !still_there(&extension, job)? || is_settling(job) {
@@ -361,12 +374,17 @@ pub fn retry(job: i64) -> Result<bool> {
         Ok(spi
             .run(&FIND_FINISHED, &[Some(job.datum())])?
             .first()
-            .and_then(|row| row.oid(1)))
+            .map(|row| Ok((row.oid(1), row.text(2)?)))
+            .transpose()?)
     })?;
-    let Some(owner) = found else { return Ok(false) };
+    let Some((Some(owner), Some(queue))) = found else {
+        return Ok(false);
+    };
     check_owner(identity::current_role(), owner, job)?;
+    enqueue::check_queue(&queue)?;
     as_owner(&extension, |spi| {
-        Ok(spi.run(&RETRY, &[Some(job.datum())])?.count() > 0)
+        let back = enqueue::without_check(|| spi.run(&RETRY, &[Some(job.datum())]))?;
+        Ok(back.count() > 0)
     })
 }
 

@@ -45,8 +45,9 @@ static PENDING: Local<Pending> = Local::new(Pending {
 static FORGET: Local<Option<fn()>> = Local::new(None);
 
 /// Has `forget` called at the end of every transaction and subtransaction.
-pub fn on_any_end(forget: fn()) {
+pub fn on_any_end(forget: fn()) -> Result<()> {
     FORGET.set(Some(forget));
+    xact::on_end(at_end)
 }
 
 /// A job of `role` was enqueued, due at `run_at`.

@@ -329,29 +329,39 @@ fn advance(
     spi.run(&ADVANCE, &arguments).map(|_| ())
 }
 
-/// Lets held jobs run whose turn it is.
+/// Lets held jobs run whose turn it is, and has itself told of the end of those they wait for.
 fn release_held(left: &mut Left) -> Result<()> {
+    // What ended between a round and its watch is seen by another round. There is no end to it
+    // where sessions that wait have taken all places; then naps must do.
+    for _ in 0..3 {
+        let running = release_all(left)?;
+        if !wait::watch(&running) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One round over all schedules that hold jobs. Answers the jobs that the others wait for.
+fn release_all(left: &mut Left) -> Result<Vec<i64>> {
     let mut after = 0;
     let mut running = Vec::new();
     loop {
-        let batch = in_extension(|extension| {
+        latch::check_for_interrupts()?;
+        let last = in_extension(|extension| {
             let holding = as_owner(extension, |spi| {
                 first_column(&spi.run(&HOLDING, &[Some(after.datum()), Some(BATCH.datum())])?)
             })?;
             for id in &holding {
-                let running = &mut running;
-                fenced(extension, *id, left, |spi| release(spi, *id, running))?;
+                fenced(extension, *id, left, |spi| release(spi, *id, &mut running))?;
             }
             Ok(holding.last().copied())
         })?;
-        match batch.flatten() {
+        match last.flatten() {
             Some(last) => after = last,
-            None => break,
+            None => return Ok(running),
         }
-        latch::check_for_interrupts()?;
     }
-    wait::watch(&running);
-    Ok(())
 }
 
 /// Releases the next held job of a schedule if none is unfinished; all of them if the schedule

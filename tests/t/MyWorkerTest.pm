@@ -27,7 +27,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(new_node wait_for worker_pids drained query_error);
+our @EXPORT = qw(new_node wait_for worker_pids drained query_error
+  add_handlers open_gate job_pid log_end log_has wait_log crash is_alive wait_gone effects_are);
 
 my $DEADLINE = $ENV{PG_TEST_TIMEOUT_DEFAULT} // 60;
 
@@ -52,6 +53,7 @@ sub new_node
 
 	my %settings = (
 		'max_worker_processes' => 16,
+		'log_statement' => 'none',
 		'log_line_prefix' => '%m [%p] %b %e ',
 		($option{-preload} ? ('shared_preload_libraries' => 'my_worker') : ()),
 		%conf);
@@ -83,7 +85,6 @@ sub wait_for
 	$database //= 'postgres';
 	my $end = time + ($timeout // $DEADLINE);
 	my ($stdout, $stderr);
-	local $ENV{PGOPTIONS} = '-c log_statement=none';    # the log is for what happens, not for our looks
 	while (1)
 	{
 		my $status = $node->psql($database, $sql, stdout => \$stdout, stderr => \$stderr,
@@ -145,6 +146,124 @@ sub query_error
 	$stderr =~ s/^(?:ERROR|FATAL):\s+//m;
 	$stderr =~ s/^LOCATION:.*\n?//mg;
 	return $stderr;
+}
+
+# add_handlers(NODE, DATABASE = 'postgres'): what most tests enqueue. `work(bigint, jsonb)` leaves a row
+# in `effects`, then does what its payload says: {"gate": name} waits until open_gate(NODE, name),
+# {"sleep": seconds}, {"fail": "message"}. A gate is a row, so it outlives a crash.
+sub add_handlers
+{
+	my ($node, $database) = @_;
+	$node->safe_psql($database // 'postgres', q{
+		CREATE TABLE effects (job bigint, label text, pid int DEFAULT pg_backend_pid(),
+			role text DEFAULT current_user, at timestamptz DEFAULT clock_timestamp());
+		CREATE TABLE gates (name text PRIMARY KEY);
+		CREATE FUNCTION work(id bigint, p jsonb) RETURNS text LANGUAGE plpgsql AS $$
+		BEGIN
+			INSERT INTO effects (job, label) VALUES (id, p->>'label');
+			IF p ? 'gate' THEN
+				WHILE NOT EXISTS (SELECT FROM gates WHERE name = p->>'gate') LOOP
+					PERFORM pg_sleep(0.01);
+				END LOOP;
+			END IF;
+			IF p ? 'sleep' THEN
+				PERFORM pg_sleep((p->>'sleep')::float8);
+			END IF;
+			IF p ? 'fail' THEN
+				RAISE EXCEPTION '%', p->>'fail';
+			END IF;
+			RETURN p->>'label';
+		END $$;
+		GRANT SELECT, INSERT ON effects TO PUBLIC;
+		GRANT SELECT ON gates TO PUBLIC;
+		GRANT EXECUTE ON FUNCTION work TO PUBLIC;});
+	return;
+}
+
+# open_gate(NODE, NAME, DATABASE = 'postgres'): lets jobs with {"gate": NAME} go on.
+sub open_gate
+{
+	my ($node, $name, $database) = @_;
+	$node->safe_psql($database // 'postgres', "INSERT INTO gates VALUES ('$name')");
+	return;
+}
+
+# job_pid(NODE, JOB, DATABASE = 'postgres'): waits until the job runs, and returns its process.
+sub job_pid
+{
+	my ($node, $job, $database) = @_;
+	my $sql = "SELECT pid FROM my_worker.jobs WHERE id = $job AND status = 'processing'";
+	wait_for($node, "SELECT count(*) = 1 FROM ($sql) AS j WHERE pid IS NOT NULL", 't', undef, $database);
+	return $node->safe_psql($database // 'postgres', $sql);
+}
+
+# effects_are(NODE, COUNT, NAME): as many effects as that, of as many jobs: each exactly once.
+sub effects_are
+{
+	my ($node, $count, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM effects'),
+		"$count|$count", $name);
+}
+
+# log_end(NODE): where the log ends now; log_has(NODE, REGEX, START): how often it matches after START.
+sub log_end
+{
+	my ($node) = @_;
+	return -s $node->logfile;
+}
+
+sub log_has
+{
+	my ($node, $regex, $start) = @_;
+	my $text = slurp_file($node->logfile, $start // 0);
+	return scalar(() = $text =~ /$regex/g);
+}
+
+# wait_log(NODE, REGEX, START = 0, COUNT = 1): waits until the log matches so often.
+sub wait_log
+{
+	my ($node, $regex, $start, $count) = @_;
+	my $end = time + $DEADLINE;
+	while (time < $end)
+	{
+		return 1 if log_has($node, $regex, $start) >= ($count // 1);
+		usleep(20_000);
+	}
+	give_up($node, 'postgres', "waiting for the log to match $regex");
+	return;
+}
+
+# crash(NODE, PID): kills a server process the hard way; returns when the server is up again.
+sub crash
+{
+	my ($node, $pid) = @_;
+	my $start = log_end($node);
+	kill 'KILL', $pid or die "no process $pid to kill\n";
+	wait_log($node, qr/all server processes terminated; reinitializing/, $start);
+	wait_log($node, qr/database system is ready to accept connections/, $start);
+	wait_for($node, 'SELECT true');
+	return;
+}
+
+sub is_alive
+{
+	my ($pid) = @_;
+	open my $stat, '<', "/proc/$pid/stat" or return 0;
+	return <$stat> !~ /\) [ZX] /;
+}
+
+# wait_gone(PID, ...): waits until none of the processes is left; returns how many seconds it took.
+sub wait_gone
+{
+	my @pids = @_;
+	my $begin = time;
+	while (my @left = grep { is_alive($_) } @pids)
+	{
+		die "still there after $DEADLINE s: @left\n" if time - $begin > $DEADLINE;
+		usleep(20_000);
+	}
+	return time - $begin;
 }
 
 1;
