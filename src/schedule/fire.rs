@@ -137,6 +137,8 @@ enum Fired {
 #[derive(Default)]
 struct Left {
     ids: Vec<i64>,
+    /// How many of them because of an error.
+    failed: usize,
     again_at: Option<Micros>,
 }
 
@@ -206,13 +208,13 @@ fn fenced(
         }
         Err(error) if passes(&error) => {
             left.add(id, FAILED_FOR);
-            log::report_error(
-                Level::Log,
-                &PgError {
-                    message: format!("schedule {id} is put off: {}", error.summary()).into(),
-                    ..error
-                },
-            )
+            left.failed += 1;
+            // What hits one is likely to hit all: a full disk does not want more lines of log.
+            if left.failed > 1 {
+                return Ok(());
+            }
+            let message = format!("schedule {id} is put off: {}", error.summary());
+            log::report(Level::Log, &message)
         }
         Err(error) => {
             if let Err(second) = xact::subtransaction(|| disable(extension, id, &error)) {
