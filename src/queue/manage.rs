@@ -13,7 +13,7 @@ use crate::shared::{Current, SHARED};
 
 use super::handler::quoted;
 use super::queues::{self, Queue};
-use super::{as_owner, enqueue, extension, settle, wake};
+use super::{as_owner, enqueue, extension, settle, wait, wake};
 
 static CREATE_QUEUE: Statement = Statement::new(
     "INSERT INTO my_worker.queues (name, handler, concurrency, max_attempts, backoff, \
@@ -324,7 +324,9 @@ pub fn cancel(job: i64) -> Result<bool> {
             Ok(spi.run(&LOCK_JOB, &[Some(job.datum())])?.count() > 0)
         })?;
         if free {
-            return settle::cancel(&extension, job, None);
+            let cancelled = settle::cancel(&extension, job, None)?;
+            wait::tell_keeper(job)?;
+            return Ok(cancelled);
         }
         // Locked, yet not running: a worker is taking it or settling it, or it is gone.
         if !still_there(&extension, job)? || is_settling(job) {
