@@ -5,7 +5,7 @@
 //! by the same path as every worker, after ROLLBACK it exits and nothing ran.
 
 use crate::command;
-use crate::execute::{Batch, Memory, Tally};
+use crate::execute::{Batch, Memory, Settled, Tally};
 use crate::pg::bgworker::{self, Status, Worker};
 use crate::pg::datum::Oid;
 use crate::pg::error::{
@@ -18,7 +18,7 @@ use crate::queue::claim::Jobs;
 use crate::queue::{extension, manage, queues, wait, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Kind, Phase, SHARED, SlotId};
-use crate::stats;
+use crate::{stats, worker};
 
 /// `backend_type` of these workers, as in the tutorial.
 const PROCESS_TYPE: &str = "dynamic_worker";
@@ -70,7 +70,10 @@ fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
     }
     let taken = SHARED.write(|state| {
         let held = |s: &&shared::Slot| s.phase != Phase::Free;
-        let launched = |s: &shared::Slot| s.kind == Kind::Dynamic && s.task == job;
+        // One that was rolled back, or is done, is only about to exit.
+        let launched = |s: &shared::Slot| {
+            s.kind == Kind::Dynamic && s.task == job && s.go != Go::No && s.phase != Phase::Stopping
+        };
         let twice = |s: &shared::Slot| s.database == database && launched(s);
         if state.slot_of_job(database, job).is_some() || state.slots.iter().filter(held).any(twice)
         {
@@ -162,11 +165,20 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
         return Ok(());
     }
     let memory = Memory::new()?;
+    let mut at_work = None;
     let tally = loop {
-        match xact::transaction(|| take_and_run(id, memory))? {
-            Taken::Ran(tally) => break tally,
+        match xact::transaction(|| take_and_run(id, memory, &mut at_work)) {
+            Ok(Taken::Ran(tally)) => break tally,
             // Whoever gives back a permit wakes no stranger's process: look soon.
-            Taken::Full => latch::wait(Some(PERMIT_LOOK_MS), wait_event::launch_commit())?,
+            Ok(Taken::Full) => latch::wait(Some(PERMIT_LOOK_MS), wait_event::launch_commit())?,
+            Err(error) => match at_work.take() {
+                // What fails at COMMIT is charged like what fails before.
+                Some((queue, only)) => {
+                    worker::charge_commit(id, &queue, &only, &error)?;
+                    break None;
+                }
+                None => return Err(error),
+            },
         }
     };
     if let Some(mut tally) = tally {
@@ -190,7 +202,11 @@ enum Taken {
     Full,
 }
 
-fn take_and_run(id: SlotId, memory: Memory) -> Result<Taken> {
+fn take_and_run(
+    id: SlotId,
+    memory: Memory,
+    at_work: &mut Option<(queues::Queue, Settled)>,
+) -> Result<Taken> {
     let extension = extension()?;
     session::set_read_only(false);
     let jobs = Jobs::open(&extension)?;
@@ -212,6 +228,7 @@ fn take_and_run(id: SlotId, memory: Memory) -> Result<Taken> {
     let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
     let tally = batch.run(vec![candidate], |_| Ok(Vec::new()), || false)?;
     jobs.close()?;
+    *at_work = tally.settled.first().map(|only| (queue.clone(), *only));
     Ok(Taken::Ran(Some(Box::new(tally))))
 }
 

@@ -157,9 +157,11 @@ impl QueueSettings {
         }
         let names = ["backoff", "backoff_max", "timeout", "retention"];
         for (name, value) in names.iter().zip(self.intervals) {
-            let least = i64::from(*name == "timeout");
+            let (least, message) = match *name {
+                "timeout" => (1, "timeout must be greater than zero".to_string()),
+                name => (0, format!("{name} must not be negative")),
+            };
             if value.is_some_and(|value| datum::interval_micros(value) < least) {
-                let message = format!("{name} must not be negative or, for a timeout, zero");
                 return Err(PgError::new(INVALID_PARAMETER_VALUE, message));
             }
         }
