@@ -42,6 +42,9 @@ fn main() {
     generate_bindings(&include);
 }
 
+/// The C side: the crossing, tables and catalogs, and commands at top level.
+const SOURCES: [&str; 3] = ["src/sys/shim.c", "src/sys/access.c", "src/sys/command.c"];
+
 const ALLOWLIST: &str = "src/sys/allowlist.txt";
 
 /// One answer of pg_config, without the newline.
@@ -69,7 +72,7 @@ fn server_major(version: &str) -> u32 {
 
 fn compile_shim(include: &Path) {
     cc::Build::new()
-        .file("src/sys/shim.c")
+        .files(SOURCES)
         .include(include)
         .include("src/sys")
         .define("_GNU_SOURCE", None)

@@ -4,16 +4,16 @@
 //! as the job's owner, waits for the end of the caller's transaction: after COMMIT it takes the job
 //! by the same path as every worker, after ROLLBACK it exits and nothing ran.
 
-use crate::execute::Batch;
+use crate::command;
+use crate::execute::{Batch, Memory};
+use crate::keeper;
 use crate::pg::bgworker::{self, Status, Worker};
-use crate::pg::catalog;
 use crate::pg::datum::{Oid, ToDatum, types};
 use crate::pg::error::{
     FEATURE_NOT_SUPPORTED, INSUFFICIENT_RESOURCES, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE,
     PgError, READ_ONLY_SQL_TRANSACTION, Result, UNDEFINED_OBJECT,
 };
 use crate::pg::log::{self, Level};
-use crate::pg::memcx::MemoryContext;
 use crate::pg::spi::Statement;
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::claim::Jobs;
@@ -50,6 +50,9 @@ pub fn launch(job: i64) -> Result<i32> {
     }
     let owner = find_owner(job)?;
     manage::check_owner(identity::current_role(), owner, job)?;
+    if let Some(reason) = keeper::bar(owner)? {
+        return Err(reason);
+    }
     let id = take_slot(job, owner)?;
     let result = start(id, job);
     if result.is_err() {
@@ -171,7 +174,7 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
     if !wait_for_commit(id)? {
         return Ok(());
     }
-    let scratch = MemoryContext::new(c"my_worker job")?;
+    let memory = Memory::new()?;
     let tally = xact::transaction(|| {
         let extension = extension()?;
         session::set_read_only(false);
@@ -188,13 +191,18 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
             return Ok(None);
         };
         enter(id, &queue);
-        let batch = Batch::new(&extension, &queue, &jobs, id, scratch)?;
-        let tally = batch.run(&[candidate], || false)?;
+        let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
+        let tally = batch.run(vec![candidate], |_| Ok(Vec::new()), || false)?;
         jobs.close()?;
         Ok(Some(tally))
     })?;
-    leave(id);
-    if let Some(tally) = tally {
+    if let Some(mut tally) = tally {
+        if let Some(claimed) = tally.command.take() {
+            tally
+                .settled
+                .push(command::execute(id, &claimed, memory.job)?);
+        }
+        leave(id);
         stats::count(id, &tally);
         wait::tell_waiters(&tally);
     }

@@ -8,7 +8,12 @@
 //! Jobs of a batch that are done wait for its commit. If a later one takes long, they would wait
 //! with it; so once one is done, a timer cancels what runs too long, the batch commits what is
 //! done, and the long job is run again alone, where nothing waits for it.
+//!
+//! A command cannot run in a transaction of ours: the batch claims it, ends, and `command` runs it.
 
+use std::collections::VecDeque;
+
+use crate::command::Claimed;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
 use crate::pg::error::{PgError, QUERY_CANCELED, Result};
@@ -16,7 +21,7 @@ use crate::pg::fmgr::Function;
 use crate::pg::log::{self, Level};
 use crate::pg::memcx::MemoryContext;
 use crate::pg::table::Appender;
-use crate::pg::{activity, clock, guc, identity, latch, marks, session, xact};
+use crate::pg::{activity, bgworker, clock, guc, identity, latch, marks, session, xact};
 use crate::queue::claim::{Candidate, Ended, Job, Jobs};
 use crate::queue::handler::{self, Handler, Shape};
 use crate::queue::queues::Queue;
@@ -43,6 +48,8 @@ pub struct Tally {
     pub temporary: bool,
     /// Candidates that were not reached.
     pub left: usize,
+    /// A command that was claimed, to run once the batch has committed.
+    pub command: Option<Claimed>,
 }
 
 /// One job that was settled.
@@ -77,6 +84,39 @@ pub enum Outcome {
     Cancelled,
 }
 
+/// Memory of a worker: what lives for a batch, and what lives for a job.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    /// Reset before each batch.
+    pub batch: MemoryContext,
+    /// Reset after each job.
+    pub job: MemoryContext,
+}
+
+impl Memory {
+    /// The two contexts of a process.
+    pub fn new() -> Result<Self> {
+        Ok(Memory {
+            batch: MemoryContext::new(c"my_worker batch")?,
+            job: MemoryContext::new(c"my_worker job")?,
+        })
+    }
+}
+
+/// A handler that was looked up for this batch, by the name in the job.
+struct Known {
+    name: Vec<u8>,
+    handler: Handler,
+    function: Function,
+}
+
+/// Whether to take the next candidate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Next,
+    End,
+}
+
 /// One batch at work.
 pub struct Batch<'a> {
     extension: &'a Extension,
@@ -87,10 +127,8 @@ pub struct Batch<'a> {
     database: Oid,
     launcher: i32,
     history: Option<Appender>,
-    scratch: MemoryContext,
-    /// Where the functions are kept: scratch is emptied after each job.
-    kept: MemoryContext,
-    functions: Vec<(Vec<u8>, Handler, Function)>,
+    memory: Memory,
+    functions: Vec<Known>,
     completed_status: Datum,
     began: Micros,
     tally: Tally,
@@ -103,8 +141,9 @@ impl<'a> Batch<'a> {
         queue: &'a Queue,
         jobs: &'a Jobs,
         slot: SlotId,
-        scratch: MemoryContext,
+        memory: Memory,
     ) -> Result<Self> {
+        memory.batch.reset()?;
         let history = if queue.retention > 0 {
             Some(Appender::open(extension.history)?)
         } else {
@@ -116,11 +155,10 @@ impl<'a> Batch<'a> {
             jobs,
             slot,
             role: identity::current_role(),
-            database: crate::pg::bgworker::my_database(),
+            database: bgworker::my_database(),
             launcher: SHARED.read(|state| state.launcher_procno).unwrap_or(-1),
             history,
-            scratch,
-            kept: MemoryContext::current(),
+            memory,
             functions: Vec::new(),
             completed_status: datum::text_datum(b"completed")?,
             began: clock::now(),
@@ -128,22 +166,22 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Takes and runs the candidates in order until `stop` says so or the time is up.
-    pub fn run(mut self, candidates: &[Candidate], stop: impl Fn() -> bool) -> Result<Tally> {
+    /// Takes and runs the candidates in order until `stop` says so or the time is up. `more`
+    /// looks for up to so many candidates anew, for a batch handler.
+    pub fn run(
+        mut self,
+        candidates: Vec<Candidate>,
+        more: impl Fn(usize) -> Result<Vec<Candidate>>,
+        stop: impl Fn() -> bool,
+    ) -> Result<Tally> {
+        let mut waiting = VecDeque::from(candidates);
         session::start_overrun_timer(BUDGET_MS, self.launcher)?;
-        for (index, candidate) in candidates.iter().enumerate() {
-            self.tally.left = candidates.len() - index;
-            if self.is_full() || stop() {
-                break;
-            }
-            match self.jobs.take(*candidate)? {
-                Some(job) => self.run_job(&job)?,
-                None => self.tally.missed.push(candidate.id),
-            }
-            self.claims_left(candidates.len() - index - 1);
-            self.tally.left -= 1;
-            if self.tally.interrupted {
-                self.tally.left += 1;
+        while !waiting.is_empty() && !self.is_full() && !stop() {
+            let memory = self.memory;
+            let step = memory.job.run(|| self.step(&mut waiting, &more));
+            memory.job.reset()?;
+            self.claims_left(waiting.len());
+            if step? == Step::End {
                 break;
             }
         }
@@ -152,7 +190,48 @@ impl<'a> Batch<'a> {
         if let Some(history) = self.history {
             history.end()?;
         }
+        self.tally.left = waiting.len();
         Ok(self.tally)
+    }
+
+    /// Takes the next candidate and runs it, alone or with others of its batch handler.
+    fn step(
+        &mut self,
+        waiting: &mut VecDeque<Candidate>,
+        more: impl Fn(usize) -> Result<Vec<Candidate>>,
+    ) -> Result<Step> {
+        let Some(candidate) = waiting.front().copied() else {
+            return Ok(Step::End);
+        };
+        let Some(job) = self.jobs.take(candidate)? else {
+            self.tally.missed.push(candidate.id);
+            waiting.pop_front();
+            return Ok(Step::Next);
+        };
+        let first = self.tally.settled.is_empty();
+        if job.is_command {
+            if first {
+                waiting.pop_front();
+                self.claim(&job)?;
+            }
+            return Ok(Step::End);
+        }
+        let known = self.find_function(&job);
+        if let Ok(index) = known
+            && self.shape(index) == Some(Shape::Batch)
+            && job.attempts == 0
+        {
+            if !first {
+                return Ok(Step::End);
+            }
+            return self.run_together(job, index, waiting, more);
+        }
+        self.run_job(&job, known)?;
+        if self.tally.interrupted {
+            return Ok(Step::End);
+        }
+        waiting.pop_front();
+        Ok(Step::Next)
     }
 
     fn is_full(&self) -> bool {
@@ -171,78 +250,140 @@ impl<'a> Batch<'a> {
         });
     }
 
-    fn run_job(&mut self, job: &Job) -> Result<()> {
+    /// Charges a command and hands it out of the batch.
+    fn claim(&mut self, job: &Job) -> Result<()> {
+        let started = clock::now();
+        let attempts = job.attempts.saturating_add(1);
+        marks::set(self.slot.index, self.database, job.id, attempts);
+        self.set_current(Current::Running(job.id), started);
+        settle::claim_command(self.extension, job.id, started)?;
+        self.tally.command = Some(Claimed {
+            text: job.command()?,
+            attempt: Attempt {
+                job: job.id,
+                attempts,
+                ended: attempts,
+                started,
+            },
+            max_attempts: job.max_attempts.unwrap_or(self.queue.max_attempts),
+            timeout_ms: self.timeout_ms(job),
+            waited: started.saturating_sub(job.run_at).max(0),
+            queue: self.queue.clone(),
+        });
+        Ok(())
+    }
+
+    /// Runs one job and settles it. `known` is its function, or why there is none.
+    fn run_job(&mut self, job: &Job, known: Result<usize>) -> Result<()> {
         let started = clock::now();
         if !self.tally.settled.is_empty() {
             session::overrun_cancels(self.launcher);
         }
-        let scratch = self.scratch;
-        let result = scratch.run(|| {
-            let result = self.attempt(job, started);
-            let settled = self.settle(job, started, result);
-            self.set_current(Current::None, 0);
-            marks::clear(self.slot.index);
-            settled
-        });
-        scratch.reset()?;
-        result
+        let result = known.and_then(|index| self.attempt(&[job], index, started));
+        let settled = self.settle(job, started, clock::now(), result);
+        self.set_current(Current::None, 0);
+        marks::clear(self.slot.index);
+        settled
     }
 
-    /// Executes the job: its effects stay if the answer is `Ok`, and are gone if not.
-    fn attempt(&mut self, job: &Job, started: Micros) -> Result<Option<Datum>> {
-        marks::set(self.slot.index, self.database, job.id, job.attempts);
-        self.set_current(Current::Running(job.id), started);
+    /// Calls a batch handler with this job and those behind it that have the same one. They
+    /// succeed together; if they fail, each is called alone, which finds the bad one.
+    fn run_together(
+        &mut self,
+        first: Job,
+        index: usize,
+        waiting: &mut VecDeque<Candidate>,
+        more: impl Fn(usize) -> Result<Vec<Candidate>>,
+    ) -> Result<Step> {
+        let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1);
+        let mut jobs = vec![first];
+        waiting.clear();
+        for candidate in more(most)? {
+            let taken = jobs.iter().any(|job| job.id == candidate.id);
+            if taken {
+                continue;
+            }
+            match self.jobs.take(candidate)? {
+                Some(job) if self.is_like(&job, index) => jobs.push(job),
+                // It stays locked until this batch commits, and is the next one's first.
+                Some(_) => break,
+                None => self.tally.missed.push(candidate.id),
+            }
+            if jobs.len() >= most {
+                break;
+            }
+        }
+        let started = clock::now();
+        let together: Vec<&Job> = jobs.iter().collect();
+        let result = self.attempt(&together, index, started);
+        self.set_current(Current::None, 0);
+        marks::clear(self.slot.index);
+        match result {
+            Ok(value) => {
+                let finished = clock::now();
+                for job in &jobs {
+                    self.settle(job, started, finished, Ok(value))?;
+                }
+            }
+            Err(error) if jobs.len() == 1 => {
+                for job in &jobs {
+                    self.settle(job, started, clock::now(), Err(error.clone()))?;
+                }
+            }
+            Err(_) => {
+                for job in &jobs {
+                    session::forget_cancel();
+                    self.run_job(job, Ok(index))?;
+                }
+            }
+        }
+        Ok(Step::End)
+    }
+
+    /// Whether a job can join a call of that batch handler: a first attempt of the same one.
+    fn is_like(&self, job: &Job, index: usize) -> bool {
+        let name = job.handler.as_ref().or(self.queue.handler.as_ref());
+        let same = self.functions.get(index).map(|known| &known.name) == name;
+        same && !job.is_command && job.attempts == 0 && job.timeout.is_none()
+    }
+
+    fn shape(&self, index: usize) -> Option<Shape> {
+        self.functions.get(index).map(|known| known.handler.shape)
+    }
+
+    /// Executes the jobs in one call: their effects stay if the answer is `Ok`, and are gone if
+    /// not.
+    fn attempt(&mut self, jobs: &[&Job], index: usize, started: Micros) -> Result<Option<Datum>> {
+        let (Some(known), Some(first)) = (self.functions.get(index), jobs.first()) else {
+            return Err(PgError::internal("a handler was lost"));
+        };
+        let (shape, function) = (known.handler.shape, known.function);
+        activity::running(&describe(&known.handler.name, jobs));
+        marks::set(self.slot.index, self.database, first.id, first.attempts);
+        self.set_current(Current::Running(first.id), started);
+        let timeout_ms = self.timeout_ms(first);
+        let (slot, job) = (self.slot, first.id);
         let level = guc::Level::open();
-        session::forget_cancel();
-        let result = self.attempt_in_level(job);
+        let result = xact::subtransaction(|| {
+            session::set_read_only(session::default_read_only());
+            clock::start_statement();
+            let value = limited(timeout_ms, || call(function, shape, jobs))?;
+            seal(slot, job)?;
+            Ok(value)
+        });
         session::hold_cancels();
         let ended = level.end();
         let left = session::discard_leftovers();
         self.tally.temporary |= session::touched_temporary();
         // A failure to clean up is no failure of the job: it fails the batch.
-        result.and_then(|value| ended.and(left).map(|()| value))
-    }
-
-    fn attempt_in_level(&mut self, job: &Job) -> Result<Option<Datum>> {
-        let index = self.find_function(job)?;
-        let Some((name, handler, function)) = self.functions.get(index) else {
-            return Err(PgError::internal("a handler was lost"));
-        };
-        let (shape, function) = (handler.shape, *function);
-        activity::running(&[&handler.name, format!(" (job {})", job.id).as_bytes()].concat());
-        let _ = name;
-        let slot = self.slot;
-        let timeout_ms = self.timeout_ms(job);
-        xact::subtransaction(|| {
-            session::set_read_only(session::default_read_only());
-            clock::start_statement();
-            if timeout_ms > 0 {
-                session::start_statement_timeout(timeout_ms)?;
-            }
-            session::accept_cancels();
-            let result = call(function, shape, job);
-            session::hold_cancels();
-            if timeout_ms > 0 {
-                session::stop_statement_timeout()?;
-            }
-            let value = result?;
-            seal(slot, job.id)?;
-            Ok(value)
-        })
-        .inspect_err(|_| {
-            session::hold_cancels();
-            if timeout_ms > 0 {
-                let _ = session::stop_statement_timeout();
-            }
-        })
+        ended.and(left)?;
+        result
     }
 
     /// The shortest of the job's, the queue's and the session's time-outs; 0 for none.
     fn timeout_ms(&self, job: &Job) -> i32 {
-        let own = job
-            .timeout
-            .or(self.queue.timeout)
-            .map(|us| (us / 1000).clamp(1, i32::MAX as i64));
+        let own = job.timeout.or(self.queue.timeout);
+        let own = own.map(|us| (us / 1000).clamp(1, i64::from(i32::MAX)));
         let session = i64::from(session::statement_timeout_ms());
         let session = (session > 0).then_some(session);
         own.into_iter().chain(session).min().unwrap_or(0) as i32
@@ -253,15 +394,21 @@ impl<'a> Batch<'a> {
         let Some(name) = job.handler.as_ref().or(self.queue.handler.as_ref()) else {
             return Err(PgError::internal("a job without a handler was taken"));
         };
-        if let Some(index) = self.functions.iter().position(|f| f.0 == *name) {
+        if let Some(index) = self.functions.iter().position(|known| known.name == *name) {
             return Ok(index);
         }
-        let found = handler::resolve(name)?;
-        handler::check_rights(&found, self.role)?;
-        let function = self
-            .kept
-            .run(|| Function::new(found.function, found.result))?;
-        self.functions.push((name.clone(), found, function));
+        let (role, memory) = (self.role, self.memory.batch);
+        let (handler, function) = xact::subtransaction(|| {
+            let handler = handler::resolve(name)?;
+            handler::check_rights(&handler, role)?;
+            let function = memory.run(|| Function::new(handler.function, handler.result))?;
+            Ok((handler, function))
+        })?;
+        self.functions.push(Known {
+            name: name.clone(),
+            handler,
+            function,
+        });
         Ok(self.functions.len() - 1)
     }
 
@@ -273,8 +420,13 @@ impl<'a> Batch<'a> {
         });
     }
 
-    fn settle(&mut self, job: &Job, started: Micros, result: Result<Option<Datum>>) -> Result<()> {
-        let finished = clock::now();
+    fn settle(
+        &mut self,
+        job: &Job,
+        started: Micros,
+        finished: Micros,
+        result: Result<Option<Datum>>,
+    ) -> Result<()> {
         let outcome = match result {
             Ok(value) => {
                 let ended = Ended {
@@ -292,12 +444,13 @@ impl<'a> Batch<'a> {
                 None => return Ok(()),
             },
         };
-        self.log(job, outcome, finished - started)?;
+        let ran = finished.saturating_sub(started).max(0);
+        log_job(&self.names(job), outcome, ran)?;
         self.tally.settled.push(Settled {
             job: job.id,
             outcome,
             waited: started.saturating_sub(job.run_at).max(0),
-            ran: finished.saturating_sub(started).max(0),
+            ran,
             attempts: job.attempts,
             max_attempts: job.max_attempts.unwrap_or(self.queue.max_attempts),
             started,
@@ -312,10 +465,16 @@ impl<'a> Batch<'a> {
         started: Micros,
         error: &PgError,
     ) -> Result<Option<Outcome>> {
-        let cancelling = self.is_cancelling(job.id);
-        if cancelling {
+        let ended = job.attempts.saturating_add(1);
+        let attempt = Attempt {
+            job: job.id,
+            attempts: job.attempts,
+            ended,
+            started,
+        };
+        if is_cancelling(self.slot, job.id) {
             absorb_cancel();
-            settle::cancel(self.extension, job.id, started)?;
+            settle::cancel(self.extension, job.id, Some(&attempt))?;
             return Ok(Some(Outcome::Cancelled));
         }
         let waited_for = !self.tally.settled.is_empty();
@@ -323,14 +482,9 @@ impl<'a> Batch<'a> {
             self.tally.interrupted = true;
             return Ok(None);
         }
-        let attempt = Attempt {
-            job: job.id,
-            attempts: job.attempts,
-            started,
-        };
         let max_attempts = job.max_attempts.unwrap_or(self.queue.max_attempts);
         let verdict = settle::fail(self.extension, self.queue, &attempt, max_attempts, error)?;
-        self.log_error(job, error)?;
+        log_failure(&self.names(job), ended, error)?;
         Ok(match verdict {
             Verdict::Retry => Some(Outcome::Retried),
             Verdict::Failed => Some(Outcome::Failed),
@@ -338,72 +492,105 @@ impl<'a> Batch<'a> {
         })
     }
 
-    fn is_cancelling(&self, job: i64) -> bool {
-        SHARED
-            .peek(|state| state.slots.get(self.slot.index).map(|slot| slot.current()))
-            .flatten()
-            == Some(Current::Cancelling(job))
-    }
-
     fn names(&self, job: &Job) -> String {
         let handler = job.handler.as_ref().or(self.queue.handler.as_ref());
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        format!(
-            "job {} (queue \"{}\", handler {})",
-            job.id,
-            text(&self.queue.name),
-            handler.map(|h| text(h)).unwrap_or_default()
-        )
-    }
-
-    fn log(&self, job: &Job, outcome: Outcome, ran: Micros) -> Result<()> {
-        if settings::LOG_JOBS.get() != settings::LOG_ALL {
-            return Ok(());
-        }
-        let what = match outcome {
-            Outcome::Completed => "completed",
-            Outcome::Retried => "will be retried",
-            Outcome::Failed => "failed",
-            Outcome::Cancelled => "was cancelled",
-        };
-        let ms = ran as f64 / 1000.0;
-        log::report(
-            Level::Log,
-            &format!("{} {what} after {ms:.3} ms", self.names(job)),
-        )
-    }
-
-    /// The message may quote data, so the log gets the code alone; the owner reads the rest.
-    fn log_error(&self, job: &Job, error: &PgError) -> Result<()> {
-        if settings::LOG_JOBS.get() == settings::LOG_NONE {
-            return Ok(());
-        }
-        let code = error.sqlstate.text();
-        let attempt = job.attempts.saturating_add(1);
-        let text = format!(
-            "{} failed in attempt {attempt} with SQLSTATE {code}",
-            self.names(job)
-        );
-        log::report(Level::Log, &text)
+        names(job.id, &self.queue.name, handler.map(Vec::as_slice))
     }
 }
 
-/// Calls the handler as its signature wants it.
-fn call(function: Function, shape: Shape, job: &Job) -> Result<Option<Datum>> {
+/// What `pg_stat_activity` shows: the handler and its jobs.
+fn describe(handler: &[u8], jobs: &[&Job]) -> Vec<u8> {
+    let which = match jobs {
+        [only] => format!(" (job {})", only.id),
+        [first, ..] => format!(" ({} jobs from {})", jobs.len(), first.id),
+        [] => String::new(),
+    };
+    [handler, which.as_bytes()].concat()
+}
+
+/// Runs user code: cancels reach it, and so does its time limit in milliseconds (0: none).
+pub fn limited<T>(timeout_ms: i32, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    if timeout_ms > 0 {
+        session::start_statement_timeout(timeout_ms)?;
+    }
+    session::accept_cancels();
+    let result = body();
+    session::hold_cancels();
+    if timeout_ms > 0 {
+        session::stop_statement_timeout()?;
+    }
+    result
+}
+
+/// Whether somebody cancels the job that the slot runs.
+pub fn is_cancelling(slot: SlotId, job: i64) -> bool {
+    let current = SHARED.peek(|state| state.slots.get(slot.index).map(|slot| slot.current()));
+    current.flatten() == Some(Current::Cancelling(job))
+}
+
+/// A job in log lines: ids and names, never what it says.
+pub fn names(job: i64, queue: &[u8], handler: Option<&[u8]>) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let what = match handler {
+        Some(handler) => format!("handler {}", text(handler)),
+        None => "command".to_string(),
+    };
+    format!("job {job} (queue \"{}\", {what})", text(queue))
+}
+
+/// Logs the end of a job, if all are to be logged.
+pub fn log_job(names: &str, outcome: Outcome, ran: Micros) -> Result<()> {
+    if settings::LOG_JOBS.get() != settings::LOG_ALL {
+        return Ok(());
+    }
+    let what = match outcome {
+        Outcome::Completed => "completed",
+        Outcome::Retried => "will be retried",
+        Outcome::Failed => "failed",
+        Outcome::Cancelled => "was cancelled",
+    };
+    log::report(
+        Level::Log,
+        &format!("{names} {what} after {:.3} ms", ran as f64 / 1000.0),
+    )
+}
+
+/// Logs a failed attempt. The message may quote data, so the log gets the code alone; the owner
+/// reads the rest.
+pub fn log_failure(names: &str, attempt: i32, error: &PgError) -> Result<()> {
+    if settings::LOG_JOBS.get() == settings::LOG_NONE {
+        return Ok(());
+    }
+    let code = error.sqlstate.text();
+    log::report(
+        Level::Log,
+        &format!("{names} failed in attempt {attempt} with SQLSTATE {code}"),
+    )
+}
+
+/// Calls the handler as its signature wants it; its result as `jsonb`.
+fn call(function: Function, shape: Shape, jobs: &[&Job]) -> Result<Option<Datum>> {
+    let Some(first) = jobs.first() else {
+        return Ok(None);
+    };
     let value = match shape {
-        Shape::IdAndPayload => function.call(&[job.id.datum(), job.payload]),
-        Shape::Payload => function.call(&[job.payload]),
+        Shape::IdAndPayload => function.call(&[first.id.datum(), first.payload]),
+        Shape::Payload => function.call(&[first.payload]),
         Shape::Nothing => function.call(&[]),
-        Shape::Batch => function.call(&[
-            datum::array_datum(&[job.id.datum()], datum::types::INT8)?,
-            datum::array_datum(&[job.payload], datum::types::JSONB)?,
-        ]),
+        Shape::Batch => {
+            let ids: Vec<Datum> = jobs.iter().map(|job| job.id.datum()).collect();
+            let payloads: Vec<Datum> = jobs.iter().map(|job| job.payload).collect();
+            function.call(&[
+                datum::array_datum(&ids, datum::types::INT8)?,
+                datum::array_datum(&payloads, datum::types::JSONB)?,
+            ])
+        }
     }?;
     value.map(|value| function.to_jsonb(value)).transpose()
 }
 
 /// Marks the job's work as done, too late to cancel; an error if somebody was faster.
-fn seal(slot: SlotId, job: i64) -> Result<()> {
+pub fn seal(slot: SlotId, job: i64) -> Result<()> {
     let sealed = SHARED
         .peek(|state| {
             let slot = state.slots.get(slot.index)?;
@@ -421,9 +608,9 @@ fn seal(slot: SlotId, job: i64) -> Result<()> {
 
 /// The signal of a cancel is sent under the lock; having held it, and come back from the kernel
 /// once, the signal has arrived and is forgotten, so that it does not hit the next job.
-fn absorb_cancel() {
+pub fn absorb_cancel() {
     SHARED.write(|_| ());
-    crate::pg::bgworker::signal(crate::pg::bgworker::my_pid(), 0);
+    bgworker::signal(bgworker::my_pid(), 0);
     session::forget_cancel();
     let _ = latch::check_for_interrupts();
 }

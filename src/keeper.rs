@@ -14,7 +14,7 @@ use crate::pg::error::{
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::claim::Jobs;
-use crate::queue::manage;
+use crate::queue::manage::{self, Live};
 use crate::queue::queues;
 use crate::queue::settle::{self, Attempt};
 use crate::settings;
@@ -165,6 +165,7 @@ impl Keeper {
             }
         });
         self.charge_the_dead()?;
+        self.settle_orphans()?;
         let found = xact::transaction(|| match catalog::extension()? {
             Some(extension) => self.find_work(&extension).map(Some),
             None => Ok(None),
@@ -193,7 +194,7 @@ impl Keeper {
         let mut owner = 0;
         while let Some(next) = jobs.next_owner(owner)? {
             owner = next;
-            if let Some(reason) = self.bar(owner)? {
+            if let Some(reason) = bar(owner)? {
                 barred.push((owner, reason));
                 continue;
             }
@@ -258,36 +259,6 @@ impl Keeper {
         ids
     }
 
-    /// Why no job of the role can run, if so.
-    fn bar(&self, owner: Oid) -> Result<Option<PgError>> {
-        let name = identity::role_name(owner);
-        let error = match catalog::barred(owner)? {
-            Some(Barred::Gone) => PgError::new(
-                INVALID_AUTHORIZATION,
-                format!("owner of the job was dropped (role with OID {owner})"),
-            ),
-            Some(Barred::NoLogin) => PgError::new(
-                INVALID_AUTHORIZATION,
-                format!("role \"{name}\" is not permitted to log in"),
-            )
-            .hint("Use ALTER ROLE ... LOGIN, then my_worker.retry()."),
-            Some(Barred::NoConnect) => PgError::new(
-                INSUFFICIENT_PRIVILEGE,
-                format!("role \"{name}\" is not permitted to connect to the database"),
-            )
-            .hint("Use GRANT CONNECT ON DATABASE, then my_worker.retry()."),
-            None if !settings::SUPERUSER_JOBS.get() && identity::role_is_superuser(owner)? => {
-                PgError::new(
-                    INSUFFICIENT_PRIVILEGE,
-                    format!("jobs of superuser \"{name}\" are not allowed"),
-                )
-                .hint("See the setting my_worker.superuser_jobs.")
-            }
-            None => return Ok(None),
-        };
-        Ok(Some(error))
-    }
-
     /// Fails the due jobs of a role that may have no session, in small transactions.
     fn end_jobs_of(&self, owner: Oid, reason: &PgError) -> Result<()> {
         loop {
@@ -297,9 +268,11 @@ impl Keeper {
                 };
                 let jobs = manage::due_jobs_of(&extension, owner, 100)?;
                 for (job, attempts) in &jobs {
+                    let ended = attempts.saturating_add(1);
                     let attempt = Attempt {
                         job: *job,
                         attempts: *attempts,
+                        ended,
                         started: 0,
                     };
                     settle::fail_for_good(&extension, &attempt, reason)?;
@@ -348,39 +321,93 @@ impl Keeper {
         let Some(extension) = catalog::extension()? else {
             return Ok(());
         };
-        let Some((queue, attempts, max_attempts)) = manage::attempts_of(&extension, charge.job)?
-        else {
+        let Some(live) = manage::live_job(&extension, charge.job)? else {
             return Ok(());
         };
-        if charge.attempts >= 0 && charge.attempts != attempts {
+        if charge.attempts >= 0 && charge.attempts != live.attempts {
             return Ok(());
         }
         let error = match charge.death {
-            Death::Crash => PgError::new(
-                CRASH_SHUTDOWN,
-                "the worker process died while it ran the job, or the server crashed",
-            )
-            .hint("The server's log says how it died."),
+            Death::Crash => crashed(),
             Death::Stops => PgError::new(
                 ADMIN_SHUTDOWN,
                 "the worker process was terminated again and again while it ran the job",
             ),
         };
+        self.end_attempt(&extension, charge.job, &live, &error)
+    }
+
+    /// Charges the attempt that is not settled to a job whose process is gone.
+    fn end_attempt(
+        &self,
+        extension: &Extension,
+        job: i64,
+        live: &Live,
+        error: &PgError,
+    ) -> Result<()> {
+        let ended = live.attempts.saturating_add(i32::from(!live.claimed));
         let attempt = Attempt {
-            job: charge.job,
-            attempts,
+            job,
+            attempts: live.attempts,
+            ended,
             started: 0,
         };
-        let max_attempts = max_attempts.unwrap_or(queue.max_attempts);
-        settle::fail(&extension, &queue, &attempt, max_attempts, &error)?;
+        settle::fail(extension, &live.queue, &attempt, live.max_attempts, error)?;
+        let why = String::from_utf8_lossy(&error.message).into_owned();
         log::report(
             Level::Log,
-            &format!(
-                "job {} is charged an attempt: {}",
-                charge.job,
-                String::from_utf8_lossy(&error.message)
-            ),
+            &format!("job {job} is charged an attempt: {why}"),
         )
+    }
+
+    /// Settles commands that were claimed by processes that are gone.
+    fn settle_orphans(&self) -> Result<()> {
+        let claimed = xact::transaction(|| match catalog::extension()? {
+            Some(extension) => manage::claimed_commands(&extension),
+            None => Ok(Vec::new()),
+        })?;
+        // A worker that has claimed one shows it until it is settled.
+        let running = self.running();
+        for job in claimed
+            .into_iter()
+            .filter(|job| running.binary_search(job).is_err())
+        {
+            let left = marks::left_behind();
+            let left = left
+                .iter()
+                .find(|left| left.job == job && left.database == self.database);
+            let told = left.is_some_and(|left| left.stopped || left.bystander);
+            xact::transaction(|| self.settle_orphan(job, told))?;
+            left.copied().into_iter().for_each(marks::clear_if_left);
+        }
+        Ok(())
+    }
+
+    /// A command that was told to stop costs no attempt, if it may run more than once at all.
+    fn settle_orphan(&self, job: i64, told: bool) -> Result<()> {
+        let Some(extension) = catalog::extension()? else {
+            return Ok(());
+        };
+        let Some(live) = manage::live_job(&extension, job)?.filter(|live| live.claimed) else {
+            return Ok(());
+        };
+        if self.running().binary_search(&job).is_ok() {
+            // Somebody has claimed it again meanwhile.
+            return Ok(());
+        }
+        if told && live.max_attempts > 1 {
+            return settle::release_command(&extension, job);
+        }
+        let error = if told {
+            PgError::new(
+                ADMIN_SHUTDOWN,
+                "the command was interrupted by a request to stop",
+            )
+            .hint("It may run once only; give it more max_attempts if it may run again.")
+        } else {
+            crashed()
+        };
+        self.end_attempt(&extension, job, &live, &error)
     }
 
     /// Forgets finished jobs that are older than their queue keeps them.
@@ -400,6 +427,48 @@ impl Keeper {
             }
         }
     }
+}
+
+/// What a job is told whose process died.
+fn crashed() -> PgError {
+    PgError::new(
+        CRASH_SHUTDOWN,
+        "the worker process died while it ran the job, or the server crashed",
+    )
+    .hint("The server's log says how it died.")
+}
+
+/// Why no job of the role can run, if so.
+pub fn bar(owner: Oid) -> Result<Option<PgError>> {
+    let name = || identity::role_name(owner);
+    let error = match catalog::barred(owner)? {
+        Some(Barred::Gone) => PgError::new(
+            INVALID_AUTHORIZATION,
+            format!("owner of the job was dropped (role with OID {owner})"),
+        ),
+        Some(Barred::NoLogin) => PgError::new(
+            INVALID_AUTHORIZATION,
+            format!("role \"{}\" is not permitted to log in", name()),
+        )
+        .hint("Use ALTER ROLE ... LOGIN, then my_worker.retry()."),
+        Some(Barred::NoConnect) => PgError::new(
+            INSUFFICIENT_PRIVILEGE,
+            format!(
+                "role \"{}\" is not permitted to connect to the database",
+                name()
+            ),
+        )
+        .hint("Use GRANT CONNECT ON DATABASE, then my_worker.retry()."),
+        None if !settings::SUPERUSER_JOBS.get() && identity::role_is_superuser(owner)? => {
+            PgError::new(
+                INSUFFICIENT_PRIVILEGE,
+                format!("jobs of superuser \"{}\" are not allowed", name()),
+            )
+            .hint("See the setting my_worker.superuser_jobs.")
+        }
+        None => return Ok(None),
+    };
+    Ok(Some(error))
 }
 
 /// The longest sleep between two looks.

@@ -78,8 +78,7 @@ fn read_marks() -> Result<()> {
         return Ok(());
     }
     for mark in left {
-        if mark.bystander {
-            marks::clear_if_left(mark);
+        if mark.bystander || mark.stopped {
             continue;
         }
         let charge = Charge {

@@ -10,7 +10,7 @@
 //! | `settings`  | the settings                                                                   |
 //! | `shared`    | what the processes share in memory                                             |
 //! | `queue`     | all access to jobs and queues                                                  |
-//! | `execute`   | runs what a worker has taken and settles it in the same transaction            |
+//! | `execute`, `command` | runs what a worker has taken, and settles it                          |
 //! | `stats`, `progress` | counts and shows what runs                                             |
 //! | `worker`, `dynamic`, `keeper`, `launcher` | the processes                                    |
 //! | `entry`     | what the server calls                                                          |
@@ -19,6 +19,8 @@
 
 pub mod logic;
 
+#[cfg(not(test))]
+mod command;
 #[cfg(not(test))]
 mod dynamic;
 #[cfg(not(test))]

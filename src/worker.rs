@@ -8,12 +8,13 @@
 
 use std::collections::HashMap;
 
-use crate::execute::{Batch, Outcome, Settled, Tally};
+use crate::command;
+use crate::execute::{Batch, Memory, Outcome, Settled, Tally};
+use crate::keeper;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::{PgError, Result};
 use crate::pg::local::Local;
-use crate::pg::memcx::MemoryContext;
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, wait_event, xact};
 use crate::queue::claim::{Candidate, Jobs};
 use crate::queue::queues::{self, Queue};
@@ -61,7 +62,11 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
 /// However the process ends: its slot is free, and the launcher looks whether work is left.
 unsafe extern "C-unwind" fn at_exit(code: i32, _arg: usize) {
     let Some(id) = MY_SLOT.take() else { return };
-    marks::clear(id.index);
+    if command::is_running() {
+        marks::leave_stopped(id.index);
+    } else {
+        marks::clear(id.index);
+    }
     let now = clock::now();
     let launcher = SHARED.write(|state| {
         if let Some(slot) = state.slot(id) {
@@ -89,7 +94,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         id,
         database,
         role,
-        scratch: MemoryContext::new(c"my_worker job")?,
+        memory: Memory::new()?,
         sizes: HashMap::new(),
         queue: None,
         skip: Vec::new(),
@@ -104,14 +109,14 @@ struct Worker {
     id: SlotId,
     database: Oid,
     role: Oid,
-    scratch: MemoryContext,
+    memory: Memory,
     /// How many jobs of each queue to take at once.
     sizes: HashMap<Vec<u8>, usize>,
     /// The queue of the last batch: the next one starts behind it.
     queue: Option<Vec<u8>>,
     /// Jobs that others have locked, since we last slept.
     skip: Vec<i64>,
-    /// The extension was dropped.
+    /// The extension was dropped, or the role may run nothing any more.
     gone: bool,
     /// So many jobs are run one a transaction, since a batch failed as a whole.
     alone: usize,
@@ -203,7 +208,9 @@ impl Worker {
                 lane.pending = false;
             }
         });
-        let result = self.batch_in_transaction();
+        let result = self
+            .batch_in_transaction()
+            .and_then(|tally| self.run_command(tally));
         self.end_batch();
         match result? {
             Some(tally) => self.after_commit(tally),
@@ -218,13 +225,19 @@ impl Worker {
                 self.gone = true;
                 return Ok(None);
             };
+            // The keeper ends the jobs of a role that may have no session any more, saying why.
+            if keeper::bar(self.role)?.is_some() {
+                self.gone = true;
+                return Ok(None);
+            }
             session::set_read_only(false);
             let jobs = Jobs::open(&extension)?;
             let tally = match self.next_work(&extension, &jobs)? {
                 Some((queue, candidates)) => {
-                    let batch = Batch::new(&extension, &queue, &jobs, self.id, self.scratch)?;
+                    let batch = Batch::new(&extension, &queue, &jobs, self.id, self.memory)?;
                     let stop = || self.stopped();
-                    let tally = batch.run(&candidates, stop)?;
+                    let more = |limit| self.find(&jobs, &queue, limit);
+                    let tally = batch.run(candidates, more, stop)?;
                     self.learn(&queue, &tally);
                     at_work = Some((queue, tally.settled.clone()));
                     Some(tally)
@@ -246,6 +259,19 @@ impl Worker {
         }
     }
 
+    /// Runs the command that the batch claimed, if any, now that the claim is committed.
+    fn run_command(&self, tally: Option<Tally>) -> Result<Option<Tally>> {
+        let Some(mut tally) = tally else {
+            return Ok(None);
+        };
+        if let Some(claimed) = tally.command.take() {
+            tally
+                .settled
+                .push(command::execute(self.id, &claimed, self.memory.job)?);
+        }
+        Ok(Some(tally))
+    }
+
     /// A batch that failed at COMMIT is rolled back as a whole. If it held several jobs, each is
     /// run alone next, which finds the guilty one; if it held one, that one is charged.
     fn blame(&mut self, queue: &Queue, settled: &[Settled], error: &PgError) -> Result<()> {
@@ -256,6 +282,7 @@ impl Worker {
         let attempt = Attempt {
             job: only.job,
             attempts: only.attempts,
+            ended: only.attempts.saturating_add(1),
             started: only.started,
         };
         let max_attempts = only.max_attempts;
@@ -329,10 +356,8 @@ impl Worker {
         if queue.paused {
             return Ok(None);
         }
-        let now = clock::now();
-        let announced = self.announced(now);
         let limit = self.batch_size(queue);
-        let found = jobs.candidates(self.role, queue, now, limit, &announced)?;
+        let found = self.find(jobs, queue, limit)?;
         if found.is_empty() || !self.enter_queue(queue) {
             return Ok(None);
         }
@@ -351,6 +376,12 @@ impl Worker {
         });
         launcher.flatten().into_iter().for_each(latch::wake);
         Ok(Some(found))
+    }
+
+    /// Up to `limit` due jobs of a queue that no other worker runs or is about to run.
+    fn find(&self, jobs: &Jobs, queue: &Queue, limit: usize) -> Result<Vec<Candidate>> {
+        let now = clock::now();
+        jobs.candidates(self.role, queue, now, limit, &self.announced(now))
     }
 
     /// What the other workers of this database run or are about to run, sorted.

@@ -1,7 +1,6 @@
 //! The SQL functions: arguments in, one call, result out. `sql/parts` declares them.
 
 use crate::dynamic;
-use crate::pg::catalog;
 use crate::pg::datum::{self, Datum, ToDatum, types};
 use crate::pg::error::{NULL_VALUE_NOT_ALLOWED, PgError, Result};
 use crate::pg::fmgr::Call;
@@ -9,7 +8,7 @@ use crate::pg::{guard, identity};
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::manage::{self, QueueSettings};
 use crate::queue::wait;
-use crate::shared::{self, Phase, SHARED};
+use crate::shared::{self, SHARED};
 use crate::sys;
 use crate::{progress, stats, worker};
 

@@ -25,7 +25,8 @@ pub struct Mark {
     attempts: AtomicI32,
     /// Not zero if the process was told to go down because of another one.
     bystander: AtomicU32,
-    padding: AtomicU32,
+    /// Not zero if the process was told to stop, and did.
+    stopped: AtomicU32,
 }
 
 /// A note that was left behind.
@@ -41,6 +42,8 @@ pub struct Left {
     pub attempts: i32,
     /// Whether the process went down because of another one.
     pub bystander: bool,
+    /// Whether it was told to stop.
+    pub stopped: bool,
 }
 
 static MAP: Local<*mut Mark> = Local::new(std::ptr::null_mut());
@@ -94,6 +97,7 @@ pub fn set(slot: usize, database: u32, job: i64, attempts: i32) {
         mark.database.store(database, Ordering::Relaxed);
         mark.attempts.store(attempts, Ordering::Relaxed);
         mark.bystander.store(0, Ordering::Relaxed);
+        mark.stopped.store(0, Ordering::Relaxed);
         mark.job.store(job, Ordering::Release);
     }
 }
@@ -102,6 +106,13 @@ pub fn set(slot: usize, database: u32, job: i64, attempts: i32) {
 pub fn clear(slot: usize) {
     if let Some(mark) = mark(slot).filter(|_| NOTED.replace(false)) {
         mark.job.store(0, Ordering::Release);
+    }
+}
+
+/// Leaves the note behind with the word that the process was told to stop.
+pub fn leave_stopped(slot: usize) {
+    if let Some(mark) = mark(slot).filter(|_| NOTED.replace(false)) {
+        mark.stopped.store(1, Ordering::Release);
     }
 }
 
@@ -134,6 +145,7 @@ pub fn left_behind() -> Vec<Left> {
                 database: mark.database.load(Ordering::Relaxed),
                 attempts: mark.attempts.load(Ordering::Relaxed),
                 bystander: mark.bystander.load(Ordering::Relaxed) != 0,
+                stopped: mark.stopped.load(Ordering::Relaxed) != 0,
             })
         })
         .collect()

@@ -32,9 +32,9 @@ impl MemoryContext {
         Ok(MemoryContext(context))
     }
 
-    /// The context that is current, for what must live as long as it does.
-    pub fn current() -> Self {
-        MemoryContext(current())
+    /// The context itself, for calls that take one.
+    pub(super) fn raw(self) -> sys::MemoryContext {
+        self.0
     }
 
     /// Frees all that was allocated in it.

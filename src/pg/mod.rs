@@ -5,6 +5,7 @@ pub mod activity;
 pub mod bgworker;
 pub mod catalog;
 pub mod clock;
+pub mod command;
 pub mod datum;
 pub mod error;
 pub mod fmgr;

@@ -246,6 +246,20 @@ impl Row {
         (!null).then_some(value)
     }
 
+    /// A copy of the row in the current memory context.
+    pub fn copy(&self) -> Result<OwnedRow> {
+        let slot = self.slot;
+        // SAFETY: a scan or lock has filled the slot; its description lives as long as the table
+        // is open.
+        let (tuple, description) =
+            protect(|| unsafe { (sys::mw_slot_copy(slot), (*slot).tts_tupleDescriptor) })?;
+        Ok(OwnedRow {
+            tuple,
+            description,
+            id: self.id(),
+        })
+    }
+
     /// Where the row stands.
     pub fn id(&self) -> RowId {
         // SAFETY: all-zero is a valid ItemPointerData, which the shim fills in.
@@ -261,11 +275,24 @@ impl Row {
         // SAFETY: made by table_slot_create and not dropped before.
         protect(|| unsafe { sys::ExecDropSingleTupleTableSlot(self.slot) })
     }
+}
 
-    /// Lets go of the row's buffer.
-    pub fn clear(&self) -> Result<()> {
-        // SAFETY: the slot is valid.
-        protect(|| unsafe { sys::mw_slot_clear(self.slot) })
+/// A row copied out of its table: valid while its memory context is, and its table open.
+#[derive(Clone, Copy)]
+pub struct OwnedRow {
+    tuple: sys::HeapTuple,
+    description: sys::TupleDesc,
+    /// Where it stands.
+    pub id: RowId,
+}
+
+impl OwnedRow {
+    /// A column of the row, counted from 1; `None` for NULL.
+    pub fn get(&self, column: i32) -> Option<Datum> {
+        let mut null = true;
+        // SAFETY: tuple and description belong together and are alive, as the type demands.
+        let value = unsafe { sys::mw_tuple_attr(self.tuple, column, self.description, &mut null) };
+        (!null).then_some(value)
     }
 }
 

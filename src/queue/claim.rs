@@ -11,7 +11,7 @@
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
 use crate::pg::error::Result;
-use crate::pg::table::{Appender, Compare, Key, Lock, Locked, Row, RowId, Table};
+use crate::pg::table::{Appender, Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
 use super::column;
 use super::queues::Queue;
@@ -39,16 +39,15 @@ pub struct Jobs {
     row: Row,
 }
 
-/// A job that this transaction has locked. Its values point into the row until the next job is
-/// taken.
+/// A job that this transaction has locked, in the memory context that was current then.
 pub struct Job {
     /// Its id.
     pub id: i64,
-    row: RowId,
+    row: OwnedRow,
     /// What it calls, if it says so itself.
     pub handler: Option<Vec<u8>>,
-    /// What it runs, if it is a command.
-    pub command: Option<Vec<u8>>,
+    /// Whether it runs a command.
+    pub is_command: bool,
     /// Its argument.
     pub payload: Datum,
     /// Executions that have ended.
@@ -61,14 +60,13 @@ pub struct Job {
     pub run_at: Micros,
 }
 
-/// A queue of a role, and whether something in it is due.
-pub struct Found {
-    /// The queue's name, as a `text` in the current memory context.
-    pub queue: Datum,
-    /// Whether a job is due.
-    pub due: bool,
-    /// When the next one is, if none is; 0: never.
-    pub next: Micros,
+impl Job {
+    /// The command's text, copied.
+    pub fn command(&self) -> Result<Vec<u8>> {
+        self.row
+            .get(column::COMMAND)
+            .map_or(Ok(Vec::new()), datum::as_text)
+    }
 }
 
 impl Jobs {
@@ -211,52 +209,51 @@ impl Jobs {
     /// Takes a candidate, if nobody was faster.
     pub fn take(&self, candidate: Candidate) -> Result<Option<Job>> {
         match self.table.lock_row(candidate.row, &self.row)? {
-            Locked::Yes => self.read_job(candidate.row).map(Some),
+            Locked::Yes => read_job(self.row.copy()?).map(Some),
             Locked::No => Ok(None),
         }
     }
 
-    fn read_job(&self, row: RowId) -> Result<Job> {
-        let text = |column| self.row.get(column).map(datum::as_text).transpose();
-        Ok(Job {
-            id: self.row.get(column::ID).map_or(0, datum::as_i64),
-            row,
-            handler: text(column::HANDLER)?,
-            command: text(column::COMMAND)?,
-            payload: self.row.get(column::PAYLOAD).unwrap_or(0),
-            attempts: self.row.get(column::ATTEMPTS).map_or(0, datum::as_i32),
-            max_attempts: self.row.get(column::MAX_ATTEMPTS).map(datum::as_i32),
-            timeout: self.row.get(column::TIMEOUT).map(datum::interval_micros),
-            run_at: self.row.get(column::RUN_AT).map_or(0, datum::as_i64),
-        })
-    }
-
-    /// Ends the job that was taken last well: its row moves to the history, or vanishes if its
-    /// queue keeps none.
+    /// Ends a job that was taken well: its row moves to the history, or vanishes if its queue
+    /// keeps none.
     pub fn complete(&self, job: &Job, ended: &Ended, history: Option<&Appender>) -> Result<()> {
         if let Some(history) = history {
-            history.append(&self.history_row(ended)?)?;
+            history.append(&history_row(&job.row, ended))?;
         }
-        self.table.delete(job.row)
+        self.table.delete(job.row.id)
     }
+}
 
-    fn history_row(&self, ended: &Ended) -> Result<Vec<Option<Datum>>> {
-        let mut values: Vec<Option<Datum>> = (column::ID..=column::LAST_ERROR)
-            .map(|c| self.row.get(c))
-            .collect();
-        let mut put = |column: i32, value: Datum| {
-            if let Some(place) = values.get_mut(column as usize - 1) {
-                *place = Some(value);
-            }
-        };
-        put(column::STATUS, ended.status);
-        put(column::STARTED_AT, ended.started.datum());
-        put(column::ATTEMPTS, ended.attempts.datum());
-        values.push(Some(ended.finished.datum()));
-        values.push(ended.result);
-        values.push(self.row.get(column::ERRORS));
-        Ok(values)
-    }
+fn read_job(row: OwnedRow) -> Result<Job> {
+    Ok(Job {
+        id: row.get(column::ID).map_or(0, datum::as_i64),
+        row,
+        handler: row.get(column::HANDLER).map(datum::as_text).transpose()?,
+        is_command: row.get(column::COMMAND).is_some(),
+        payload: row.get(column::PAYLOAD).unwrap_or(0),
+        attempts: row.get(column::ATTEMPTS).map_or(0, datum::as_i32),
+        max_attempts: row.get(column::MAX_ATTEMPTS).map(datum::as_i32),
+        timeout: row.get(column::TIMEOUT).map(datum::interval_micros),
+        run_at: row.get(column::RUN_AT).map_or(0, datum::as_i64),
+    })
+}
+
+fn history_row(row: &OwnedRow, ended: &Ended) -> Vec<Option<Datum>> {
+    let mut values: Vec<Option<Datum>> = (column::ID..=column::LAST_ERROR)
+        .map(|column| row.get(column))
+        .collect();
+    let mut put = |column: i32, value: Datum| {
+        if let Some(place) = values.get_mut(column as usize - 1) {
+            *place = Some(value);
+        }
+    };
+    put(column::STATUS, ended.status);
+    put(column::STARTED_AT, ended.started.datum());
+    put(column::ATTEMPTS, ended.attempts.datum());
+    values.push(Some(ended.finished.datum()));
+    values.push(ended.result);
+    values.push(row.get(column::ERRORS));
+    values
 }
 
 /// How a job ended, for its row in the history.
@@ -273,9 +270,14 @@ pub struct Ended {
     pub result: Option<Datum>,
 }
 
-/// Whether the job says what to do, or its queue does. Others are held for other consumers.
+/// Whether the job says what to do, or its queue does. Others are held for other consumers, and a
+/// command that has been claimed is its worker's, or the keeper's, to settle.
 fn is_runnable(row: &Row, queue: &Queue) -> bool {
-    queue.handler.is_some()
-        || row.get(column::HANDLER).is_some()
-        || row.get(column::COMMAND).is_some()
+    if row.get(column::COMMAND).is_some() {
+        let status = row
+            .get(column::STATUS)
+            .and_then(|status| datum::as_text(status).ok());
+        return status.as_deref() == Some(b"pending");
+    }
+    queue.handler.is_some() || row.get(column::HANDLER).is_some()
 }

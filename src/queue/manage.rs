@@ -59,7 +59,8 @@ static HAS_JOBS: Statement = Statement::new(
 
 static PURGE_WAITING: Statement = Statement::new(
     "DELETE FROM @queue@ WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
-     SELECT ctid FROM @queue@ WHERE queue OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED))",
+     SELECT ctid FROM @queue@ WHERE queue OPERATOR(pg_catalog.=) $1 \
+     AND status OPERATOR(pg_catalog.=) 'pending' FOR UPDATE SKIP LOCKED))",
     &[types::TEXT],
 );
 
@@ -85,13 +86,20 @@ static PRUNE: Statement = Statement::new(
 
 static DUE_JOBS_OF: Statement = Statement::new(
     "SELECT id, attempts FROM @queue@ WHERE owner OPERATOR(pg_catalog.=) $1 \
+     AND status OPERATOR(pg_catalog.=) 'pending' \
      AND run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
      LIMIT $2 FOR UPDATE SKIP LOCKED",
     &[types::OID, types::INT8],
 );
 
+static CLAIMED: Statement = Statement::new(
+    "SELECT id FROM @queue@ WHERE status OPERATOR(pg_catalog.=) 'processing' LIMIT 1000",
+    &[],
+);
+
 static FIND_JOB: Statement = Statement::new(
-    "SELECT owner, queue, attempts, max_attempts FROM @queue@ \
+    "SELECT owner, queue, attempts, max_attempts, status OPERATOR(pg_catalog.=) 'processing' \
+     FROM @queue@ \
      WHERE id OPERATOR(pg_catalog.=) $1",
     &[types::INT8],
 );
@@ -305,7 +313,7 @@ pub fn cancel(job: i64) -> Result<bool> {
             Ok(spi.run(&LOCK_JOB, &[Some(job.datum())])?.count() > 0)
         })?;
         if free {
-            return settle::cancel(&extension, job, 0);
+            return settle::cancel(&extension, job, None);
         }
         // Locked, yet not running: a worker is taking it or settling it, or it is gone.
         if !still_there(&extension, job)? || is_settling(job) {
@@ -374,24 +382,54 @@ pub fn due_jobs_of(extension: &Extension, owner: Oid, limit: i64) -> Result<Vec<
     })
 }
 
-/// For the keeper: a waiting job's queue, attempts and own limit of them.
-pub fn attempts_of(extension: &Extension, job: i64) -> Result<Option<(Queue, i32, Option<i32>)>> {
+/// For the keeper: commands that have been claimed.
+pub fn claimed_commands(extension: &Extension) -> Result<Vec<i64>> {
+    as_owner(extension, |spi| {
+        let rows = spi.run(&CLAIMED, &[])?;
+        Ok(rows.iter().filter_map(|row| row.i64(1)).collect())
+    })
+}
+
+/// A live job as the keeper needs to know it.
+pub struct Live {
+    /// Its queue.
+    pub queue: Queue,
+    /// What its row says of `attempts`.
+    pub attempts: i32,
+    /// Executions before it is failed.
+    pub max_attempts: i32,
+    /// Whether it is a command that has been claimed, and charged with it.
+    pub claimed: bool,
+}
+
+/// For the keeper: a job that has not ended.
+pub fn live_job(extension: &Extension, job: i64) -> Result<Option<Live>> {
     let found = as_owner(extension, |spi| {
         let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
+        let name = row.text(2)?.unwrap_or_default();
         Ok(Some((
-            row.text(2)?.unwrap_or_default(),
+            name,
             row.i32(3).unwrap_or(0),
             row.i32(4),
+            row.bool(5),
         )))
     })?;
-    let Some((name, attempts, max_attempts)) = found else {
+    let Some((name, attempts, max_attempts, claimed)) = found else {
         return Ok(None);
     };
     let queue = queues::find(extension, datum::text_datum(&name)?)?;
-    Ok(queue.map(|queue| (queue, attempts, max_attempts)))
+    Ok(queue.map(|queue| {
+        let max_attempts = max_attempts.unwrap_or(queue.max_attempts);
+        Live {
+            queue,
+            attempts,
+            max_attempts,
+            claimed,
+        }
+    }))
 }
 
 /// For the keeper: forgets up to `limit` finished jobs that their queue no longer keeps.

@@ -5,7 +5,7 @@ use crate::logic::backoff;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, ToDatum, types};
 use crate::pg::error::{PgError, Result};
-use crate::pg::spi::{Spi, Statement};
+use crate::pg::spi::Statement;
 use crate::pg::{clock, random};
 
 use super::as_owner;
@@ -29,8 +29,10 @@ pub enum Verdict {
 pub struct Attempt {
     /// The job.
     pub job: i64,
-    /// Executions that had ended before it.
+    /// What its row says of `attempts`: if it says otherwise, somebody else has settled it.
     pub attempts: i32,
+    /// Executions, this one included.
+    pub ended: i32,
     /// When it began; 0 if it never did.
     pub started: Micros,
 }
@@ -109,7 +111,7 @@ static CANCEL: Statement = Statement::new(
      run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
      last_error, finished_at, errors) \
      SELECT id, queue, 'cancelled', handler, command, payload, priority, run_at, created_at, \
-     coalesce($2, started_at), attempts OPERATOR(pg_catalog.+) $3, max_attempts, timeout, \
+     coalesce($2, started_at), coalesce($3, attempts), max_attempts, timeout, \
      unique_key, owner, last_error, $4, errors FROM gone",
     &[
         types::INT8,
@@ -117,6 +119,39 @@ static CANCEL: Statement = Statement::new(
         types::INT4,
         types::TIMESTAMPTZ,
     ],
+);
+
+/// Claims a command: from here on it is charged.
+static CLAIM: Statement = Statement::new(
+    "UPDATE @queue@ SET status = 'processing', started_at = $2, \
+     attempts = attempts OPERATOR(pg_catalog.+) 1 WHERE id OPERATOR(pg_catalog.=) $1",
+    &[types::INT8, types::TIMESTAMPTZ],
+);
+
+static COMPLETE: Statement = Statement::new(
+    "WITH gone AS (DELETE FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1 \
+     AND attempts OPERATOR(pg_catalog.=) $2 RETURNING *) \
+     INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
+     run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
+     last_error, finished_at, result, errors) \
+     SELECT id, queue, 'completed', handler, command, payload, priority, run_at, created_at, \
+     started_at, attempts, max_attempts, timeout, unique_key, owner, last_error, $3, \
+     pg_catalog.to_jsonb($4), errors FROM gone WHERE $5",
+    &[
+        types::INT8,
+        types::INT4,
+        types::TIMESTAMPTZ,
+        types::TEXT,
+        types::BOOL,
+    ],
+);
+
+/// Takes back the charge of a command that was told to stop.
+static RELEASE: Statement = Statement::new(
+    "UPDATE @queue@ SET status = 'pending', \
+     attempts = attempts OPERATOR(pg_catalog.-) 1 WHERE id OPERATOR(pg_catalog.=) $1 \
+     AND status OPERATOR(pg_catalog.=) 'processing'",
+    &[types::INT8],
 );
 
 /// Records a failed attempt and decides what follows. In a transaction.
@@ -127,20 +162,19 @@ pub fn fail(
     max_attempts: i32,
     error: &PgError,
 ) -> Result<Verdict> {
-    let ended = attempt.attempts.saturating_add(1);
-    if ended >= max_attempts {
+    if attempt.ended >= max_attempts {
         return fail_for_good(extension, attempt, error);
     }
     let now = clock::now();
     let delay = backoff::delay(
         queue.backoff,
         queue.backoff_max,
-        ended as u32,
+        attempt.ended.max(1) as u32,
         random::unit(),
     )
     .max(0);
     let changed = as_owner(extension, |spi| {
-        let mut arguments = entry(spi, attempt, ended, now, error)?;
+        let mut arguments = entry(attempt, now, error)?;
         arguments.push(Some(now.saturating_add(delay).datum()));
         arguments.push(started(attempt));
         spi.run(&RETRY, &arguments).map(|rows| rows.count())
@@ -155,8 +189,7 @@ pub fn fail(
 /// Ends a job as failed whatever attempts it had left. In a transaction.
 pub fn fail_for_good(extension: &Extension, attempt: &Attempt, error: &PgError) -> Result<Verdict> {
     let changed = as_owner(extension, |spi| {
-        let ended = attempt.attempts.saturating_add(1);
-        let mut arguments = entry(spi, attempt, ended, clock::now(), error)?;
+        let mut arguments = entry(attempt, clock::now(), error)?;
         arguments.push(started(attempt));
         spi.run(&FAIL, &arguments).map(|rows| rows.count())
     })?;
@@ -167,17 +200,50 @@ pub fn fail_for_good(extension: &Extension, attempt: &Attempt, error: &PgError) 
     })
 }
 
-/// Ends a job as cancelled; `started` is 0 if it did not run. True if it was there.
-pub fn cancel(extension: &Extension, job: i64, started: Micros) -> Result<bool> {
-    let ran = started != 0;
+/// Ends a job as cancelled, in an attempt or while it waited. True if it was there.
+pub fn cancel(extension: &Extension, job: i64, attempt: Option<&Attempt>) -> Result<bool> {
     as_owner(extension, |spi| {
         let arguments = [
             Some(job.datum()),
-            ran.then(|| started.datum()),
-            Some(i32::from(ran).datum()),
+            attempt.and_then(started),
+            attempt.map(|attempt| attempt.ended.datum()),
             Some(clock::now().datum()),
         ];
         spi.run(&CANCEL, &arguments).map(|rows| rows.count() > 0)
+    })
+}
+
+/// Charges a command that this transaction has locked, before it runs.
+pub fn claim_command(extension: &Extension, job: i64, started: Micros) -> Result<()> {
+    as_owner(extension, |spi| {
+        spi.run(&CLAIM, &[Some(job.datum()), Some(started.datum())])
+            .map(|_| ())
+    })
+}
+
+/// Ends a command well; `tag` is what it answered.
+pub fn complete_command(
+    extension: &Extension,
+    queue: &Queue,
+    attempt: &Attempt,
+    tag: &str,
+) -> Result<()> {
+    as_owner(extension, |spi| {
+        let arguments = [
+            Some(attempt.job.datum()),
+            Some(attempt.attempts.datum()),
+            Some(clock::now().datum()),
+            Some(datum::text_datum(tag.as_bytes())?),
+            Some((queue.retention > 0).datum()),
+        ];
+        spi.run(&COMPLETE, &arguments).map(|_| ())
+    })
+}
+
+/// Lets a command that was told to stop be run again, as if it had not been.
+pub fn release_command(extension: &Extension, job: i64) -> Result<()> {
+    as_owner(extension, |spi| {
+        spi.run(&RELEASE, &[Some(job.datum())]).map(|_| ())
     })
 }
 
@@ -186,17 +252,11 @@ fn started(attempt: &Attempt) -> Option<Datum> {
 }
 
 /// `$1`..`$9` of the statements: which attempt, and its error.
-fn entry(
-    _spi: &Spi,
-    attempt: &Attempt,
-    ended: i32,
-    now: Micros,
-    error: &PgError,
-) -> Result<Vec<Option<Datum>>> {
+fn entry(attempt: &Attempt, now: Micros, error: &PgError) -> Result<Vec<Option<Datum>>> {
     Ok(vec![
         Some(attempt.job.datum()),
         Some(attempt.attempts.datum()),
-        Some(ended.datum()),
+        Some(attempt.ended.datum()),
         Some(now.datum()),
         Some(datum::text_datum(error.sqlstate.text().as_bytes())?),
         Some(capped(&error.message)?),

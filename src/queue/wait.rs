@@ -3,7 +3,7 @@
 
 use crate::execute::Tally;
 use crate::pg::datum::{Datum, Micros, ToDatum, types};
-use crate::pg::error::{OBJECT_IN_USE, PgError, Result};
+use crate::pg::error::{DEADLOCK_DETECTED, OBJECT_IN_USE, PgError, Result};
 use crate::pg::spi::Statement;
 use crate::pg::{bgworker, clock, identity, latch, wait_event, xact};
 use crate::shared::{self, SHARED};
@@ -18,6 +18,15 @@ static STATUS: Statement = Statement::new(
      WHERE h.id OPERATOR(pg_catalog.=) $1",
     &[types::INT8],
 );
+
+static BLOCKED_BY_ME: Statement = Statement::new(
+    "SELECT pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) \
+     ANY (pg_catalog.pg_blocking_pids($1))",
+    &[types::INT4],
+);
+
+/// After a sleep of this length a waiter looks whether it blocks the job itself.
+const DEADLOCK_LOOK: Micros = 900_000;
 
 /// What is known of a job.
 enum Known {
@@ -53,8 +62,40 @@ fn wait_in(job: i64, deadline: Option<Micros>, woken: bool) -> Result<Option<Vec
         // Nobody wakes us for what a keeper or another session ends, so look now and then.
         let most = if woken { 1_000 } else { 50 };
         let ms = left.map_or(most, |left| (left + 999) / 1000).min(most);
+        let since = clock::now();
         latch::wait(Some(ms), wait_event::job_wait())?;
+        if clock::now().saturating_sub(since) >= DEADLOCK_LOOK {
+            refuse_deadlock(job)?;
+        }
     }
+}
+
+/// A job that waits for a lock or a snapshot of this very session would never end. The server's
+/// own detector does not see it, since this session sleeps on no lock.
+fn refuse_deadlock(job: i64) -> Result<()> {
+    let database = bgworker::my_database();
+    let pid = SHARED.read(|state| state.slot_of_job(database, job).map(|slot| slot.pid));
+    let Some(pid) = pid.flatten() else {
+        return Ok(());
+    };
+    let blocked = as_owner(&extension()?, |spi| {
+        Ok(spi
+            .run(&BLOCKED_BY_ME, &[Some(pid.datum())])?
+            .first()
+            .is_some_and(|row| row.bool(1)))
+    })?;
+    if !blocked {
+        return Ok(());
+    }
+    Err(PgError::new(
+        DEADLOCK_DETECTED,
+        format!("cannot wait for job {job}: it waits for this session's own transaction"),
+    )
+    .detail(
+        "The job needs a lock, or as CREATE INDEX CONCURRENTLY the end of a snapshot, that this \
+             session holds.",
+    )
+    .hint("End the transaction, and look at my_worker.jobs instead of waiting in a statement."))
 }
 
 /// Looks with a snapshot of this moment, whatever the isolation level.

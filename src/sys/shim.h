@@ -32,7 +32,7 @@ extern void mw_set_ps_display(const char *activity);
 
 /* Tuples and tables */
 extern Datum mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull);
-extern void mw_slot_clear(TupleTableSlot *slot);
+extern HeapTuple mw_slot_copy(TupleTableSlot *slot);
 extern void mw_slot_tid(TupleTableSlot *slot, ItemPointer tid);
 extern IndexScanDesc mw_index_beginscan(Relation heap, Relation index, Snapshot snapshot,
 										int nkeys);
@@ -66,6 +66,11 @@ extern void mw_append_end(MwAppender *appender);
 /* Trigger calls: NULL unless fired BEFORE ROW by INSERT or UPDATE */
 extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleDesc *desc,
 								HeapTuple *old);
+
+/* Commands at top level, see command.c */
+extern void mw_command_run(const char *sql, MemoryContext context, char *tag);
+extern void mw_command_abort(void);
+extern void mw_discard_all(void);
 
 /* Signal handlers, which must be C */
 extern volatile sig_atomic_t mw_overrun;

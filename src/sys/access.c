@@ -1,0 +1,274 @@
+/*
+ * access.c
+ *		Tuples, tables, databases and roles: inline functions and macros of the
+ *		server by name, and what differs between majors.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "nodes/makefuncs.h"
+#include "storage/lwlock.h"
+#include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "shim.h"
+
+/* ---- tuples and tables ---- */
+
+Datum
+mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull)
+{
+	return slot_getattr(slot, attno, isnull);
+}
+
+HeapTuple
+mw_slot_copy(TupleTableSlot *slot)
+{
+	return ExecCopySlotHeapTuple(slot);
+}
+
+void
+mw_slot_tid(TupleTableSlot *slot, ItemPointer tid)
+{
+	ItemPointerCopy(&slot->tts_tid, tid);
+}
+
+IndexScanDesc
+mw_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/*
+ * SELECT ... FOR UPDATE SKIP LOCKED of one row version, without a plan.
+ * Returns the TM_Result; TM_Ok leaves the row in the slot.
+ */
+int
+mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
+{
+	TM_FailureData failure;
+
+	return table_tuple_lock(rel, tid, snapshot, slot, GetCurrentCommandId(true),
+							LockTupleExclusive, LockWaitSkip, 0, &failure);
+}
+
+Oid
+mw_relation_owner(Relation rel)
+{
+	return rel->rd_rel->relowner;
+}
+
+Oid
+mw_relation_id(Relation rel)
+{
+	return RelationGetRelid(rel);
+}
+
+Datum
+mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull)
+{
+	return heap_getattr(tuple, attno, desc, isnull);
+}
+
+Datum
+mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, 4);
+	Datum		result;
+
+	InitFunctionCallInfoData(*fcinfo, function, nargs, InvalidOid, NULL, NULL);
+	for (int i = 0; i < nargs && i < 4; i++)
+	{
+		fcinfo->args[i].value = args[i];
+		fcinfo->args[i].isnull = false;
+	}
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+/* to_jsonb() looks its argument's type up in the expression that calls it. */
+Datum
+mw_to_jsonb(Datum value, Oid type)
+{
+	FmgrInfo	function;
+	Const	   *argument = makeNullConst(type, -1, InvalidOid);
+
+	fmgr_info(F_TO_JSONB, &function);
+	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(argument),
+											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
+					   &function);
+	return FunctionCall1(&function, value);
+}
+
+/* ---- databases and roles ---- */
+
+struct MwDatabaseScan
+{
+	Relation	rel;
+	TableScanDesc scan;
+};
+
+MwDatabaseScan *
+mw_databases_begin(void)
+{
+	MwDatabaseScan *result = palloc(sizeof(MwDatabaseScan));
+
+	result->rel = table_open(DatabaseRelationId, AccessShareLock);
+	result->scan = table_beginscan_catalog(result->rel, 0, NULL);
+	return result;
+}
+
+bool
+mw_databases_next(MwDatabaseScan *scan, MwDatabase *database)
+{
+	HeapTuple	tuple = heap_getnext(scan->scan, ForwardScanDirection);
+	Form_pg_database form;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_database) GETSTRUCT(tuple);
+	database->oid = form->oid;
+	/* -2 marks a database whose DROP was interrupted (DATCONNLIMIT_INVALID_DB) */
+	database->usable = form->datallowconn && !form->datistemplate && form->datconnlimit != -2;
+	strlcpy(database->name, NameStr(form->datname), NAMEDATALEN);
+	return true;
+}
+
+void
+mw_databases_end(MwDatabaseScan *scan)
+{
+	table_endscan(scan->scan);
+	table_close(scan->rel, AccessShareLock);
+}
+
+/* get_extension_schema(), which 15 keeps to itself */
+Oid
+mw_extension_schema(Oid extension)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			schema = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return schema;
+}
+
+/* 0: may log in; 1: dropped; 2: NOLOGIN; 3: no CONNECT on the database */
+int
+mw_role_barred(Oid role, Oid database)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	bool		login;
+
+	if (!HeapTupleIsValid(tuple))
+		return 1;
+	login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	if (!login)
+		return 2;
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(DatabaseRelationId, database, role, ACL_CONNECT) == ACLCHECK_OK ? 0 : 3;
+#else
+	return pg_database_aclcheck(database, role, ACL_CONNECT) == ACLCHECK_OK ? 0 : 3;
+#endif
+}
+
+/*
+ * Appending rows with their index entries, as COPY does (copyfrom.c).  Table
+ * constraints and triggers are not looked at: for our own tables only.
+ */
+struct MwAppender
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *result;
+	TupleTableSlot *slot;
+	struct BulkInsertStateData *bulk;
+};
+
+MwAppender *
+mw_append_begin(Relation rel)
+{
+	MwAppender *appender = palloc0(sizeof(MwAppender));
+
+	appender->rel = rel;
+	appender->estate = CreateExecutorState();
+	appender->result = makeNode(ResultRelInfo);
+	InitResultRelInfo(appender->result, rel, 1, NULL, 0);
+	ExecOpenIndices(appender->result, false);
+	appender->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), table_slot_callbacks(rel));
+	appender->bulk = GetBulkInsertState();
+	return appender;
+}
+
+void
+mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *slot = appender->slot;
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(appender->rel), (Datum *) values,
+										(bool *) nulls);
+
+	ExecForceStoreHeapTuple(tuple, slot, false);
+	table_tuple_insert(appender->rel, slot, GetCurrentCommandId(true), 0, appender->bulk);
+	if (appender->result->ri_NumIndices > 0)
+		ExecInsertIndexTuples(appender->result, slot, appender->estate, false, false, NULL, NIL
+#if PG_VERSION_NUM >= 160000
+							  ,false
+#endif
+			);
+	ResetPerTupleExprContext(appender->estate);
+	heap_freetuple(tuple);
+}
+
+void
+mw_append_end(MwAppender *appender)
+{
+	FreeBulkInsertState(appender->bulk);
+	ExecDropSingleTupleTableSlot(appender->slot);
+	ExecCloseIndices(appender->result);
+	FreeExecutorState(appender->estate);
+	pfree(appender);
+}
+
+HeapTuple
+mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleDesc *desc, HeapTuple *old)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		return NULL;
+	*desc = RelationGetDescr(data->tg_relation);
+	*is_update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
+	*old = *is_update ? data->tg_trigtuple : NULL;
+	return *is_update ? data->tg_newtuple : data->tg_trigtuple;
+}
