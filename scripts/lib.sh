@@ -73,7 +73,7 @@ work_dir() {
     trap 'exit 143' TERM HUP
     for base in "${TMPDIR:-/tmp}" /tmp; do
         [ ${#base} -le 40 ] || continue
-        WORK=$(mktemp -d "$base/my_worker.XXXXXX") || continue
+        WORK=$(mktemp -d "$base/my_worker.XXXXXX" 2>/dev/null) || continue
         chmod 755 "$WORK"
         user_dir "$WORK/tmp"
         if as_user test -w "$WORK/tmp"; then return; fi

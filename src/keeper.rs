@@ -158,10 +158,14 @@ impl Keeper {
         self.last_look = clock::now();
         self.last_nap = self.last_look;
         let database = self.database;
-        // From here on a commit that announces something earlier counts again.
+        // From here on a commit that announces something earlier counts again. A lane whose worker
+        // could not start is only asked for again if this look finds a job that may run.
         SHARED.write(|state| {
             if let Some(entry) = state.database(database) {
                 entry.next_due = 0;
+            }
+            for lane in &mut state.lanes {
+                lane.pending &= lane.database != database || lane.failures == 0;
             }
         });
         self.charge_the_dead()?;
