@@ -77,13 +77,22 @@ is($node->safe_psql('postgres', "SELECT my_worker.wait($next, '20 s')"), 'comple
 open_gate($node, 'n');
 is($node->safe_psql('postgres', "SELECT my_worker.wait($held, '20 s')"), 'completed', 'what runs may end');
 
+# An idle worker that is there already takes no more of such a role's jobs.
+$node->safe_psql('postgres', q{ALTER ROLE nologin LOGIN; ALTER SYSTEM SET my_worker.worker_idle_timeout = 3600; SELECT pg_reload_conf()});
+wait_for($node, 'SHOW my_worker.worker_idle_timeout', '1h');
+$next = $node->safe_psql('postgres', q{SET ROLE nologin; SELECT my_worker.enqueue('work')});
+is($node->safe_psql('postgres', "SELECT my_worker.wait($next, '20 s')"), 'completed', 'a role with a worker that stays');
+$node->safe_psql('postgres', 'ALTER ROLE nologin NOLOGIN');
+$next = $node->safe_psql('postgres', q{SET ROLE nologin; SELECT my_worker.enqueue('work')});
+is($node->safe_psql('postgres', "SELECT my_worker.wait($next, '20 s')"), 'failed', 'fails once it may not log in any more');
+
 # A dynamic worker of such a role.
 $node->safe_psql('postgres', q{ALTER SYSTEM SET my_worker.enabled = off; SELECT pg_reload_conf()});
 $node->safe_psql('postgres', 'ALTER ROLE nologin LOGIN');
 my $launch = $node->safe_psql('postgres', q{SET ROLE nologin; SELECT my_worker.enqueue('work')});
 $node->safe_psql('postgres', 'ALTER ROLE nologin NOLOGIN');
-my ($status) = $node->psql('postgres', "SELECT launch_dynamic_worker($launch)", timeout => 20);
-ok(defined $status, 'launching for a role that may not log in does not hang');
+like(query_error($node, "SELECT launch_dynamic_worker($launch)"), qr/^28000: role "nologin" is not permitted to log in/,
+	'launching for a role that may not log in is an error that says so');
 wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'dynamic'}, '0');
 pass('and leaves no process');
 
@@ -102,7 +111,7 @@ is($node->safe_psql('postgres', "SELECT my_worker.wait($next, '20 s')"), 'comple
 $super = $node->safe_psql('postgres', q{
 	SELECT my_worker.pause_queue('default') \g /dev/null
 	SELECT my_worker.enqueue('work', '{"label": "super"}')});
-$node->psql('postgres', "SELECT launch_dynamic_worker($super)");
+like(query_error($node, "SELECT launch_dynamic_worker($super)"), qr/^42501: .*superuser/, 'launching one is an error');
 wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'dynamic'}, '0');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM effects WHERE label = 'super'}), '0', 'launch_dynamic_worker() is no way around it');
 is(log_has($node, qr/PANIC|terminated by signal|XX000/), 0, 'no crash, no internal error');
