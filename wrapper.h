@@ -50,6 +50,7 @@
 #include "parser/parse_func.h"
 #include "parser/parse_type.h"
 #include "pgstat.h"
+#include "pgtime.h"
 #include "port/atomics.h"
 #include "storage/lmgr.h"
 #include "storage/pmsignal.h"

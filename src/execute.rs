@@ -372,6 +372,10 @@ impl<'a> Batch<'a> {
             Ok(value)
         });
         session::hold_cancels();
+        if result.is_err() {
+            // What an error cut short must not be called again.
+            self.functions.clear();
+        }
         let ended = level.end();
         let left = session::discard_leftovers();
         self.tally.temporary |= session::touched_temporary();

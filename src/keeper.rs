@@ -17,6 +17,7 @@ use crate::queue::claim::Jobs;
 use crate::queue::manage::{self, Live};
 use crate::queue::queues;
 use crate::queue::settle::{self, Attempt};
+use crate::schedule;
 use crate::settings;
 use crate::shared::{Charge, Death, Known, Phase, SHARED, SlotId};
 
@@ -77,7 +78,11 @@ impl Keeper {
     }
 
     fn turn(&mut self) -> Result<bool> {
-        guc::reload_if_asked()?;
+        let offset = settings::CLOCK_OFFSET.get();
+        if guc::reload_if_asked()? && settings::CLOCK_OFFSET.get() != offset {
+            // Look at once: schedules may be due by their new clock.
+            (self.last_look, self.seen) = (0, 0);
+        }
         session::forget_cancel();
         if self.must_leave() {
             return Ok(false);
@@ -184,6 +189,9 @@ impl Keeper {
         };
         for (owner, reason) in barred {
             self.end_jobs_of(owner, &reason)?;
+        }
+        if let Some(due) = schedule::fire::look()? {
+            SHARED.write(|state| state.due_at(database, due));
         }
         self.prune()?;
         activity::flush_statistics()?;

@@ -11,6 +11,7 @@ use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{INSUFFICIENT_RESOURCES, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, latch, marks, session, wait_event, xact};
+use crate::schedule;
 use crate::settings::{self, Served};
 use crate::shared::{Charge, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, SlotId, State};
 
@@ -52,8 +53,11 @@ pub fn main() -> Result<()> {
         warned_slots: false,
     };
     launcher.forget_unborn();
+    schedule::publish_timezone();
     loop {
-        guc::reload_if_asked()?;
+        if guc::reload_if_asked()? {
+            schedule::publish_timezone();
+        }
         session::forget_cancel();
         launcher.turn()?;
     }

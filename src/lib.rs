@@ -10,6 +10,7 @@
 //! | `settings`  | the settings                                                                   |
 //! | `shared`    | what the processes share in memory                                             |
 //! | `queue`     | all access to jobs and queues                                                  |
+//! | `schedule`  | rules that enqueue jobs in time                                               |
 //! | `execute`, `command` | runs what a worker has taken, and settles it                          |
 //! | `stats`, `progress` | counts and shows what runs                                             |
 //! | `worker`, `dynamic`, `keeper`, `launcher` | the processes                                    |
@@ -37,6 +38,8 @@ mod pg;
 mod progress;
 #[cfg(not(test))]
 mod queue;
+#[cfg(not(test))]
+mod schedule;
 #[cfg(not(test))]
 mod settings;
 #[cfg(not(test))]

@@ -22,6 +22,8 @@ pub static ENABLED: Setting<bool> = Setting::new(true);
 pub static SUPERUSER_JOBS: Setting<bool> = Setting::new(true);
 /// `my_worker.log_jobs`, one of the `LOG_` constants.
 pub static LOG_JOBS: Setting<i32> = Setting::new(LOG_ERRORS);
+/// `my_worker.clock_offset`, seconds: for tests.
+pub static CLOCK_OFFSET: Setting<i32> = Setting::new(0);
 static DATABASE: TextSetting = Setting::new(std::ptr::null_mut());
 
 /// Log no job.
@@ -133,6 +135,17 @@ pub fn define(preloading: bool) -> Result<()> {
             restart,
         ),
         &SUPERUSER_JOBS,
+    )?;
+    guc::define_int(
+        about(
+            c"my_worker.clock_offset",
+            c"Moves the clock that schedules go by.",
+            c"For tests of schedules: jobs and everything else keep the real time.",
+            When::Reload,
+        ),
+        &CLOCK_OFFSET,
+        (i32::MIN, i32::MAX),
+        Unit::Seconds,
     )?;
     guc::reserve_prefix(c"my_worker")
 }

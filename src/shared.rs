@@ -35,6 +35,8 @@ pub const NAME_BYTES: usize = 64;
 pub const MESSAGE_BYTES: usize = 160;
 /// The most sessions that wait without polling.
 pub const WAITERS: usize = 128;
+/// The longest name of a time zone, TZ_STRLEN_MAX.
+pub const ZONE_BYTES: usize = 255;
 const CHARGES: usize = 256;
 const STOPS: usize = 64;
 
@@ -297,6 +299,8 @@ pub struct Waiter {
     pub database: Oid,
     /// The job.
     pub job: i64,
+    /// It is the keeper, which shall look.
+    pub is_keeper: bool,
 }
 
 /// All of it. Zero bytes are its first state.
@@ -318,6 +322,8 @@ pub struct State {
     /// [W] when the last one did.
     pub last_run: Micros,
     stops_next: u32,
+    /// [L] name of the server's time zone.
+    pub timezone: Text<ZONE_BYTES>,
     /// See [`Database`].
     pub databases: [Database; DATABASES],
     /// See [`Lane`].

@@ -87,6 +87,12 @@ CREATE TRIGGER my_queue_before_write BEFORE INSERT OR UPDATE ON @extschema@.my_q
 CREATE FUNCTION my_worker._before_queue_write() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
+    END IF;
+    IF TG_OP = 'UPDATE' THEN
+        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
+    END IF;
     IF TG_OP = 'DELETE' THEN
         IF OLD.name = 'default' AND pg_trigger_depth() = 1 THEN
             RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
@@ -102,6 +108,11 @@ $$;
 INSERT INTO my_worker.queues (name) VALUES ('default');
 CREATE TRIGGER queues_before_write BEFORE INSERT OR DELETE ON my_worker.queues
     FOR EACH ROW EXECUTE FUNCTION my_worker._before_queue_write();
+CREATE TRIGGER queues_before_rename BEFORE UPDATE ON my_worker.queues
+    FOR EACH ROW WHEN (OLD.name IS DISTINCT FROM NEW.name OR OLD.id IS DISTINCT FROM NEW.id)
+    EXECUTE FUNCTION my_worker._before_queue_write();
+CREATE TRIGGER queues_before_truncate BEFORE TRUNCATE ON my_worker.queues
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker._before_queue_write();
 
 -- Roles see their own jobs, and those of the roles whose rights they have.
 ALTER TABLE @extschema@.my_queue ENABLE ROW LEVEL SECURITY;

@@ -27,6 +27,15 @@ CREATE FUNCTION my_worker._usage_rights() RETURNS SETOF text
            ('EXECUTE ON FUNCTION my_worker.wait(bigint, interval)'),
            ('EXECUTE ON FUNCTION my_worker.progress(real, text)'),
            ('EXECUTE ON FUNCTION my_worker.current_job()'),
+           ('SELECT ON my_worker._schedules'),
+           ('SELECT ON my_worker.schedules'),
+           ('EXECUTE ON FUNCTION my_worker.schedule(text, text, text, text, jsonb, text, text, text, text,'
+            ' integer, interval)'),
+           ('EXECUTE ON FUNCTION my_worker.unschedule(text, regrole)'),
+           ('EXECUTE ON FUNCTION my_worker.pause_schedule(text, regrole)'),
+           ('EXECUTE ON FUNCTION my_worker.resume_schedule(text, regrole)'),
+           ('EXECUTE ON FUNCTION my_worker.run_now(text, regrole)'),
+           ('EXECUTE ON FUNCTION my_worker.next_runs(text, integer, text, timestamptz)'),
            ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(integer)'),
            ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(bigint)');
 $$;
@@ -69,5 +78,7 @@ SELECT pg_extension_config_dump('@extschema@.my_queue_id_seq', '');
 SELECT pg_extension_config_dump('my_worker.history', '');
 SELECT pg_extension_config_dump('my_worker.queues', '');
 SELECT pg_extension_config_dump('my_worker.queues_id_seq', '');
+SELECT pg_extension_config_dump('my_worker._schedules', '');
+SELECT pg_extension_config_dump('my_worker._schedules_id_seq', '');
 
 SELECT my_worker._installed();

@@ -2,6 +2,7 @@
 //! functions. Each is a few lines: convert, call, convert back.
 
 mod bgw;
+mod schedule;
 mod sql;
 
 use crate::pg::error::Result;

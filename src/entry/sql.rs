@@ -39,6 +39,8 @@ macro_rules! sql_function {
     };
 }
 
+pub(super) use sql_function;
+
 sql_function!(mw_caller, pg_finfo_mw_caller, caller);
 sql_function!(mw_before_write, pg_finfo_mw_before_write, before_write);
 sql_function!(mw_enqueue, pg_finfo_mw_enqueue, enqueue_one);
@@ -74,19 +76,21 @@ sql_function!(mw_running, pg_finfo_mw_running, running);
 sql_function!(mw_workers, pg_finfo_mw_workers, workers);
 sql_function!(mw_installed, pg_finfo_mw_installed, installed);
 
-type Answer = Result<Option<Datum>>;
+/// What a function answers.
+pub(super) type Answer = Result<Option<Datum>>;
 
 /// A `text` argument.
-fn text(call: &Call, index: usize) -> Result<Option<Vec<u8>>> {
+pub(super) fn text(call: &Call, index: usize) -> Result<Option<Vec<u8>>> {
     call.arg(index).map(datum::as_text).transpose()
 }
 
 /// A `text` argument that must not be NULL.
-fn required(call: &Call, index: usize, name: &str) -> Result<Vec<u8>> {
+pub(super) fn required(call: &Call, index: usize, name: &str) -> Result<Vec<u8>> {
     text(call, index)?.ok_or_else(|| null(name))
 }
 
-fn null(name: &str) -> PgError {
+/// The error for it.
+pub(super) fn null(name: &str) -> PgError {
     PgError::new(NULL_VALUE_NOT_ALLOWED, format!("{name} must not be null"))
 }
 

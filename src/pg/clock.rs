@@ -9,6 +9,11 @@ pub fn now() -> Micros {
     unsafe { sys::GetCurrentTimestamp() }
 }
 
+/// Now, as schedules see it: moved by `offset_secs`, which is zero but for tests.
+pub fn moved(offset_secs: i32) -> Micros {
+    now().saturating_add(Micros::from(offset_secs).saturating_mul(1_000_000))
+}
+
 /// The start of the open transaction, as `now()` has it.
 pub fn transaction_start() -> Micros {
     // SAFETY: reads process-local state.

@@ -153,6 +153,24 @@ pub fn interval_micros(datum: Datum) -> Micros {
         .saturating_add(interval.time)
 }
 
+/// An `interval` in its three parts: months, days, microseconds.
+pub fn interval_parts(datum: Datum) -> (i32, i32, Micros) {
+    // SAFETY: an interval is passed by reference and has no null form here.
+    let interval = unsafe { &*(datum as *const sys::Interval) };
+    (interval.month, interval.day, interval.time)
+}
+
+/// An `interval` in the current memory context, from its text. Raises for what is none.
+pub fn interval_datum(interval: &[u8]) -> Result<Datum> {
+    let interval = text(interval);
+    let pointer = interval.as_ptr() as Datum;
+    let no_modifier = (-1i32).datum();
+    // SAFETY: interval_in takes a C string, which lives for the call, a type and a modifier.
+    protect(|| unsafe {
+        sys::DirectFunctionCall3Coll(Some(sys::interval_in), 0, pointer, 0, no_modifier)
+    })
+}
+
 /// A string of the server that it palloc'd or owns, as an owned copy.
 pub(super) fn from_c(pointer: *const libc::c_char) -> Option<Vec<u8>> {
     if pointer.is_null() {

@@ -50,6 +50,8 @@ pub const NULL_VALUE_NOT_ALLOWED: SqlState = SqlState::new(b"22004");
 pub const READ_ONLY_SQL_TRANSACTION: SqlState = SqlState::new(b"25006");
 /// 28000
 pub const INVALID_AUTHORIZATION: SqlState = SqlState::new(b"28000");
+/// 3F000
+pub const UNDEFINED_SCHEMA: SqlState = SqlState::new(b"3F000");
 /// 40P01
 pub const DEADLOCK_DETECTED: SqlState = SqlState::new(b"40P01");
 /// 42501

@@ -183,7 +183,8 @@ impl TriggerRow {
     }
 }
 
-/// A user's function, looked up and ready for calls in the current memory context.
+/// A user's function, looked up and ready for calls until the transaction ends or a call fails:
+/// an error leaves what the function's language keeps between calls cut short.
 #[derive(Clone, Copy)]
 pub struct Function {
     info: *mut sys::FmgrInfo,
@@ -193,10 +194,12 @@ pub struct Function {
 impl Function {
     /// Looks it up. The caller has checked the right to execute it.
     pub fn new(oid: Oid, result: Oid) -> Result<Self> {
-        // SAFETY: palloc'd in the current context together with all the look-up hangs on it.
+        let size = size_of::<sys::FmgrInfo>();
+        // SAFETY: lives, with all that look-up and calls hang on it, as long as the transaction.
         let info = protect(|| unsafe {
-            let info = sys::palloc0(size_of::<sys::FmgrInfo>()).cast::<sys::FmgrInfo>();
-            sys::fmgr_info(oid, info);
+            let context = sys::TopTransactionContext;
+            let info = sys::MemoryContextAllocZero(context, size).cast::<sys::FmgrInfo>();
+            sys::fmgr_info_cxt(oid, info, context);
             info
         })?;
         Ok(Function { info, result })

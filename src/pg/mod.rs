@@ -22,5 +22,6 @@ pub mod session;
 pub mod shmem;
 pub mod spi;
 pub mod table;
+pub mod timezone;
 pub mod wait_event;
 pub mod xact;

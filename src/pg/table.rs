@@ -139,6 +139,18 @@ impl Key {
 
 const INVALID: Oid = 0;
 
+/// Holds one object of a table, by number, until the (sub)transaction ends: with others, or alone
+/// once all others are done with it. What had been read before may have changed meanwhile.
+pub fn hold_object(table: Oid, object: i32, alone: bool) -> Result<()> {
+    let mode = if alone {
+        sys::AccessExclusiveLock
+    } else {
+        sys::AccessShareLock
+    };
+    // SAFETY: takes a heavyweight lock in an open transaction; raises on deadlock or cancel.
+    protect(|| unsafe { sys::LockDatabaseObject(table, object as Oid, 0, mode as i32) })
+}
+
 /// What became of an attempt to lock a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Locked {

@@ -130,7 +130,8 @@ pub fn enqueue(job: &NewJob, payloads: &[Option<Datum>]) -> Result<Vec<i64>> {
     })
 }
 
-fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) -> Result<i64> {
+/// Inserts one checked job for `caller`, its owner, and answers its id.
+pub fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) -> Result<i64> {
     let text = |value: &Option<Vec<u8>>| value.as_deref().map(datum::text_datum).transpose();
     let arguments = [
         text(&job.handler)?,
@@ -176,7 +177,8 @@ pub fn without_check<T>(statement: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-fn check(job: &NewJob) -> Result<()> {
+/// Refuses numbers, times and keys that no job can have.
+pub fn check(job: &NewJob) -> Result<()> {
     if job.max_attempts.is_some_and(|n| !(1..=10_000).contains(&n)) {
         return Err(PgError::new(
             INVALID_PARAMETER_VALUE,
@@ -202,7 +204,7 @@ fn check(job: &NewJob) -> Result<()> {
 }
 
 /// An index expression or a maintenance command of a stranger's table is no place to enqueue from.
-fn refuse_restricted() -> Result<()> {
+pub fn refuse_restricted() -> Result<()> {
     if identity::in_restricted_operation() {
         return Err(PgError::new(
             INSUFFICIENT_PRIVILEGE,
@@ -212,20 +214,20 @@ fn refuse_restricted() -> Result<()> {
     Ok(())
 }
 
-fn check_queue(name: &[u8]) -> Result<()> {
-    wake::on_any_end(forget);
+/// The queue is there, and stays until this transaction ends.
+pub fn check_queue(name: &[u8]) -> Result<()> {
+    wake::on_any_end(forget)?;
     if KNOWN_QUEUE.with(|known| known.as_deref() == Some(name)) {
         return Ok(());
     }
-    if queues::find(&extension()?, datum::text_datum(name)?)?.is_none() {
-        return Err(queues::unknown(name));
-    }
+    queues::hold(&extension()?, name, false)?;
     KNOWN_QUEUE.set(Some(name.to_vec()));
     Ok(())
 }
 
 /// Says once a transaction that nobody will run the jobs of this database.
 pub fn warn_unserved() -> Result<()> {
+    wake::on_any_end(forget)?;
     if WARNED.replace(true) {
         return Ok(());
     }
@@ -261,7 +263,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     }
     let role = row.get(column::OWNER).map_or(0, datum::as_oid);
     let run_at = row.get(column::RUN_AT).map_or(0, datum::as_i64);
-    wake::on_any_end(forget);
+    wake::on_any_end(forget)?;
     wake::note(role, run_at)?;
     Ok(row.result())
 }
@@ -275,12 +277,11 @@ fn check_row(row: &mut TriggerRow) -> Result<()> {
     if row.get(column::RUN_AT).is_none() {
         changes.push((column::RUN_AT, Some(clock::transaction_start().datum())));
     }
-    // Our own statements are trusted, and a dump is taken back as it is.
-    if !identity::in_restricted_operation() && !is_restore()? {
+    // A dump is taken back as it is. No stranger's code updates within such an operation.
+    if !is_restore()? && !(row.is_update && identity::in_restricted_operation()) {
+        refuse_restricted()?;
         check_names(row, &mut changes)?;
         warn_unserved()?;
-    } else if !row.is_update && !is_restore()? {
-        refuse_restricted()?;
     }
     row.set(&changes)
 }
@@ -299,7 +300,7 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
     }
     match owner {
         None => Ok(Some(caller)),
-        Some(owner) if owner == caller || identity::is_superuser()? => Ok(None),
+        Some(owner) if owner == caller || is_restore()? => Ok(None),
         Some(owner) => Err(PgError::new(
             INSUFFICIENT_PRIVILEGE,
             format!(
@@ -320,7 +321,9 @@ fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Res
     let Some(queue) = row.get(column::QUEUE) else {
         return Err(PgError::new(NULL_VALUE_NOT_ALLOWED, "a job needs a queue"));
     };
-    check_queue(&datum::as_text(queue)?)?;
+    if is_new(row, column::QUEUE)? {
+        check_queue(&datum::as_text(queue)?)?;
+    }
     let key = row
         .get(column::UNIQUE_KEY)
         .map(datum::as_text)
@@ -331,7 +334,9 @@ fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Res
             "unique_key is longer than 1000 bytes",
         ));
     }
-    if let Some(handler) = row.get(column::HANDLER) {
+    if let Some(handler) = row.get(column::HANDLER)
+        && is_new(row, column::HANDLER)?
+    {
         let asked = datum::as_text(handler)?;
         let stored = stored_handler(&asked)?;
         if stored != asked {
@@ -339,6 +344,12 @@ fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Res
         }
     }
     Ok(())
+}
+
+/// Whether the row brings this text: the column of a new row, or one that an UPDATE changes.
+fn is_new(row: &TriggerRow, column: i32) -> Result<bool> {
+    let text = |value: Option<Datum>| value.map(datum::as_text).transpose();
+    Ok(!row.is_update || text(row.old(column))? != text(row.get(column))?)
 }
 
 /// The qualified name of a handler. Within a statement a qualified one is looked up once.

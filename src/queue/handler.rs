@@ -2,7 +2,9 @@
 
 use crate::pg::catalog;
 use crate::pg::datum::{Oid, types};
-use crate::pg::error::{INSUFFICIENT_PRIVILEGE, PgError, Result, UNDEFINED_FUNCTION};
+use crate::pg::error::{
+    INSUFFICIENT_PRIVILEGE, PgError, Result, UNDEFINED_FUNCTION, UNDEFINED_OBJECT, UNDEFINED_SCHEMA,
+};
 
 /// The accepted signatures.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,12 +71,10 @@ fn resolve_by_shape(name: &[u8]) -> Result<Handler> {
 }
 
 fn resolve_with_types(name: &[u8]) -> Result<Handler> {
-    let function = catalog::function_with_types(name).map_err(|error| {
-        if error.sqlstate == UNDEFINED_FUNCTION {
-            error.hint(HINT)
-        } else {
-            error
-        }
+    let function = catalog::function_with_types(name).map_err(|error| match error.sqlstate {
+        UNDEFINED_FUNCTION => unknown(name),
+        UNDEFINED_SCHEMA | UNDEFINED_OBJECT => unknown(name).detail(error.message),
+        _ => error,
     })?;
     let arguments = catalog::signature(function)?.arguments;
     match SHAPES.iter().find(|shape| shape.1 == arguments.as_slice()) {

@@ -7,8 +7,8 @@ use crate::pg::error::{
     DUPLICATE_OBJECT, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED,
     OBJECT_IN_USE, PgError, Result,
 };
-use crate::pg::identity;
 use crate::pg::spi::Statement;
+use crate::pg::{identity, xact};
 use crate::shared::{Current, SHARED};
 
 use super::handler::quoted;
@@ -110,7 +110,7 @@ static LOCK_JOB: Statement = Statement::new(
 );
 
 static FIND_FINISHED: Statement = Statement::new(
-    "SELECT owner, status FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+    "SELECT owner, queue FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
     &[types::INT8],
 );
 
@@ -252,12 +252,19 @@ pub fn drop_queue(name: &[u8], force: bool) -> Result<()> {
     }
     let extension = extension()?;
     let argument = [Some(datum::text_datum(name)?)];
+    // Whoever enqueues holds the queue, too: from here on no job is added.
+    queues::hold(&extension, name, true)?;
     as_owner(&extension, |spi| {
         if force {
             spi.run(&PURGE_WAITING, &argument)?;
         }
-        let row = spi.run(&HAS_JOBS, &argument)?;
-        if row.first().is_some_and(|row| row.bool(1)) {
+        let has_jobs = xact::with_latest_snapshot(|| {
+            Ok(spi
+                .read(&HAS_JOBS, &argument)?
+                .first()
+                .is_some_and(|row| row.bool(1)))
+        })?;
+        if has_jobs {
             let message = quoted("queue ", name, " still has jobs");
             return Err(PgError::new(OBJECT_IN_USE, message).hint(if force {
                 "Its running jobs must end first."
@@ -365,10 +372,14 @@ pub fn retry(job: i64) -> Result<bool> {
         Ok(spi
             .run(&FIND_FINISHED, &[Some(job.datum())])?
             .first()
-            .and_then(|row| row.oid(1)))
+            .map(|row| Ok((row.oid(1), row.text(2)?)))
+            .transpose()?)
     })?;
-    let Some(owner) = found else { return Ok(false) };
+    let Some((Some(owner), Some(queue))) = found else {
+        return Ok(false);
+    };
     check_owner(identity::current_role(), owner, job)?;
+    enqueue::check_queue(&queue)?;
     as_owner(&extension, |spi| {
         let back = enqueue::without_check(|| spi.run(&RETRY, &[Some(job.datum())]))?;
         Ok(back.count() > 0)

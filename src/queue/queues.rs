@@ -4,7 +4,8 @@ use crate::logic::limits::MAX_NAME_BYTES;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros};
 use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result, UNDEFINED_OBJECT};
-use crate::pg::table::{Compare, Key, Lock, Table};
+use crate::pg::table::{self, Compare, Key, Lock, Table};
+use crate::pg::xact;
 
 use super::handler::quoted;
 
@@ -56,6 +57,26 @@ pub fn find(extension: &Extension, name: Datum) -> Result<Option<Queue>> {
     row.end()?;
     table.close()?;
     Ok(queue)
+}
+
+/// Finds a queue as it is at this moment, and keeps it from being dropped until the transaction
+/// ends; with `alone` waits for those who keep it so, and keeps new ones out. An error if there
+/// is none.
+pub fn hold(extension: &Extension, name: &[u8], alone: bool) -> Result<()> {
+    let name_datum = datum::text_datum(name)?;
+    let latest = || xact::with_latest_snapshot(|| find(extension, name_datum));
+    let mut held = None;
+    // It may be dropped, and another one of its name created, while we wait for the lock.
+    loop {
+        match latest()? {
+            None => return Err(unknown(name)),
+            Some(queue) if held == Some(queue.id) => return Ok(()),
+            Some(queue) => {
+                table::hold_object(extension.queues, queue.id, alone)?;
+                held = Some(queue.id);
+            }
+        }
+    }
 }
 
 fn read(row: &crate::pg::table::Row, name: Datum) -> Result<Queue> {

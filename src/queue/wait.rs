@@ -150,6 +150,7 @@ fn take_place(job: i64) -> Option<usize> {
                 procno,
                 database,
                 job,
+                is_keeper: false,
             };
             Some(index)
         })
@@ -165,10 +166,39 @@ fn leave_place() {
     });
 }
 
+/// For the keeper: it shall look when one of these jobs has ended, and no longer for those that it
+/// named before. What finds no place is found by its looks after naps.
+pub fn watch(jobs: &[i64]) {
+    let (database, procno, pid) = (
+        bgworker::my_database(),
+        latch::my_procno(),
+        bgworker::my_pid(),
+    );
+    let watching = SHARED.read(|state| state.waiters.iter().any(|waiter| waiter.pid == pid));
+    if jobs.is_empty() && watching != Some(true) {
+        return;
+    }
+    leave_place();
+    SHARED.write(|state| {
+        let free = state.waiters.iter_mut().filter(|waiter| waiter.pid == 0);
+        // Sessions that wait need places, too.
+        for (place, job) in free.take(shared::WAITERS / 2).zip(jobs) {
+            *place = shared::Waiter {
+                pid,
+                procno,
+                database,
+                job: *job,
+                is_keeper: true,
+            };
+        }
+    });
+}
+
 /// Wakes those who wait for the jobs of a batch that has committed.
 pub fn tell_waiters(tally: &Tally) {
     let database = bgworker::my_database();
     let mut wake = [-1i32; shared::WAITERS];
+    let mut keeper = false;
     SHARED.read(|state| {
         let waiting = state
             .waiters
@@ -179,9 +209,13 @@ pub fn tell_waiters(tally: &Tally) {
                 |s: &&crate::execute::Settled| s.job == waiter.job && worker::is_final(s.outcome);
             if tally.settled.iter().any(|s| ended(&s)) {
                 *place = waiter.procno;
+                keeper |= waiter.is_keeper;
             }
         }
     });
+    if keeper {
+        SHARED.write(|state| state.ask_look(database));
+    }
     wake.into_iter()
         .filter(|procno| *procno >= 0)
         .for_each(latch::wake);

@@ -26,6 +26,8 @@ enum Promise {
     Launch(SlotId),
     /// This database's keeper shall look, or one shall be started.
     Look,
+    /// It shall look at that time.
+    Due(Micros),
 }
 
 /// Everything that the open transaction has to tell at its end.
@@ -43,8 +45,9 @@ static PENDING: Local<Pending> = Local::new(Pending {
 static FORGET: Local<Option<fn()>> = Local::new(None);
 
 /// Has `forget` called at the end of every transaction and subtransaction.
-pub fn on_any_end(forget: fn()) {
+pub fn on_any_end(forget: fn()) -> Result<()> {
     FORGET.set(Some(forget));
+    xact::on_end(at_end)
 }
 
 /// A job of `role` was enqueued, due at `run_at`.
@@ -83,6 +86,22 @@ pub fn launched(slot: SlotId) -> Result<()> {
 /// The keeper of this database shall look when this transaction has committed.
 pub fn look_at_commit() -> Result<()> {
     promise(Promise::Look)
+}
+
+/// The keeper of this database shall look at that time, if this transaction commits.
+pub fn due_at_commit(time: Micros) -> Result<()> {
+    let subtransaction = xact::current_subtransaction();
+    let merged = PENDING.with(|pending| match pending.promises.last_mut() {
+        Some((of, Promise::Due(known))) if *of == subtransaction => {
+            *known = time.min(*known);
+            true
+        }
+        _ => false,
+    });
+    if merged {
+        return Ok(());
+    }
+    promise(Promise::Due(time))
 }
 
 fn promise(promise: Promise) -> Result<()> {
@@ -196,7 +215,8 @@ impl Pending {
         for (_, promise) in &self.promises {
             match promise {
                 Promise::Look if committed => wake.extend(state.ask_look(database)),
-                Promise::Look => {}
+                Promise::Due(time) if committed => wake.extend(state.due_at(database, *time)),
+                Promise::Look | Promise::Due(_) => {}
                 Promise::Launch(id) => wake.extend(state.slot(*id).map(|slot| {
                     slot.go = if committed { Go::Yes } else { Go::No };
                     slot.procno

@@ -1,0 +1,185 @@
+//! `schedule()`: checks a definition and writes it, by name and owner.
+//!
+//! Defining a schedule again with the same text and time zone keeps its `next_run_at` and what
+//! `every` counts from, so that a deployment script that repeats its schedules delays none. A
+//! paused schedule stays paused; one that was disabled for an error is enabled again.
+
+use crate::logic::limits;
+use crate::logic::rule::{Rule, RuleError};
+use crate::logic::schedule::{Catchup, Overlap};
+use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
+use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result};
+use crate::pg::identity;
+use crate::pg::spi::Statement;
+use crate::pg::timezone::Timezone;
+use crate::queue::enqueue::{self, NewJob};
+use crate::queue::handler::quoted;
+use crate::queue::{as_owner, extension};
+
+static UPSERT: Statement = Statement::new(
+    "INSERT INTO my_worker._schedules AS s (name, owner, schedule, timezone, command, handler, \
+     payload, queue, overlap, catchup, max_attempts, timeout, anchor, next_run_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, '{}'::pg_catalog.jsonb), $8, $9, $10, $11, \
+     $12, $13, $14) \
+     ON CONFLICT (owner, name) DO UPDATE SET \
+     schedule = excluded.schedule, timezone = excluded.timezone, command = excluded.command, \
+     handler = excluded.handler, payload = excluded.payload, queue = excluded.queue, \
+     overlap = excluded.overlap, catchup = excluded.catchup, \
+     max_attempts = excluded.max_attempts, timeout = excluded.timeout, \
+     anchor = CASE WHEN s.schedule OPERATOR(pg_catalog.=) excluded.schedule \
+     AND s.timezone OPERATOR(pg_catalog.=) excluded.timezone \
+     THEN s.anchor ELSE excluded.anchor END, \
+     next_run_at = CASE WHEN NOT s.active AND s.disabled_reason IS NULL THEN NULL \
+     WHEN s.schedule OPERATOR(pg_catalog.=) excluded.schedule \
+     AND s.timezone OPERATOR(pg_catalog.=) excluded.timezone \
+     THEN coalesce(s.next_run_at, excluded.next_run_at) ELSE excluded.next_run_at END, \
+     active = (s.active OR s.disabled_reason IS NOT NULL), disabled_reason = NULL \
+     RETURNING id",
+    &[
+        types::TEXT,
+        types::REGROLE,
+        types::TEXT,
+        types::TEXT,
+        types::TEXT,
+        types::TEXT,
+        types::JSONB,
+        types::TEXT,
+        types::TEXT,
+        types::TEXT,
+        types::INT4,
+        types::INTERVAL,
+        types::TIMESTAMPTZ,
+        types::TIMESTAMPTZ,
+    ],
+);
+
+/// The arguments of `schedule()`.
+pub struct Definition {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// When it is due.
+    pub schedule: Vec<u8>,
+    /// What its jobs run.
+    pub command: Option<Vec<u8>>,
+    /// Or what they call, as the caller names it.
+    pub handler: Option<Vec<u8>>,
+    /// A `jsonb`; `None`: an empty object.
+    pub payload: Option<Datum>,
+    /// The jobs' queue.
+    pub queue: Vec<u8>,
+    /// A zone's name; `None`: the server's.
+    pub timezone: Option<Vec<u8>>,
+    /// See [`Overlap`].
+    pub overlap: Vec<u8>,
+    /// See [`Catchup`].
+    pub catchup: Vec<u8>,
+    /// As in `enqueue()`.
+    pub max_attempts: Option<i32>,
+    /// As in `enqueue()`, an `interval`.
+    pub timeout: Option<Datum>,
+}
+
+/// Makes or changes the caller's schedule of that name and answers its id.
+pub fn schedule(definition: &Definition) -> Result<i64> {
+    let caller = identity::current_role();
+    check(definition)?;
+    let handler = definition
+        .handler
+        .as_deref()
+        .map(enqueue::qualified_handler)
+        .transpose()?;
+    enqueue::check(&sample_job(definition))?;
+    let zone = super::timezone(definition.timezone.as_deref())?;
+    let now = super::now();
+    let rule = super::parse_rule(&definition.schedule, now)?;
+    let next = first_due(definition, &rule, zone, now)?;
+    let arguments = arguments(definition, handler.as_deref(), caller, zone, [now, next])?;
+    enqueue::refuse_restricted()?;
+    enqueue::check_queue(&definition.queue)?;
+    enqueue::warn_unserved()?;
+    as_owner(&extension()?, |spi| {
+        let rows = spi.run(&UPSERT, &arguments)?;
+        let id = rows.first().and_then(|row| row.i64(1));
+        id.ok_or_else(|| PgError::internal("schedule() wrote no row"))
+    })
+}
+
+fn first_due(definition: &Definition, rule: &Rule, zone: Timezone, now: i64) -> Result<i64> {
+    rule.next_after(now, &zone)
+        .ok_or_else(|| super::refused(&definition.schedule, &RuleError::NeverDue))
+}
+
+/// What needs no look-up.
+fn check(definition: &Definition) -> Result<()> {
+    limits::name("schedule name", &definition.name)
+        .map_err(|error| PgError::new(INVALID_PARAMETER_VALUE, error.to_string()))?;
+    if definition.command.is_some() == definition.handler.is_some() {
+        return Err(PgError::new(
+            INVALID_PARAMETER_VALUE,
+            "exactly one of command and handler must be given",
+        )
+        .hint("A command is SQL text, a handler the name of a function."));
+    }
+    if Overlap::from_name(&definition.overlap).is_none() {
+        return Err(unknown_name("overlap", &definition.overlap, Overlap::NAMES));
+    }
+    if Catchup::from_name(&definition.catchup).is_none() {
+        return Err(unknown_name("catchup", &definition.catchup, Catchup::NAMES));
+    }
+    Ok(())
+}
+
+fn unknown_name(what: &str, value: &[u8], names: &str) -> PgError {
+    PgError::new(
+        INVALID_PARAMETER_VALUE,
+        quoted(&format!("invalid value for {what}: "), value, ""),
+    )
+    .hint(format!("Available values: {names}."))
+}
+
+/// A job as the schedule will enqueue it, to check what they share.
+fn sample_job(definition: &Definition) -> NewJob {
+    NewJob {
+        handler: None,
+        command: definition.command.clone(),
+        queue: definition.queue.clone(),
+        priority: 0,
+        run_at: None,
+        max_attempts: definition.max_attempts,
+        timeout: definition.timeout,
+        unique_key: None,
+    }
+}
+
+fn arguments(
+    definition: &Definition,
+    handler: Option<&[u8]>,
+    owner: Oid,
+    zone: Timezone,
+    [anchor, next]: [i64; 2],
+) -> Result<[Option<Datum>; 14]> {
+    let text = |value: &[u8]| datum::text_datum(value).map(Some);
+    let is_command = definition.command.is_some();
+    // A command runs at most once unless its author says that it may run again.
+    let max_attempts = definition.max_attempts.or(is_command.then_some(1));
+    Ok([
+        text(&definition.name)?,
+        Some(owner.datum()),
+        text(&definition.schedule)?,
+        text(&zone.name())?,
+        definition
+            .command
+            .as_deref()
+            .map(datum::text_datum)
+            .transpose()?,
+        handler.map(datum::text_datum).transpose()?,
+        definition.payload,
+        text(&definition.queue)?,
+        text(&definition.overlap)?,
+        text(&definition.catchup)?,
+        max_attempts.map(ToDatum::datum),
+        definition.timeout,
+        Some(anchor.datum()),
+        Some(next.datum()),
+    ])
+}

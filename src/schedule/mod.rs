@@ -1,0 +1,148 @@
+//! Schedules: rules that enqueue jobs in time.
+//!
+//! A schedule is a row of `my_worker._schedules`; users see it through the view
+//! `my_worker.schedules`. The row says when it is due next (`next_run_at`) and which of its jobs
+//! are unfinished. `define` writes and checks rows, `manage` is the rest of the SQL functions, and
+//! `fire` is what the keeper does with rows that are due: the decision is `logic::schedule`'s, and
+//! jobs and the new `next_run_at` commit together.
+//!
+//! **Whose.** A name is unique for its owner, the role that called `schedule()`; the jobs are that
+//! role's, whoever the keeper is logged in as.
+//!
+//! **Two clocks.** For tests `my_worker.clock_offset` moves the clock that schedules go by, and
+//! nothing else. What a row holds is in that moved time; what leaves this module, the `run_at` of
+//! jobs and the times at which the keeper wakes, is in real time ([`real`]).
+
+mod define;
+pub mod fire;
+mod manage;
+
+pub use define::{Definition, schedule};
+pub use manage::{next_runs, pause, resume, run_now, unschedule};
+
+use crate::logic::rule::{self, Every, Parsed, Rule, RuleError};
+use crate::pg::clock;
+use crate::pg::datum::{self, Micros};
+use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, QUERY_CANCELED, Result};
+use crate::pg::fmgr::TriggerRow;
+use crate::pg::timezone::Timezone;
+use crate::queue::handler::quoted;
+use crate::queue::wake;
+use crate::settings;
+use crate::shared::SHARED;
+
+/// Columns of `my_worker._schedules` that the trigger reads.
+mod column {
+    pub const ACTIVE: i32 = 3;
+    pub const NEXT_RUN_AT: i32 = 4;
+}
+
+/// Now, by the clock that schedules go by.
+pub fn now() -> Micros {
+    clock::moved(settings::CLOCK_OFFSET.get())
+}
+
+/// A time of the schedules' clock in real time.
+pub fn real(time: Micros) -> Micros {
+    if time == Micros::MAX || time == Micros::MIN {
+        return time;
+    }
+    time.saturating_sub(Micros::from(settings::CLOCK_OFFSET.get()).saturating_mul(1_000_000))
+}
+
+/// The trigger of the table, BEFORE INSERT OR UPDATE of each row: the keeper learns of the due
+/// time at COMMIT, whoever wrote the row.
+pub fn written(row: &TriggerRow) -> Result<()> {
+    let active = row.get(column::ACTIVE).is_some_and(datum::as_bool);
+    match row.get(column::NEXT_RUN_AT) {
+        Some(next) if active => wake::due_at_commit(real(datum::as_i64(next))),
+        _ => Ok(()),
+    }
+}
+
+/// For the launcher, which alone has no settings but the server's: tells sessions the server's
+/// time zone.
+pub fn publish_timezone() {
+    let name = Timezone::of_session().name();
+    SHARED.write(|state| state.timezone.set(&name));
+}
+
+/// The time zone of that name, or the server's.
+fn timezone(name: Option<&[u8]>) -> Result<Timezone> {
+    match name {
+        Some(name) => known_timezone(name),
+        None => servers_timezone(),
+    }
+}
+
+fn known_timezone(name: &[u8]) -> Result<Timezone> {
+    Timezone::find(name)?.ok_or_else(|| {
+        PgError::new(
+            INVALID_PARAMETER_VALUE,
+            quoted("time zone ", name, " is not known"),
+        )
+        .hint("See pg_timezone_names for the names that the server knows.")
+    })
+}
+
+/// As the launcher published it; without a launcher (not preloaded, hot standby) this session's.
+fn servers_timezone() -> Result<Timezone> {
+    let name = SHARED.read(|state| state.timezone);
+    match name {
+        Some(name) if !name.get().is_empty() => known_timezone(name.get()),
+        _ => Ok(Timezone::of_session()),
+    }
+}
+
+/// Reads a schedule text; `anchor` is what `every` counts from.
+fn parse_rule(schedule: &[u8], anchor: Micros) -> Result<Rule> {
+    let text = ascii(schedule);
+    match rule::parse(&text).map_err(|error| refused(schedule, &error))? {
+        Parsed::Cron(expr) => Ok(Rule::Cron(expr)),
+        Parsed::Every(interval) => {
+            let (months, days, micros) = interval_parts(schedule, interval)?;
+            let every =
+                Every::new(months, days, micros).map_err(|error| refused(schedule, &error))?;
+            Ok(Rule::Every { every, anchor })
+        }
+    }
+}
+
+/// The grammar is ASCII in every encoding that a server can have; what is not, no rule matches.
+fn ascii(text: &[u8]) -> String {
+    let character = |byte: &u8| {
+        if byte.is_ascii() {
+            char::from(*byte)
+        } else {
+            '?'
+        }
+    };
+    text.iter().map(character).collect()
+}
+
+/// The server reads the interval: `10 seconds`, `1 day 02:00`, `PT5M`.
+fn interval_parts(schedule: &[u8], interval: &str) -> Result<(i32, i32, Micros)> {
+    match datum::interval_datum(interval.as_bytes()) {
+        Ok(interval) => Ok(datum::interval_parts(interval)),
+        Err(error) if error.sqlstate == QUERY_CANCELED => Err(error),
+        Err(error) => Err(PgError::new(INVALID_PARAMETER_VALUE, error.message)
+            .detail(shown(schedule))
+            .hint("Write an interval after \"every\", as in \"every 10 seconds\".")),
+    }
+}
+
+fn refused(schedule: &[u8], error: &RuleError) -> PgError {
+    PgError::new(INVALID_PARAMETER_VALUE, error.to_string())
+        .detail(shown(schedule))
+        .hint(error.hint())
+}
+
+/// The schedule text as a DETAIL.
+fn shown(schedule: &[u8]) -> Vec<u8> {
+    let end = datum::clip_length(schedule, 200);
+    quoted(
+        "The schedule is ",
+        schedule.get(..end).unwrap_or_default(),
+        ".",
+    )
+}
