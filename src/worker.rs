@@ -72,7 +72,8 @@ unsafe extern "C-unwind" fn at_exit(code: i32, _arg: usize) {
         if let Some(slot) = state.slot(id) {
             let (database, role) = (slot.database, slot.role);
             let (job, told, kind) = (slot.current().job(), slot.leave, slot.kind);
-            if code != 0 && !told {
+            let meant = told || slot.phase == Phase::Stopping;
+            if code != 0 && !meant {
                 state.start_failed(id, now);
             }
             state.free_slot(id);
@@ -487,6 +488,8 @@ impl Worker {
         SHARED.write(|state| {
             if let Some(lane) = state.lane(database, role) {
                 lane.failures = 0;
+                // What was not reached is there for the next one, should this worker leave.
+                lane.pending |= tally.left > 0 || tally.interrupted;
             }
         });
         stats::count(self.id, &tally);

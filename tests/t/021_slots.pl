@@ -8,7 +8,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use MyWorkerTest;
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(time usleep);
 
 # Four slots: the server's own logical replication launcher, our launcher, and two more.
 my $node = new_node('slots', 'max_worker_processes' => 4, 'my_worker.max_workers' => 8, 'my_worker.naptime' => 3600);
@@ -37,6 +37,28 @@ open_gate($node, 'a');
 is($node->safe_psql('postgres', "SELECT my_worker.wait($alice, '20 s')"), 'completed', 'when the running one ends');
 is($node->safe_psql('postgres', "SELECT my_worker.wait($bob, '20 s')"), 'completed', 'the idle worker makes room for the other role');
 
+
+# Role after role in the one place there is: served at once, and the log stays as it was.
+my $begin = time;
+for my $round (1 .. 10)
+{
+	for my $role ('alice', 'bob')
+	{
+		my $job = enqueue_as($role, '{}');
+		is($node->safe_psql('postgres', "SELECT my_worker.wait($job, '20 s')"), 'completed', "round $round: $role is served");
+	}
+}
+cmp_ok(time - $begin, '<', 10, 'roles change places quickly');
+is(log_has($node, qr/no free background worker slot/, $start), 1, 'without another line in the log');
+
+# A flood of one role does not keep the place for itself.
+$node->safe_psql('postgres', q{SET ROLE alice;
+	SELECT count(my_worker.enqueue('work', '{"sleep": 0.002}')) FROM generate_series(1, 4000)});
+wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'worker' AND role = 'alice'}, '1');
+$bob = enqueue_as('bob', '{}');
+is($node->safe_psql('postgres', "SELECT my_worker.wait($bob, '5 s')"), 'completed', 'another role gets its turn');
+is($node->safe_psql('postgres', q{SELECT count(*) > 100 FROM my_queue}), 't', 'while the flood goes on');
+$node->safe_psql('postgres', q{DELETE FROM my_queue WHERE id % 16 <> 0});
 drained($node);
 is(log_has($node, qr/PANIC|terminated by signal|XX000/), 0, 'no other trouble');
 $node->stop;
