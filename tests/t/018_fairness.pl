@@ -105,6 +105,29 @@ drained($node);
 is($node->safe_psql('postgres', q{SELECT count(*) - count(DISTINCT job) FROM effects}), '0', 'none ran twice');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.history WHERE attempts > 1 OR status <> 'completed'}), '0',
 	'none was charged for giving way');
+
+# More roles with work at once than the shared memory has lanes for.
+$node->safe_psql('postgres', q{
+	DELETE FROM effects;
+	ALTER SYSTEM SET my_worker.max_workers = 4;
+	ALTER SYSTEM SET my_worker.enabled = off;
+	SELECT pg_reload_conf();
+	DO $$ BEGIN
+		FOR i IN 1 .. 300 LOOP
+			EXECUTE format('CREATE ROLE many%s LOGIN', i);
+			PERFORM my_worker.grant_usage(('many' || i)::regrole);
+			EXECUTE format('SET ROLE many%s', i);
+			PERFORM my_worker.enqueue('work');
+			RESET ROLE;
+		END LOOP;
+	END $$;
+	ALTER SYSTEM SET my_worker.enabled = on;
+	SELECT pg_reload_conf();});
+$begin = time;
+wait_for($node, 'SELECT count(*) FROM my_queue', '0');
+$took = time - $begin;
+effects_are($node, 300, "a job each of 300 roles ($took s)");
+is($node->safe_psql('postgres', 'SELECT count(DISTINCT role) FROM effects'), '300', 'each as its owner');
 is(log_has($node, qr/PANIC|terminated by signal|XX000/), 0, 'no crash, no internal error');
 
 $node->stop;
