@@ -112,10 +112,11 @@ $node->safe_psql('postgres', q{
 	ALTER SYSTEM SET my_worker.max_workers = 4;
 	ALTER SYSTEM SET my_worker.enabled = off;
 	SELECT pg_reload_conf();
+	CREATE ROLE crowd;
+	SELECT my_worker.grant_usage('crowd');
 	DO $$ BEGIN
 		FOR i IN 1 .. 300 LOOP
-			EXECUTE format('CREATE ROLE many%s LOGIN', i);
-			PERFORM my_worker.grant_usage(('many' || i)::regrole);
+			EXECUTE format('CREATE ROLE many%s LOGIN IN ROLE crowd', i);
 			EXECUTE format('SET ROLE many%s', i);
 			PERFORM my_worker.enqueue('work');
 			RESET ROLE;
