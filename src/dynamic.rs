@@ -5,7 +5,7 @@
 //! by the same path as every worker, after ROLLBACK it exits and nothing ran.
 
 use crate::command;
-use crate::execute::{Batch, Memory};
+use crate::execute::{Batch, Memory, Tally};
 use crate::keeper;
 use crate::pg::bgworker::{self, Status, Worker};
 use crate::pg::datum::{Oid, ToDatum, types};
@@ -24,6 +24,9 @@ use crate::stats;
 
 /// `backend_type` of these workers, as in the tutorial.
 const PROCESS_TYPE: &str = "dynamic_worker";
+
+/// How often a launched worker looks whether its job's queue has a permit for it, in milliseconds.
+const PERMIT_LOOK_MS: i64 = 20;
 
 static FIND: Statement = Statement::new(
     "SELECT owner FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1",
@@ -175,27 +178,13 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
         return Ok(());
     }
     let memory = Memory::new()?;
-    let tally = xact::transaction(|| {
-        let extension = extension()?;
-        session::set_read_only(false);
-        let jobs = Jobs::open(&extension)?;
-        let task = SHARED
-            .write(|state| state.slot(id).map(|slot| slot.task))
-            .flatten();
-        let found = jobs.find(&extension, task.unwrap_or(0))?;
-        let Some((candidate, queue_name)) = found else {
-            jobs.close()?;
-            return Ok(None);
-        };
-        let Some(queue) = queues::find(&extension, queue_name)? else {
-            return Ok(None);
-        };
-        enter(id, &queue);
-        let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
-        let tally = batch.run(vec![candidate], |_| Ok(Vec::new()), || false)?;
-        jobs.close()?;
-        Ok(Some(tally))
-    })?;
+    let tally = loop {
+        match xact::transaction(|| take_and_run(id, memory))? {
+            Taken::Ran(tally) => break tally,
+            // Whoever gives back a permit wakes no stranger's process: look soon.
+            Taken::Full => latch::wait(Some(PERMIT_LOOK_MS), wait_event::launch_commit())?,
+        }
+    };
     if let Some(mut tally) = tally {
         if let Some(claimed) = tally.command.take() {
             tally
@@ -207,6 +196,39 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
         wait::tell_waiters(&tally);
     }
     activity::flush_statistics()
+}
+
+/// What became of the job that was launched.
+enum Taken {
+    /// It was run, or somebody else has it; `None` if it is gone.
+    Ran(Option<Tally>),
+    /// Its queue's concurrency is used up.
+    Full,
+}
+
+fn take_and_run(id: SlotId, memory: Memory) -> Result<Taken> {
+    let extension = extension()?;
+    session::set_read_only(false);
+    let jobs = Jobs::open(&extension)?;
+    let task = SHARED
+        .write(|state| state.slot(id).map(|slot| slot.task))
+        .flatten();
+    let Some((candidate, name)) = jobs.find(&extension, task.unwrap_or(0))? else {
+        jobs.close()?;
+        return Ok(Taken::Ran(None));
+    };
+    let Some(queue) = queues::find(&extension, name)? else {
+        jobs.close()?;
+        return Ok(Taken::Ran(None));
+    };
+    if !enter(id, &queue) {
+        jobs.close()?;
+        return Ok(Taken::Full);
+    }
+    let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
+    let tally = batch.run(vec![candidate], |_| Ok(Vec::new()), || false)?;
+    jobs.close()?;
+    Ok(Taken::Ran(Some(tally)))
 }
 
 /// Sleeps until the caller's transaction has ended; true if it has committed.
@@ -223,14 +245,16 @@ fn wait_for_commit(id: SlotId) -> Result<bool> {
     }
 }
 
-fn enter(id: SlotId, queue: &queues::Queue) {
-    SHARED.write(|state| {
-        if let Some(slot) = state.slot(id) {
-            slot.phase = Phase::Running;
-            slot.queue_id = queue.id;
-            slot.queue.set(&queue.name);
-        }
-    });
+/// Takes one of the queue's permits; false if it has none left.
+fn enter(id: SlotId, queue: &queues::Queue) -> bool {
+    let database = bgworker::my_database();
+    SHARED
+        .write(|state| {
+            state.enter_queue(id, database, queue.id, &queue.name, queue.limit())?;
+            state.slot(id).map(|slot| slot.phase = Phase::Running)
+        })
+        .flatten()
+        .is_some()
 }
 
 fn leave(id: SlotId) {

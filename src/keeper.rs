@@ -82,7 +82,11 @@ impl Keeper {
         let database = self.database;
         SHARED.write(|state| {
             if let Some(entry) = state.database(database) {
-                entry.known = if present { Known::Present } else { Known::Absent };
+                entry.known = if present {
+                    Known::Present
+                } else {
+                    Known::Absent
+                };
                 entry.look = present;
             }
             if !present {

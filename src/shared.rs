@@ -634,6 +634,29 @@ impl State {
             .count()
     }
 
+    /// Has a slot work on a queue of which at most `limit` may run; `None` if so many do, else
+    /// whether there is room for one more. Whoever is refused is remembered.
+    pub fn enter_queue(
+        &mut self,
+        id: SlotId,
+        database: Oid,
+        queue_id: i32,
+        name: &[u8],
+        limit: usize,
+    ) -> Option<bool> {
+        let running = self.running_in_queue(database, queue_id);
+        if running >= limit {
+            if let Some(entry) = self.database(database) {
+                entry.refused = true;
+            }
+            return None;
+        }
+        let slot = self.slot(id)?;
+        slot.queue_id = queue_id;
+        slot.queue.set(name);
+        Some(running + 1 < limit)
+    }
+
     /// The slot that runs the job.
     pub fn slot_of_job(&self, database: Oid, job: i64) -> Option<&Slot> {
         self.slots.iter().find(|slot| {

@@ -235,7 +235,8 @@ impl Worker {
             let jobs = Jobs::open(&extension)?;
             let tally = match self.next_work(&extension, &jobs)? {
                 Some((queue, candidates)) => {
-                    let batch = Batch::new(&extension, &queue, &jobs, self.id, self.memory)?;
+                    let batch = Batch::new(&extension, &queue, &jobs, self.id, self.memory)?
+                        .one_by_one(self.alone > 0);
                     let stop = || self.stopped();
                     let more = |limit| self.find(&jobs, &queue, limit);
                     let tally = batch.run(candidates, more, stop)?;
@@ -359,10 +360,14 @@ impl Worker {
         }
         let limit = self.batch_size(queue);
         let found = self.find(jobs, queue, limit)?;
-        if found.is_empty() || !self.enter_queue(queue) {
+        if found.is_empty() {
             return Ok(None);
         }
-        let crowded = found.len() == limit;
+        let Some(room) = self.enter_queue(queue) else {
+            return Ok(None);
+        };
+        // More than this worker takes at once, and others may help with it.
+        let crowded = found.len() == limit && room;
         // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
         let known = self.sizes.contains_key(&queue.name);
         let (id, database, role) = (self.id, self.database, self.role);
@@ -418,28 +423,12 @@ impl Worker {
         }
     }
 
-    /// Takes one of the queue's permits, if it has any left.
-    fn enter_queue(&self, queue: &Queue) -> bool {
+    /// Takes one of the queue's permits; `None` if it has none left, else whether it has more.
+    fn enter_queue(&self, queue: &Queue) -> Option<bool> {
         let (id, database) = (self.id, self.database);
         SHARED
-            .write(|state| {
-                let limit = queue
-                    .concurrency
-                    .and_then(|limit| usize::try_from(limit).ok());
-                let running = state.running_in_queue(database, queue.id);
-                if limit.is_some_and(|limit| running >= limit) {
-                    if let Some(entry) = state.database(database) {
-                        entry.refused = true;
-                    }
-                    return false;
-                }
-                if let Some(slot) = state.slot(id) {
-                    slot.queue_id = queue.id;
-                    slot.queue.set(&queue.name);
-                }
-                true
-            })
-            .unwrap_or(false)
+            .write(|state| state.enter_queue(id, database, queue.id, &queue.name, queue.limit()))
+            .flatten()
     }
 
     /// A queue whose jobs are fast is taken from in larger batches.
@@ -452,10 +441,10 @@ impl Worker {
             _ if tally.left == 0 && !tally.settled.is_empty() => (*size * 2).min(MAX_BATCH),
             _ => *size,
         };
-        self.alone = if tally.interrupted {
-            1
-        } else {
-            self.alone.saturating_sub(1)
+        self.alone = match (tally.interrupted, tally.split) {
+            (true, _) => 1,
+            (false, 0) => self.alone.saturating_sub(1),
+            (false, split) => split,
         };
     }
 
@@ -489,7 +478,7 @@ impl Worker {
             if let Some(lane) = state.lane(database, role) {
                 lane.failures = 0;
                 // What was not reached is there for the next one, should this worker leave.
-                lane.pending |= tally.left > 0 || tally.interrupted;
+                lane.pending |= tally.left > 0 || tally.interrupted || tally.split > 0;
             }
         });
         stats::count(self.id, &tally);
@@ -499,7 +488,7 @@ impl Worker {
             xact::transaction(session::drop_temporary)?;
         }
         activity::flush_statistics()?;
-        Ok(worked || tally.interrupted || !tally.missed.is_empty())
+        Ok(worked || tally.interrupted || tally.split > 0 || !tally.missed.is_empty())
     }
 }
 

@@ -43,7 +43,11 @@ pub unsafe extern "C-unwind" fn mw_probe(info: sys::FunctionCallInfo) -> Datum {
 }
 
 fn probe(call: &Call) -> Result<Datum> {
-    let what = call.arg(0).map(datum::as_text).transpose()?.unwrap_or_default();
+    let what = call
+        .arg(0)
+        .map(datum::as_text)
+        .transpose()?
+        .unwrap_or_default();
     let _guard = CountsItsDrop;
     match what.as_slice() {
         b"dropped" => return Ok(DROPPED.get().datum()),
@@ -54,7 +58,9 @@ fn probe(call: &Call) -> Result<Datum> {
         b"caught" => {
             // An ERROR becomes a value; the subtransaction's end cleans up after it.
             let caught = xact::subtransaction(error_of_the_server).err();
-            return Ok(i32::from(caught.is_some_and(|e| e.sqlstate == SqlState::new(b"22P02"))).datum());
+            return Ok(
+                i32::from(caught.is_some_and(|e| e.sqlstate == SqlState::new(b"22P02"))).datum(),
+            );
         }
         b"interrupts" => latch::check_for_interrupts()?,
         _ => {
