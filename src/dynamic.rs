@@ -6,17 +6,17 @@
 
 use crate::command;
 use crate::execute::{Batch, Memory, Settled, Tally};
+use crate::keeper;
 use crate::pg::bgworker::{self, Status, Worker};
-use crate::pg::datum::{Oid, ToDatum, types};
+use crate::pg::datum::Oid;
 use crate::pg::error::{
     FEATURE_NOT_SUPPORTED, INSUFFICIENT_RESOURCES, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE,
     PgError, READ_ONLY_SQL_TRANSACTION, Result, UNDEFINED_OBJECT,
 };
 use crate::pg::log::{self, Level};
-use crate::pg::spi::Statement;
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::claim::Jobs;
-use crate::queue::{as_owner, extension, manage, queues, wait, wake};
+use crate::queue::{extension, manage, queues, wait, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Kind, Phase, SHARED, SlotId};
 use crate::{stats, worker};
@@ -26,11 +26,6 @@ const PROCESS_TYPE: &str = "dynamic_worker";
 
 /// How often a launched worker looks whether its job's queue has a permit for it, in milliseconds.
 const PERMIT_LOOK_MS: i64 = 20;
-
-static FIND: Statement = Statement::new(
-    "SELECT owner FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1",
-    &[types::INT8],
-);
 
 /// Starts a worker for the job and answers its PID once it has started.
 pub fn launch(job: i64) -> Result<i32> {
@@ -52,6 +47,9 @@ pub fn launch(job: i64) -> Result<i32> {
     }
     let owner = find_owner(job)?;
     manage::check_owner(identity::current_role(), owner, job)?;
+    if let Some(reason) = keeper::bar(owner)? {
+        return Err(reason);
+    }
     let id = take_slot(job, owner)?;
     let result = start(id, job);
     if result.is_err() {
@@ -61,13 +59,7 @@ pub fn launch(job: i64) -> Result<i32> {
 }
 
 fn find_owner(job: i64) -> Result<Oid> {
-    let found = as_owner(&extension()?, |spi| {
-        Ok(spi
-            .run(&FIND, &[Some(job.datum())])?
-            .first()
-            .and_then(|row| row.oid(1)))
-    })?;
-    found.ok_or_else(|| {
+    manage::owner_of(&extension()?, job)?.ok_or_else(|| {
         PgError::new(UNDEFINED_OBJECT, format!("job {job} does not exist"))
             .hint("Only jobs that wait in my_queue can be launched.")
     })
@@ -179,18 +171,18 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
     let memory = Memory::new()?;
     let mut at_work = None;
     let tally = loop {
-        let result = xact::transaction(|| take_and_run(id, memory, &mut at_work));
-        match (result, at_work.take()) {
-            (Ok(Taken::Ran(tally)), _) => break tally,
+        match xact::transaction(|| take_and_run(id, memory, &mut at_work)) {
+            Ok(Taken::Ran(tally)) => break tally,
             // Whoever gives back a permit wakes no stranger's process: look soon.
-            (Ok(Taken::Full), _) => {
-                latch::wait(Some(PERMIT_LOOK_MS), wait_event::launch_commit())?;
-            }
-            (Err(error), Some((queue, only))) => {
-                worker::charge_commit(id, &queue, &only, &error)?;
-                break None;
-            }
-            (Err(error), None) => return Err(error),
+            Ok(Taken::Full) => latch::wait(Some(PERMIT_LOOK_MS), wait_event::launch_commit())?,
+            Err(error) => match at_work.take() {
+                // What fails at COMMIT is charged like what fails before.
+                Some((queue, only)) => {
+                    worker::charge_commit(id, &queue, &only, &error)?;
+                    break None;
+                }
+                None => return Err(error),
+            },
         }
     };
     if let Some(mut tally) = tally {
@@ -209,12 +201,11 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
 /// What became of the job that was launched.
 enum Taken {
     /// It was run, or somebody else has it; `None` if it is gone.
-    Ran(Option<Tally>),
+    Ran(Option<Box<Tally>>),
     /// Its queue's concurrency is used up.
     Full,
 }
 
-/// One transaction; what it has settled is in `at_work` should its COMMIT fail.
 fn take_and_run(
     id: SlotId,
     memory: Memory,
@@ -240,9 +231,9 @@ fn take_and_run(
     }
     let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
     let tally = batch.run(vec![candidate], |_| Ok(Vec::new()), || false)?;
-    *at_work = tally.settled.first().map(|only| (queue.clone(), *only));
     jobs.close()?;
-    Ok(Taken::Ran(Some(tally)))
+    *at_work = tally.settled.first().map(|only| (queue.clone(), *only));
+    Ok(Taken::Ran(Some(Box::new(tally))))
 }
 
 /// Sleeps until the caller's transaction has ended; true if it has committed.

@@ -222,6 +222,8 @@ pub struct Lane {
     pub failures: u32,
     /// [L] not before this time again.
     pub retry_at: Micros,
+    /// [L] when a worker was last started for it.
+    pub served_at: Micros,
 }
 
 /// What is known of a database.
@@ -529,6 +531,7 @@ impl State {
                 crowded: false,
                 failures: 0,
                 retry_at: 0,
+                served_at: 0,
             };
         }
         Some(lane)

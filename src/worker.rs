@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use crate::command;
 use crate::execute::{Batch, Memory, Outcome, Settled, Tally};
+use crate::keeper;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::{PgError, Result};
@@ -60,7 +61,7 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
 }
 
 /// However the process ends: its slot is free, and the launcher looks whether work is left.
-unsafe extern "C-unwind" fn at_exit(code: i32, _arg: usize) {
+fn at_exit(code: i32) {
     let Some(id) = MY_SLOT.take() else { return };
     if command::is_running() {
         marks::leave_stopped(id.index);
@@ -72,7 +73,8 @@ unsafe extern "C-unwind" fn at_exit(code: i32, _arg: usize) {
         if let Some(slot) = state.slot(id) {
             let (database, role) = (slot.database, slot.role);
             let (job, told, kind) = (slot.current().job(), slot.leave, slot.kind);
-            if code != 0 && !told {
+            let meant = told || slot.phase == Phase::Stopping;
+            if code != 0 && !meant {
                 state.start_failed(id, now);
             }
             state.free_slot(id);
@@ -117,7 +119,7 @@ struct Worker {
     queue: Option<Vec<u8>>,
     /// Jobs that others have locked, since we last slept.
     skip: Vec<i64>,
-    /// The extension was dropped.
+    /// The extension was dropped, or the role may run nothing any more.
     gone: bool,
     /// So many jobs are run one a transaction, since a batch failed as a whole.
     alone: usize,
@@ -226,8 +228,8 @@ impl Worker {
                 self.gone = true;
                 return Ok(None);
             };
-            // Its session is older than what forbids it. The keeper ends the jobs.
-            if catalog::barred(self.role)?.is_some() {
+            // The keeper ends the jobs of a role that may have no session any more, saying why.
+            if keeper::bar(self.role)?.is_some() {
                 self.gone = true;
                 self.ask_keeper();
                 return Ok(None);
@@ -484,6 +486,8 @@ impl Worker {
         SHARED.write(|state| {
             if let Some(lane) = state.lane(database, role) {
                 lane.failures = 0;
+                // What was not reached is there for the next one, should this worker leave.
+                lane.pending |= tally.left > 0 || tally.interrupted || tally.split > 0;
             }
         });
         stats::count(self.id, &tally);

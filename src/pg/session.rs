@@ -58,7 +58,7 @@ pub fn accept_cancels() {
 /// Forgets a cancel that came too late; true if there was one.
 pub fn forget_cancel() -> bool {
     // SAFETY: as above.
-    unsafe { std::mem::replace(&mut *(&raw mut sys::QueryCancelPending), 0) != 0 }
+    unsafe { (&raw mut sys::QueryCancelPending).replace(0) != 0 }
 }
 
 /// `statement_timeout` of the session in milliseconds, 0 for none.
