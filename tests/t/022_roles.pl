@@ -97,7 +97,8 @@ wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'dynamic'}
 pass('and leaves no process');
 
 # superuser_jobs = off.
-$node->safe_psql('postgres', q{ALTER SYSTEM SET my_worker.enabled = on; ALTER SYSTEM SET my_worker.superuser_jobs = off});
+$node->safe_psql('postgres', q{ALTER SYSTEM SET my_worker.enabled = on; ALTER SYSTEM SET my_worker.superuser_jobs = off;
+	ALTER SYSTEM SET my_worker.naptime = 3600});
 $node->restart;
 my $super = $node->safe_psql('postgres', q{SELECT my_worker.enqueue('work', '{"label": "super"}')}, on_error_stop => 0);
 if ($super =~ /^\d+$/)
