@@ -333,7 +333,9 @@ impl<'a> Batch<'a> {
             Err(_) => {
                 for job in &jobs {
                     session::forget_cancel();
-                    self.run_job(job, Ok(index))?;
+                    // An error has made the batch forget its functions.
+                    let known = self.find_function(job);
+                    self.run_job(job, known)?;
                 }
             }
         }

@@ -9,7 +9,8 @@
 use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{
-    ADMIN_SHUTDOWN, CRASH_SHUTDOWN, INSUFFICIENT_PRIVILEGE, INVALID_AUTHORIZATION, PgError, Result,
+    ADMIN_SHUTDOWN, CRASH_SHUTDOWN, INSUFFICIENT_PRIVILEGE, INVALID_AUTHORIZATION,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
 };
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
@@ -62,19 +63,32 @@ struct Keeper {
 impl Keeper {
     /// Finds out whether the database has the extension, and tells the launcher.
     fn introduce(&self) -> Result<bool> {
-        let present = xact::transaction(|| Ok(catalog::extension()?.is_some()))?;
+        let found = xact::transaction(catalog::extension)?;
+        let current = found.is_some_and(|extension| extension.is_current);
+        if found.is_some() && !current {
+            log::report_hint(
+                Level::Log,
+                OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "jobs wait: the library and the extension \"my_worker\" have different versions",
+                "Use ALTER EXTENSION my_worker UPDATE, or install the library that fits.",
+            )?;
+        }
+        self.know(current);
+        Ok(current)
+    }
+
+    /// Tells the launcher whether there is something to serve. If not, the workers go, too.
+    fn know(&self, present: bool) {
         let database = self.database;
         SHARED.write(|state| {
             if let Some(entry) = state.database(database) {
-                entry.known = if present {
-                    Known::Present
-                } else {
-                    Known::Absent
-                };
+                entry.known = if present { Known::Present } else { Known::Absent };
                 entry.look = present;
             }
+            if !present {
+                state.dismiss_workers(database);
+            }
         });
-        Ok(present)
     }
 
     fn turn(&mut self) -> Result<bool> {
@@ -176,16 +190,13 @@ impl Keeper {
         });
         self.charge_the_dead()?;
         self.settle_orphans()?;
+        catalog::forget_extension();
         let found = xact::transaction(|| match catalog::extension()? {
-            Some(extension) => self.find_work(&extension).map(Some),
-            None => Ok(None),
+            Some(extension) if extension.is_current => self.find_work(&extension).map(Some),
+            _ => Ok(None),
         })?;
         let Some(barred) = found else {
-            SHARED.write(|state| {
-                if let Some(entry) = state.database(database) {
-                    entry.known = Known::Absent;
-                }
-            });
+            self.know(false);
             return Ok(false);
         };
         for (owner, reason) in barred {

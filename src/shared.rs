@@ -596,6 +596,24 @@ impl State {
         )
     }
 
+    /// Asks the workers of a database to leave after their jobs; they notice within a nap.
+    pub fn dismiss_workers(&mut self, database: Oid) {
+        for slot in &mut self.slots {
+            if slot.phase != Phase::Free && slot.database == database && slot.kind == Kind::Worker {
+                slot.leave = true;
+            }
+        }
+    }
+
+    /// Lets processes of ours into a database again; answers the process to wake.
+    pub fn unblock(&mut self, oid: Oid) -> Option<i32> {
+        self.resolve = true;
+        let entry = self.database(oid)?;
+        entry.blocked_until = 0;
+        entry.retry_at = 0;
+        Some(self.launcher_procno)
+    }
+
     /// The keeper of a database, once its process is there.
     pub fn keeper(&self, oid: Oid) -> Option<&Slot> {
         self.slots

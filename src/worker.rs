@@ -50,7 +50,7 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
     bgworker::before_exit(at_exit)?;
     Ok(SHARED
         .write(|state| {
-            let slot = state.slot(id)?;
+            let slot = state.slot(id).filter(|slot| !slot.leave)?;
             slot.pid = pid;
             slot.procno = procno;
             Some((slot.kind, slot.database, slot.role))

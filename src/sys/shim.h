@@ -55,7 +55,8 @@ typedef struct MwDatabaseScan MwDatabaseScan;
 extern MwDatabaseScan *mw_databases_begin(void);
 extern bool mw_databases_next(MwDatabaseScan *scan, MwDatabase *database);
 extern void mw_databases_end(MwDatabaseScan *scan);
-extern Oid	mw_extension_schema(Oid extension);
+extern Oid	mw_extension_schema(Oid extension, char **version);
+extern const char *mw_database_wanted(PlannedStmt *statement);
 extern int	mw_role_barred(Oid role, Oid database);
 
 typedef struct MwAppender MwAppender;
