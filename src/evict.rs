@@ -19,7 +19,9 @@ const PATIENCE: i64 = 2_000_000;
 /// Called before the statement, with the name of the database that it needs.
 pub fn make_room(name: &[u8]) -> Result<()> {
     let database = catalog::database_oid(name)?;
-    let ours = SHARED.read(|state| state.concerns(database)).unwrap_or(false);
+    let ours = SHARED
+        .read(|state| state.concerns(database))
+        .unwrap_or(false);
     // Whoever may not run the statement shall not disturb us by it either.
     if !ours || !catalog::owns_database(database, identity::current_role())? {
         return Ok(());
@@ -56,6 +58,8 @@ impl State {
     }
 
     fn has_process(&self, database: u32) -> bool {
-        self.slots.iter().any(|slot| slot.phase != Phase::Free && slot.database == database)
+        self.slots
+            .iter()
+            .any(|slot| slot.phase != Phase::Free && slot.database == database)
     }
 }

@@ -82,7 +82,11 @@ impl Keeper {
         let database = self.database;
         SHARED.write(|state| {
             if let Some(entry) = state.database(database) {
-                entry.known = if present { Known::Present } else { Known::Absent };
+                entry.known = if present {
+                    Known::Present
+                } else {
+                    Known::Absent
+                };
                 entry.look = present;
             }
             if !present {
@@ -218,7 +222,7 @@ impl Keeper {
         let mut owner = 0;
         while let Some(next) = jobs.next_owner(owner)? {
             owner = next;
-            if let Some(reason) = self.bar(owner)? {
+            if let Some(reason) = bar(owner)? {
                 barred.push((owner, reason));
                 continue;
             }
@@ -281,36 +285,6 @@ impl Keeper {
         });
         ids.sort_unstable();
         ids
-    }
-
-    /// Why no job of the role can run, if so.
-    fn bar(&self, owner: Oid) -> Result<Option<PgError>> {
-        let name = identity::role_name(owner);
-        let error = match catalog::barred(owner)? {
-            Some(Barred::Gone) => PgError::new(
-                INVALID_AUTHORIZATION,
-                format!("owner of the job was dropped (role with OID {owner})"),
-            ),
-            Some(Barred::NoLogin) => PgError::new(
-                INVALID_AUTHORIZATION,
-                format!("role \"{name}\" is not permitted to log in"),
-            )
-            .hint("Use ALTER ROLE ... LOGIN, then my_worker.retry()."),
-            Some(Barred::NoConnect) => PgError::new(
-                INSUFFICIENT_PRIVILEGE,
-                format!("role \"{name}\" is not permitted to connect to the database"),
-            )
-            .hint("Use GRANT CONNECT ON DATABASE, then my_worker.retry()."),
-            None if !settings::SUPERUSER_JOBS.get() && identity::role_is_superuser(owner)? => {
-                PgError::new(
-                    INSUFFICIENT_PRIVILEGE,
-                    format!("jobs of superuser \"{name}\" are not allowed"),
-                )
-                .hint("See the setting my_worker.superuser_jobs.")
-            }
-            None => return Ok(None),
-        };
-        Ok(Some(error))
     }
 
     /// Fails the due jobs of a role that may have no session, in small transactions.
@@ -490,6 +464,39 @@ fn crashed() -> PgError {
         "the worker process died while it ran the job, or the server crashed",
     )
     .hint("The server's log says how it died.")
+}
+
+/// Why no job of the role can run, if so.
+pub fn bar(owner: Oid) -> Result<Option<PgError>> {
+    let name = || identity::role_name(owner);
+    let error = match catalog::barred(owner)? {
+        Some(Barred::Gone) => PgError::new(
+            INVALID_AUTHORIZATION,
+            format!("owner of the job was dropped (role with OID {owner})"),
+        ),
+        Some(Barred::NoLogin) => PgError::new(
+            INVALID_AUTHORIZATION,
+            format!("role \"{}\" is not permitted to log in", name()),
+        )
+        .hint("Use ALTER ROLE ... LOGIN, then my_worker.retry()."),
+        Some(Barred::NoConnect) => PgError::new(
+            INSUFFICIENT_PRIVILEGE,
+            format!(
+                "role \"{}\" is not permitted to connect to the database",
+                name()
+            ),
+        )
+        .hint("Use GRANT CONNECT ON DATABASE, then my_worker.retry()."),
+        None if !settings::SUPERUSER_JOBS.get() && identity::role_is_superuser(owner)? => {
+            PgError::new(
+                INSUFFICIENT_PRIVILEGE,
+                format!("jobs of superuser \"{}\" are not allowed", name()),
+            )
+            .hint("See the setting my_worker.superuser_jobs.")
+        }
+        None => return Ok(None),
+    };
+    Ok(Some(error))
 }
 
 /// The longest sleep between two looks.

@@ -43,18 +43,24 @@ pub unsafe extern "C-unwind" fn mw_probe(info: sys::FunctionCallInfo) -> Datum {
 }
 
 fn probe(call: &Call) -> Result<Datum> {
-    let what = call.arg(0).map(datum::as_text).transpose()?.unwrap_or_default();
+    let what = call
+        .arg(0)
+        .map(datum::as_text)
+        .transpose()?
+        .unwrap_or_default();
     let _guard = CountsItsDrop;
     match what.as_slice() {
         b"dropped" => return Ok(DROPPED.get().datum()),
-        b"panic" => fail_by_panic(),
+        b"panic" => return Ok(fail_by_division(DROPPED.get().min(0)).datum()),
         b"index" => return Ok(fail_by_index(what.len()).datum()),
         b"error" => error_of_the_server()?,
         b"allocation" => memcx::allocate_and_free(usize::MAX / 2)?,
         b"caught" => {
             // An ERROR becomes a value; the subtransaction's end cleans up after it.
             let caught = xact::subtransaction(error_of_the_server).err();
-            return Ok(i32::from(caught.is_some_and(|e| e.sqlstate == SqlState::new(b"22P02"))).datum());
+            return Ok(
+                i32::from(caught.is_some_and(|e| e.sqlstate == SqlState::new(b"22P02"))).datum(),
+            );
         }
         b"interrupts" => latch::check_for_interrupts()?,
         _ => {
@@ -66,9 +72,8 @@ fn probe(call: &Call) -> Result<Datum> {
     Ok(0)
 }
 
-#[allow(clippy::panic)]
-fn fail_by_panic() {
-    panic!("probe");
+fn fail_by_division(zero: i32) -> i32 {
+    1 / zero
 }
 
 #[allow(clippy::indexing_slicing)]
