@@ -43,7 +43,7 @@ const QUEUE_TYPES: &[Oid] = &[
 ];
 
 static SET_PAUSED: Statement = Statement::new(
-    "UPDATE my_worker.queues SET paused = $2 WHERE name OPERATOR(pg_catalog.=) $1",
+    "UPDATE my_worker.queues SET paused = $2 WHERE name OPERATOR(pg_catalog.=) $1 RETURNING id",
     &[types::TEXT, types::BOOL],
 );
 
@@ -233,7 +233,15 @@ pub fn alter_queue(settings: &QueueSettings) -> Result<()> {
 /// `pause_queue()` and `resume_queue()`
 pub fn set_paused(name: &[u8], paused: bool) -> Result<()> {
     let arguments = [Some(datum::text_datum(name)?), Some(paused.datum())];
-    change_queue(&SET_PAUSED, name, &arguments)
+    let changed = as_owner(&extension()?, |spi| {
+        let rows = spi.run(&SET_PAUSED, &arguments)?;
+        Ok(rows.first().and_then(|row| row.i32(1)))
+    })?;
+    match changed {
+        None => Err(queues::unknown(name)),
+        Some(queue_id) if paused => wake::halt_at_commit(queue_id),
+        Some(_) => wake::look_at_commit(),
+    }
 }
 
 /// Changes one queue; its jobs may have become due by it.

@@ -22,6 +22,8 @@ struct Note {
 
 /// What else waits for the end of the transaction.
 enum Promise {
+    /// Nobody shall take more jobs of the queue of this number.
+    Halt(i32),
     /// A dynamic worker that waits for this transaction.
     Launch(SlotId),
     /// This database's keeper shall look, or one shall be started.
@@ -104,6 +106,11 @@ pub fn due_at_commit(time: Micros) -> Result<()> {
         return Ok(());
     }
     promise(Promise::Due(time))
+}
+
+/// No more jobs of the queue are taken once this transaction has committed.
+pub fn halt_at_commit(queue_id: i32) -> Result<()> {
+    promise(Promise::Halt(queue_id))
 }
 
 /// Our processes keep out of a database until this transaction ends.
@@ -227,7 +234,8 @@ impl Pending {
             match promise {
                 Promise::Look if committed => wake.extend(state.ask_look(database)),
                 Promise::Due(time) if committed => wake.extend(state.due_at(database, *time)),
-                Promise::Look | Promise::Due(_) => {}
+                Promise::Halt(queue) if committed => state.halt_queue(database, *queue),
+                Promise::Look | Promise::Due(_) | Promise::Halt(_) => {}
                 Promise::Unblock(oid) => wake.extend(state.unblock(*oid)),
                 Promise::Launch(id) => wake.extend(state.slot(*id).map(|slot| {
                     slot.go = if committed { Go::Yes } else { Go::No };

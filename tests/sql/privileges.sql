@@ -95,6 +95,7 @@ SELECT my_worker.wait(:e, '30 s');
 SELECT owner, result->>0 AS result FROM my_worker.history WHERE id = :e;
 SELECT my_worker.cancel(:d), my_worker.cancel(:c), work.try('SELECT my_worker.cancel(' || :bob || ')');
 SELECT my_worker.retry(:d);
+SELECT my_worker.wait(:d, '30 s');
 SELECT owner, status FROM my_worker.jobs WHERE id = :d;
 -- Nobody enqueues for another role, superusers and members included.
 SELECT work.try('INSERT INTO public.my_queue (handler, owner) VALUES (''work.nothing'', ''regress_mw_alice'')');
