@@ -46,6 +46,8 @@ pub struct Tally {
     pub interrupted: bool,
     /// The session's temporary schema was used: drop what is in it.
     pub temporary: bool,
+    /// SET CONSTRAINTS was used, which lasts until the commit.
+    pub constraints: bool,
     /// Candidates that were not reached.
     pub left: usize,
     /// So many jobs failed in one call of their batch handler: each is run alone next.
@@ -249,6 +251,7 @@ impl<'a> Batch<'a> {
     fn is_full(&self) -> bool {
         let done = !self.tally.settled.is_empty();
         done && (self.tally.temporary
+            || self.tally.constraints
             || clock::now().saturating_sub(self.began) >= Micros::from(BUDGET_MS) * 1000
             || xact::writing_subtransactions() >= MAX_WRITERS)
     }
@@ -386,6 +389,7 @@ impl<'a> Batch<'a> {
         let ended = level.end();
         let left = session::discard_leftovers();
         self.tally.temporary |= session::touched_temporary();
+        self.tally.constraints |= session::touched_constraints();
         // A failure to clean up is no failure of the job: it fails the batch.
         ended.and(left)?;
         result

@@ -99,7 +99,7 @@ impl Keeper {
         let offset = settings::CLOCK_OFFSET.get();
         if guc::reload_if_asked()? && settings::CLOCK_OFFSET.get() != offset {
             // Look at once: schedules may be due by their new clock.
-            (self.last_look, self.seen) = (0, 0);
+            (self.last_nap, self.seen) = (0, 0);
         }
         session::forget_cancel();
         if self.must_leave() {
@@ -144,7 +144,8 @@ impl Keeper {
                 None => (false, false),
             })
             .unwrap_or((false, false));
-        let napped = now.saturating_sub(self.last_nap) >= nap();
+        // A nap that lies ahead: the clock was set back.
+        let napped = !(0..nap()).contains(&now.saturating_sub(self.last_nap));
         if napped {
             self.last_nap = now;
         }
@@ -164,7 +165,7 @@ impl Keeper {
         if asked && settings::ENABLED.get() {
             return latch::check_for_interrupts();
         }
-        let nap = self.last_nap.saturating_add(nap());
+        let nap = self.last_nap.saturating_add(nap()).min(now + nap());
         let until = match (settings::ENABLED.get(), due) {
             // Nothing is looked for: sleep, whatever is due.
             (false, _) => now.saturating_add(self::nap()),

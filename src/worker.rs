@@ -15,6 +15,7 @@ use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::{PgError, Result};
 use crate::pg::local::Local;
+use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, wait_event, xact};
 use crate::queue::claim::{Candidate, Jobs};
 use crate::queue::queues::{self, Queue};
@@ -60,7 +61,7 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
 }
 
 /// However the process ends: its slot is free, and the launcher looks whether work is left.
-unsafe extern "C-unwind" fn at_exit(code: i32, _arg: usize) {
+fn at_exit(code: i32) {
     let Some(id) = MY_SLOT.take() else { return };
     if command::is_running() {
         marks::leave_stopped(id.index);
@@ -91,6 +92,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
     activity::application_name("my_worker worker");
     marks::excuse_on_quit(id.index);
     session::hold_cancels();
+    session::watch_constraints();
     let mut worker = Worker {
         id,
         database,
@@ -226,9 +228,10 @@ impl Worker {
                 self.gone = true;
                 return Ok(None);
             };
-            // The keeper ends the jobs of a role that may have no session any more, saying why.
+            // Its session is older than what forbids it. The keeper ends the jobs, saying why.
             if keeper::bar(self.role)?.is_some() {
                 self.gone = true;
+                self.ask_keeper();
                 return Ok(None);
             }
             session::set_read_only(false);
@@ -274,6 +277,12 @@ impl Worker {
         Ok(Some(tally))
     }
 
+    fn ask_keeper(&self) {
+        let database = self.database;
+        let keeper = SHARED.write(|state| state.ask_look(database));
+        keeper.flatten().into_iter().for_each(latch::wake);
+    }
+
     /// A batch that failed at COMMIT is rolled back as a whole. If it held several jobs, each is
     /// run alone next, which finds the guilty one; if it held one, that one is charged.
     fn blame(&mut self, queue: &Queue, settled: &[Settled], error: &PgError) -> Result<()> {
@@ -281,32 +290,7 @@ impl Worker {
             self.alone = settled.len();
             return Ok(());
         };
-        let attempt = Attempt {
-            job: only.job,
-            attempts: only.attempts,
-            ended: only.attempts.saturating_add(1),
-            started: only.started,
-        };
-        let max_attempts = only.max_attempts;
-        let outcome = xact::transaction(|| {
-            let Some(extension) = catalog::extension()? else {
-                return Ok(Verdict::Gone);
-            };
-            session::set_read_only(false);
-            settle::fail(&extension, queue, &attempt, max_attempts, error)
-        })?;
-        let outcome = match outcome {
-            Verdict::Retry => Outcome::Retried,
-            Verdict::Failed => Outcome::Failed,
-            Verdict::Gone => return Ok(()),
-        };
-        let tally = Tally {
-            settled: vec![Settled { outcome, ..*only }],
-            ..Tally::default()
-        };
-        stats::count(self.id, &tally);
-        wait::tell_waiters(&tally);
-        Ok(())
+        charge_commit(self.id, queue, only, error)
     }
 
     /// Whether to take no more of this batch.
@@ -490,6 +474,45 @@ impl Worker {
         activity::flush_statistics()?;
         Ok(worked || tally.interrupted || tally.split > 0 || !tally.missed.is_empty())
     }
+}
+
+/// Charges an attempt whose transaction failed at COMMIT, and was rolled back with the job's end.
+pub fn charge_commit(id: SlotId, queue: &Queue, only: &Settled, error: &PgError) -> Result<()> {
+    let attempt = Attempt {
+        job: only.job,
+        attempts: only.attempts,
+        ended: only.attempts.saturating_add(1),
+        started: only.started,
+    };
+    let max_attempts = only.max_attempts;
+    let outcome = xact::transaction(|| {
+        let Some(extension) = catalog::extension()? else {
+            return Ok(Verdict::Gone);
+        };
+        session::set_read_only(false);
+        settle::fail(&extension, queue, &attempt, max_attempts, error)
+    })?;
+    let outcome = match outcome {
+        Verdict::Retry => Outcome::Retried,
+        Verdict::Failed => Outcome::Failed,
+        Verdict::Gone => return Ok(()),
+    };
+    let tally = Tally {
+        settled: vec![Settled { outcome, ..*only }],
+        ..Tally::default()
+    };
+    stats::count(id, &tally);
+    wait::tell_waiters(&tally);
+    if settings::LOG_JOBS.get() == settings::LOG_NONE {
+        return Ok(());
+    }
+    let (job, queue, code) = (
+        only.job,
+        String::from_utf8_lossy(&queue.name),
+        error.sqlstate.text(),
+    );
+    let text = format!("job {job} (queue \"{queue}\") failed at COMMIT with SQLSTATE {code}");
+    log::report(Level::Log, &text)
 }
 
 /// Whether a job of the tally ended, so that somebody may wait for it.

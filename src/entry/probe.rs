@@ -51,7 +51,7 @@ fn probe(call: &Call) -> Result<Datum> {
     let _guard = CountsItsDrop;
     match what.as_slice() {
         b"dropped" => return Ok(DROPPED.get().datum()),
-        b"panic" => fail_by_panic(),
+        b"panic" => return Ok(fail_by_division(DROPPED.get().min(0)).datum()),
         b"index" => return Ok(fail_by_index(what.len()).datum()),
         b"error" => error_of_the_server()?,
         b"allocation" => memcx::allocate_and_free(usize::MAX / 2)?,
@@ -72,9 +72,8 @@ fn probe(call: &Call) -> Result<Datum> {
     Ok(0)
 }
 
-#[allow(clippy::panic)]
-fn fail_by_panic() {
-    panic!("probe");
+fn fail_by_division(zero: i32) -> i32 {
+    1 / zero
 }
 
 #[allow(clippy::indexing_slicing)]

@@ -73,6 +73,10 @@ extern void mw_command_run(const char *sql, MemoryContext context, char *tag);
 extern void mw_command_abort(void);
 extern void mw_discard_all(void);
 
+/* Whether SET CONSTRAINTS was used since this was set to false */
+extern bool mw_constraints_set;
+extern void mw_watch_constraints(void);
+
 /* Signal handlers, which must be C */
 extern volatile sig_atomic_t mw_overrun;
 extern int	mw_overrun_timeout(void);
