@@ -85,10 +85,12 @@ static PRUNE: Statement = Statement::new(
 );
 
 static DUE_JOBS_OF: Statement = Statement::new(
-    "SELECT id, attempts FROM @queue@ WHERE owner OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) 'pending' \
-     AND run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
-     LIMIT $2 FOR UPDATE SKIP LOCKED",
+    "SELECT j.id, j.attempts FROM @queue@ AS j \
+     JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
+     WHERE j.owner OPERATOR(pg_catalog.=) $1 AND j.status OPERATOR(pg_catalog.=) 'pending' \
+     AND j.run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
+     AND NOT q.paused AND coalesce(j.handler, j.command, q.handler) IS NOT NULL \
+     LIMIT $2 FOR UPDATE OF j SKIP LOCKED",
     &[types::OID, types::INT8],
 );
 

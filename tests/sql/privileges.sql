@@ -128,10 +128,13 @@ RESET SESSION AUTHORIZATION;
 -- Owners that may not log in, may not connect, or are gone: the job fails and says so.
 SET SESSION AUTHORIZATION regress_mw_bob;
 SELECT my_worker.enqueue('work.nothing', run_at => clock_timestamp() + '300 ms') AS g \gset
+INSERT INTO public.my_queue (payload) VALUES ('"held"') RETURNING id AS held \gset
 RESET SESSION AUTHORIZATION;
 ALTER ROLE regress_mw_bob NOLOGIN;
 SELECT my_worker.wait(:g, '30 s');
 SELECT last_error, attempts, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id = :g;
+-- Those that wait for other consumers still do.
+DELETE FROM my_queue WHERE id = :held RETURNING status;
 ALTER ROLE regress_mw_bob LOGIN;
 SELECT my_worker.retry(:g);
 SELECT my_worker.wait(:g, '30 s');
@@ -145,6 +148,8 @@ SELECT my_worker.enqueue('work.nothing', run_at => clock_timestamp() + '300 ms')
 RESET SESSION AUTHORIZATION;
 SELECT my_worker.revoke_usage('regress_mw_bob');
 DROP ROLE regress_mw_bob;
+-- Another look before the job is due does not forget it.
+SELECT my_worker.resume_queue('default');
 SELECT my_worker.wait(:h, '30 s');
 SELECT regexp_replace(last_error, '\d+', 'N') AS last_error, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id = :h;
 SELECT my_worker.purge_queue('default') > 0 AS purged;
