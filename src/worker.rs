@@ -228,7 +228,7 @@ impl Worker {
                 self.gone = true;
                 return Ok(None);
             };
-            // The keeper ends the jobs of a role that may have no session any more, saying why.
+            // Its session is older than what forbids it. The keeper ends the jobs, saying why.
             if keeper::bar(self.role)?.is_some() {
                 self.gone = true;
                 self.ask_keeper();

@@ -1,7 +1,6 @@
 -- The boundary between the server and Rust: an error, a panic or a lack of memory on either side is
 -- an ERROR of the statement, every Rust value is dropped, and the session goes on.
 CREATE FUNCTION probe(what text) RETURNS integer AS '$libdir/my_worker', 'mw_probe' LANGUAGE C STRICT;
-\set SHOW_CONTEXT never
 SELECT probe('dropped') AS at_first;
 -- Source lines differ from build to build.
 DO $$
