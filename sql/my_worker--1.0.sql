@@ -262,6 +262,26 @@ COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one 
 -- Tells the launcher, at COMMIT, that this database has the extension now; warns if it is not served.
 CREATE FUNCTION my_worker._installed() RETURNS void
     AS 'MODULE_PATHNAME', 'mw_installed' LANGUAGE C STRICT;
+-- What waits, runs and was counted, one row a queue.
+CREATE FUNCTION my_worker._queue_stats(
+    OUT queue text, OUT pending bigint, OUT scheduled bigint, OUT processing bigint,
+    OUT oldest timestamptz, OUT completed bigint, OUT failed bigint, OUT retried bigint,
+    OUT cancelled bigint, OUT wait_mean float8, OUT wait_p50 float8, OUT wait_p95 float8,
+    OUT wait_p99 float8, OUT run_mean float8, OUT run_p50 float8, OUT run_p95 float8,
+    OUT run_p99 float8) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_queue_stats' LANGUAGE C STRICT VOLATILE ROWS 10;
+
+CREATE VIEW my_worker.queue_stats AS
+    SELECT s.queue, s.pending, s.scheduled, s.processing,
+           clock_timestamp() - s.oldest AS oldest_pending_age, s.completed, s.failed, s.retried,
+           s.cancelled, s.wait_mean, s.wait_p50, s.wait_p95, s.wait_p99, s.run_mean, s.run_p50,
+           s.run_p95, s.run_p99
+      FROM my_worker._queue_stats() AS s;
+COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
+
+CREATE FUNCTION my_worker.reset_stats() RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_reset_stats' LANGUAGE C STRICT;
+COMMENT ON FUNCTION my_worker.reset_stats IS 'zeroes the counters of this database''s queues';
 -- Schedules. The table is written by the functions below and by the keeper alone; users see it
 -- through the view my_worker.schedules. live_jobs are unfinished jobs of the schedule, held_jobs
 -- those that wait for them (overlap "queue").
@@ -428,8 +448,9 @@ REVOKE ALL ON FUNCTION my_worker._usage_rights(), my_worker.grant_usage(regrole)
 
 -- Readers of statistics: no payload, no error text, no message stands in these.
 GRANT USAGE ON SCHEMA my_worker TO pg_monitor;
-GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker._workers() TO pg_monitor;
-GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker._workers(),
+    my_worker._queue_stats() TO pg_monitor;
+GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
 
 -- What pg_dump carries.
 SELECT pg_extension_config_dump('@extschema@.my_queue', '');

@@ -293,6 +293,7 @@ impl Worker {
             Verdict::Gone => return Ok(()),
         };
         let tally = Tally {
+            queue: queue.id,
             settled: vec![Settled { outcome, ..*only }],
             ..Tally::default()
         };

@@ -69,8 +69,9 @@ REVOKE ALL ON FUNCTION my_worker._usage_rights(), my_worker.grant_usage(regrole)
 
 -- Readers of statistics: no payload, no error text, no message stands in these.
 GRANT USAGE ON SCHEMA my_worker TO pg_monitor;
-GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker._workers() TO pg_monitor;
-GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker._workers(),
+    my_worker._queue_stats() TO pg_monitor;
+GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
 
 -- What pg_dump carries.
 SELECT pg_extension_config_dump('@extschema@.my_queue', '');

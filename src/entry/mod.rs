@@ -4,10 +4,12 @@
 mod bgw;
 mod schedule;
 mod sql;
+mod stats;
 
 use crate::pg::error::Result;
 use crate::pg::{bgworker, guard, shmem};
 use crate::shared::SHARED;
+use crate::stats::saved;
 use crate::{launcher, settings};
 
 /// The module magic, by which the server checks that the library was built for it.
@@ -44,5 +46,8 @@ fn request() {
 }
 
 fn startup() {
-    SHARED.attach();
+    if SHARED.attach() {
+        saved::load();
+        shmem::at_clean_shutdown(saved::save);
+    }
 }

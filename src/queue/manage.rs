@@ -1,5 +1,6 @@
 //! Dealing with queues and with single jobs: all by statements, as the extension's owner.
 
+use crate::logic::counters::Ending;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
@@ -85,7 +86,7 @@ static PRUNE: Statement = Statement::new(
 );
 
 static DUE_JOBS_OF: Statement = Statement::new(
-    "SELECT id, attempts FROM @queue@ WHERE owner OPERATOR(pg_catalog.=) $1 \
+    "SELECT id, attempts, queue FROM @queue@ WHERE owner OPERATOR(pg_catalog.=) $1 \
      AND status OPERATOR(pg_catalog.=) 'pending' \
      AND run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
      LIMIT $2 FOR UPDATE SKIP LOCKED",
@@ -312,9 +313,12 @@ pub fn cancel(job: i64) -> Result<bool> {
         Ok(spi
             .run(&FIND_JOB, &[Some(job.datum())])?
             .first()
-            .and_then(|row| row.oid(1)))
+            .map(|row| Ok((row.oid(1).unwrap_or(0), row.text(2)?)))
+            .transpose()?)
     })?;
-    let Some(owner) = found else { return Ok(false) };
+    let Some((owner, queue)) = found else {
+        return Ok(false);
+    };
     check_owner(identity::current_role(), owner, job)?;
     loop {
         if cancel_running(job) {
@@ -324,13 +328,25 @@ pub fn cancel(job: i64) -> Result<bool> {
             Ok(spi.run(&LOCK_JOB, &[Some(job.datum())])?.count() > 0)
         })?;
         if free {
-            return settle::cancel(&extension, job, None);
+            let cancelled = settle::cancel(&extension, job, None)?;
+            if cancelled {
+                count_at_commit(&extension, &queue.unwrap_or_default(), Ending::Cancelled)?;
+            }
+            return Ok(cancelled);
         }
         // Locked, yet not running: a worker is taking it or settling it, or it is gone.
         if !still_there(&extension, job)? || is_settling(job) {
             return Ok(false);
         }
         crate::pg::latch::wait(Some(1), crate::pg::wait_event::job_wait())?;
+    }
+}
+
+/// Counts a job that ended without a worker.
+pub fn count_at_commit(extension: &Extension, queue: &[u8], end: Ending) -> Result<()> {
+    match queues::find(extension, datum::text_datum(queue)?)? {
+        Some(queue) => wake::count_at_commit(queue.id, end),
+        None => Ok(()),
     }
 }
 
@@ -386,14 +402,20 @@ pub fn retry(job: i64) -> Result<bool> {
     })
 }
 
-/// For the keeper: due jobs of a role, locked, with their attempts.
-pub fn due_jobs_of(extension: &Extension, owner: Oid, limit: i64) -> Result<Vec<(i64, i32)>> {
+/// For the keeper: due jobs of a role, locked, with their attempts and queues.
+pub fn due_jobs_of(
+    extension: &Extension,
+    owner: Oid,
+    limit: i64,
+) -> Result<Vec<(i64, i32, Vec<u8>)>> {
     as_owner(extension, |spi| {
         let rows = spi.run(&DUE_JOBS_OF, &[Some(owner.datum()), Some(limit.datum())])?;
-        Ok(rows
-            .iter()
-            .map(|row| (row.i64(1).unwrap_or(0), row.i32(2).unwrap_or(0)))
-            .collect())
+        rows.iter()
+            .map(|row| {
+                let queue = row.text(3)?.unwrap_or_default();
+                Ok((row.i64(1).unwrap_or(0), row.i32(2).unwrap_or(0), queue))
+            })
+            .collect()
     })
 }
 

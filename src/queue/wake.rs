@@ -3,12 +3,14 @@
 //! The latch carries no data: whoever is woken looks at the table. A rollback, also to a
 //! savepoint, forgets; PREPARE TRANSACTION hands over to the keeper's next look.
 
+use crate::logic::counters::Ending;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::xact::{self, End};
 use crate::pg::{bgworker, clock, latch};
 use crate::shared::{Go, SHARED, SlotId, State};
+use crate::stats;
 
 /// What one (sub)transaction enqueued for one role.
 struct Note {
@@ -28,6 +30,8 @@ enum Promise {
     Look,
     /// It shall look at that time.
     Due(Micros),
+    /// So many jobs of a queue have ended.
+    Count(i32, Ending, i64),
 }
 
 /// Everything that the open transaction has to tell at its end.
@@ -102,6 +106,24 @@ pub fn due_at_commit(time: Micros) -> Result<()> {
         return Ok(());
     }
     promise(Promise::Due(time))
+}
+
+/// A job of that queue has ended so, if this transaction commits.
+pub fn count_at_commit(queue: i32, end: Ending) -> Result<()> {
+    let subtransaction = xact::current_subtransaction();
+    let merged = PENDING.with(|pending| match pending.promises.last_mut() {
+        Some((of, Promise::Count(known, as_end, count)))
+            if *of == subtransaction && *known == queue && *as_end == end =>
+        {
+            *count += 1;
+            true
+        }
+        _ => false,
+    });
+    if merged {
+        return Ok(());
+    }
+    promise(Promise::Count(queue, end, 1))
 }
 
 fn promise(promise: Promise) -> Result<()> {
@@ -216,7 +238,10 @@ impl Pending {
             match promise {
                 Promise::Look if committed => wake.extend(state.ask_look(database)),
                 Promise::Due(time) if committed => wake.extend(state.due_at(database, *time)),
-                Promise::Look | Promise::Due(_) => {}
+                Promise::Count(queue, end, count) if committed => {
+                    stats::count_ends(state, database, *queue, *end, *count, now);
+                }
+                Promise::Look | Promise::Due(_) | Promise::Count(..) => {}
                 Promise::Launch(id) => wake.extend(state.slot(*id).map(|slot| {
                     slot.go = if committed { Go::Yes } else { Go::No };
                     slot.procno
