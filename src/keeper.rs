@@ -10,7 +10,8 @@ use crate::logic::counters::Ending;
 use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{
-    ADMIN_SHUTDOWN, CRASH_SHUTDOWN, INSUFFICIENT_PRIVILEGE, INVALID_AUTHORIZATION, PgError, Result,
+    ADMIN_SHUTDOWN, CRASH_SHUTDOWN, INSUFFICIENT_PRIVILEGE, INVALID_AUTHORIZATION,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
 };
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
@@ -64,7 +65,22 @@ struct Keeper {
 impl Keeper {
     /// Finds out whether the database has the extension, and tells the launcher.
     fn introduce(&self) -> Result<bool> {
-        let present = xact::transaction(|| Ok(catalog::extension()?.is_some()))?;
+        let found = xact::transaction(catalog::extension)?;
+        let current = found.is_some_and(|extension| extension.is_current);
+        if found.is_some() && !current {
+            log::report_hint(
+                Level::Log,
+                OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "jobs wait: the library and the extension \"my_worker\" have different versions",
+                "Use ALTER EXTENSION my_worker UPDATE, or install the library that fits.",
+            )?;
+        }
+        self.know(current);
+        Ok(current)
+    }
+
+    /// Tells the launcher whether there is something to serve. If not, the workers go, too.
+    fn know(&self, present: bool) {
         let database = self.database;
         SHARED.write(|state| {
             if let Some(entry) = state.database(database) {
@@ -75,15 +91,17 @@ impl Keeper {
                 };
                 entry.look = present;
             }
+            if !present {
+                state.dismiss_workers(database);
+            }
         });
-        Ok(present)
     }
 
     fn turn(&mut self) -> Result<bool> {
         let offset = settings::CLOCK_OFFSET.get();
         if guc::reload_if_asked()? && settings::CLOCK_OFFSET.get() != offset {
             // Look at once: schedules may be due by their new clock.
-            (self.last_look, self.seen) = (0, 0);
+            (self.last_nap, self.seen) = (0, 0);
         }
         session::forget_cancel();
         if self.must_leave() {
@@ -128,7 +146,8 @@ impl Keeper {
                 None => (false, false),
             })
             .unwrap_or((false, false));
-        let napped = now.saturating_sub(self.last_nap) >= nap();
+        // A nap that lies ahead: the clock was set back.
+        let napped = !(0..nap()).contains(&now.saturating_sub(self.last_nap));
         if napped {
             self.last_nap = now;
         }
@@ -148,7 +167,7 @@ impl Keeper {
         if asked && settings::ENABLED.get() {
             return latch::check_for_interrupts();
         }
-        let nap = self.last_nap.saturating_add(nap());
+        let nap = self.last_nap.saturating_add(nap()).min(now + nap());
         let until = match (settings::ENABLED.get(), due) {
             // Nothing is looked for: sleep, whatever is due.
             (false, _) => now.saturating_add(self::nap()),
@@ -177,16 +196,13 @@ impl Keeper {
         });
         self.charge_the_dead()?;
         self.settle_orphans()?;
+        catalog::forget_extension();
         let found = xact::transaction(|| match catalog::extension()? {
-            Some(extension) => self.find_work(&extension).map(Some),
-            None => Ok(None),
+            Some(extension) if extension.is_current => self.find_work(&extension).map(Some),
+            _ => Ok(None),
         })?;
         let Some(barred) = found else {
-            SHARED.write(|state| {
-                if let Some(entry) = state.database(database) {
-                    entry.known = Known::Absent;
-                }
-            });
+            self.know(false);
             return Ok(false);
         };
         for (owner, reason) in barred {
@@ -208,7 +224,7 @@ impl Keeper {
         let mut owner = 0;
         while let Some(next) = jobs.next_owner(owner)? {
             owner = next;
-            if let Some(reason) = self.bar(owner)? {
+            if let Some(reason) = bar(owner)? {
                 barred.push((owner, reason));
                 continue;
             }
@@ -271,36 +287,6 @@ impl Keeper {
         });
         ids.sort_unstable();
         ids
-    }
-
-    /// Why no job of the role can run, if so.
-    fn bar(&self, owner: Oid) -> Result<Option<PgError>> {
-        let name = identity::role_name(owner);
-        let error = match catalog::barred(owner)? {
-            Some(Barred::Gone) => PgError::new(
-                INVALID_AUTHORIZATION,
-                format!("owner of the job was dropped (role with OID {owner})"),
-            ),
-            Some(Barred::NoLogin) => PgError::new(
-                INVALID_AUTHORIZATION,
-                format!("role \"{name}\" is not permitted to log in"),
-            )
-            .hint("Use ALTER ROLE ... LOGIN, then my_worker.retry()."),
-            Some(Barred::NoConnect) => PgError::new(
-                INSUFFICIENT_PRIVILEGE,
-                format!("role \"{name}\" is not permitted to connect to the database"),
-            )
-            .hint("Use GRANT CONNECT ON DATABASE, then my_worker.retry()."),
-            None if !settings::SUPERUSER_JOBS.get() && identity::role_is_superuser(owner)? => {
-                PgError::new(
-                    INSUFFICIENT_PRIVILEGE,
-                    format!("jobs of superuser \"{name}\" are not allowed"),
-                )
-                .hint("See the setting my_worker.superuser_jobs.")
-            }
-            None => return Ok(None),
-        };
-        Ok(Some(error))
     }
 
     /// Fails the due jobs of a role that may have no session, in small transactions.
@@ -487,6 +473,39 @@ fn crashed() -> PgError {
         "the worker process died while it ran the job, or the server crashed",
     )
     .hint("The server's log says how it died.")
+}
+
+/// Why no job of the role can run, if so.
+pub fn bar(owner: Oid) -> Result<Option<PgError>> {
+    let name = || identity::role_name(owner);
+    let error = match catalog::barred(owner)? {
+        Some(Barred::Gone) => PgError::new(
+            INVALID_AUTHORIZATION,
+            format!("owner of the job was dropped (role with OID {owner})"),
+        ),
+        Some(Barred::NoLogin) => PgError::new(
+            INVALID_AUTHORIZATION,
+            format!("role \"{}\" is not permitted to log in", name()),
+        )
+        .hint("Use ALTER ROLE ... LOGIN, then my_worker.retry()."),
+        Some(Barred::NoConnect) => PgError::new(
+            INSUFFICIENT_PRIVILEGE,
+            format!(
+                "role \"{}\" is not permitted to connect to the database",
+                name()
+            ),
+        )
+        .hint("Use GRANT CONNECT ON DATABASE, then my_worker.retry()."),
+        None if !settings::SUPERUSER_JOBS.get() && identity::role_is_superuser(owner)? => {
+            PgError::new(
+                INSUFFICIENT_PRIVILEGE,
+                format!("jobs of superuser \"{}\" are not allowed", name()),
+            )
+            .hint("See the setting my_worker.superuser_jobs.")
+        }
+        None => return Ok(None),
+    };
+    Ok(Some(error))
 }
 
 /// The longest sleep between two looks.

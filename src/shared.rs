@@ -221,6 +221,8 @@ pub struct Lane {
     pub failures: u32,
     /// [L] not before this time again.
     pub retry_at: Micros,
+    /// [L] when a worker was last started for it.
+    pub served_at: Micros,
 }
 
 /// What is known of a database.
@@ -529,6 +531,7 @@ impl State {
                 crowded: false,
                 failures: 0,
                 retry_at: 0,
+                served_at: 0,
             };
         }
         Some(lane)
@@ -599,6 +602,24 @@ impl State {
         )
     }
 
+    /// Asks the workers of a database to leave after their jobs; they notice within a nap.
+    pub fn dismiss_workers(&mut self, database: Oid) {
+        for slot in &mut self.slots {
+            if slot.phase != Phase::Free && slot.database == database && slot.kind == Kind::Worker {
+                slot.leave = true;
+            }
+        }
+    }
+
+    /// Lets processes of ours into a database again; answers the process to wake.
+    pub fn unblock(&mut self, oid: Oid) -> Option<i32> {
+        self.resolve = true;
+        let entry = self.database(oid)?;
+        entry.blocked_until = 0;
+        entry.retry_at = 0;
+        Some(self.launcher_procno)
+    }
+
     /// The keeper of a database, once its process is there.
     pub fn keeper(&self, oid: Oid) -> Option<&Slot> {
         self.slots
@@ -614,6 +635,29 @@ impl State {
                 slot.phase != Phase::Free && slot.database == database && slot.queue_id == queue_id
             })
             .count()
+    }
+
+    /// Has a slot work on a queue of which at most `limit` may run; `None` if so many do, else
+    /// whether there is room for one more. Whoever is refused is remembered.
+    pub fn enter_queue(
+        &mut self,
+        id: SlotId,
+        database: Oid,
+        queue_id: i32,
+        name: &[u8],
+        limit: usize,
+    ) -> Option<bool> {
+        let running = self.running_in_queue(database, queue_id);
+        if running >= limit {
+            if let Some(entry) = self.database(database) {
+                entry.refused = true;
+            }
+            return None;
+        }
+        let slot = self.slot(id)?;
+        slot.queue_id = queue_id;
+        slot.queue.set(name);
+        Some(running + 1 < limit)
     }
 
     /// The slot that runs the job.

@@ -2,15 +2,16 @@
 //! functions. Each is a few lines: convert, call, convert back.
 
 mod bgw;
+mod probe;
 mod schedule;
 mod sql;
 mod stats;
 
 use crate::pg::error::Result;
-use crate::pg::{bgworker, guard, shmem};
+use crate::pg::{bgworker, guard, shmem, utility};
 use crate::shared::SHARED;
 use crate::stats::saved;
-use crate::{launcher, settings};
+use crate::{evict, launcher, settings};
 
 /// The module magic, by which the server checks that the library was built for it.
 #[unsafe(no_mangle)]
@@ -36,6 +37,7 @@ fn init() -> Result<()> {
     settings::define(preloading)?;
     if preloading {
         shmem::install_hooks(request, startup);
+        utility::on_exclusive_database(evict::make_room);
         launcher::register();
     }
     Ok(())

@@ -10,6 +10,8 @@ use crate::stats::{self, queues};
 use crate::sys;
 
 sql_function!(mw_queue_stats, pg_finfo_mw_queue_stats, queue_stats);
+sql_function!(mw_why, pg_finfo_mw_why, why);
+sql_function!(mw_health, pg_finfo_mw_health, health);
 sql_function!(mw_reset_stats, pg_finfo_mw_reset_stats, reset_stats);
 
 fn queue_stats(call: &Call) -> Answer {
@@ -29,6 +31,7 @@ fn queue_stats(call: &Call) -> Answer {
             Some(counters.failed.datum()),
             Some(counters.retried.datum()),
             Some(counters.cancelled.datum()),
+            (counters.failed_at != 0).then(|| counters.failed_at.datum()),
         ];
         values.extend(summary(counters.wait.summary()));
         values.extend(summary(counters.run.summary()));
@@ -50,4 +53,28 @@ fn reset_stats(_: &Call) -> Answer {
     }
     stats::reset();
     Ok(None)
+}
+
+fn why(call: &Call) -> Answer {
+    let job = call.arg(0).map_or(0, datum::as_i64);
+    Ok(Some(datum::text_datum(&stats::why::why(job)?)?))
+}
+
+fn health(call: &Call) -> Answer {
+    let facts = stats::health::facts()?;
+    let version = datum::text_datum(env!("CARGO_PKG_VERSION").as_bytes())?;
+    call.row(&[
+        Some(facts.loaded.datum()),
+        Some(facts.recovery.datum()),
+        Some(facts.served.datum()),
+        Some(facts.enabled.datum()),
+        (facts.launcher != 0).then(|| facts.launcher.datum()),
+        Some(facts.keepers.datum()),
+        Some(facts.workers.datum()),
+        Some(facts.max_workers.datum()),
+        Some(facts.free_slots.datum()),
+        Some(facts.refused.datum()),
+        Some(version),
+    ])
+    .map(Some)
 }

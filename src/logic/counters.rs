@@ -124,6 +124,8 @@ pub struct Counters {
     pub retried: i64,
     /// Jobs that somebody cancelled.
     pub cancelled: i64,
+    /// When a job last failed for good; 0: never.
+    pub failed_at: Micros,
     /// From due to start, of each execution.
     pub wait: Times,
     /// From start to end, of each execution.
@@ -137,19 +139,23 @@ impl Counters {
         failed: 0,
         retried: 0,
         cancelled: 0,
+        failed_at: 0,
         wait: Times::NONE,
         run: Times::NONE,
     };
 
-    /// Counts an execution.
-    pub fn add(&mut self, mark: &Mark) {
-        self.add_end(mark.end, 1);
+    /// Counts an execution that ended at `now`.
+    pub fn add(&mut self, mark: &Mark, now: Micros) {
+        self.add_end(mark.end, 1, now);
         self.wait.add(mark.wait, mark.wait_bucket);
         self.run.add(mark.run, mark.run_bucket);
     }
 
     /// Counts ends without an execution.
-    pub fn add_end(&mut self, end: Ending, count: i64) {
+    pub fn add_end(&mut self, end: Ending, count: i64, now: Micros) {
+        if end == Ending::Failed {
+            self.failed_at = now;
+        }
         let counter = match end {
             Ending::Completed => &mut self.completed,
             Ending::Failed => &mut self.failed,
@@ -248,6 +254,7 @@ impl Board {
                 counters.failed,
                 counters.retried,
                 counters.cancelled,
+                counters.failed_at,
             ] {
                 out.extend(counter.to_le_bytes());
             }
@@ -287,6 +294,7 @@ impl Board {
             counters.failed = i64::from_le_bytes(from.take()?);
             counters.retried = i64::from_le_bytes(from.take()?);
             counters.cancelled = i64::from_le_bytes(from.take()?);
+            counters.failed_at = i64::from_le_bytes(from.take()?);
             counters.wait.read(&mut from)?;
             counters.run.read(&mut from)?;
         }
@@ -326,8 +334,11 @@ mod tests {
     fn executions_are_counted_by_queue() {
         let mut board = board();
         let mark = Mark::new(Ending::Completed, 2_000, 500);
-        board.of(1, 7, 10).unwrap().add(&mark);
-        board.of(1, 7, 11).unwrap().add_end(Ending::Cancelled, 3);
+        board.of(1, 7, 10).unwrap().add(&mark, 10);
+        board
+            .of(1, 7, 11)
+            .unwrap()
+            .add_end(Ending::Cancelled, 3, 11);
         let found = board.find(1, 7).unwrap();
         assert_eq!((found.completed, found.cancelled), (1, 3));
         let wait = found.wait.summary().unwrap();
@@ -346,7 +357,10 @@ mod tests {
         let mut board = board();
         for queue in 1..=QUEUES as i32 {
             let now = 1000 - i64::from(queue);
-            board.of(1, queue, now).unwrap().add_end(Ending::Failed, 1);
+            board
+                .of(1, queue, now)
+                .unwrap()
+                .add_end(Ending::Failed, 1, 9);
         }
         assert_eq!(board.of(1, 999, 2000).unwrap().failed, 0);
         assert!(board.find(1, QUEUES as i32).is_none());
@@ -356,8 +370,8 @@ mod tests {
     #[test]
     fn a_reset_forgets_one_database() {
         let mut board = board();
-        board.of(1, 1, 1).unwrap().add_end(Ending::Failed, 1);
-        board.of(2, 1, 1).unwrap().add_end(Ending::Failed, 1);
+        board.of(1, 1, 1).unwrap().add_end(Ending::Failed, 1, 9);
+        board.of(2, 1, 1).unwrap().add_end(Ending::Failed, 1, 9);
         board.reset(1);
         assert!(board.find(1, 1).is_none());
         assert_eq!(board.of(1, 1, 2).unwrap().failed, 0);
@@ -369,7 +383,7 @@ mod tests {
         let mut before = board();
         for queue in 1..20 {
             let mark = Mark::new(Ending::Retried, i64::from(queue) * 1000, 77);
-            before.of(5, queue, 3).unwrap().add(&mark);
+            before.of(5, queue, 3).unwrap().add(&mark, 10);
         }
         let bytes = before.to_bytes();
         let mut after = board();
@@ -382,7 +396,7 @@ mod tests {
     #[test]
     fn malformed_bytes_are_ignored() {
         let mut from = board();
-        from.of(5, 1, 3).unwrap().add_end(Ending::Failed, 1);
+        from.of(5, 1, 3).unwrap().add_end(Ending::Failed, 1, 9);
         let bytes = from.to_bytes();
         let mut board = board();
         for length in [0, 7, 8, 100, bytes.len() - 1] {

@@ -32,6 +32,8 @@ enum Promise {
     Due(Micros),
     /// So many jobs of a queue have ended.
     Count(i32, Ending, i64),
+    /// Processes of ours may be in that database again, however the transaction ends.
+    Unblock(Oid),
 }
 
 /// Everything that the open transaction has to tell at its end.
@@ -124,6 +126,11 @@ pub fn count_at_commit(queue: i32, end: Ending) -> Result<()> {
         return Ok(());
     }
     promise(Promise::Count(queue, end, 1))
+}
+
+/// Our processes keep out of a database until this transaction ends.
+pub fn unblock_at_end(database: Oid) -> Result<()> {
+    promise(Promise::Unblock(database))
 }
 
 fn promise(promise: Promise) -> Result<()> {
@@ -242,6 +249,7 @@ impl Pending {
                     stats::count_ends(state, database, *queue, *end, *count, now);
                 }
                 Promise::Look | Promise::Due(_) | Promise::Count(..) => {}
+                Promise::Unblock(oid) => wake.extend(state.unblock(*oid)),
                 Promise::Launch(id) => wake.extend(state.slot(*id).map(|slot| {
                     slot.go = if committed { Go::Yes } else { Go::No };
                     slot.procno

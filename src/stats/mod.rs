@@ -4,8 +4,10 @@
 //! A worker counts once a batch, under the lock, with everything worked out before; backends count
 //! at COMMIT (`queue::wake`). Nothing here reads a table.
 
+pub mod health;
 pub mod queues;
 pub mod saved;
+pub mod why;
 
 use crate::execute::{Outcome, Tally};
 use crate::logic::counters::{Counters, Ending, Mark};
@@ -39,7 +41,7 @@ pub fn count(slot: SlotId, tally: &Tally) {
             state.items_processed += ended as i64;
             state.last_run = now;
             if let Some(counters) = state.counted.of(database, tally.queue, now) {
-                marks.iter().for_each(|mark| counters.add(mark));
+                marks.iter().for_each(|mark| counters.add(mark, now));
             }
         }
         if let Some(slot) = state.slot(slot) {
@@ -67,7 +69,7 @@ pub fn count_ends(
     now: Micros,
 ) {
     if let Some(counters) = state.counted.of(database, queue, now) {
-        counters.add_end(end, count);
+        counters.add_end(end, count, now);
     }
 }
 

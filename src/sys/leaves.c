@@ -14,6 +14,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/memnodes.h"
+#include "nodes/plannodes.h"
 #include "storage/bufmgr.h"
 #include "storage/lwlock.h"
 #include "utils/builtins.h"
