@@ -38,6 +38,8 @@ const MAX_WRITERS: usize = 60;
 /// What a batch came to, once it has committed.
 #[derive(Default)]
 pub struct Tally {
+    /// The queue, as shared memory knows it.
+    pub queue: i32,
     /// Jobs that were taken and settled.
     pub settled: Vec<Settled>,
     /// Candidates that somebody else had locked.
@@ -169,7 +171,10 @@ impl<'a> Batch<'a> {
             completed_status: datum::text_datum(b"completed")?,
             began: clock::now(),
             together: true,
-            tally: Tally::default(),
+            tally: Tally {
+                queue: queue.id,
+                ..Tally::default()
+            },
         })
     }
 

@@ -6,6 +6,7 @@
 //! look. A look makes lanes pending and wakes their workers; ends jobs whose owners may have no
 //! session; charges attempts to jobs whose process died; forgets old history.
 
+use crate::logic::counters::Ending;
 use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{
@@ -17,7 +18,8 @@ use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_even
 use crate::queue::claim::Jobs;
 use crate::queue::manage::{self, Live};
 use crate::queue::queues;
-use crate::queue::settle::{self, Attempt};
+use crate::queue::settle::{self, Attempt, Verdict};
+use crate::queue::wake;
 use crate::schedule;
 use crate::settings;
 use crate::shared::{Charge, Death, Known, Phase, SHARED, SlotId};
@@ -302,7 +304,7 @@ impl Keeper {
                     return Ok(0);
                 };
                 let jobs = manage::due_jobs_of(&extension, owner, 100)?;
-                for (job, attempts) in &jobs {
+                for (job, attempts, queue) in &jobs {
                     let ended = attempts.saturating_add(1);
                     let attempt = Attempt {
                         job: *job,
@@ -310,7 +312,9 @@ impl Keeper {
                         ended,
                         started: 0,
                     };
-                    settle::fail_for_good(&extension, &attempt, reason)?;
+                    if settle::fail_for_good(&extension, &attempt, reason)? == Verdict::Failed {
+                        manage::count_at_commit(&extension, queue, Ending::Failed)?;
+                    }
                 }
                 Ok(jobs.len())
             })?;
@@ -387,7 +391,12 @@ impl Keeper {
             ended,
             started: 0,
         };
-        settle::fail(extension, &live.queue, &attempt, live.max_attempts, error)?;
+        let verdict = settle::fail(extension, &live.queue, &attempt, live.max_attempts, error)?;
+        match verdict {
+            Verdict::Retry => wake::count_at_commit(live.queue.id, Ending::Retried)?,
+            Verdict::Failed => wake::count_at_commit(live.queue.id, Ending::Failed)?,
+            Verdict::Gone => {}
+        }
         let why = String::from_utf8_lossy(&error.message).into_owned();
         log::report(
             Level::Log,

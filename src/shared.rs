@@ -15,6 +15,7 @@
 
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
+use crate::logic::counters::Board;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::shmem::{Shared, Zeroed};
 
@@ -326,6 +327,8 @@ pub struct State {
     /// [W] when the last one did.
     pub last_run: Micros,
     stops_next: u32,
+    /// [W B] what was counted of each queue, kept over a clean restart.
+    pub counted: Board,
     /// [L] name of the server's time zone.
     pub timezone: Text<ZONE_BYTES>,
     /// See [`Database`].

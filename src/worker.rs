@@ -523,6 +523,7 @@ pub fn charge_commit(id: SlotId, queue: &Queue, only: &Settled, error: &PgError)
         Verdict::Gone => return Ok(()),
     };
     let tally = Tally {
+        queue: queue.id,
         settled: vec![Settled { outcome, ..*only }],
         ..Tally::default()
     };

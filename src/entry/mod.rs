@@ -5,11 +5,13 @@ mod bgw;
 mod probe;
 mod schedule;
 mod sql;
+mod stats;
 
 use crate::pg::error::Result;
 use crate::pg::{bgworker, guard, shmem, utility};
 use crate::queue::enqueue;
 use crate::shared::SHARED;
+use crate::stats::saved;
 use crate::{evict, launcher, settings};
 
 /// The module magic, by which the server checks that the library was built for it.
@@ -47,5 +49,8 @@ fn request() {
 }
 
 fn startup() {
-    SHARED.attach();
+    if SHARED.attach() {
+        saved::load();
+        shmem::at_clean_shutdown(saved::save);
+    }
 }

@@ -1,5 +1,6 @@
 //! Dealing with queues and with single jobs: all by statements, as the extension's owner.
 
+use crate::logic::counters::Ending;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
@@ -85,7 +86,7 @@ static PRUNE: Statement = Statement::new(
 );
 
 static DUE_JOBS_OF: Statement = Statement::new(
-    "SELECT j.id, j.attempts FROM @queue@ AS j \
+    "SELECT j.id, j.attempts, j.queue FROM @queue@ AS j \
      JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
      WHERE j.owner OPERATOR(pg_catalog.=) $1 AND j.status OPERATOR(pg_catalog.=) 'pending' \
      AND j.run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
@@ -321,12 +322,14 @@ pub fn check_owner(caller: Oid, owner: Oid, job: i64) -> Result<()> {
 pub fn cancel(job: i64) -> Result<bool> {
     let extension = extension()?;
     let found = as_owner(&extension, |spi| {
-        Ok(spi
-            .run(&FIND_JOB, &[Some(job.datum())])?
-            .first()
-            .and_then(|row| row.oid(1)))
+        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        let owner_and_queue =
+            |row: crate::pg::spi::Row| Ok((row.oid(1).unwrap_or(0), row.text(2)?));
+        rows.first().map(owner_and_queue).transpose()
     })?;
-    let Some(owner) = found else { return Ok(false) };
+    let Some((owner, queue)) = found else {
+        return Ok(false);
+    };
     check_owner(identity::current_role(), owner, job)?;
     loop {
         if cancel_running(job) {
@@ -337,6 +340,9 @@ pub fn cancel(job: i64) -> Result<bool> {
         })?;
         if free {
             let cancelled = settle::cancel(&extension, job, None)?;
+            if cancelled {
+                count_at_commit(&extension, &queue.unwrap_or_default(), Ending::Cancelled)?;
+            }
             wait::tell_keeper(job)?;
             return Ok(cancelled);
         }
@@ -345,6 +351,14 @@ pub fn cancel(job: i64) -> Result<bool> {
             return Ok(false);
         }
         crate::pg::latch::wait(Some(1), crate::pg::wait_event::job_wait())?;
+    }
+}
+
+/// Counts a job that ended without a worker.
+pub fn count_at_commit(extension: &Extension, queue: &[u8], end: Ending) -> Result<()> {
+    match queues::find(extension, datum::text_datum(queue)?)? {
+        Some(queue) => wake::count_at_commit(queue.id, end),
+        None => Ok(()),
     }
 }
 
@@ -407,14 +421,20 @@ pub fn owner_of(extension: &Extension, job: i64) -> Result<Option<Oid>> {
     })
 }
 
-/// For the keeper: due jobs of a role, locked, with their attempts.
-pub fn due_jobs_of(extension: &Extension, owner: Oid, limit: i64) -> Result<Vec<(i64, i32)>> {
+/// For the keeper: due jobs of a role, locked, with their attempts and queues.
+pub fn due_jobs_of(
+    extension: &Extension,
+    owner: Oid,
+    limit: i64,
+) -> Result<Vec<(i64, i32, Vec<u8>)>> {
     as_owner(extension, |spi| {
         let rows = spi.run(&DUE_JOBS_OF, &[Some(owner.datum()), Some(limit.datum())])?;
-        Ok(rows
-            .iter()
-            .map(|row| (row.i64(1).unwrap_or(0), row.i32(2).unwrap_or(0)))
-            .collect())
+        rows.iter()
+            .map(|row| {
+                let queue = row.text(3)?.unwrap_or_default();
+                Ok((row.i64(1).unwrap_or(0), row.i32(2).unwrap_or(0), queue))
+            })
+            .collect()
     })
 }
 

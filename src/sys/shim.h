@@ -66,6 +66,19 @@ extern MwAppender *mw_append_begin(Relation rel);
 extern void mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls);
 extern void mw_append_end(MwAppender *appender);
 
+/*
+ * Entries of a btree index on (oid, text, integer, timestamptz, ...) by its
+ * leaf pages, see leaves.c: one group for each pair of the first two columns.
+ */
+typedef struct MwLeafGroup
+{
+	Oid			first;
+	Datum		second;			/* a text */
+	int64		until;			/* entries whose time is not after the bound */
+	int64		after;			/* the others */
+} MwLeafGroup;
+extern MwLeafGroup *mw_count_leaves(Relation index, TimestampTz bound, int *count);
+
 /* Trigger calls: NULL unless fired BEFORE ROW by INSERT or UPDATE */
 extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleDesc *desc,
 								HeapTuple *old);
