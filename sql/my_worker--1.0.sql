@@ -302,6 +302,7 @@ CREATE FUNCTION my_worker.health(
     SET intervalstyle = postgres AS $$
 DECLARE
     f record;
+    found record;
     needed integer;
     allowed integer := current_setting('max_worker_processes');
     version text := (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'my_worker');
@@ -329,24 +330,23 @@ BEGIN
                  ELSE format('%s of %s workers, %s slots free', f.workers, f.max_workers, f.free_slots) END),
         ('max_worker_processes', needed <= allowed,
             format('%s, of which my_worker may take %s', allowed, needed));
-    RETURN QUERY
-        SELECT 'backlog', count(s.queue) = 0,
-               coalesce(string_agg(format('queue "%s" is %s behind', s.queue,
-                                          date_trunc('second', s.oldest_pending_age)), ', '
-                                   ORDER BY s.oldest_pending_age DESC), 'none')
-          FROM my_worker.queue_stats AS s JOIN my_worker.queues AS q ON q.name = s.queue
-         WHERE NOT q.paused AND s.oldest_pending_age > max_age;
+    -- One look at the queues: it may have to count.
+    SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
+                      ', ' ORDER BY s.oldest)
+               FILTER (WHERE NOT q.paused AND s.oldest < now.at - max_age) AS backlog,
+           string_agg(format('queue "%s": %s failed, the last %s ago', s.queue, s.failed,
+                             date_trunc('second', now.at - s.failed_at)), ', ' ORDER BY s.failed_at DESC)
+               FILTER (WHERE s.failed_at > now.at - interval '1 h') AS failures
+      INTO found
+      FROM my_worker._queue_stats() AS s JOIN my_worker.queues AS q ON q.name = s.queue,
+           (SELECT clock_timestamp()) AS now (at);
+    RETURN QUERY VALUES
+        ('backlog', found.backlog IS NULL, coalesce(found.backlog, 'none')),
+        ('failures', found.failures IS NULL, coalesce(found.failures, 'none within an hour'));
     RETURN QUERY
         SELECT 'paused', count(*) = 0,
                coalesce(string_agg(format('queue "%s"', q.name), ', ' ORDER BY q.name), 'no queue')
           FROM my_worker.queues AS q WHERE q.paused;
-    RETURN QUERY
-        SELECT 'failures', count(*) = 0,
-               coalesce(string_agg(format('queue "%s": %s failed, the last %s ago', s.queue, s.failed,
-                                          date_trunc('second', clock_timestamp() - s.failed_at)), ', '
-                                   ORDER BY s.failed_at DESC), 'none within an hour')
-          FROM my_worker._queue_stats() AS s
-         WHERE s.failed_at > clock_timestamp() - interval '1 h';
     RETURN QUERY
         SELECT 'schedules', count(*) = 0,
                coalesce(string_agg(format('"%s" %s', s.name, CASE WHEN s.disabled_reason IS NOT NULL

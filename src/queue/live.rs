@@ -15,8 +15,8 @@ use super::claim::key;
 use super::column;
 
 /// So many rows are counted one by one in all, and of one queue and role when there are more.
-const EXACT: i64 = 5_000;
-const EXACT_OF_ONE: i64 = 1_000;
+const EXACT: i64 = 2_000;
+const EXACT_OF_ONE: i64 = 500;
 
 /// So many priorities of a queue and role are looked at for the oldest job.
 const PRIORITIES: usize = 100;

@@ -115,7 +115,8 @@ count_page(LeafWalk *walk, Page page)
 	if (one_group && after == is_after(walk, page, from) &&
 		column(walk, page, from, THIRD) == column(walk, page, to, THIRD))
 	{
-		*(after ? &group->after : &group->until) += live_entries(page, from, to);
+		*(after ? &group->after : &group->until) +=
+			P_HAS_GARBAGE(opaque) ? live_entries(page, from, to) : to - from + 1;
 		return;
 	}
 	for (OffsetNumber at = from; at <= to; at++)
