@@ -13,7 +13,7 @@ use crate::execute::{Batch, Memory, Outcome, Settled, Tally};
 use crate::keeper;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
-use crate::pg::error::{PgError, Result};
+use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, wait_event, xact};
@@ -215,9 +215,16 @@ impl Worker {
             .batch_in_transaction()
             .and_then(|tally| self.run_command(tally));
         self.end_batch();
-        match result? {
-            Some(tally) => self.after_commit(tally),
-            None => Ok(false),
+        match result {
+            Ok(Some(tally)) => self.after_commit(tally),
+            Ok(None) => Ok(false),
+            // The extension went between two looks at the catalogs.
+            Err(error) if error.sqlstate == OBJECT_NOT_IN_PREREQUISITE_STATE => {
+                self.gone = true;
+                self.ask_keeper();
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
     }
 

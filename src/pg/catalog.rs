@@ -129,13 +129,19 @@ fn find_extension() -> Result<Option<Extension>> {
         return Ok(None);
     }
     let queue = found.queue;
-    // SAFETY: raises if the table is gone meanwhile.
+    // SAFETY: answers NULL if the table is gone meanwhile.
     let owner = protect(|| unsafe {
-        let relation = sys::table_open(queue, sys::AccessShareLock as i32);
+        let relation = sys::try_relation_open(queue, sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return 0;
+        }
         let owner = sys::mw_relation_owner(relation);
         sys::table_close(relation, sys::AccessShareLock as i32);
         owner
     })?;
+    if owner == 0 {
+        return Ok(None);
+    }
     Ok(Some(Extension { owner, ..found }))
 }
 

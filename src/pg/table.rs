@@ -8,9 +8,17 @@
 use std::ptr;
 
 use super::datum::{self, Datum, Oid};
-use super::error::Result;
+use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use super::guard::protect;
 use crate::sys;
+
+/// Our tables go with DROP EXTENSION, which nobody announces before it has the lock.
+fn gone() -> PgError {
+    PgError::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "extension \"my_worker\" was dropped from this database",
+    )
+}
 
 /// Position of a row version in its table.
 #[derive(Clone, Copy)]
@@ -169,13 +177,17 @@ impl Table {
     /// Opens table and index, both by OID.
     pub fn open(relation: Oid, index: Oid, lock: Lock) -> Result<Self> {
         let mode = lock.mode();
-        // SAFETY: raises if either is gone.
+        // SAFETY: answers NULL if the table is gone; while it is locked, so is its index there.
         let (relation, index) = protect(|| unsafe {
-            (
-                sys::table_open(relation, mode),
-                sys::index_open(index, mode),
-            )
+            let relation = sys::try_relation_open(relation, mode);
+            if relation.is_null() {
+                return (relation, relation);
+            }
+            (relation, sys::index_open(index, mode))
         })?;
+        if relation.is_null() {
+            return Err(gone());
+        }
         Ok(Table { relation, index })
     }
 
@@ -361,11 +373,17 @@ pub struct Appender {
 impl Appender {
     /// Opens the table.
     pub fn open(relation: Oid) -> Result<Self> {
-        // SAFETY: raises if the table is gone.
+        // SAFETY: answers NULL if the table is gone.
         let (relation, appender) = protect(|| unsafe {
-            let relation = sys::table_open(relation, sys::RowExclusiveLock as i32);
+            let relation = sys::try_relation_open(relation, sys::RowExclusiveLock as i32);
+            if relation.is_null() {
+                return (relation, ptr::null_mut());
+            }
             (relation, sys::mw_append_begin(relation))
         })?;
+        if relation.is_null() {
+            return Err(gone());
+        }
         Ok(Appender { relation, appender })
     }
 

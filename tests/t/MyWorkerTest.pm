@@ -87,8 +87,11 @@ sub wait_for
 	my ($stdout, $stderr);
 	while (1)
 	{
-		my $status = $node->psql($database, $sql, stdout => \$stdout, stderr => \$stderr,
-			timeout => $timeout // $DEADLINE, timed_out => \my $timed_out);
+		# A server that crashes meanwhile may break the pipe of the query: ask again.
+		my $status = eval {
+			$node->psql($database, $sql, stdout => \$stdout, stderr => \$stderr,
+				timeout => $timeout // $DEADLINE, timed_out => \my $timed_out);
+		};
 		return 1 if defined $status && $status == 0 && $stdout eq $expected;
 		last if time >= $end;
 		usleep(50_000);
