@@ -312,11 +312,10 @@ pub fn check_owner(caller: Oid, owner: Oid, job: i64) -> Result<()> {
 pub fn cancel(job: i64) -> Result<bool> {
     let extension = extension()?;
     let found = as_owner(&extension, |spi| {
-        Ok(spi
-            .run(&FIND_JOB, &[Some(job.datum())])?
+        spi.run(&FIND_JOB, &[Some(job.datum())])?
             .first()
             .map(|row| Ok((row.oid(1).unwrap_or(0), row.text(2)?)))
-            .transpose()?)
+            .transpose()
     })?;
     let Some((owner, queue)) = found else {
         return Ok(false);

@@ -100,6 +100,16 @@ for my $moment ('while it runs', 'when it has ended')
 is(log_has($node, qr/secret-/, 0) - log_has($node, qr/STATEMENT:.*secret-/, 0), 0,
 	'the log has no payload, error text or progress message');
 
+# ---- the log is not flooded ----
+
+my $mark = log_end($node);
+one(q{SELECT count(*) FROM my_worker.enqueue_many('work', array_fill('{"fail": "secret-flood"}'::jsonb, ARRAY[500]), max_attempts => 1)});
+drained($node);
+my $lines = log_has($node, qr/failed in attempt 1 with SQLSTATE P0001/, $mark);
+cmp_ok($lines, '>', 0, 'failures are logged');
+cmp_ok($lines, '<', 50, "but not each of 500 ($lines lines)");
+is(log_has($node, qr/secret-flood/, $mark), 0, 'without their words');
+
 # ---- restart and crash --------------------------------------------------------------------------
 
 my $all = q{SELECT completed, failed, retried, cancelled, wait_mean, wait_p99, run_mean, run_p50 FROM my_worker.queue_stats
