@@ -385,6 +385,7 @@ impl<'a> Batch<'a> {
             session::set_read_only(session::default_read_only());
             clock::start_statement();
             let value = limited(timeout_ms, || call(function, shape, jobs))?;
+            refuse_late(started, timeout_ms)?;
             seal(slot, job)?;
             Ok(value)
         });
@@ -542,6 +543,16 @@ pub fn limited<T>(timeout_ms: i32, body: impl FnOnce() -> Result<T>) -> Result<T
         session::stop_statement_timeout()?;
     }
     result
+}
+
+/// A handler that caught the cancel of its time limit and went on has failed all the same.
+fn refuse_late(began: Micros, timeout_ms: i32) -> Result<()> {
+    let took = clock::now().saturating_sub(began);
+    if timeout_ms > 0 && took > Micros::from(timeout_ms) * 1000 {
+        let message = "canceling statement due to statement timeout";
+        return Err(PgError::new(QUERY_CANCELED, message));
+    }
+    Ok(())
 }
 
 /// Whether somebody cancels the job that the slot runs.

@@ -224,17 +224,22 @@ impl Keeper {
         let mut owner = 0;
         while let Some(next) = jobs.next_owner(owner)? {
             owner = next;
-            if let Some(reason) = bar(owner)? {
-                barred.push((owner, reason));
-                continue;
-            }
-            self.find_work_of(extension, &jobs, owner)?;
+            let reason = bar(owner)?;
+            self.find_work_of(extension, &jobs, owner, reason.is_none())?;
+            barred.extend(reason.map(|reason| (owner, reason)));
         }
         jobs.close()?;
         Ok(barred)
     }
 
-    fn find_work_of(&self, extension: &Extension, jobs: &Jobs, owner: Oid) -> Result<()> {
+    /// Notes the next due time of a role's jobs, and asks for a worker if some are due.
+    fn find_work_of(
+        &self,
+        extension: &Extension,
+        jobs: &Jobs,
+        owner: Oid,
+        may_run: bool,
+    ) -> Result<()> {
         let now = clock::now();
         let running = self.running();
         let mut queue = jobs.next_queue(owner, None)?;
@@ -242,9 +247,10 @@ impl Keeper {
             if let Some(settings) = queues::find(extension, name)?
                 && !settings.paused
             {
-                let due = !jobs
-                    .candidates(owner, &settings, now, 1, &running)?
-                    .is_empty();
+                let due = may_run
+                    && !jobs
+                        .candidates(owner, &settings, now, 1, &running)?
+                        .is_empty();
                 let next = jobs.next_due(owner, name, now)?;
                 self.announce(owner, due, next);
             }
@@ -289,7 +295,8 @@ impl Keeper {
         ids
     }
 
-    /// Fails the due jobs of a role that may have no session, in small transactions.
+    /// Fails the due jobs of a role that may have no session, in small transactions. Those that
+    /// wait for other consumers, or in a paused queue, stay.
     fn end_jobs_of(&self, owner: Oid, reason: &PgError) -> Result<()> {
         loop {
             let ended = xact::transaction(|| {

@@ -167,6 +167,8 @@ pub struct Slot {
     pub kind: Kind,
     /// [L B] asks the process to end after its job.
     pub leave: bool,
+    /// [B] asks to take no more jobs of `queue_id`: it was paused. [W] clears.
+    pub halt: bool,
     /// Dynamic workers: [B] tells what became of the caller's transaction.
     pub go: Go,
     /// See [`SlotId`].
@@ -478,6 +480,7 @@ impl State {
         slot.phase = Phase::Starting;
         slot.kind = kind;
         slot.leave = false;
+        slot.halt = false;
         slot.go = Go::Wait;
         slot.generation = generation;
         slot.pid = 0;
@@ -657,7 +660,17 @@ impl State {
         let slot = self.slot(id)?;
         slot.queue_id = queue_id;
         slot.queue.set(name);
+        slot.halt = false;
         Some(running + 1 < limit)
+    }
+
+    /// Has those who work on a queue take no more of its jobs.
+    pub fn halt_queue(&mut self, database: Oid, queue_id: i32) {
+        for slot in &mut self.slots {
+            if slot.database == database && slot.queue_id == queue_id {
+                slot.halt = true;
+            }
+        }
     }
 
     /// The slot that runs the job.

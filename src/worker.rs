@@ -230,7 +230,7 @@ impl Worker {
                 self.gone = true;
                 return Ok(None);
             };
-            // The keeper ends the jobs of a role that may have no session any more, saying why.
+            // Its session is older than what forbids it. The keeper ends the jobs, saying why.
             if keeper::bar(self.role)?.is_some() {
                 self.gone = true;
                 self.ask_keeper();
@@ -299,7 +299,12 @@ impl Worker {
     /// Whether to take no more of this batch.
     fn stopped(&self) -> bool {
         let asked = SHARED
-            .peek(|state| state.slots.get(self.id.index).is_none_or(|slot| slot.leave))
+            .peek(|state| {
+                state
+                    .slots
+                    .get(self.id.index)
+                    .is_none_or(|slot| slot.leave || slot.halt)
+            })
             .unwrap_or(true);
         asked || !settings::ENABLED.get()
     }
@@ -324,7 +329,7 @@ impl Worker {
                 continue;
             };
             if let Some(queue) = queues::find(extension, current)?
-                && let Some(candidates) = self.candidates(jobs, &queue)?
+                && let Some(candidates) = self.candidates(extension, jobs, &queue)?
             {
                 self.queue = Some(queue.name.clone());
                 return Ok(Some((queue, candidates)));
@@ -341,7 +346,12 @@ impl Worker {
     }
 
     /// Due jobs of a queue that this worker may start now, announced in its slot.
-    fn candidates(&mut self, jobs: &Jobs, queue: &Queue) -> Result<Option<Vec<Candidate>>> {
+    fn candidates(
+        &mut self,
+        extension: &Extension,
+        jobs: &Jobs,
+        queue: &Queue,
+    ) -> Result<Option<Vec<Candidate>>> {
         if queue.paused {
             return Ok(None);
         }
@@ -353,6 +363,11 @@ impl Worker {
         let Some(room) = self.enter_queue(queue) else {
             return Ok(None);
         };
+        // From here on a pause reaches the slot; one that came before is seen now.
+        if !queues::is_open(extension, queue)? {
+            self.leave_queue();
+            return Ok(None);
+        }
         // More than this worker takes at once, and others may help with it.
         let crowded = found.len() == limit && room;
         // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
@@ -416,6 +431,16 @@ impl Worker {
         SHARED
             .write(|state| state.enter_queue(id, database, queue.id, &queue.name, queue.limit()))
             .flatten()
+    }
+
+    fn leave_queue(&self) {
+        let id = self.id;
+        SHARED.write(|state| {
+            if let Some(slot) = state.slot(id) {
+                slot.queue_id = 0;
+                slot.queue.set(b"");
+            }
+        });
     }
 
     /// A queue whose jobs are fast is taken from in larger batches.

@@ -9,6 +9,7 @@ mod stats;
 
 use crate::pg::error::Result;
 use crate::pg::{bgworker, guard, shmem, utility};
+use crate::queue::enqueue;
 use crate::shared::SHARED;
 use crate::stats::saved;
 use crate::{evict, launcher, settings};
@@ -35,9 +36,9 @@ pub unsafe extern "C-unwind" fn _PG_init() {
 fn init() -> Result<()> {
     let preloading = bgworker::is_preloading();
     settings::define(preloading)?;
+    utility::install(evict::make_room, enqueue::copy_target);
     if preloading {
         shmem::install_hooks(request, startup);
-        utility::on_exclusive_database(evict::make_room);
         launcher::register();
     }
     Ok(())

@@ -44,7 +44,7 @@ const QUEUE_TYPES: &[Oid] = &[
 ];
 
 static SET_PAUSED: Statement = Statement::new(
-    "UPDATE my_worker.queues SET paused = $2 WHERE name OPERATOR(pg_catalog.=) $1",
+    "UPDATE my_worker.queues SET paused = $2 WHERE name OPERATOR(pg_catalog.=) $1 RETURNING id",
     &[types::TEXT, types::BOOL],
 );
 
@@ -86,10 +86,12 @@ static PRUNE: Statement = Statement::new(
 );
 
 static DUE_JOBS_OF: Statement = Statement::new(
-    "SELECT id, attempts, queue FROM @queue@ WHERE owner OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) 'pending' \
-     AND run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
-     LIMIT $2 FOR UPDATE SKIP LOCKED",
+    "SELECT j.id, j.attempts, j.queue FROM @queue@ AS j \
+     JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
+     WHERE j.owner OPERATOR(pg_catalog.=) $1 AND j.status OPERATOR(pg_catalog.=) 'pending' \
+     AND j.run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
+     AND NOT q.paused AND coalesce(j.handler, j.command, q.handler) IS NOT NULL \
+     LIMIT $2 FOR UPDATE OF j SKIP LOCKED",
     &[types::OID, types::INT8],
 );
 
@@ -234,7 +236,15 @@ pub fn alter_queue(settings: &QueueSettings) -> Result<()> {
 /// `pause_queue()` and `resume_queue()`
 pub fn set_paused(name: &[u8], paused: bool) -> Result<()> {
     let arguments = [Some(datum::text_datum(name)?), Some(paused.datum())];
-    change_queue(&SET_PAUSED, name, &arguments)
+    let changed = as_owner(&extension()?, |spi| {
+        let rows = spi.run(&SET_PAUSED, &arguments)?;
+        Ok(rows.first().and_then(|row| row.i32(1)))
+    })?;
+    match changed {
+        None => Err(queues::unknown(name)),
+        Some(queue_id) if paused => wake::halt_at_commit(queue_id),
+        Some(_) => wake::look_at_commit(),
+    }
 }
 
 /// Changes one queue; its jobs may have become due by it.
@@ -312,10 +322,10 @@ pub fn check_owner(caller: Oid, owner: Oid, job: i64) -> Result<()> {
 pub fn cancel(job: i64) -> Result<bool> {
     let extension = extension()?;
     let found = as_owner(&extension, |spi| {
-        spi.run(&FIND_JOB, &[Some(job.datum())])?
-            .first()
-            .map(|row| Ok((row.oid(1).unwrap_or(0), row.text(2)?)))
-            .transpose()
+        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        let owner_and_queue =
+            |row: crate::pg::spi::Row| Ok((row.oid(1).unwrap_or(0), row.text(2)?));
+        rows.first().map(owner_and_queue).transpose()
     })?;
     let Some((owner, queue)) = found else {
         return Ok(false);

@@ -56,6 +56,8 @@ extern MwDatabaseScan *mw_databases_begin(void);
 extern bool mw_databases_next(MwDatabaseScan *scan, MwDatabase *database);
 extern void mw_databases_end(MwDatabaseScan *scan);
 extern Oid	mw_extension_schema(Oid extension, char **version);
+extern bool mw_is_client_copy(PlannedStmt *statement);
+extern bool mw_may_copy(PlannedStmt *statement, Oid table);
 extern const char *mw_database_wanted(PlannedStmt *statement);
 extern int	mw_role_barred(Oid role, Oid database);
 
