@@ -14,10 +14,12 @@
 use std::collections::VecDeque;
 
 use crate::command::Claimed;
+use crate::logic::repeats::Repeats;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
 use crate::pg::error::{PgError, QUERY_CANCELED, Result};
 use crate::pg::fmgr::Function;
+use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::memcx::MemoryContext;
 use crate::pg::table::Appender;
@@ -586,17 +588,36 @@ pub fn log_job(names: &str, outcome: Outcome, ran: Micros) -> Result<()> {
     )
 }
 
-/// Logs a failed attempt. The message may quote data, so the log gets the code alone; the owner
-/// reads the rest.
+/// Failures that were logged lately.
+static REPEATS: Local<Repeats> = Local::new(Repeats::NONE);
+
+/// Logs a failed attempt, those of one kind at most once a second. The message may quote data, so
+/// the log gets the code alone; the owner reads the rest.
 pub fn log_failure(names: &str, attempt: i32, error: &PgError) -> Result<()> {
     if settings::LOG_JOBS.get() == settings::LOG_NONE {
         return Ok(());
     }
     let code = error.sqlstate.text();
-    log::report(
-        Level::Log,
-        &format!("{names} failed in attempt {attempt} with SQLSTATE {code}"),
-    )
+    let place = names.split_once('(').map_or(names, |(_, place)| place);
+    let kind = format!("({place} with SQLSTATE {code}");
+    let now = clock::now();
+    let all = settings::LOG_JOBS.get() == settings::LOG_ALL;
+    let held = match REPEATS.with(|repeats| repeats.admit(&kind, now)) {
+        None if !all => return Ok(()),
+        Some(n) if n > 0 && !all => format!(" ({n} more like it)"),
+        _ => String::new(),
+    };
+    let text = format!("{names} failed in attempt {attempt} with SQLSTATE {code}{held}");
+    log::report(Level::Log, &text)
+}
+
+/// Logs how many failures were held back, of those kinds that have been quiet since.
+pub fn log_held_back() -> Result<()> {
+    let now = clock::now();
+    for (kind, count) in REPEATS.with(|repeats| repeats.overdue(now)) {
+        log::report(Level::Log, &format!("{count} more jobs {kind} failed"))?;
+    }
+    Ok(())
 }
 
 /// Calls the handler as its signature wants it; its result as `jsonb`.

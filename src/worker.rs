@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use crate::command;
-use crate::execute::{Batch, Memory, Outcome, Settled, Tally};
+use crate::execute::{self, Batch, Memory, Outcome, Settled, Tally};
 use crate::keeper;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
@@ -174,7 +174,9 @@ impl Worker {
         if work == Some(true) {
             return Ok(true);
         }
+        execute::log_held_back()?;
         activity::idle();
+        activity::title(b"idle");
         let since = clock::now();
         let stay_ms = i64::from(settings::IDLE_TIMEOUT.get()) * 1000;
         latch::wait(Some(stay_ms), wait_event::worker_idle())?;
@@ -245,6 +247,7 @@ impl Worker {
             let jobs = Jobs::open(&extension)?;
             let tally = match self.next_work(&extension, &jobs)? {
                 Some((queue, candidates)) => {
+                    activity::title(&[b"running ", queue.name.as_slice()].concat());
                     let batch = Batch::new(&extension, &queue, &jobs, self.id, self.memory)?
                         .one_by_one(self.alone > 0);
                     let stop = || self.stopped();

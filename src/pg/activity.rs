@@ -2,6 +2,7 @@
 
 use super::error::Result;
 use super::guard::{protect, text};
+use super::local::Local;
 use crate::sys;
 
 /// Shows the process as running `what`.
@@ -15,6 +16,19 @@ pub fn running(what: &[u8]) {
 pub fn idle() {
     // SAFETY: as above.
     unsafe { sys::pgstat_report_activity(sys::STATE_IDLE, std::ptr::null()) }
+}
+
+static TITLE: Local<Vec<u8>> = Local::new(Vec::new());
+
+/// What `ps` shows behind the process's name. Costs nothing if it is the same as before.
+pub fn title(what: &[u8]) {
+    if TITLE.with(|known| known == what) {
+        return;
+    }
+    TITLE.set(what.to_vec());
+    let what = text(what);
+    // SAFETY: the text is copied into this process's own title.
+    unsafe { sys::mw_set_ps_display(what.as_ptr()) }
 }
 
 /// Sets `application_name`.
