@@ -146,7 +146,8 @@ for my $sql (
 	"SELECT * FROM my_worker.jobs WHERE id = $waiting", "SELECT my_worker.why($waiting)")
 {
 	my $ms = best_ms($sql);
-	cmp_ok($ms, "<", 20, "$sql takes less than 20 ms");
+	# 20 ms on a quiet machine; a busy one may take some times that.
+	cmp_ok($ms, "<", 100, "$sql does not take the time of a scan");
 	note("$sql: $ms ms");
 }
 my $health = best_ms('SELECT * FROM my_worker.health()');
