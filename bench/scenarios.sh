@@ -210,7 +210,7 @@ timed() { run_sql -c '\timing on' -c "$1" | awk '/^Time/ { print $2 }'; }
 
 scenario_enqueue() {
     local seconds many round ms
-    seconds=$(awk -v s="$SCALE" 'BEGIN { print s >= 1 ? 8 : 4 }')
+    seconds=$(awk -v s="$SCALE" 'BEGIN { print (s >= 1 ? 8 : 4) }')
     many=$(count 100000)
     sql "CREATE TABLE IF NOT EXISTS bench.like_ours (LIKE my_queue INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES INCLUDING CONSTRAINTS)"
     ours_off
@@ -298,7 +298,7 @@ idle_ticks() {
 
 scenario_idle() {
     local seconds ticks wal transactions
-    seconds=$(awk -v s="$SCALE" 'BEGIN { print s >= 1 ? 60 : 15 }')
+    seconds=$(awk -v s="$SCALE" 'BEGIN { print (s >= 1 ? 60 : 15) }')
     fresh
     sleep 15
     ticks=$(idle_ticks)
