@@ -48,6 +48,16 @@ SET client_min_messages = warning;    -- a NOTICE tells the PID
 SELECT launch_dynamic_worker(:job) > 0 AS launched;
 SELECT my_worker.wait(:job, '30 s');
 
+SELECT my_worker.run('VACUUM (ANALYZE) welcomed') AS job \gset
+SELECT my_worker.wait(:job, '30 s');
+
+SELECT my_worker.schedule('tidy up', '0 3 * * mon-fri', 'VACUUM (ANALYZE) welcomed', timezone := 'Europe/Berlin') > 0 AS scheduled;
+SELECT to_char(due AT TIME ZONE 'Europe/Berlin', 'Dy YYYY-MM-DD HH24:MI') AS due
+  FROM my_worker.next_runs('0 3 * * mon-fri', 3, 'Europe/Berlin', after := '2030-01-03 12:00 UTC') AS due;
+SELECT my_worker.run_now('tidy up') AS job \gset
+SELECT my_worker.wait(:job, '30 s');
+SELECT my_worker.unschedule('tidy up');
+
 SELECT queue, status, count(*) FROM my_worker.jobs GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT kind, state FROM my_worker.workers WHERE kind IN ('launcher', 'keeper') ORDER BY kind DESC;
 SELECT items_processed > 0 AS at_work, last_run <= clock_timestamp() AS lately FROM my_worker_status;

@@ -26,8 +26,10 @@ SELECT * FROM diary;
 -- Bob does not see it, and may not touch it.
 SET ROLE example_bob;
 SELECT count(*) FROM my_worker.jobs;
+\set VERBOSITY sqlstate
 SELECT my_worker.wait(:job);
 SELECT my_worker.retry(:job);
+\set VERBOSITY default
 
 -- Nobody enqueues for somebody else, in no way.
 INSERT INTO my_queue (handler, owner) VALUES ('write_diary', 'example_ann');

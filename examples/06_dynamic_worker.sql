@@ -24,6 +24,5 @@ SELECT my_worker.cancel(:job);
 
 -- What cannot be launched says why.
 SELECT launch_dynamic_worker(0);
-SELECT launch_dynamic_worker(:job);
 
 DROP FUNCTION who_runs_me;

@@ -5,29 +5,26 @@
 //! by the same path as every worker, after ROLLBACK it exits and nothing ran.
 
 use crate::command;
-use crate::execute::{Batch, Memory};
+use crate::execute::{Batch, Memory, Settled, Tally};
 use crate::pg::bgworker::{self, Status, Worker};
-use crate::pg::datum::{Oid, ToDatum, types};
+use crate::pg::datum::Oid;
 use crate::pg::error::{
     FEATURE_NOT_SUPPORTED, INSUFFICIENT_RESOURCES, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE,
     PgError, READ_ONLY_SQL_TRANSACTION, Result, UNDEFINED_OBJECT,
 };
 use crate::pg::log::{self, Level};
-use crate::pg::spi::Statement;
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::claim::Jobs;
-use crate::queue::{as_owner, extension, manage, queues, wait, wake};
+use crate::queue::{extension, manage, queues, wait, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Kind, Phase, SHARED, SlotId};
-use crate::stats;
+use crate::{stats, worker};
 
 /// `backend_type` of these workers, as in the tutorial.
 const PROCESS_TYPE: &str = "dynamic_worker";
 
-static FIND: Statement = Statement::new(
-    "SELECT owner FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1",
-    &[types::INT8],
-);
+/// How often a launched worker looks whether its job's queue has a permit for it, in milliseconds.
+const PERMIT_LOOK_MS: i64 = 20;
 
 /// Starts a worker for the job and answers its PID once it has started.
 pub fn launch(job: i64) -> Result<i32> {
@@ -58,13 +55,7 @@ pub fn launch(job: i64) -> Result<i32> {
 }
 
 fn find_owner(job: i64) -> Result<Oid> {
-    let found = as_owner(&extension()?, |spi| {
-        Ok(spi
-            .run(&FIND, &[Some(job.datum())])?
-            .first()
-            .and_then(|row| row.oid(1)))
-    })?;
-    found.ok_or_else(|| {
+    manage::owner_of(&extension()?, job)?.ok_or_else(|| {
         PgError::new(UNDEFINED_OBJECT, format!("job {job} does not exist"))
             .hint("Only jobs that wait in my_queue can be launched.")
     })
@@ -79,7 +70,10 @@ fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
     }
     let taken = SHARED.write(|state| {
         let held = |s: &&shared::Slot| s.phase != Phase::Free;
-        let launched = |s: &shared::Slot| s.kind == Kind::Dynamic && s.task == job;
+        // One that was rolled back, or is done, is only about to exit.
+        let launched = |s: &shared::Slot| {
+            s.kind == Kind::Dynamic && s.task == job && s.go != Go::No && s.phase != Phase::Stopping
+        };
         let twice = |s: &shared::Slot| s.database == database && launched(s);
         if state.slot_of_job(database, job).is_some() || state.slots.iter().filter(held).any(twice)
         {
@@ -171,27 +165,22 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
         return Ok(());
     }
     let memory = Memory::new()?;
-    let tally = xact::transaction(|| {
-        let extension = extension()?;
-        session::set_read_only(false);
-        let jobs = Jobs::open(&extension)?;
-        let task = SHARED
-            .write(|state| state.slot(id).map(|slot| slot.task))
-            .flatten();
-        let found = jobs.find(&extension, task.unwrap_or(0))?;
-        let Some((candidate, queue_name)) = found else {
-            jobs.close()?;
-            return Ok(None);
-        };
-        let Some(queue) = queues::find(&extension, queue_name)? else {
-            return Ok(None);
-        };
-        enter(id, &queue);
-        let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
-        let tally = batch.run(vec![candidate], |_| Ok(Vec::new()), || false)?;
-        jobs.close()?;
-        Ok(Some(tally))
-    })?;
+    let mut at_work = None;
+    let tally = loop {
+        match xact::transaction(|| take_and_run(id, memory, &mut at_work)) {
+            Ok(Taken::Ran(tally)) => break tally,
+            // Whoever gives back a permit wakes no stranger's process: look soon.
+            Ok(Taken::Full) => latch::wait(Some(PERMIT_LOOK_MS), wait_event::launch_commit())?,
+            Err(error) => match at_work.take() {
+                // What fails at COMMIT is charged like what fails before.
+                Some((queue, only)) => {
+                    worker::charge_commit(id, &queue, &only, &error)?;
+                    break None;
+                }
+                None => return Err(error),
+            },
+        }
+    };
     if let Some(mut tally) = tally {
         if let Some(claimed) = tally.command.take() {
             tally
@@ -203,6 +192,44 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
         wait::tell_waiters(&tally);
     }
     activity::flush_statistics()
+}
+
+/// What became of the job that was launched.
+enum Taken {
+    /// It was run, or somebody else has it; `None` if it is gone.
+    Ran(Option<Box<Tally>>),
+    /// Its queue's concurrency is used up.
+    Full,
+}
+
+fn take_and_run(
+    id: SlotId,
+    memory: Memory,
+    at_work: &mut Option<(queues::Queue, Settled)>,
+) -> Result<Taken> {
+    let extension = extension()?;
+    session::set_read_only(false);
+    let jobs = Jobs::open(&extension)?;
+    let task = SHARED
+        .write(|state| state.slot(id).map(|slot| slot.task))
+        .flatten();
+    let Some((candidate, name)) = jobs.find(&extension, task.unwrap_or(0))? else {
+        jobs.close()?;
+        return Ok(Taken::Ran(None));
+    };
+    let Some(queue) = queues::find(&extension, name)? else {
+        jobs.close()?;
+        return Ok(Taken::Ran(None));
+    };
+    if !enter(id, &queue) {
+        jobs.close()?;
+        return Ok(Taken::Full);
+    }
+    let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
+    let tally = batch.run(vec![candidate], |_| Ok(Vec::new()), || false)?;
+    jobs.close()?;
+    *at_work = tally.settled.first().map(|only| (queue.clone(), *only));
+    Ok(Taken::Ran(Some(Box::new(tally))))
 }
 
 /// Sleeps until the caller's transaction has ended; true if it has committed.
@@ -219,14 +246,16 @@ fn wait_for_commit(id: SlotId) -> Result<bool> {
     }
 }
 
-fn enter(id: SlotId, queue: &queues::Queue) {
-    SHARED.write(|state| {
-        if let Some(slot) = state.slot(id) {
-            slot.phase = Phase::Running;
-            slot.queue_id = queue.id;
-            slot.queue.set(&queue.name);
-        }
-    });
+/// Takes one of the queue's permits; false if it has none left.
+fn enter(id: SlotId, queue: &queues::Queue) -> bool {
+    let database = bgworker::my_database();
+    SHARED
+        .write(|state| {
+            state.enter_queue(id, database, queue.id, &queue.name, queue.limit())?;
+            state.slot(id).map(|slot| slot.phase = Phase::Running)
+        })
+        .flatten()
+        .is_some()
 }
 
 fn leave(id: SlotId) {

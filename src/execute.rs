@@ -46,8 +46,12 @@ pub struct Tally {
     pub interrupted: bool,
     /// The session's temporary schema was used: drop what is in it.
     pub temporary: bool,
+    /// SET CONSTRAINTS was used, which lasts until the commit.
+    pub constraints: bool,
     /// Candidates that were not reached.
     pub left: usize,
+    /// So many jobs failed in one call of their batch handler: each is run alone next.
+    pub split: usize,
     /// A command that was claimed, to run once the batch has committed.
     pub command: Option<Claimed>,
 }
@@ -131,6 +135,8 @@ pub struct Batch<'a> {
     functions: Vec<Known>,
     completed_status: Datum,
     began: Micros,
+    /// Whether a batch handler may get several jobs in one call.
+    together: bool,
     tally: Tally,
 }
 
@@ -162,8 +168,15 @@ impl<'a> Batch<'a> {
             functions: Vec::new(),
             completed_status: datum::text_datum(b"completed")?,
             began: clock::now(),
+            together: true,
             tally: Tally::default(),
         })
+    }
+
+    /// Has a batch handler called for each job alone.
+    pub fn one_by_one(mut self, alone: bool) -> Self {
+        self.together = !alone;
+        self
     }
 
     /// Takes and runs the candidates in order until `stop` says so or the time is up. `more`
@@ -218,6 +231,7 @@ impl<'a> Batch<'a> {
         }
         let known = self.find_function(&job);
         if let Ok(index) = known
+            && self.together
             && self.shape(index) == Some(Shape::Batch)
             && job.attempts == 0
         {
@@ -237,6 +251,7 @@ impl<'a> Batch<'a> {
     fn is_full(&self) -> bool {
         let done = !self.tally.settled.is_empty();
         done && (self.tally.temporary
+            || self.tally.constraints
             || clock::now().saturating_sub(self.began) >= Micros::from(BUDGET_MS) * 1000
             || xact::writing_subtransactions() >= MAX_WRITERS)
     }
@@ -316,27 +331,22 @@ impl<'a> Batch<'a> {
         let started = clock::now();
         let together: Vec<&Job> = jobs.iter().collect();
         let result = self.attempt(&together, index, started);
-        self.set_current(Current::None, 0);
-        marks::clear(self.slot.index);
-        match result {
-            Ok(value) => {
-                let finished = clock::now();
-                for job in &jobs {
-                    self.settle(job, started, finished, Ok(value))?;
-                }
+        let finished = clock::now();
+        match (result, jobs.as_slice()) {
+            // Whoever cancels the call cancels the job that it is known by.
+            (Err(error), [first, ..]) if is_cancelling(self.slot, first.id) => {
+                self.settle(first, started, finished, Err(error))?;
             }
-            Err(error) if jobs.len() == 1 => {
-                for job in &jobs {
-                    self.settle(job, started, clock::now(), Err(error.clone()))?;
-                }
-            }
-            Err(_) => {
-                for job in &jobs {
-                    session::forget_cancel();
-                    self.run_job(job, Ok(index))?;
+            // Nothing of the call is left; whose fault it was shows when each is called alone.
+            (Err(_), [_, _, ..]) => self.tally.split = jobs.len(),
+            (result, jobs) => {
+                for job in jobs {
+                    self.settle(job, started, finished, result.clone())?;
                 }
             }
         }
+        self.set_current(Current::None, 0);
+        marks::clear(self.slot.index);
         Ok(Step::End)
     }
 
@@ -379,6 +389,7 @@ impl<'a> Batch<'a> {
         let ended = level.end();
         let left = session::discard_leftovers();
         self.tally.temporary |= session::touched_temporary();
+        self.tally.constraints |= session::touched_constraints();
         // A failure to clean up is no failure of the job: it fails the batch.
         ended.and(left)?;
         result

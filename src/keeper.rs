@@ -9,7 +9,8 @@
 use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{
-    ADMIN_SHUTDOWN, CRASH_SHUTDOWN, INSUFFICIENT_PRIVILEGE, INVALID_AUTHORIZATION, PgError, Result,
+    ADMIN_SHUTDOWN, CRASH_SHUTDOWN, INSUFFICIENT_PRIVILEGE, INVALID_AUTHORIZATION,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
 };
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
@@ -62,7 +63,22 @@ struct Keeper {
 impl Keeper {
     /// Finds out whether the database has the extension, and tells the launcher.
     fn introduce(&self) -> Result<bool> {
-        let present = xact::transaction(|| Ok(catalog::extension()?.is_some()))?;
+        let found = xact::transaction(catalog::extension)?;
+        let current = found.is_some_and(|extension| extension.is_current);
+        if found.is_some() && !current {
+            log::report_hint(
+                Level::Log,
+                OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "jobs wait: the library and the extension \"my_worker\" have different versions",
+                "Use ALTER EXTENSION my_worker UPDATE, or install the library that fits.",
+            )?;
+        }
+        self.know(current);
+        Ok(current)
+    }
+
+    /// Tells the launcher whether there is something to serve. If not, the workers go, too.
+    fn know(&self, present: bool) {
         let database = self.database;
         SHARED.write(|state| {
             if let Some(entry) = state.database(database) {
@@ -73,15 +89,17 @@ impl Keeper {
                 };
                 entry.look = present;
             }
+            if !present {
+                state.dismiss_workers(database);
+            }
         });
-        Ok(present)
     }
 
     fn turn(&mut self) -> Result<bool> {
         let offset = settings::CLOCK_OFFSET.get();
         if guc::reload_if_asked()? && settings::CLOCK_OFFSET.get() != offset {
             // Look at once: schedules may be due by their new clock.
-            (self.last_look, self.seen) = (0, 0);
+            (self.last_nap, self.seen) = (0, 0);
         }
         session::forget_cancel();
         if self.must_leave() {
@@ -126,7 +144,8 @@ impl Keeper {
                 None => (false, false),
             })
             .unwrap_or((false, false));
-        let napped = now.saturating_sub(self.last_nap) >= nap();
+        // A nap that lies ahead: the clock was set back.
+        let napped = !(0..nap()).contains(&now.saturating_sub(self.last_nap));
         if napped {
             self.last_nap = now;
         }
@@ -146,7 +165,7 @@ impl Keeper {
         if asked && settings::ENABLED.get() {
             return latch::check_for_interrupts();
         }
-        let nap = self.last_nap.saturating_add(nap());
+        let nap = self.last_nap.saturating_add(nap()).min(now + nap());
         let until = match (settings::ENABLED.get(), due) {
             // Nothing is looked for: sleep, whatever is due.
             (false, _) => now.saturating_add(self::nap()),
@@ -175,16 +194,13 @@ impl Keeper {
         });
         self.charge_the_dead()?;
         self.settle_orphans()?;
+        catalog::forget_extension();
         let found = xact::transaction(|| match catalog::extension()? {
-            Some(extension) => self.find_work(&extension).map(Some),
-            None => Ok(None),
+            Some(extension) if extension.is_current => self.find_work(&extension).map(Some),
+            _ => Ok(None),
         })?;
         let Some(barred) = found else {
-            SHARED.write(|state| {
-                if let Some(entry) = state.database(database) {
-                    entry.known = Known::Absent;
-                }
-            });
+            self.know(false);
             return Ok(false);
         };
         for (owner, reason) in barred {

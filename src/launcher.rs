@@ -63,7 +63,7 @@ pub fn main() -> Result<()> {
     }
 }
 
-unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: usize) {
+fn at_exit(_code: i32) {
     SHARED.write(|state| {
         state.launcher_pid = 0;
         state.launcher_procno = -1;

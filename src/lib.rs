@@ -12,6 +12,7 @@
 //! | `queue`     | all access to jobs and queues                                                  |
 //! | `schedule`  | rules that enqueue jobs in time                                               |
 //! | `execute`, `command` | runs what a worker has taken, and settles it                          |
+//! | `evict`     | makes room for DROP DATABASE and its like                                      |
 //! | `stats`, `progress` | counts and shows what runs                                             |
 //! | `worker`, `dynamic`, `keeper`, `launcher` | the processes                                    |
 //! | `entry`     | what the server calls                                                          |
@@ -26,6 +27,8 @@ mod command;
 mod dynamic;
 #[cfg(not(test))]
 mod entry;
+#[cfg(not(test))]
+mod evict;
 #[cfg(not(test))]
 mod execute;
 #[cfg(not(test))]

@@ -596,6 +596,24 @@ impl State {
         )
     }
 
+    /// Asks the workers of a database to leave after their jobs; they notice within a nap.
+    pub fn dismiss_workers(&mut self, database: Oid) {
+        for slot in &mut self.slots {
+            if slot.phase != Phase::Free && slot.database == database && slot.kind == Kind::Worker {
+                slot.leave = true;
+            }
+        }
+    }
+
+    /// Lets processes of ours into a database again; answers the process to wake.
+    pub fn unblock(&mut self, oid: Oid) -> Option<i32> {
+        self.resolve = true;
+        let entry = self.database(oid)?;
+        entry.blocked_until = 0;
+        entry.retry_at = 0;
+        Some(self.launcher_procno)
+    }
+
     /// The keeper of a database, once its process is there.
     pub fn keeper(&self, oid: Oid) -> Option<&Slot> {
         self.slots
@@ -611,6 +629,29 @@ impl State {
                 slot.phase != Phase::Free && slot.database == database && slot.queue_id == queue_id
             })
             .count()
+    }
+
+    /// Has a slot work on a queue of which at most `limit` may run; `None` if so many do, else
+    /// whether there is room for one more. Whoever is refused is remembered.
+    pub fn enter_queue(
+        &mut self,
+        id: SlotId,
+        database: Oid,
+        queue_id: i32,
+        name: &[u8],
+        limit: usize,
+    ) -> Option<bool> {
+        let running = self.running_in_queue(database, queue_id);
+        if running >= limit {
+            if let Some(entry) = self.database(database) {
+                entry.refused = true;
+            }
+            return None;
+        }
+        let slot = self.slot(id)?;
+        slot.queue_id = queue_id;
+        slot.queue.set(name);
+        Some(running + 1 < limit)
     }
 
     /// The slot that runs the job.

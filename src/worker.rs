@@ -14,6 +14,7 @@ use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::{PgError, Result};
 use crate::pg::local::Local;
+use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, wait_event, xact};
 use crate::queue::claim::{Candidate, Jobs};
 use crate::queue::queues::{self, Queue};
@@ -50,7 +51,7 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
     bgworker::before_exit(at_exit)?;
     Ok(SHARED
         .write(|state| {
-            let slot = state.slot(id)?;
+            let slot = state.slot(id).filter(|slot| !slot.leave)?;
             slot.pid = pid;
             slot.procno = procno;
             Some((slot.kind, slot.database, slot.role))
@@ -59,7 +60,7 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
 }
 
 /// However the process ends: its slot is free, and the launcher looks whether work is left.
-unsafe extern "C-unwind" fn at_exit(code: i32, _arg: usize) {
+fn at_exit(code: i32) {
     let Some(id) = MY_SLOT.take() else { return };
     if command::is_running() {
         marks::leave_stopped(id.index);
@@ -89,6 +90,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
     activity::application_name("my_worker worker");
     marks::excuse_on_quit(id.index);
     session::hold_cancels();
+    session::watch_constraints();
     let mut worker = Worker {
         id,
         database,
@@ -224,11 +226,18 @@ impl Worker {
                 self.gone = true;
                 return Ok(None);
             };
+            // Its session is older than what forbids it. The keeper ends the jobs.
+            if catalog::barred(self.role)?.is_some() {
+                self.gone = true;
+                self.ask_keeper();
+                return Ok(None);
+            }
             session::set_read_only(false);
             let jobs = Jobs::open(&extension)?;
             let tally = match self.next_work(&extension, &jobs)? {
                 Some((queue, candidates)) => {
-                    let batch = Batch::new(&extension, &queue, &jobs, self.id, self.memory)?;
+                    let batch = Batch::new(&extension, &queue, &jobs, self.id, self.memory)?
+                        .one_by_one(self.alone > 0);
                     let stop = || self.stopped();
                     let more = |limit| self.find(&jobs, &queue, limit);
                     let tally = batch.run(candidates, more, stop)?;
@@ -266,6 +275,12 @@ impl Worker {
         Ok(Some(tally))
     }
 
+    fn ask_keeper(&self) {
+        let database = self.database;
+        let keeper = SHARED.write(|state| state.ask_look(database));
+        keeper.flatten().into_iter().for_each(latch::wake);
+    }
+
     /// A batch that failed at COMMIT is rolled back as a whole. If it held several jobs, each is
     /// run alone next, which finds the guilty one; if it held one, that one is charged.
     fn blame(&mut self, queue: &Queue, settled: &[Settled], error: &PgError) -> Result<()> {
@@ -273,32 +288,7 @@ impl Worker {
             self.alone = settled.len();
             return Ok(());
         };
-        let attempt = Attempt {
-            job: only.job,
-            attempts: only.attempts,
-            ended: only.attempts.saturating_add(1),
-            started: only.started,
-        };
-        let max_attempts = only.max_attempts;
-        let outcome = xact::transaction(|| {
-            let Some(extension) = catalog::extension()? else {
-                return Ok(Verdict::Gone);
-            };
-            session::set_read_only(false);
-            settle::fail(&extension, queue, &attempt, max_attempts, error)
-        })?;
-        let outcome = match outcome {
-            Verdict::Retry => Outcome::Retried,
-            Verdict::Failed => Outcome::Failed,
-            Verdict::Gone => return Ok(()),
-        };
-        let tally = Tally {
-            settled: vec![Settled { outcome, ..*only }],
-            ..Tally::default()
-        };
-        stats::count(self.id, &tally);
-        wait::tell_waiters(&tally);
-        Ok(())
+        charge_commit(self.id, queue, only, error)
     }
 
     /// Whether to take no more of this batch.
@@ -352,10 +342,14 @@ impl Worker {
         }
         let limit = self.batch_size(queue);
         let found = self.find(jobs, queue, limit)?;
-        if found.is_empty() || !self.enter_queue(queue) {
+        if found.is_empty() {
             return Ok(None);
         }
-        let crowded = found.len() == limit;
+        let Some(room) = self.enter_queue(queue) else {
+            return Ok(None);
+        };
+        // More than this worker takes at once, and others may help with it.
+        let crowded = found.len() == limit && room;
         // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
         let known = self.sizes.contains_key(&queue.name);
         let (id, database, role) = (self.id, self.database, self.role);
@@ -411,28 +405,12 @@ impl Worker {
         }
     }
 
-    /// Takes one of the queue's permits, if it has any left.
-    fn enter_queue(&self, queue: &Queue) -> bool {
+    /// Takes one of the queue's permits; `None` if it has none left, else whether it has more.
+    fn enter_queue(&self, queue: &Queue) -> Option<bool> {
         let (id, database) = (self.id, self.database);
         SHARED
-            .write(|state| {
-                let limit = queue
-                    .concurrency
-                    .and_then(|limit| usize::try_from(limit).ok());
-                let running = state.running_in_queue(database, queue.id);
-                if limit.is_some_and(|limit| running >= limit) {
-                    if let Some(entry) = state.database(database) {
-                        entry.refused = true;
-                    }
-                    return false;
-                }
-                if let Some(slot) = state.slot(id) {
-                    slot.queue_id = queue.id;
-                    slot.queue.set(&queue.name);
-                }
-                true
-            })
-            .unwrap_or(false)
+            .write(|state| state.enter_queue(id, database, queue.id, &queue.name, queue.limit()))
+            .flatten()
     }
 
     /// A queue whose jobs are fast is taken from in larger batches.
@@ -445,10 +423,10 @@ impl Worker {
             _ if tally.left == 0 && !tally.settled.is_empty() => (*size * 2).min(MAX_BATCH),
             _ => *size,
         };
-        self.alone = if tally.interrupted {
-            1
-        } else {
-            self.alone.saturating_sub(1)
+        self.alone = match (tally.interrupted, tally.split) {
+            (true, _) => 1,
+            (false, 0) => self.alone.saturating_sub(1),
+            (false, split) => split,
         };
     }
 
@@ -490,8 +468,47 @@ impl Worker {
             xact::transaction(session::drop_temporary)?;
         }
         activity::flush_statistics()?;
-        Ok(worked || tally.interrupted || !tally.missed.is_empty())
+        Ok(worked || tally.interrupted || tally.split > 0 || !tally.missed.is_empty())
     }
+}
+
+/// Charges an attempt whose transaction failed at COMMIT, and was rolled back with the job's end.
+pub fn charge_commit(id: SlotId, queue: &Queue, only: &Settled, error: &PgError) -> Result<()> {
+    let attempt = Attempt {
+        job: only.job,
+        attempts: only.attempts,
+        ended: only.attempts.saturating_add(1),
+        started: only.started,
+    };
+    let max_attempts = only.max_attempts;
+    let outcome = xact::transaction(|| {
+        let Some(extension) = catalog::extension()? else {
+            return Ok(Verdict::Gone);
+        };
+        session::set_read_only(false);
+        settle::fail(&extension, queue, &attempt, max_attempts, error)
+    })?;
+    let outcome = match outcome {
+        Verdict::Retry => Outcome::Retried,
+        Verdict::Failed => Outcome::Failed,
+        Verdict::Gone => return Ok(()),
+    };
+    let tally = Tally {
+        settled: vec![Settled { outcome, ..*only }],
+        ..Tally::default()
+    };
+    stats::count(id, &tally);
+    wait::tell_waiters(&tally);
+    if settings::LOG_JOBS.get() == settings::LOG_NONE {
+        return Ok(());
+    }
+    let (job, queue, code) = (
+        only.job,
+        String::from_utf8_lossy(&queue.name),
+        error.sqlstate.text(),
+    );
+    let text = format!("job {job} (queue \"{queue}\") failed at COMMIT with SQLSTATE {code}");
+    log::report(Level::Log, &text)
 }
 
 /// Whether a job of the tally ended, so that somebody may wait for it.

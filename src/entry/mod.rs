@@ -2,13 +2,14 @@
 //! functions. Each is a few lines: convert, call, convert back.
 
 mod bgw;
+mod probe;
 mod schedule;
 mod sql;
 
 use crate::pg::error::Result;
-use crate::pg::{bgworker, guard, shmem};
+use crate::pg::{bgworker, guard, shmem, utility};
 use crate::shared::SHARED;
-use crate::{launcher, settings};
+use crate::{evict, launcher, settings};
 
 /// The module magic, by which the server checks that the library was built for it.
 #[unsafe(no_mangle)]
@@ -34,6 +35,7 @@ fn init() -> Result<()> {
     settings::define(preloading)?;
     if preloading {
         shmem::install_hooks(request, startup);
+        utility::on_exclusive_database(evict::make_room);
         launcher::register();
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use super::datum::{Datum, Oid};
 use super::error::Result;
 use super::guard::protect;
+use super::local::Local;
 use crate::sys;
 
 /// How a process is registered.
@@ -36,12 +37,7 @@ impl Worker<'_> {
         raw.bgw_start_time = sys::BgWorkerStart_RecoveryFinished;
         raw.bgw_restart_time = self.restart_seconds.unwrap_or(sys::BGW_NEVER_RESTART);
         raw.bgw_main_arg = self.argument;
-        // SAFETY: reads process-local state.
-        raw.bgw_notify_pid = if self.notify {
-            unsafe { sys::MyProcPid }
-        } else {
-            0
-        };
+        raw.bgw_notify_pid = if self.notify { my_pid() } else { 0 };
         raw
     }
 
@@ -60,10 +56,7 @@ impl Worker<'_> {
         // outlives the transaction.
         let handle = protect(|| unsafe {
             let mut handle = std::ptr::null_mut();
-            let outer = std::mem::replace(
-                &mut *(&raw mut sys::CurrentMemoryContext),
-                sys::TopMemoryContext,
-            );
+            let outer = (&raw mut sys::CurrentMemoryContext).replace(sys::TopMemoryContext);
             let registered = sys::RegisterDynamicBackgroundWorker(raw, &mut handle);
             sys::CurrentMemoryContext = outer;
             if registered {
@@ -161,20 +154,25 @@ pub fn connect_to_no_database() -> Result<()> {
     connect(0, 0)
 }
 
-/// Ends the process: 0 is for good, 1 asks for a restart if the registration allows one.
-pub fn exit(code: i32) -> ! {
-    // SAFETY: runs the exit callbacks and does not return; nothing needs dropping in a process
-    // that ends.
-    unsafe { sys::proc_exit(code) };
-    #[allow(unreachable_code)]
-    std::process::abort()
+/// Has `callback` called with the exit code when the process ends in an orderly way or by FATAL,
+/// while shared memory is still there. One callback a process; it raises nothing.
+pub fn before_exit(callback: fn(i32)) -> Result<()> {
+    if AT_EXIT.replace(Some(callback)).is_some() {
+        return Ok(());
+    }
+    // SAFETY: at_exit is a function of this library, which is never unloaded.
+    protect(|| unsafe { sys::before_shmem_exit(Some(at_exit), 0) })
 }
 
-/// Has `callback` called when the process ends in an orderly way or by FATAL, while shared memory
-/// is still there.
-pub fn before_exit(callback: unsafe extern "C-unwind" fn(i32, Datum)) -> Result<()> {
-    // SAFETY: the callback is a function of this library.
-    protect(|| unsafe { sys::before_shmem_exit(Some(callback), 0) })
+static AT_EXIT: Local<Option<fn(i32)>> = Local::new(None);
+
+unsafe extern "C-unwind" fn at_exit(code: i32, _: Datum) {
+    let _ = super::guard::enter((), || {
+        if let Some(callback) = AT_EXIT.get() {
+            callback(code);
+        }
+        Ok(())
+    });
 }
 
 /// This process.

@@ -10,6 +10,8 @@ use crate::sys;
 
 /// The name of the extension, and of its schema.
 const NAME: &std::ffi::CStr = c"my_worker";
+/// The version of the SQL objects that this library knows (`default_version` in the control file).
+const SQL_VERSION: &[u8] = b"1.0";
 
 /// Where the extension's objects are in this database.
 #[derive(Clone, Copy)]
@@ -26,6 +28,8 @@ pub struct Extension {
     pub claim_index: Oid,
     /// `my_worker.history`
     pub history: Oid,
+    /// Whether its SQL objects are those that this library was built for.
+    pub is_current: bool,
     /// `my_worker.queues`
     pub queues: Oid,
     /// Its primary key.
@@ -45,6 +49,11 @@ pub fn extension() -> Result<Option<Extension>> {
     let found = find_extension()?;
     CACHED.set(found);
     Ok(found)
+}
+
+/// Looks the extension up anew next time: its version may have changed, which nobody announces.
+pub fn forget_extension() {
+    CACHED.set(None);
 }
 
 /// Registers for changes of the catalogs, once a process.
@@ -84,16 +93,15 @@ unsafe extern "C-unwind" fn on_namespace_change(_: Datum, _: i32, _: u32) {
 
 fn find_extension() -> Result<Option<Extension>> {
     // SAFETY: catalog look-ups in a transaction; each answers 0 for what is not there.
-    let (oid, target, own) = protect(|| unsafe {
+    let (oid, target, own, version) = protect(|| unsafe {
         let oid = sys::get_extension_oid(NAME.as_ptr(), true);
+        let mut version: *mut libc::c_char = ptr::null_mut();
         if oid == 0 {
-            return (0, 0, 0);
+            return (0, 0, 0, version.cast_const());
         }
-        (
-            oid,
-            sys::mw_extension_schema(oid),
-            sys::get_namespace_oid(NAME.as_ptr(), true),
-        )
+        let target = sys::mw_extension_schema(oid, &mut version);
+        let own = sys::get_namespace_oid(NAME.as_ptr(), true);
+        (oid, target, own, version.cast_const())
     })?;
     if oid == 0 {
         return Ok(None);
@@ -101,6 +109,7 @@ fn find_extension() -> Result<Option<Extension>> {
     let found = Extension {
         oid,
         owner: 0,
+        is_current: datum::from_c(version).as_deref() == Some(SQL_VERSION),
         queue: relation(c"my_queue", target)?,
         queue_key: relation(c"my_queue_pkey", target)?,
         claim_index: relation(c"my_queue_claim_idx", target)?,

@@ -14,9 +14,6 @@ pub type Oid = sys::Oid;
 /// Microseconds since 2000-01-01 00:00 UTC, the server's `timestamptz`.
 pub type Micros = i64;
 
-/// No object.
-pub const INVALID_OID: Oid = 0;
-
 /// Types, by the names of catalog/pg_type.dat.
 pub mod types {
     use super::Oid;
@@ -37,8 +34,6 @@ pub mod types {
     pub const TIMESTAMPTZ: Oid = sys::TIMESTAMPTZOID;
     /// `interval`
     pub const INTERVAL: Oid = sys::INTERVALOID;
-    /// `void`
-    pub const VOID: Oid = sys::VOIDOID;
     /// `regrole`
     pub const REGROLE: Oid = sys::REGROLEOID;
     /// `bigint[]`

@@ -216,7 +216,7 @@ impl Function {
     }
 
     /// The result of a call as `jsonb`, as `to_jsonb()` makes it.
-    pub fn to_jsonb(&self, value: Datum) -> Result<Datum> {
+    pub fn to_jsonb(self, value: Datum) -> Result<Datum> {
         if self.result == sys::JSONBOID {
             return Ok(value);
         }

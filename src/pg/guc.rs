@@ -14,8 +14,6 @@ pub enum When {
     Restart,
     /// By a reload of the configuration.
     Reload,
-    /// By superusers, in their session.
-    Superuser,
 }
 
 impl When {
@@ -23,7 +21,6 @@ impl When {
         match self {
             When::Restart => sys::PGC_POSTMASTER,
             When::Reload => sys::PGC_SIGHUP,
-            When::Superuser => sys::PGC_SUSET,
         }
     }
 }
@@ -84,8 +81,6 @@ pub enum Unit {
     None,
     /// Seconds.
     Seconds,
-    /// Milliseconds.
-    Milliseconds,
 }
 
 /// Defines a number.
@@ -99,7 +94,6 @@ pub fn define_int(
     let flags = match unit {
         Unit::None => 0,
         Unit::Seconds => sys::GUC_UNIT_S,
-        Unit::Milliseconds => sys::GUC_UNIT_MS,
     };
     let variable = setting.0.get();
     // SAFETY: strings and variable are static; no hooks.
@@ -269,7 +263,7 @@ impl Level {
 /// Reads the configuration files again if SIGHUP asked for it; true if so.
 pub fn reload_if_asked() -> Result<bool> {
     // SAFETY: a flag of this process, set by the server's SIGHUP handler.
-    let asked = unsafe { std::mem::replace(&mut *(&raw mut sys::ConfigReloadPending), 0) } != 0;
+    let asked = unsafe { (&raw mut sys::ConfigReloadPending).replace(0) } != 0;
     if asked {
         // SAFETY: called at the top of a loop, as the server's own processes do.
         protect(|| unsafe { sys::ProcessConfigFile(sys::PGC_SIGHUP) })?;

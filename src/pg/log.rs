@@ -9,8 +9,6 @@ use crate::sys;
 /// Levels that return to the caller.
 #[derive(Clone, Copy)]
 pub enum Level {
-    /// For developers only.
-    Debug,
     /// For the server's log.
     Log,
     /// For the client.
@@ -22,7 +20,6 @@ pub enum Level {
 impl Level {
     fn code(self) -> i32 {
         (match self {
-            Level::Debug => sys::DEBUG1,
             Level::Log => sys::LOG,
             Level::Notice => sys::NOTICE,
             Level::Warning => sys::WARNING,

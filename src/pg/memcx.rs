@@ -55,7 +55,7 @@ impl MemoryContext {
 /// Makes `context` current and gives back the one before.
 pub(super) fn switch_to(context: sys::MemoryContext) -> sys::MemoryContext {
     // SAFETY: a plain process-local variable of the server.
-    unsafe { std::mem::replace(&mut *(&raw mut sys::CurrentMemoryContext), context) }
+    unsafe { (&raw mut sys::CurrentMemoryContext).replace(context) }
 }
 
 /// The context that is current.

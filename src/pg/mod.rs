@@ -23,5 +23,6 @@ pub mod shmem;
 pub mod spi;
 pub mod table;
 pub mod timezone;
+pub mod utility;
 pub mod wait_event;
 pub mod xact;

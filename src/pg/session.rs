@@ -23,6 +23,19 @@ pub fn touched_temporary() -> bool {
     unsafe { sys::MyXactFlags as u32 & sys::XACT_FLAGS_ACCESSEDTEMPNAMESPACE != 0 }
 }
 
+/// Has [`touched_constraints`] know. Once in a worker's life.
+pub fn watch_constraints() {
+    // SAFETY: sets two process-local variables; the hook is of this library, never unloaded.
+    unsafe { sys::mw_watch_constraints() }
+}
+
+/// Whether SET CONSTRAINTS was used since the last call: what it set lasts until the transaction
+/// ends, and nothing but that puts it back.
+pub fn touched_constraints() -> bool {
+    // SAFETY: a process-local variable.
+    unsafe { std::mem::replace(&mut *(&raw mut sys::mw_constraints_set), false) }
+}
+
 /// Drops all temporary objects of the session. In a transaction.
 pub fn drop_temporary() -> Result<()> {
     // SAFETY: as DISCARD TEMP does it.
@@ -45,7 +58,7 @@ pub fn accept_cancels() {
 /// Forgets a cancel that came too late; true if there was one.
 pub fn forget_cancel() -> bool {
     // SAFETY: as above.
-    unsafe { std::mem::replace(&mut *(&raw mut sys::QueryCancelPending), 0) != 0 }
+    unsafe { (&raw mut sys::QueryCancelPending).replace(0) != 0 }
 }
 
 /// `statement_timeout` of the session in milliseconds, 0 for none.

@@ -47,8 +47,6 @@ pub enum Compare {
     Equal,
     /// column > value
     Greater,
-    /// column <= value
-    AtMost,
 }
 
 /// One condition on a leading column of the index. Columns count from 1.
@@ -59,15 +57,14 @@ impl Key {
     fn new(
         column: i16,
         compare: Compare,
-        functions: [u32; 3],
+        functions: [u32; 2],
         collation: Oid,
         value: Datum,
     ) -> Self {
-        let [equal, greater, at_most] = functions;
+        let [equal, greater] = functions;
         let (strategy, function) = match compare {
             Compare::Equal => (sys::BTEqualStrategyNumber, equal),
             Compare::Greater => (sys::BTGreaterStrategyNumber, greater),
-            Compare::AtMost => (sys::BTLessEqualStrategyNumber, at_most),
         };
         // SAFETY: all-zero is a valid ScanKeyData, which the call fills in; the function is a
         // built-in one, so its look-up does not fail.
@@ -92,7 +89,7 @@ impl Key {
         Key::new(
             column,
             compare,
-            [sys::F_OIDEQ, sys::F_OIDGT, sys::F_OIDLE],
+            [sys::F_OIDEQ, sys::F_OIDGT],
             0,
             value as Datum,
         )
@@ -103,7 +100,7 @@ impl Key {
         Key::new(
             column,
             compare,
-            [sys::F_INT4EQ, sys::F_INT4GT, sys::F_INT4LE],
+            [sys::F_INT4EQ, sys::F_INT4GT],
             0,
             value as Datum,
         )
@@ -114,7 +111,7 @@ impl Key {
         Key::new(
             column,
             compare,
-            [sys::F_INT8EQ, sys::F_INT8GT, sys::F_INT8LE],
+            [sys::F_INT8EQ, sys::F_INT8GT],
             0,
             value as Datum,
         )
@@ -122,17 +119,13 @@ impl Key {
 
     /// A condition on a `timestamptz` column.
     pub fn timestamp(column: i16, compare: Compare, value: i64) -> Self {
-        let functions = [
-            sys::F_TIMESTAMPTZ_EQ,
-            sys::F_TIMESTAMPTZ_GT,
-            sys::F_TIMESTAMPTZ_LE,
-        ];
+        let functions = [sys::F_TIMESTAMPTZ_EQ, sys::F_TIMESTAMPTZ_GT];
         Key::new(column, compare, functions, 0, value as Datum)
     }
 
     /// A condition on a `text COLLATE "C"` column. The value is a `text` that outlives the scan.
     pub fn text(column: i16, compare: Compare, value: Datum) -> Self {
-        let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT, sys::F_TEXT_LE];
+        let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT];
         Key::new(column, compare, functions, sys::C_COLLATION_OID, value)
     }
 }
@@ -234,12 +227,6 @@ impl Table {
         protect(|| unsafe {
             sys::simple_table_tuple_delete(relation, tid, sys::GetActiveSnapshot())
         })
-    }
-
-    /// The owner of the table.
-    pub fn owner(&self) -> Oid {
-        // SAFETY: the table is open.
-        unsafe { sys::mw_relation_owner(self.relation) }
     }
 }
 

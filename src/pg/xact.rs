@@ -54,16 +54,6 @@ pub fn abort() -> Result<()> {
     protect(|| unsafe { sys::AbortCurrentTransaction() })
 }
 
-/// Takes a newer snapshot for what follows at top level, and makes own changes visible to it.
-pub fn refresh_snapshot() -> Result<()> {
-    // SAFETY: one active snapshot is set; it is replaced by a newer one.
-    protect(|| unsafe {
-        sys::PopActiveSnapshot();
-        sys::CommandCounterIncrement();
-        sys::PushActiveSnapshot(sys::GetTransactionSnapshot());
-    })
-}
-
 /// Runs `body` with a snapshot of this moment active, whatever the isolation level. What it reads
 /// by read-only statements is seen so.
 pub fn with_latest_snapshot<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -112,12 +102,6 @@ pub fn writing_subtransactions() -> usize {
     let mut children = std::ptr::null_mut();
     // SAFETY: reads the state of the open transaction; the array stays the server's.
     usize::try_from(unsafe { sys::xactGetCommittedChildren(&mut children) }).unwrap_or(0)
-}
-
-/// Whether a transaction is open.
-pub fn is_open() -> bool {
-    // SAFETY: reads process-local state.
-    unsafe { sys::IsTransactionState() }
 }
 
 /// The subtransaction that is open now; 1 is the transaction itself.

@@ -278,7 +278,8 @@ fn check_row(row: &mut TriggerRow) -> Result<()> {
         changes.push((column::RUN_AT, Some(clock::transaction_start().datum())));
     }
     // A dump is taken back as it is. No stranger's code updates within such an operation.
-    if !is_restore()? && !(row.is_update && identity::in_restricted_operation()) {
+    let ours = row.is_update && identity::in_restricted_operation();
+    if !ours && !is_restore()? {
         refuse_restricted()?;
         check_names(row, &mut changes)?;
         warn_unserved()?;

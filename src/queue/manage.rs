@@ -13,7 +13,7 @@ use crate::shared::{Current, SHARED};
 
 use super::handler::quoted;
 use super::queues::{self, Queue};
-use super::{as_owner, enqueue, extension, settle, wake};
+use super::{as_owner, enqueue, extension, settle, wait, wake};
 
 static CREATE_QUEUE: Statement = Statement::new(
     "INSERT INTO my_worker.queues (name, handler, concurrency, max_attempts, backoff, \
@@ -157,9 +157,11 @@ impl QueueSettings {
         }
         let names = ["backoff", "backoff_max", "timeout", "retention"];
         for (name, value) in names.iter().zip(self.intervals) {
-            let least = i64::from(*name == "timeout");
+            let (least, message) = match *name {
+                "timeout" => (1, "timeout must be greater than zero".to_string()),
+                name => (0, format!("{name} must not be negative")),
+            };
             if value.is_some_and(|value| datum::interval_micros(value) < least) {
-                let message = format!("{name} must not be negative or, for a timeout, zero");
                 return Err(PgError::new(INVALID_PARAMETER_VALUE, message));
             }
         }
@@ -324,7 +326,9 @@ pub fn cancel(job: i64) -> Result<bool> {
             Ok(spi.run(&LOCK_JOB, &[Some(job.datum())])?.count() > 0)
         })?;
         if free {
-            return settle::cancel(&extension, job, None);
+            let cancelled = settle::cancel(&extension, job, None)?;
+            wait::tell_keeper(job)?;
+            return Ok(cancelled);
         }
         // Locked, yet not running: a worker is taking it or settling it, or it is gone.
         if !still_there(&extension, job)? || is_settling(job) {
@@ -369,11 +373,10 @@ fn still_there(extension: &Extension, job: i64) -> Result<bool> {
 pub fn retry(job: i64) -> Result<bool> {
     let extension = extension()?;
     let found = as_owner(&extension, |spi| {
-        Ok(spi
-            .run(&FIND_FINISHED, &[Some(job.datum())])?
-            .first()
+        let rows = spi.run(&FIND_FINISHED, &[Some(job.datum())])?;
+        rows.first()
             .map(|row| Ok((row.oid(1), row.text(2)?)))
-            .transpose()?)
+            .transpose()
     })?;
     let Some((Some(owner), Some(queue))) = found else {
         return Ok(false);
@@ -383,6 +386,14 @@ pub fn retry(job: i64) -> Result<bool> {
     as_owner(&extension, |spi| {
         let back = enqueue::without_check(|| spi.run(&RETRY, &[Some(job.datum())]))?;
         Ok(back.count() > 0)
+    })
+}
+
+/// The owner of a job that has not ended.
+pub fn owner_of(extension: &Extension, job: i64) -> Result<Option<Oid>> {
+    as_owner(extension, |spi| {
+        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        Ok(rows.first().and_then(|row| row.oid(1)))
     })
 }
 

@@ -48,6 +48,15 @@ pub struct Queue {
     pub paused: bool,
 }
 
+impl Queue {
+    /// The most of its jobs that run at once.
+    pub fn limit(&self) -> usize {
+        self.concurrency
+            .and_then(|limit| usize::try_from(limit).ok())
+            .unwrap_or(usize::MAX)
+    }
+}
+
 /// Reads a queue under the active snapshot; `None` if there is none of that name.
 pub fn find(extension: &Extension, name: Datum) -> Result<Option<Queue>> {
     let table = Table::open(extension.queues, extension.queues_key, Lock::Read)?;

@@ -9,7 +9,7 @@ use crate::pg::{bgworker, clock, identity, latch, wait_event, xact};
 use crate::shared::{self, SHARED};
 use crate::worker;
 
-use super::{as_owner, extension};
+use super::{as_owner, extension, wake};
 
 static STATUS: Statement = Statement::new(
     "SELECT q.xmin, NULL::pg_catalog.text, q.owner FROM @queue@ AS q \
@@ -167,8 +167,9 @@ fn leave_place() {
 }
 
 /// For the keeper: it shall look when one of these jobs has ended, and no longer for those that it
-/// named before. What finds no place is found by its looks after naps.
-pub fn watch(jobs: &[i64]) {
+/// named before. What finds no place is found by its looks after naps. True if a job is watched
+/// only from now on: it may have ended since the caller looked.
+pub fn watch(jobs: &[i64]) -> bool {
     let (database, procno, pid) = (
         bgworker::my_database(),
         latch::my_procno(),
@@ -176,13 +177,20 @@ pub fn watch(jobs: &[i64]) {
     );
     let watching = SHARED.read(|state| state.waiters.iter().any(|waiter| waiter.pid == pid));
     if jobs.is_empty() && watching != Some(true) {
-        return;
+        return false;
     }
-    leave_place();
-    SHARED.write(|state| {
+    // Sessions that wait need places, too.
+    let jobs = jobs.iter().take(shared::WAITERS / 2);
+    let is_new = SHARED.write(|state| {
+        let known = |job: i64| move |w: &shared::Waiter| w.pid == pid && w.job == job;
+        let is_new = jobs
+            .clone()
+            .any(|job| !state.waiters.iter().any(known(*job)));
+        for waiter in state.waiters.iter_mut().filter(|waiter| waiter.pid == pid) {
+            waiter.pid = 0;
+        }
         let free = state.waiters.iter_mut().filter(|waiter| waiter.pid == 0);
-        // Sessions that wait need places, too.
-        for (place, job) in free.take(shared::WAITERS / 2).zip(jobs) {
+        for (place, job) in free.zip(jobs) {
             *place = shared::Waiter {
                 pid,
                 procno,
@@ -191,7 +199,22 @@ pub fn watch(jobs: &[i64]) {
                 is_keeper: true,
             };
         }
+        is_new
     });
+    is_new.unwrap_or(false)
+}
+
+/// The keeper shall look at COMMIT if it waits for the end of this job, which was cancelled.
+pub fn tell_keeper(job: i64) -> Result<()> {
+    let database = bgworker::my_database();
+    let watched = SHARED.read(|state| {
+        let mut keepers = state.waiters.iter().filter(|w| w.pid != 0 && w.is_keeper);
+        keepers.any(|w| w.database == database && w.job == job)
+    });
+    match watched {
+        Some(true) => wake::look_at_commit(),
+        _ => Ok(()),
+    }
 }
 
 /// Wakes those who wait for the jobs of a batch that has committed.

@@ -28,6 +28,8 @@ enum Promise {
     Look,
     /// It shall look at that time.
     Due(Micros),
+    /// Processes of ours may be in that database again, however the transaction ends.
+    Unblock(Oid),
 }
 
 /// Everything that the open transaction has to tell at its end.
@@ -102,6 +104,11 @@ pub fn due_at_commit(time: Micros) -> Result<()> {
         return Ok(());
     }
     promise(Promise::Due(time))
+}
+
+/// Our processes keep out of a database until this transaction ends.
+pub fn unblock_at_end(database: Oid) -> Result<()> {
+    promise(Promise::Unblock(database))
 }
 
 fn promise(promise: Promise) -> Result<()> {
@@ -217,6 +224,7 @@ impl Pending {
                 Promise::Look if committed => wake.extend(state.ask_look(database)),
                 Promise::Due(time) if committed => wake.extend(state.due_at(database, *time)),
                 Promise::Look | Promise::Due(_) => {}
+                Promise::Unblock(oid) => wake.extend(state.unblock(*oid)),
                 Promise::Launch(id) => wake.extend(state.slot(*id).map(|slot| {
                     slot.go = if committed { Go::Yes } else { Go::No };
                     slot.procno

@@ -4,28 +4,26 @@
 //! one subtransaction, so that a row that cannot be fired costs itself alone. It disables itself
 //! and says why, unless the error is one that passes (no space, no memory, a deadlock): then it is
 //! tried again after a while. Rows that somebody else has locked are left for a second.
-//!
-//! Runs under `overlap = queue` that have to wait are enqueued at their due time like all others,
-//! but *held*: their `run_at` is infinity until the run before has ended. The keeper has itself
-//! told of that end ([`wait::watch`]), and each look releases what may go.
+//! Runs that have to wait for an earlier one are `hold`'s.
 
-use super::manage::{ids, job_of};
-use crate::logic::schedule::{self, Catchup, Look, Overlap, Plan};
+use super::hold::{HELD, release_held};
+use super::row::{Found, array, find, first_column};
+use crate::logic::schedule::{self, Look, Overlap, Plan};
 use crate::pg::catalog::{self, Barred, Extension};
-use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
-use crate::pg::error::{INVALID_AUTHORIZATION, INVALID_PARAMETER_VALUE, PgError, Result};
+use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
+use crate::pg::error::{INVALID_AUTHORIZATION, PgError, Result};
 use crate::pg::log::{self, Level};
-use crate::pg::spi::{Rows, Spi, Statement};
+use crate::pg::spi::{Spi, Statement};
 use crate::pg::{latch, xact};
-use crate::queue::enqueue::{self, NewJob};
+use crate::queue::as_owner;
+use crate::queue::enqueue;
 use crate::queue::handler::quoted;
-use crate::queue::{as_owner, wait};
 
 /// How late a due time may be and still count as on time. Longer than the server takes to come
 /// back from a crash, shorter than what anybody calls downtime.
 const GRACE: Micros = 4_000_000;
 /// Schedules that one transaction fires; each costs it a subtransaction, and 64 are cheap.
-const BATCH: i64 = 50;
+pub const BATCH: i64 = 50;
 /// How long a row that somebody has locked is left alone.
 const LOCKED_FOR: Micros = 1_000_000;
 /// How long a row is left alone after an error that passes.
@@ -40,30 +38,11 @@ static DUE: Statement = Statement::new(
     &[types::TIMESTAMPTZ, types::INT8_ARRAY, types::INT8],
 );
 
-static HOLDING: Statement = Statement::new(
-    "SELECT id FROM my_worker._schedules WHERE pg_catalog.cardinality(held_jobs) \
-     OPERATOR(pg_catalog.>) 0 AND id OPERATOR(pg_catalog.>) $1 ORDER BY id LIMIT $2",
-    &[types::INT8, types::INT8],
-);
-
 static NEXT: Statement = Statement::new(
     "SELECT next_run_at FROM my_worker._schedules WHERE active \
      AND next_run_at IS NOT NULL AND id OPERATOR(pg_catalog.<>) ALL ($1) \
      ORDER BY next_run_at LIMIT 1",
     &[types::INT8_ARRAY],
-);
-
-/// A row with its unfinished jobs.
-static LOCK: Statement = Statement::new(
-    "SELECT command, handler, payload, queue, max_attempts, timeout, schedule, timezone, \
-     overlap, catchup, next_run_at, anchor, last_due, owner, active, \
-     ARRAY(SELECT q.id FROM pg_catalog.unnest(s.live_jobs) AS live \
-     JOIN @queue@ AS q ON q.id OPERATOR(pg_catalog.=) live ORDER BY q.id), \
-     ARRAY(SELECT q.id FROM pg_catalog.unnest(s.held_jobs) AS held \
-     JOIN @queue@ AS q ON q.id OPERATOR(pg_catalog.=) held ORDER BY q.id) \
-     FROM my_worker._schedules AS s WHERE s.id OPERATOR(pg_catalog.=) $1 \
-     FOR UPDATE OF s SKIP LOCKED",
-    &[types::INT8],
 );
 
 static ADVANCE: Statement = Statement::new(
@@ -84,50 +63,15 @@ static ADVANCE: Statement = Statement::new(
     ],
 );
 
-static SET_JOBS: Statement = Statement::new(
-    "UPDATE my_worker._schedules SET live_jobs = $2, held_jobs = $3 \
-     WHERE id OPERATOR(pg_catalog.=) $1",
-    &[types::INT8, types::INT8_ARRAY, types::INT8_ARRAY],
-);
-
-static RELEASE: Statement = Statement::new(
-    "UPDATE @queue@ SET run_at = pg_catalog.clock_timestamp() \
-     WHERE id OPERATOR(pg_catalog.=) $1 AND run_at OPERATOR(pg_catalog.=) 'infinity'",
-    &[types::INT8],
-);
-
 static DISABLE: Statement = Statement::new(
     "UPDATE my_worker._schedules SET active = false, next_run_at = NULL, disabled_reason = $2 \
      WHERE id OPERATOR(pg_catalog.=) $1 AND active RETURNING name",
     &[types::INT8, types::TEXT],
 );
 
-/// The `run_at` of a held job.
-const HELD: Micros = Micros::MAX;
-
-/// A schedule as the keeper found and locked it. Its values are SPI's, so it lives no longer than
-/// the connection.
-struct Found {
-    id: i64,
-    job: NewJob,
-    payload: Option<Datum>,
-    schedule: Vec<u8>,
-    timezone: Vec<u8>,
-    overlap: Overlap,
-    catchup: Catchup,
-    next_run_at: Option<Micros>,
-    anchor: Micros,
-    last_due: Option<Micros>,
-    owner: Oid,
-    active: bool,
-    /// Unfinished jobs that may run.
-    live: Vec<i64>,
-    /// Jobs that wait for those.
-    held: Vec<i64>,
-}
-
 /// What firing one row came to.
-enum Fired {
+pub enum Fired {
+    /// Nothing is left to do now.
     Done,
     /// Somebody has it locked.
     Locked,
@@ -135,8 +79,10 @@ enum Fired {
 
 /// Rows that this look leaves alone, and when to look again because of them.
 #[derive(Default)]
-struct Left {
+pub struct Left {
     ids: Vec<i64>,
+    /// How many of them because of an error.
+    failed: usize,
     again_at: Option<Micros>,
 }
 
@@ -165,7 +111,7 @@ pub fn look() -> Result<Option<Micros>> {
 }
 
 /// A transaction of ours, if the database still has the extension.
-fn in_extension<T>(body: impl FnOnce(&Extension) -> Result<T>) -> Result<Option<T>> {
+pub fn in_extension<T>(body: impl FnOnce(&Extension) -> Result<T>) -> Result<Option<T>> {
     xact::transaction(|| match catalog::extension()? {
         Some(extension) => body(&extension).map(Some),
         None => Ok(None),
@@ -192,7 +138,7 @@ fn fire_batch(left: &mut Left) -> Result<bool> {
 }
 
 /// Runs `body` for one row: an error disables the row or puts it off, and reaches no other row.
-fn fenced(
+pub fn fenced(
     extension: &Extension,
     id: i64,
     left: &mut Left,
@@ -206,13 +152,13 @@ fn fenced(
         }
         Err(error) if passes(&error) => {
             left.add(id, FAILED_FOR);
-            log::report_error(
-                Level::Log,
-                &PgError {
-                    message: format!("schedule {id} is put off: {}", error.summary()).into(),
-                    ..error
-                },
-            )
+            left.failed += 1;
+            // What hits one is likely to hit all: a full disk does not want more lines of log.
+            if left.failed > 1 {
+                return Ok(());
+            }
+            let message = format!("schedule {id} is put off: {}", error.summary());
+            log::report(Level::Log, &message)
         }
         Err(error) => {
             if let Err(second) = xact::subtransaction(|| disable(extension, id, &error)) {
@@ -329,107 +275,10 @@ fn advance(
     spi.run(&ADVANCE, &arguments).map(|_| ())
 }
 
-/// Lets held jobs run whose turn it is.
-fn release_held(left: &mut Left) -> Result<()> {
-    let mut after = 0;
-    let mut running = Vec::new();
-    loop {
-        let batch = in_extension(|extension| {
-            let holding = as_owner(extension, |spi| {
-                first_column(&spi.run(&HOLDING, &[Some(after.datum()), Some(BATCH.datum())])?)
-            })?;
-            for id in &holding {
-                let running = &mut running;
-                fenced(extension, *id, left, |spi| release(spi, *id, running))?;
-            }
-            Ok(holding.last().copied())
-        })?;
-        match batch.flatten() {
-            Some(last) => after = last,
-            None => break,
-        }
-        latch::check_for_interrupts()?;
-    }
-    wait::watch(&running);
-    Ok(())
-}
-
-/// Releases the next held job of a schedule if none is unfinished; all of them if the schedule
-/// queues its runs no more. Adds the jobs whose end the others wait for to `running`.
-fn release(spi: &Spi, id: i64, running: &mut Vec<i64>) -> Result<Fired> {
-    let Some(mut found) = find(spi, id)? else {
-        return Ok(Fired::Locked);
-    };
-    let count = match found.overlap {
-        Overlap::Queue => usize::from(found.live.is_empty()),
-        _ => found.held.len(),
-    };
-    let rest = found.held.split_off(count.min(found.held.len()));
-    for job in &found.held {
-        spi.run(&RELEASE, &[Some(job.datum())])?;
-    }
-    found.live.append(&mut found.held);
-    if !rest.is_empty() {
-        running.extend(&found.live);
-    }
-    let arguments = [
-        Some(id.datum()),
-        Some(array(&found.live)?),
-        Some(array(&rest)?),
-    ];
-    if count > 0 || rest.is_empty() {
-        spi.run(&SET_JOBS, &arguments)?;
-    }
-    Ok(Fired::Done)
-}
-
 /// When the next schedule is due that this look did not leave alone.
 fn next_due(extension: &Extension, left: &Left) -> Result<Option<Micros>> {
     as_owner(extension, |spi| {
         let rows = spi.run(&NEXT, &[Some(array(&left.ids)?)])?;
         Ok(rows.first().and_then(|row| row.i64(1)))
     })
-}
-
-fn find(spi: &Spi, id: i64) -> Result<Option<Found>> {
-    let rows = spi.run(&LOCK, &[Some(id.datum())])?;
-    let Some(row) = rows.first() else {
-        return Ok(None);
-    };
-    let overlap = row.text(9)?.unwrap_or_default();
-    let catchup = row.text(10)?.unwrap_or_default();
-    Ok(Some(Found {
-        id,
-        job: job_of(&row, 1, 0)?,
-        payload: row.datum(3),
-        schedule: row.text(7)?.unwrap_or_default(),
-        timezone: row.text(8)?.unwrap_or_default(),
-        overlap: Overlap::from_name(&overlap).ok_or_else(|| unknown_word(&overlap))?,
-        catchup: Catchup::from_name(&catchup).ok_or_else(|| unknown_word(&catchup))?,
-        next_run_at: row.i64(11),
-        anchor: row.i64(12).unwrap_or(0),
-        last_due: row.i64(13),
-        owner: row.oid(14).unwrap_or(0),
-        active: row.bool(15),
-        live: ids(row.datum(16))?,
-        held: ids(row.datum(17))?,
-    }))
-}
-
-/// What only a hand that wrote into the table can have put there.
-fn unknown_word(word: &[u8]) -> PgError {
-    PgError::new(
-        INVALID_PARAMETER_VALUE,
-        quoted("overlap or catchup ", word, " is not known"),
-    )
-}
-
-fn first_column(rows: &Rows) -> Result<Vec<i64>> {
-    Ok(rows.iter().filter_map(|row| row.i64(1)).collect())
-}
-
-/// A `bigint[]`.
-fn array(ids: &[i64]) -> Result<Datum> {
-    let values: Vec<Datum> = ids.iter().map(|id| id.datum()).collect();
-    datum::array_datum(&values, types::INT8)
 }

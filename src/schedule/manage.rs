@@ -3,12 +3,13 @@
 //! They take a name. The caller's own schedule of that name is meant, else the only one of a role
 //! whose rights the caller has; where there are several, `owner` says which.
 
-use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
+use super::row::{ids, job_of};
+use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::UNDEFINED_OBJECT;
 use crate::pg::error::{INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, PgError, Result};
 use crate::pg::spi::{Row, Spi, Statement};
 use crate::pg::{clock, identity, latch};
-use crate::queue::enqueue::{self, NewJob};
+use crate::queue::enqueue;
 use crate::queue::handler::quoted;
 use crate::queue::{as_owner, extension, settle};
 
@@ -124,30 +125,6 @@ fn note_run(spi: &Spi, id: i64, job: i64) -> Result<()> {
         Some(super::now().datum()),
     ];
     spi.run(&NOTE_RUN, &arguments).map(|_| ())
-}
-
-/// The job that a schedule's row describes: command, handler, payload, queue, max_attempts and
-/// timeout stand in it from column `first` on.
-pub(super) fn job_of(row: &Row<'_>, first: i32, run_at: Micros) -> Result<NewJob> {
-    Ok(NewJob {
-        command: row.text(first)?,
-        handler: row.text(first + 1)?,
-        queue: row.text(first + 3)?.unwrap_or_default(),
-        priority: 0,
-        run_at: Some(run_at),
-        max_attempts: row.i32(first + 4),
-        timeout: row.datum(first + 5),
-        unique_key: None,
-    })
-}
-
-/// The elements of a `bigint[]`; none for NULL.
-pub(super) fn ids(array: Option<Datum>) -> Result<Vec<i64>> {
-    let elements = array
-        .map(|array| datum::array_elements(array, types::INT8))
-        .transpose()?
-        .unwrap_or_default();
-    Ok(elements.into_iter().flatten().map(datum::as_i64).collect())
 }
 
 /// `next_runs()`: the next `count` due times of a rule after `after`, from which `every` counts.

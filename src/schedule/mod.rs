@@ -2,9 +2,10 @@
 //!
 //! A schedule is a row of `my_worker._schedules`; users see it through the view
 //! `my_worker.schedules`. The row says when it is due next (`next_run_at`) and which of its jobs
-//! are unfinished. `define` writes and checks rows, `manage` is the rest of the SQL functions, and
+//! are unfinished (`row`). `define` writes and checks rows, `manage` is the rest of the SQL functions, and
 //! `fire` is what the keeper does with rows that are due: the decision is `logic::schedule`'s, and
-//! jobs and the new `next_run_at` commit together.
+//! jobs and the new `next_run_at` commit together. `hold` keeps runs
+//! that must not overlap one after the other.
 //!
 //! **Whose.** A name is unique for its owner, the role that called `schedule()`; the jobs are that
 //! role's, whoever the keeper is logged in as.
@@ -15,7 +16,9 @@
 
 mod define;
 pub mod fire;
+mod hold;
 mod manage;
+mod row;
 
 pub use define::{Definition, schedule};
 pub use manage::{next_runs, pause, resume, run_now, unschedule};

@@ -15,13 +15,17 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "commands/defrem.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "nodes/plannodes.h"
 #include "storage/lwlock.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -161,9 +165,9 @@ mw_databases_end(MwDatabaseScan *scan)
 	table_close(scan->rel, AccessShareLock);
 }
 
-/* get_extension_schema(), which 15 keeps to itself */
+/* The target schema of an extension, InvalidOid if it is gone, and its version, palloc'd */
 Oid
-mw_extension_schema(Oid extension)
+mw_extension_schema(Oid extension, char **version)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -175,11 +179,53 @@ mw_extension_schema(Oid extension)
 				ObjectIdGetDatum(extension));
 	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
+	*version = NULL;
 	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, Anum_pg_extension_extversion,
+										RelationGetDescr(rel), &isnull);
+
 		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+		*version = TextDatumGetCString(value);
+	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return schema;
+}
+
+/* The database that a utility statement needs free of sessions, or NULL */
+const char *
+mw_database_wanted(PlannedStmt *planned)
+{
+	Node	   *statement = planned->utilityStmt;
+	ListCell   *cell;
+
+	switch (nodeTag(statement))
+	{
+		case T_DropdbStmt:
+			return ((DropdbStmt *) statement)->dbname;
+		case T_RenameStmt:
+			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
+				return ((RenameStmt *) statement)->subname;
+			return NULL;
+		case T_AlterDatabaseStmt:
+			foreach(cell, ((AlterDatabaseStmt *) statement)->options)
+				if (strcmp(lfirst_node(DefElem, cell)->defname, "tablespace") == 0)
+					return ((AlterDatabaseStmt *) statement)->dbname;
+			return NULL;
+		case T_CreatedbStmt:
+			foreach(cell, ((CreatedbStmt *) statement)->options)
+			{
+				DefElem    *option = lfirst_node(DefElem, cell);
+
+				if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
+					return defGetString(option);
+			}
+			return NULL;
+		default:
+			return NULL;
+	}
 }
 
 /* 0: may log in; 1: dropped; 2: NOLOGIN; 3: no CONNECT on the database */

@@ -185,3 +185,31 @@ mw_discard_all(void)
 	DiscardCommand(statement, true);
 	CommitTransactionCommand();
 }
+
+/* ---- what statements change without a trace that could be read ---- */
+
+bool		mw_constraints_set = false;
+static ProcessUtility_hook_type next_utility_hook = NULL;
+
+static void
+on_utility(PlannedStmt *statement, const char *sql, bool read_only_tree,
+		   ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+		   DestReceiver *receiver, QueryCompletion *completion)
+{
+	if (IsA(statement->utilityStmt, ConstraintsSetStmt))
+		mw_constraints_set = true;
+	if (next_utility_hook)
+		next_utility_hook(statement, sql, read_only_tree, context, params, environment,
+						  receiver, completion);
+	else
+		standard_ProcessUtility(statement, sql, read_only_tree, context, params, environment,
+								receiver, completion);
+}
+
+/* From here on SET CONSTRAINTS sets mw_constraints_set.  Once a process. */
+void
+mw_watch_constraints(void)
+{
+	next_utility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = on_utility;
+}

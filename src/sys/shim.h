@@ -55,7 +55,8 @@ typedef struct MwDatabaseScan MwDatabaseScan;
 extern MwDatabaseScan *mw_databases_begin(void);
 extern bool mw_databases_next(MwDatabaseScan *scan, MwDatabase *database);
 extern void mw_databases_end(MwDatabaseScan *scan);
-extern Oid	mw_extension_schema(Oid extension);
+extern Oid	mw_extension_schema(Oid extension, char **version);
+extern const char *mw_database_wanted(PlannedStmt *statement);
 extern int	mw_role_barred(Oid role, Oid database);
 
 typedef struct MwAppender MwAppender;
@@ -71,6 +72,10 @@ extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleD
 extern void mw_command_run(const char *sql, MemoryContext context, char *tag);
 extern void mw_command_abort(void);
 extern void mw_discard_all(void);
+
+/* Whether SET CONSTRAINTS was used since this was set to false */
+extern bool mw_constraints_set;
+extern void mw_watch_constraints(void);
 
 /* Signal handlers, which must be C */
 extern volatile sig_atomic_t mw_overrun;

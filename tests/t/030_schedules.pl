@@ -137,6 +137,33 @@ is(sql(q{SELECT count(*) FROM my_queue WHERE run_at = 'infinity'}), '0', 'unsche
 sql(q{SELECT my_worker.unschedule(name) FROM my_worker.schedules});
 sql(q{SELECT my_worker.cancel(id) FROM my_queue});
 
+# A queued run whose predecessor is cancelled while it waits goes on at once.
+sql(q{SELECT my_worker.create_queue('paused')});
+sql(q{SELECT my_worker.pause_queue('paused')});
+sql(q{SELECT my_worker.schedule('head', 'every 1 second', handler := 'work', payload := '{"name": "head"}',
+	overlap := 'queue', queue := 'paused')});
+wait_for($node, q{SELECT held > 1 FROM my_worker.schedules WHERE name = 'head'});
+sql(q{SELECT my_worker.pause_schedule('head')});
+my $second = sql(q{SELECT min(id) FROM my_queue WHERE run_at = 'infinity'});
+sql(q{SELECT my_worker.cancel(id) FROM my_queue WHERE queue = 'paused' AND run_at < 'infinity'});
+wait_for($node, qq{SELECT run_at < 'infinity' FROM my_queue WHERE id = $second});
+pass('a cancelled run lets the next one go');
+sql(q{SELECT my_worker.unschedule('head')});
+sql(q{SELECT my_worker.drop_queue('paused', true)});
+
+# Without a time zone it is the server's, not the session's.
+sql(q{ALTER SYSTEM SET timezone = 'Asia/Kolkata'});
+sql(q{SELECT pg_reload_conf()});
+wait_for($node, q{SET timezone = 'Asia/Tokyo';
+	SELECT t AT TIME ZONE 'Asia/Kolkata' FROM my_worker.next_runs('0 3 * * *', 1, after := '2025-01-01') AS t},
+	'2025-01-01 03:00:00');
+sql(q{SET timezone = 'Asia/Tokyo'; SELECT my_worker.schedule('zone', '0 3 * * *', handler := 'work')});
+is(sql(q{SELECT timezone FROM my_worker.schedules WHERE name = 'zone'}), 'Asia/Kolkata',
+	'the time zone is the server\'s by default');
+sql(q{ALTER SYSTEM RESET timezone});
+sql(q{SELECT pg_reload_conf()});
+sql(q{SELECT my_worker.unschedule('zone')});
+
 # As another role: the jobs are its own.
 sql(q{
 	CREATE ROLE alice LOGIN;

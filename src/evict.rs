@@ -1,0 +1,65 @@
+//! Making room: DROP, RENAME, SET TABLESPACE and copying of a database need it free of sessions,
+//! and ours leave for it.
+//!
+//! The backend that runs the statement asks our processes in that database to leave, keeps new
+//! ones out until its transaction ends, and waits a little for them to be gone. One in the middle
+//! of a long job leaves after it; the statement then fails as it would for any other session, or,
+//! WITH (FORCE), ends it.
+
+use crate::pg::error::Result;
+use crate::pg::{catalog, clock, identity, latch, wait_event};
+use crate::queue::wake;
+use crate::shared::{Phase, SHARED, State};
+
+/// New processes of ours stay out for at most this long, should the statement take longer.
+const KEEP_OUT: i64 = 10_000_000;
+/// The statement itself waits another five seconds (CountOtherDBBackends, procarray.c).
+const PATIENCE: i64 = 2_000_000;
+
+/// Called before the statement, with the name of the database that it needs.
+pub fn make_room(name: &[u8]) -> Result<()> {
+    let database = catalog::database_oid(name)?;
+    let ours = SHARED
+        .read(|state| state.concerns(database))
+        .unwrap_or(false);
+    // Whoever may not run the statement shall not disturb us by it either.
+    if !ours || !catalog::owns_database(database, identity::current_role())? {
+        return Ok(());
+    }
+    let now = clock::now();
+    wake::unblock_at_end(database)?;
+    let mut leaving = Vec::with_capacity(crate::shared::SLOTS);
+    SHARED.write(|state| {
+        if let Some(entry) = state.database(database) {
+            entry.blocked_until = now + KEEP_OUT;
+        }
+        for slot in state.slots.iter_mut() {
+            if slot.phase != Phase::Free && slot.database == database {
+                slot.leave = true;
+                leaving.push(slot.procno);
+            }
+        }
+    });
+    leaving.into_iter().for_each(latch::wake);
+    while SHARED.read(|state| state.has_process(database)) == Some(true)
+        && clock::now() - now < PATIENCE
+    {
+        latch::wait(Some(10), wait_event::job_wait())?;
+    }
+    Ok(())
+}
+
+impl State {
+    /// Whether a process of ours is or may come there.
+    fn concerns(&self, database: u32) -> bool {
+        database != 0
+            && (self.databases.iter().any(|entry| entry.oid == database)
+                || self.has_process(database))
+    }
+
+    fn has_process(&self, database: u32) -> bool {
+        self.slots
+            .iter()
+            .any(|slot| slot.phase != Phase::Free && slot.database == database)
+    }
+}

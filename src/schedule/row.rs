@@ -1,0 +1,123 @@
+//! A schedule's row as the keeper and `run_now()` read it.
+
+use crate::logic::schedule::{Catchup, Overlap};
+use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
+use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result};
+use crate::pg::spi::{Row, Rows, Spi, Statement};
+use crate::queue::enqueue::NewJob;
+use crate::queue::handler::quoted;
+
+/// A row with its unfinished jobs.
+static LOCK: Statement = Statement::new(
+    "SELECT command, handler, payload, queue, max_attempts, timeout, schedule, timezone, \
+     overlap, catchup, next_run_at, anchor, last_due, owner, active, \
+     ARRAY(SELECT q.id FROM pg_catalog.unnest(s.live_jobs) AS live \
+     JOIN @queue@ AS q ON q.id OPERATOR(pg_catalog.=) live ORDER BY q.id), \
+     ARRAY(SELECT q.id FROM pg_catalog.unnest(s.held_jobs) AS held \
+     JOIN @queue@ AS q ON q.id OPERATOR(pg_catalog.=) held ORDER BY q.id) \
+     FROM my_worker._schedules AS s WHERE s.id OPERATOR(pg_catalog.=) $1 \
+     FOR UPDATE OF s SKIP LOCKED",
+    &[types::INT8],
+);
+
+/// A schedule as the keeper found and locked it. Its values are SPI's, so it lives no longer than
+/// the connection.
+pub struct Found {
+    /// Its id.
+    pub id: i64,
+    /// What its jobs are like.
+    pub job: NewJob,
+    /// Their payload.
+    pub payload: Option<Datum>,
+    /// Its rule as text.
+    pub schedule: Vec<u8>,
+    /// Its zone's name.
+    pub timezone: Vec<u8>,
+    /// See [`Overlap`].
+    pub overlap: Overlap,
+    /// See [`Catchup`].
+    pub catchup: Catchup,
+    /// When it is due.
+    pub next_run_at: Option<Micros>,
+    /// What `every` counts from.
+    pub anchor: Micros,
+    /// The last due time that was enqueued.
+    pub last_due: Option<Micros>,
+    /// Whose jobs they are.
+    pub owner: Oid,
+    /// Neither paused nor disabled.
+    pub active: bool,
+    /// Unfinished jobs that may run.
+    pub live: Vec<i64>,
+    /// Jobs that wait for those.
+    pub held: Vec<i64>,
+}
+
+/// Locks and reads a row; `None` if somebody else has it locked, or it is gone.
+pub fn find(spi: &Spi, id: i64) -> Result<Option<Found>> {
+    let rows = spi.run(&LOCK, &[Some(id.datum())])?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let overlap = row.text(9)?.unwrap_or_default();
+    let catchup = row.text(10)?.unwrap_or_default();
+    Ok(Some(Found {
+        id,
+        job: job_of(&row, 1, 0)?,
+        payload: row.datum(3),
+        schedule: row.text(7)?.unwrap_or_default(),
+        timezone: row.text(8)?.unwrap_or_default(),
+        overlap: Overlap::from_name(&overlap).ok_or_else(|| unknown_word(&overlap))?,
+        catchup: Catchup::from_name(&catchup).ok_or_else(|| unknown_word(&catchup))?,
+        next_run_at: row.i64(11),
+        anchor: row.i64(12).unwrap_or(0),
+        last_due: row.i64(13),
+        owner: row.oid(14).unwrap_or(0),
+        active: row.bool(15),
+        live: ids(row.datum(16))?,
+        held: ids(row.datum(17))?,
+    }))
+}
+
+/// The job that a schedule's row describes: command, handler, payload, queue, max_attempts and
+/// timeout stand in it from column `first` on.
+pub fn job_of(row: &Row<'_>, first: i32, run_at: Micros) -> Result<NewJob> {
+    Ok(NewJob {
+        command: row.text(first)?,
+        handler: row.text(first + 1)?,
+        queue: row.text(first + 3)?.unwrap_or_default(),
+        priority: 0,
+        run_at: Some(run_at),
+        max_attempts: row.i32(first + 4),
+        timeout: row.datum(first + 5),
+        unique_key: None,
+    })
+}
+
+/// The elements of a `bigint[]`; none for NULL.
+pub fn ids(array: Option<Datum>) -> Result<Vec<i64>> {
+    let elements = array
+        .map(|array| datum::array_elements(array, types::INT8))
+        .transpose()?
+        .unwrap_or_default();
+    Ok(elements.into_iter().flatten().map(datum::as_i64).collect())
+}
+
+/// What only a hand that wrote into the table can have put there.
+fn unknown_word(word: &[u8]) -> PgError {
+    PgError::new(
+        INVALID_PARAMETER_VALUE,
+        quoted("overlap or catchup ", word, " is not known"),
+    )
+}
+
+/// The `bigint`s of a result's first column.
+pub fn first_column(rows: &Rows) -> Result<Vec<i64>> {
+    Ok(rows.iter().filter_map(|row| row.i64(1)).collect())
+}
+
+/// A `bigint[]`.
+pub fn array(ids: &[i64]) -> Result<Datum> {
+    let values: Vec<Datum> = ids.iter().map(|id| id.datum()).collect();
+    datum::array_datum(&values, types::INT8)
+}
