@@ -18,6 +18,9 @@ fresh() {
     run_sql -c "VACUUM my_queue" -c "VACUUM ANALYZE bench.jobs" -c "CHECKPOINT" >/dev/null
 }
 
+# percent 0.5: prints 50.
+percent() { awk -v p="$1" 'BEGIN { print 100 * p }'; }
+
 has_mark() { [ "$(sql "SELECT count(*) FROM bench.marks WHERE what = '$1'")" != 0 ]; }
 
 empty_queue() { [ "$(sql "SELECT count(*) FROM (SELECT FROM my_queue WHERE run_at <= now() LIMIT 1) AS q")" = 0 ]; }
@@ -139,4 +142,173 @@ scenario_snapshot() {
     done
     target "my_worker: old snapshot" "my_worker: without" ">= 0.9"
     target "PL/pgSQL loop of 100: old snapshot" "PL/pgSQL loop of 100: without" "-"
+}
+
+# ---- backlog: what stands in the queue or in the history beside the jobs that run ------------------
+
+# behind JOBS: prints the milliseconds for so many jobs that go before all that is there.
+behind() {
+    sql "TRUNCATE bench.marks"
+    ours_off
+    run_sql -c "INSERT INTO my_queue (queue, handler, payload, priority, run_at) VALUES ('plain', 'bench.mark', '{\"what\": \"first\"}', -1, now() - interval '1 h')" \
+        -c "INSERT INTO my_queue (queue, payload, priority) SELECT 'plain', '{}', -1 FROM generate_series(1, $1)" \
+        -c "INSERT INTO my_queue (queue, handler, payload, priority) VALUES ('plain', 'bench.mark', '{\"what\": \"last\"}', -1)" \
+        -c "CHECKPOINT" >/dev/null || return
+    ours_on
+    wait_until 300 has_mark last || return
+    ours_off
+    sql "SELECT bench.elapsed('first', 'last')"
+}
+
+# With a backlog in the way: due jobs of a lower priority, or jobs of the future, or finished ones.
+scenario_backlog() {
+    local jobs many round ms
+    jobs=$(count 20000)
+    many=$(count 1000000)
+    fresh
+    for ((round = 1; round <= REPEAT; round++)); do
+        ms=$(behind "$jobs") && record "my_worker: small queue" jobs/s "$(rate "$jobs" "$ms")"
+        fresh
+    done
+    run_sql -c "INSERT INTO my_queue (queue, payload, priority, run_at) SELECT 'plain', '{}', i % 3 - 2, now() + interval '1 day' FROM generate_series(1, $many) AS i" \
+        -c "VACUUM ANALYZE my_queue" >/dev/null
+    for ((round = 1; round <= REPEAT; round++)); do
+        ms=$(behind "$jobs") && record "my_worker: $many future jobs" jobs/s "$(rate "$jobs" "$ms")"
+    done
+    fresh
+    run_sql -c "INSERT INTO my_queue (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, $many) AS i" \
+        -c "VACUUM ANALYZE my_queue" >/dev/null
+    for ((round = 1; round <= REPEAT; round++)); do
+        ms=$(behind "$jobs") && record "my_worker: backlog of $many" jobs/s "$(rate "$jobs" "$ms")"
+    done
+    fresh
+    run_sql -c "INSERT INTO my_worker.history (id, queue, status, payload, priority, run_at, created_at, attempts, owner, finished_at)
+            SELECT i, 'plain', 'completed', '{}', 0, now(), now(), 1, 'postgres', now() FROM generate_series(1, 5 * $many) AS i" \
+        -c "VACUUM ANALYZE my_worker.history" >/dev/null
+    for ((round = 1; round <= REPEAT; round++)); do
+        ms=$(behind "$jobs") && record "my_worker: history of $((5 * many))" jobs/s "$(rate "$jobs" "$ms")"
+    done
+    fresh
+    ours_on
+    # At most 1.2 times the time is at least 0.83 of the rate.
+    target "my_worker: $many future jobs" "my_worker: small queue" ">= 0.83"
+    target "my_worker: backlog of $many" "my_worker: small queue" ">= 0.83"
+    target "my_worker: history of $((5 * many))" "my_worker: small queue" ">= 0.83"
+}
+
+# ---- enqueue: eight clients, one row a transaction; and many rows in one statement ---------------
+
+bench_enqueue() { # bench_enqueue SECONDS STATEMENT: prints transactions a second
+    printf '%s;\n' "$2" >"$WORK/tmp/enqueue.sql"
+    chmod 644 "$WORK/tmp/enqueue.sql"
+    as_user pgbench -n -M prepared -c 8 -j 2 -T "$1" -f "$WORK/tmp/enqueue.sql" 2>/dev/null |
+        awk '/^tps/ { printf "%.0f", $3 }'
+}
+
+# timed STATEMENT: prints its milliseconds.
+timed() { run_sql -c '\timing on' -c "$1" | awk '/^Time/ { print $2 }'; }
+
+scenario_enqueue() {
+    local seconds many round ms
+    seconds=$(awk -v s="$SCALE" 'BEGIN { print s >= 1 ? 8 : 4 }')
+    many=$(count 100000)
+    sql "CREATE TABLE IF NOT EXISTS bench.like_ours (LIKE my_queue INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES INCLUDING CONSTRAINTS)"
+    ours_off
+    for ((round = 1; round <= REPEAT; round++)); do
+        fresh
+        sql "TRUNCATE bench.like_ours"
+        record "plain INSERT" tx/s "$(bench_enqueue "$seconds" "INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}')")"
+        record "my_worker: INSERT" tx/s "$(bench_enqueue "$seconds" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')")"
+        record "my_worker: enqueue()" tx/s "$(bench_enqueue "$seconds" "SELECT my_worker.enqueue('bench.noop', '{}', 'plain')")"
+        record "INSERT and pg_notify" tx/s "$(bench_enqueue "$seconds" "WITH j AS (INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}') RETURNING id) SELECT pg_notify('jobs', '') FROM j")"
+        fresh
+        sql "TRUNCATE bench.like_ours"
+        ms=$(timed "INSERT INTO bench.like_ours (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, $many)")
+        record "plain INSERT .. SELECT" rows/s "$(rate "$many" "$ms")"
+        ms=$(timed "INSERT INTO my_queue (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, $many)")
+        record "my_worker: INSERT .. SELECT" rows/s "$(rate "$many" "$ms")"
+        ms=$(timed "SELECT count(*) FROM my_worker.enqueue_many('bench.noop', array_fill('{}'::jsonb, ARRAY[$many]), 'plain')")
+        record "my_worker: enqueue_many()" rows/s "$(rate "$many" "$ms")"
+    done
+    fresh
+    ours_on
+    target "my_worker: INSERT" "plain INSERT" ">= 0.8"
+    target "my_worker: INSERT" "INSERT and pg_notify" ">= 4"
+    target "my_worker: INSERT .. SELECT" "plain INSERT .. SELECT" ">= 0.5"
+}
+
+# ---- latency: from COMMIT to start --------------------------------------------------------------
+
+# A job notes when it starts; the time before it is the client's clock_timestamp() at the INSERT, the
+# last thing before COMMIT. The peer is a session that listens and notes the same.
+scenario_latency() {
+    local round rate_wanted seconds=8 p
+    sql "DROP TABLE IF EXISTS bench.starts; CREATE TABLE bench.starts (what text, sent timestamptz, started timestamptz DEFAULT clock_timestamp())"
+    sql "CREATE OR REPLACE FUNCTION bench.started(id bigint, payload jsonb) RETURNS void LANGUAGE sql AS
+         \$\$ INSERT INTO bench.starts (what, sent) VALUES ('ours', (payload->>'at')::timestamptz) \$\$"
+    ours_on
+    for ((round = 1; round <= REPEAT; round++)); do
+        for rate_wanted in 20 1000; do
+            fresh
+            sql "TRUNCATE bench.starts"
+            printf '%s;\n' "INSERT INTO my_queue (queue, handler, payload) VALUES ('plain', 'bench.started', jsonb_build_object('at', clock_timestamp()))" >"$WORK/tmp/latency.sql"
+            chmod 644 "$WORK/tmp/latency.sql"
+            as_user pgbench -n -M prepared -c 4 -j 1 -R "$rate_wanted" -T "$seconds" -f "$WORK/tmp/latency.sql" >/dev/null 2>&1
+            wait_until 60 empty_queue
+            for p in 0.5 0.99; do
+                record "my_worker: p$(percent $p) at $rate_wanted/s" ms "$(sql "SELECT round(1000 * extract(epoch FROM percentile_cont($p) WITHIN GROUP (ORDER BY started - sent))::numeric, 3) FROM bench.starts")"
+            done
+        done
+        listen_latency 20 "$seconds"
+    done
+    target "my_worker: p50 at 20/s" "LISTEN/NOTIFY: p50 at 20/s" "<= 0.5"
+    target "my_worker: p99 at 20/s" "LISTEN/NOTIFY: p99 at 20/s" "<= 0.5"
+    target "my_worker: p99 at 1000/s" - "<= 10"
+}
+
+# A consumer as clients have it: it sleeps on its socket, and takes a job by DELETE when it is told.
+listen_latency() { # listen_latency RATE SECONDS
+    local p python
+    python=$(command -v python3) || return 0
+    "$python" -c 'import psycopg2' 2>/dev/null || {
+        say "   LISTEN/NOTIFY: left out, python3 has no psycopg2"
+        return 0
+    }
+    sql "TRUNCATE bench.starts, bench.jobs"
+    as_user "$python" bench/listener.py "$2" &
+    local listener=$!
+    sleep 1
+    printf '%s;\n' "WITH j AS (INSERT INTO bench.jobs (payload) VALUES (jsonb_build_object('at', clock_timestamp())) RETURNING id) SELECT pg_notify('bench', id::text) FROM j" >"$WORK/tmp/latency.sql"
+    as_user pgbench -n -M prepared -c 4 -j 1 -R "$1" -T "$2" -f "$WORK/tmp/latency.sql" >/dev/null 2>&1
+    wait "$listener"
+    for p in 0.5 0.99; do
+        record "LISTEN/NOTIFY: p$(percent $p) at $1/s" ms "$(sql "SELECT round(1000 * extract(epoch FROM percentile_cont($p) WITHIN GROUP (ORDER BY started - sent))::numeric, 3) FROM bench.starts")"
+    done
+}
+
+# ---- idle: a minute without work ------------------------------------------------------------------
+
+idle_ticks() {
+    local pid total=0
+    for pid in $(sql "SELECT pid FROM pg_stat_activity WHERE backend_type = 'my_custom_worker'"); do
+        total=$((total + $(awk '{ print $14 + $15 }' "/proc/$pid/stat")))
+    done
+    echo "$total"
+}
+
+scenario_idle() {
+    local seconds ticks wal transactions
+    seconds=$(awk -v s="$SCALE" 'BEGIN { print s >= 1 ? 60 : 15 }')
+    fresh
+    sleep 15
+    ticks=$(idle_ticks)
+    wal=$(sql "SELECT pg_current_wal_insert_lsn()")
+    transactions=$(sql "SELECT pg_snapshot_xmax(pg_current_snapshot())")
+    sleep "$seconds"
+    record "my_worker: CPU in $seconds s" ms "$((10 * ($(idle_ticks) - ticks)))"
+    record "my_worker: WAL in $seconds s" bytes "$(sql "SELECT pg_current_wal_insert_lsn() - '$wal'")"
+    record "my_worker: transaction ids in $seconds s" ids "$(sql "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint - $transactions")"
+    target "my_worker: CPU in $seconds s" - "<= 10"
+    target "my_worker: WAL in $seconds s" - "<= 0"
+    target "my_worker: transaction ids in $seconds s" - "<= 0"
 }

@@ -6,6 +6,7 @@
 //! look. A look makes lanes pending and wakes their workers; ends jobs whose owners may have no
 //! session; charges attempts to jobs whose process died; forgets old history.
 
+use crate::logic::low_water::LowWater;
 use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{
@@ -235,18 +236,25 @@ impl Keeper {
     fn find_work_of(&self, extension: &Extension, jobs: &Jobs, owner: Oid) -> Result<()> {
         let now = clock::now();
         let running = self.running();
-        let mut queue = jobs.next_queue(owner, None)?;
+        let mut queue = jobs.next_queue(owner, None, None)?;
         while let Some(name) = queue {
             if let Some(settings) = queues::find(extension, name)?
                 && !settings.paused
             {
                 let due = !jobs
-                    .candidates(owner, &settings, now, 1, &running)?
+                    .candidates(
+                        owner,
+                        &settings,
+                        now,
+                        1,
+                        (&running, &mut Vec::new()),
+                        &mut LowWater::default(),
+                    )?
                     .is_empty();
                 let next = jobs.next_due(owner, name, now)?;
                 self.announce(owner, due, next);
             }
-            queue = jobs.next_queue(owner, Some(name))?;
+            queue = jobs.next_queue(owner, Some(name), None)?;
         }
         Ok(())
     }
@@ -261,7 +269,8 @@ impl Keeper {
                 entry.next_due = next;
             }
             if due {
-                state.demand(database, owner)
+                // It may be a job whose COMMIT nobody announced.
+                state.demand(database, owner, Micros::MIN)
             } else {
                 None
             }

@@ -17,6 +17,7 @@
 //! | [`cron`], [`cron_parse`], [`cron_field`] | when a cron expression is due; its grammar |
 //! | [`histogram`] | which bucket a duration falls in, percentiles |
 //! | [`limits`] | which names, counts and intervals are accepted |
+//! | [`low_water`] | from where a claim reads its index |
 //! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
 //! | [`schedule`] | which due times to enqueue now: catch-up and overlap |
 //! | [`state`] | the one table of job states and moves |
@@ -45,6 +46,7 @@ pub mod cron_field;
 pub mod cron_parse;
 pub mod histogram;
 pub mod limits;
+pub mod low_water;
 pub mod names;
 pub mod rule;
 pub mod schedule;
