@@ -12,6 +12,7 @@
 //! A command cannot run in a transaction of ours: the batch claims it, ends, and `command` runs it.
 
 use std::collections::VecDeque;
+use std::io::Write;
 
 use crate::command::Claimed;
 use crate::logic::low_water::Place;
@@ -136,6 +137,8 @@ pub struct Batch<'a> {
     functions: Vec<Known>,
     completed_status: Datum,
     began: Micros,
+    /// When the last job ended, or this batch began.
+    reached: Micros,
     /// The last job that was reached.
     last: Option<Place>,
     /// Whether a batch handler may get several jobs in one call.
@@ -158,6 +161,7 @@ impl<'a> Batch<'a> {
         } else {
             None
         };
+        let began = clock::now();
         Ok(Batch {
             extension,
             queue,
@@ -170,7 +174,8 @@ impl<'a> Batch<'a> {
             memory,
             functions: Vec::new(),
             completed_status: datum::text_datum(b"completed")?,
-            began: clock::now(),
+            began,
+            reached: began,
             last: None,
             together: true,
             tally: Tally::default(),
@@ -264,7 +269,7 @@ impl<'a> Batch<'a> {
         let done = !self.tally.settled.is_empty();
         done && (self.tally.temporary
             || self.tally.constraints
-            || clock::now().saturating_sub(self.began) >= Micros::from(BUDGET_MS) * 1000
+            || self.reached.saturating_sub(self.began) >= Micros::from(BUDGET_MS) * 1000
             || xact::writing_subtransactions() >= MAX_WRITERS)
     }
 
@@ -307,7 +312,8 @@ impl<'a> Batch<'a> {
             session::overrun_cancels(self.launcher);
         }
         let result = known.and_then(|index| self.attempt(&[job], index, started));
-        let settled = self.settle(job, started, clock::now(), result);
+        self.reached = clock::now();
+        let settled = self.settle(job, started, self.reached, result);
         self.set_current(Current::None, 0);
         marks::clear(self.slot.index);
         settled
@@ -346,6 +352,7 @@ impl<'a> Batch<'a> {
         let together: Vec<&Job> = jobs.iter().collect();
         let result = self.attempt(&together, index, started);
         let finished = clock::now();
+        self.reached = finished;
         let mut step = Step::End;
         match (result, jobs.as_slice()) {
             // Whoever cancels the call cancels the job that it is known by.
@@ -541,12 +548,15 @@ impl<'a> Batch<'a> {
 
 /// What `pg_stat_activity` shows: the handler and its jobs.
 fn describe(handler: &[u8], jobs: &[&Job]) -> Vec<u8> {
-    let which = match jobs {
-        [only] => format!(" (job {})", only.id),
-        [first, ..] => format!(" ({} jobs from {})", jobs.len(), first.id),
-        [] => String::new(),
+    let mut shown = Vec::with_capacity(handler.len() + 48);
+    shown.extend_from_slice(handler);
+    // Writing to a Vec does not fail.
+    let _ = match jobs {
+        [only] => write!(shown, " (job {})", only.id),
+        [first, ..] => write!(shown, " ({} jobs from {})", jobs.len(), first.id),
+        [] => Ok(()),
     };
-    [handler, which.as_bytes()].concat()
+    shown
 }
 
 /// Runs user code: cancels reach it, and so does its time limit in milliseconds (0: none).
