@@ -42,8 +42,13 @@ fn main() {
     generate_bindings(&include);
 }
 
-/// The C side: the crossing, tables and catalogs, and commands at top level.
-const SOURCES: [&str; 3] = ["src/sys/shim.c", "src/sys/access.c", "src/sys/command.c"];
+/// The C side: the crossing, tables and catalogs, commands at top level, and counting.
+const SOURCES: [&str; 4] = [
+    "src/sys/shim.c",
+    "src/sys/access.c",
+    "src/sys/command.c",
+    "src/sys/leaves.c",
+];
 
 const ALLOWLIST: &str = "src/sys/allowlist.txt";
 

@@ -6,6 +6,7 @@
 
 use crate::command;
 use crate::execute::{Batch, Memory, Settled, Tally};
+use crate::keeper;
 use crate::pg::bgworker::{self, Status, Worker};
 use crate::pg::datum::Oid;
 use crate::pg::error::{
@@ -46,6 +47,9 @@ pub fn launch(job: i64) -> Result<i32> {
     }
     let owner = find_owner(job)?;
     manage::check_owner(identity::current_role(), owner, job)?;
+    if let Some(reason) = keeper::bar(owner)? {
+        return Err(reason);
+    }
     let id = take_slot(job, owner)?;
     let result = start(id, job);
     if result.is_err() {

@@ -40,6 +40,8 @@ const MAX_WRITERS: usize = 60;
 /// What a batch came to, once it has committed.
 #[derive(Default)]
 pub struct Tally {
+    /// The queue, as shared memory knows it.
+    pub queue: i32,
     /// Jobs that were taken and settled.
     pub settled: Vec<Settled>,
     /// Candidates that somebody else had locked.
@@ -178,7 +180,10 @@ impl<'a> Batch<'a> {
             reached: began,
             last: None,
             together: true,
-            tally: Tally::default(),
+            tally: Tally {
+                queue: queue.id,
+                ..Tally::default()
+            },
         })
     }
 
@@ -333,7 +338,8 @@ impl<'a> Batch<'a> {
         let mut last = candidate.place;
         let mut jobs = vec![first];
         waiting.clear();
-        for candidate in more(last, most.saturating_sub(1))? {
+        let others = most.saturating_sub(1);
+        for candidate in more(last, others)?.into_iter().take(others) {
             match self.jobs.take(candidate)? {
                 Some(job) if self.is_like(&job, index) => jobs.push(job),
                 // It stays locked until this batch commits, and is the next one's first.
@@ -404,6 +410,7 @@ impl<'a> Batch<'a> {
             session::set_read_only(session::default_read_only());
             clock::start_statement();
             let value = limited(timeout_ms, || call(function, shape, jobs))?;
+            refuse_late(started, timeout_ms)?;
             seal(slot, job)?;
             Ok(value)
         });
@@ -571,6 +578,16 @@ pub fn limited<T>(timeout_ms: i32, body: impl FnOnce() -> Result<T>) -> Result<T
         session::stop_statement_timeout()?;
     }
     result
+}
+
+/// A handler that caught the cancel of its time limit and went on has failed all the same.
+fn refuse_late(began: Micros, timeout_ms: i32) -> Result<()> {
+    let took = clock::now().saturating_sub(began);
+    if timeout_ms > 0 && took > Micros::from(timeout_ms) * 1000 {
+        let message = "canceling statement due to statement timeout";
+        return Err(PgError::new(QUERY_CANCELED, message));
+    }
+    Ok(())
 }
 
 /// Whether somebody cancels the job that the slot runs.

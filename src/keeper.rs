@@ -6,6 +6,7 @@
 //! look. A look makes lanes pending and wakes their workers; ends jobs whose owners may have no
 //! session; charges attempts to jobs whose process died; forgets old history.
 
+use crate::logic::counters::Ending;
 use crate::logic::low_water::LowWater;
 use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{Micros, Oid};
@@ -18,7 +19,8 @@ use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_even
 use crate::queue::claim::Jobs;
 use crate::queue::manage::{self, Live};
 use crate::queue::queues;
-use crate::queue::settle::{self, Attempt};
+use crate::queue::settle::{self, Attempt, Verdict};
+use crate::queue::wake;
 use crate::schedule;
 use crate::settings;
 use crate::shared::{Charge, Death, Known, Phase, SHARED, SlotId};
@@ -223,17 +225,22 @@ impl Keeper {
         let mut owner = 0;
         while let Some(next) = jobs.next_owner(owner)? {
             owner = next;
-            if let Some(reason) = self.bar(owner)? {
-                barred.push((owner, reason));
-                continue;
-            }
-            self.find_work_of(extension, &jobs, owner)?;
+            let reason = bar(owner)?;
+            self.find_work_of(extension, &jobs, owner, reason.is_none())?;
+            barred.extend(reason.map(|reason| (owner, reason)));
         }
         jobs.close()?;
         Ok(barred)
     }
 
-    fn find_work_of(&self, extension: &Extension, jobs: &Jobs, owner: Oid) -> Result<()> {
+    /// Notes the next due time of a role's jobs, and asks for a worker if some are due.
+    fn find_work_of(
+        &self,
+        extension: &Extension,
+        jobs: &Jobs,
+        owner: Oid,
+        may_run: bool,
+    ) -> Result<()> {
         let now = clock::now();
         let running = self.running();
         let mut queue = jobs.next_queue(owner, None, None)?;
@@ -241,16 +248,11 @@ impl Keeper {
             if let Some(settings) = queues::find(extension, name)?
                 && !settings.paused
             {
-                let due = !jobs
-                    .candidates(
-                        owner,
-                        &settings,
-                        now,
-                        1,
-                        (&running, &mut Vec::new()),
-                        &mut LowWater::default(),
-                    )?
-                    .is_empty();
+                let (passed, low) = (&mut Vec::new(), &mut LowWater::default());
+                let due = may_run
+                    && !jobs
+                        .candidates(owner, &settings, now, 1, (&running, passed), low)?
+                        .is_empty();
                 let next = jobs.next_due(owner, name, now)?;
                 self.announce(owner, due, next);
             }
@@ -296,37 +298,8 @@ impl Keeper {
         ids
     }
 
-    /// Why no job of the role can run, if so.
-    fn bar(&self, owner: Oid) -> Result<Option<PgError>> {
-        let name = identity::role_name(owner);
-        let error = match catalog::barred(owner)? {
-            Some(Barred::Gone) => PgError::new(
-                INVALID_AUTHORIZATION,
-                format!("owner of the job was dropped (role with OID {owner})"),
-            ),
-            Some(Barred::NoLogin) => PgError::new(
-                INVALID_AUTHORIZATION,
-                format!("role \"{name}\" is not permitted to log in"),
-            )
-            .hint("Use ALTER ROLE ... LOGIN, then my_worker.retry()."),
-            Some(Barred::NoConnect) => PgError::new(
-                INSUFFICIENT_PRIVILEGE,
-                format!("role \"{name}\" is not permitted to connect to the database"),
-            )
-            .hint("Use GRANT CONNECT ON DATABASE, then my_worker.retry()."),
-            None if !settings::SUPERUSER_JOBS.get() && identity::role_is_superuser(owner)? => {
-                PgError::new(
-                    INSUFFICIENT_PRIVILEGE,
-                    format!("jobs of superuser \"{name}\" are not allowed"),
-                )
-                .hint("See the setting my_worker.superuser_jobs.")
-            }
-            None => return Ok(None),
-        };
-        Ok(Some(error))
-    }
-
-    /// Fails the due jobs of a role that may have no session, in small transactions.
+    /// Fails the due jobs of a role that may have no session, in small transactions. Those that
+    /// wait for other consumers, or in a paused queue, stay.
     fn end_jobs_of(&self, owner: Oid, reason: &PgError) -> Result<()> {
         loop {
             let ended = xact::transaction(|| {
@@ -334,7 +307,7 @@ impl Keeper {
                     return Ok(0);
                 };
                 let jobs = manage::due_jobs_of(&extension, owner, 100)?;
-                for (job, attempts) in &jobs {
+                for (job, attempts, queue) in &jobs {
                     let ended = attempts.saturating_add(1);
                     let attempt = Attempt {
                         job: *job,
@@ -342,7 +315,9 @@ impl Keeper {
                         ended,
                         started: 0,
                     };
-                    settle::fail_for_good(&extension, &attempt, reason)?;
+                    if settle::fail_for_good(&extension, &attempt, reason)? == Verdict::Failed {
+                        manage::count_at_commit(&extension, queue, Ending::Failed)?;
+                    }
                 }
                 Ok(jobs.len())
             })?;
@@ -419,7 +394,12 @@ impl Keeper {
             ended,
             started: 0,
         };
-        settle::fail(extension, &live.queue, &attempt, live.max_attempts, error)?;
+        let verdict = settle::fail(extension, &live.queue, &attempt, live.max_attempts, error)?;
+        match verdict {
+            Verdict::Retry => wake::count_at_commit(live.queue.id, Ending::Retried)?,
+            Verdict::Failed => wake::count_at_commit(live.queue.id, Ending::Failed)?,
+            Verdict::Gone => {}
+        }
         let why = String::from_utf8_lossy(&error.message).into_owned();
         log::report(
             Level::Log,
@@ -503,6 +483,39 @@ fn crashed() -> PgError {
         "the worker process died while it ran the job, or the server crashed",
     )
     .hint("The server's log says how it died.")
+}
+
+/// Why no job of the role can run, if so.
+pub fn bar(owner: Oid) -> Result<Option<PgError>> {
+    let name = || identity::role_name(owner);
+    let error = match catalog::barred(owner)? {
+        Some(Barred::Gone) => PgError::new(
+            INVALID_AUTHORIZATION,
+            format!("owner of the job was dropped (role with OID {owner})"),
+        ),
+        Some(Barred::NoLogin) => PgError::new(
+            INVALID_AUTHORIZATION,
+            format!("role \"{}\" is not permitted to log in", name()),
+        )
+        .hint("Use ALTER ROLE ... LOGIN, then my_worker.retry()."),
+        Some(Barred::NoConnect) => PgError::new(
+            INSUFFICIENT_PRIVILEGE,
+            format!(
+                "role \"{}\" is not permitted to connect to the database",
+                name()
+            ),
+        )
+        .hint("Use GRANT CONNECT ON DATABASE, then my_worker.retry()."),
+        None if !settings::SUPERUSER_JOBS.get() && identity::role_is_superuser(owner)? => {
+            PgError::new(
+                INSUFFICIENT_PRIVILEGE,
+                format!("jobs of superuser \"{}\" are not allowed", name()),
+            )
+            .hint("See the setting my_worker.superuser_jobs.")
+        }
+        None => return Ok(None),
+    };
+    Ok(Some(error))
 }
 
 /// The longest sleep between two looks.

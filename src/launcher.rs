@@ -13,13 +13,24 @@ use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, latch, marks, session, wait_event, xact};
 use crate::schedule;
 use crate::settings::{self, Served};
-use crate::shared::{Charge, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, SlotId, State};
+use crate::shared::{
+    Charge, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, Slot, SlotId, State,
+};
 
 /// `backend_type` of every process of the pool.
 pub const PROCESS_TYPE: &str = "my_custom_worker";
 
 /// A worker that was asked for and is not there by then will not come.
 const START_LIMIT: Micros = 60_000_000;
+
+/// How long a worker may be at it while a lane has none.
+const TURN: Micros = 250_000;
+
+/// How soon a start is tried again after a worker was asked to leave for it.
+const ROOM_SOON: Micros = 20_000;
+
+/// How often it is logged that the server has no place for another worker.
+const WARN_EVERY: Micros = 600_000_000;
 
 /// Registers the launcher. From `_PG_init` while preloading.
 pub fn register() {
@@ -50,7 +61,7 @@ pub fn main() -> Result<()> {
         handles: Vec::new(),
         seen: None,
         last_resolve: 0,
-        warned_slots: false,
+        warned_slots: 0,
     };
     launcher.forget_unborn();
     schedule::publish_timezone();
@@ -113,8 +124,8 @@ struct Launcher {
     /// Transactions that had completed when the databases were looked up last.
     seen: Option<u64>,
     last_resolve: Micros,
-    /// Whether it was logged that max_worker_processes is exhausted.
-    warned_slots: bool,
+    /// When it was logged that max_worker_processes is exhausted; 0: never.
+    warned_slots: Micros,
 }
 
 impl Launcher {
@@ -127,7 +138,11 @@ impl Launcher {
             for _ in 0..SLOTS {
                 match self.next_step(&mut next) {
                     Some(step) if self.take(step)? => {}
-                    _ => break,
+                    Some(_) => {
+                        next = next.min(clock::now() + TURN);
+                        break;
+                    }
+                    None => break,
                 }
             }
         }
@@ -238,7 +253,7 @@ impl Launcher {
         match start(kind, id)? {
             Some(handle) => {
                 self.handles.push((id, handle));
-                self.warned_slots = false;
+                SHARED.write(|state| state.note_served(kind, database, role, now));
                 Ok(true)
             }
             None => {
@@ -251,14 +266,17 @@ impl Launcher {
 
     /// The server has no place for another worker: an idle one of ours goes, or all wait.
     fn no_slot(&mut self, step: Step, now: Micros) -> Result<()> {
-        let idle = SHARED.write(|state| {
-            state.delay(step, now + 1_000_000);
-            state.dismiss_idle()
+        let leaving = SHARED.write(|state| {
+            let leaving = state.make_room(step, now);
+            let again = if leaving.is_some() { ROOM_SOON } else { TURN };
+            state.delay(step, now + again);
+            leaving
         });
-        idle.flatten().into_iter().for_each(latch::wake);
-        if std::mem::replace(&mut self.warned_slots, true) {
+        leaving.flatten().into_iter().for_each(latch::wake);
+        if self.warned_slots != 0 && now.saturating_sub(self.warned_slots) < WARN_EVERY {
             return Ok(());
         }
+        self.warned_slots = now;
         log::report_hint(
             Level::Warning,
             INSUFFICIENT_RESOURCES,
@@ -322,7 +340,7 @@ impl State {
     /// A database needs its keeper: to find out about it, or because it has the extension.
     fn keeper_step(&self, now: Micros, next: &mut Micros) -> Option<Step> {
         for entry in self.databases.iter().filter(|entry| entry.oid != 0) {
-            let has = |slot: &crate::shared::Slot| slot.serves(Kind::Keeper, entry.oid, 0);
+            let has = |slot: &Slot| slot.serves(Kind::Keeper, entry.oid, 0);
             if self.slots.iter().any(has) || (entry.known == Known::Absent && !entry.look) {
                 continue;
             }
@@ -338,25 +356,35 @@ impl State {
 
     /// A lane has work that none of its workers is about to take.
     fn worker_step(&mut self, now: Micros, most: usize, next: &mut Micros) -> Option<Step> {
-        let mut wanting: Option<(Oid, Oid, usize)> = None;
+        let mut wanting: Option<(usize, Micros, Oid, Oid)> = None;
+        let mut idle = None;
         for lane in self.lanes.iter().filter(|lane| lane.database != 0) {
-            let Some(have) = self.workers_if_wanting(lane.database, lane.role, now, next) else {
+            let (database, role) = (lane.database, lane.role);
+            let Some(have) = self.workers_if_wanting(database, role, now, next) else {
                 continue;
             };
-            let at = lane.retry_at.max(self.ready_at(lane.database));
+            let rests = |s: &Slot| {
+                s.phase == Phase::Idle && !s.leave && s.serves(Kind::Worker, database, role)
+            };
+            if self.slots.iter().any(rests) {
+                idle = Some((database, role));
+                break;
+            }
+            let at = lane.retry_at.max(self.ready_at(database));
             if at > now {
                 *next = (*next).min(at);
                 continue;
             }
-            // The lane with the fewest workers goes first.
-            if wanting.is_none_or(|(_, _, fewest)| have < fewest) {
-                wanting = Some((lane.database, lane.role, have));
+            // The lane with the fewest workers goes first, of those the one served longest ago.
+            let this = (have, lane.served_at, database, role);
+            if wanting.is_none_or(|first| this < first) {
+                wanting = Some(this);
             }
         }
-        let (database, role, have) = wanting?;
-        if let Some(procno) = self.rouse_idle(database, role) {
-            return Some(Step::Wake(procno));
+        if let Some((database, role)) = idle {
+            return self.rouse_idle(database, role).map(Step::Wake);
         }
+        let (have, _, database, role) = wanting?;
         let busy = self
             .slots
             .iter()
@@ -364,7 +392,15 @@ impl State {
         if busy.count() < most {
             return Some(Step::StartWorker(database, role));
         }
-        self.dismiss_for(have).map(Step::Dismiss)
+        self.dismiss_for(have, now, next).map(Step::Dismiss)
+    }
+
+    fn note_served(&mut self, kind: Kind, database: Oid, role: Oid, now: Micros) {
+        if kind == Kind::Worker
+            && let Some(lane) = self.lane(database, role)
+        {
+            lane.served_at = now;
+        }
     }
 
     /// How many workers the lane has, if it could use one more now.
@@ -432,25 +468,56 @@ impl State {
         }
     }
 
-    /// Asks an idle worker to leave, else one of a lane that has at least two more than the
-    /// wanting one; answers whom to wake.
-    fn dismiss_for(&mut self, wanting_has: usize) -> Option<i32> {
+    /// Makes room for a lane that has so many workers: asks an idle worker to leave, else one of a
+    /// lane that has at least two more, else, for a lane that has none, the one that has been at
+    /// work for longest, after its turn; answers whom to wake. Long jobs are not waited for: who is
+    /// at one leaves room when it ends.
+    fn dismiss_for(&mut self, wanting_has: usize, now: Micros, next: &mut Micros) -> Option<i32> {
         if let Some(procno) = self.dismiss_idle() {
             return Some(procno);
         }
-        let leaving = self.slots.iter().any(|s| s.phase != Phase::Free && s.leave);
-        if leaving {
+        *next = (*next).min(now + TURN);
+        let leaving = |s: &Slot| s.leave && s.kind == Kind::Worker && !s.is_overrunning(now);
+        if self
+            .slots
+            .iter()
+            .any(|s| s.phase != Phase::Free && leaving(s))
+        {
             return None;
         }
-        let rich = self.slots.iter().enumerate().find_map(|(index, slot)| {
-            let busy = slot.phase == Phase::Running && slot.kind == Kind::Worker;
-            let same = |s: &&crate::shared::Slot| s.serves(Kind::Worker, slot.database, slot.role);
-            let count = self.slots.iter().filter(same).count();
-            (busy && count >= wanting_has + 2).then_some(index)
-        })?;
-        let slot = self.slots.get_mut(rich)?;
+        let may_leave = |s: &Slot| {
+            s.phase == Phase::Running
+                && s.kind == Kind::Worker
+                && !s.leave
+                && !s.is_overrunning(now)
+        };
+        let served = |slot: &Slot| {
+            let same = |s: &&Slot| s.serves(Kind::Worker, slot.database, slot.role);
+            self.slots.iter().filter(same).count()
+        };
+        let candidates = || self.slots.iter().enumerate().filter(|(_, s)| may_leave(s));
+        let rich = candidates().find(|(_, slot)| served(slot) >= wanting_has + 2);
+        let longest = || {
+            candidates()
+                .filter(|(_, s)| wanting_has == 0 && now.saturating_sub(s.since) >= TURN)
+                .min_by_key(|(_, s)| s.since)
+        };
+        let index = rich.or_else(longest).map(|(index, _)| index)?;
+        let slot = self.slots.get_mut(index)?;
         slot.leave = true;
         Some(slot.procno)
+    }
+
+    /// The server has no place for this step's process: one of ours makes room, if any can.
+    fn make_room(&mut self, step: Step, now: Micros) -> Option<i32> {
+        let have = match step {
+            Step::StartWorker(database, role) => {
+                let same = |s: &&Slot| s.serves(Kind::Worker, database, role);
+                self.slots.iter().filter(same).count()
+            }
+            _ => 0,
+        };
+        self.dismiss_for(have, now, &mut 0)
     }
 
     /// Asks an idle worker to leave.

@@ -15,6 +15,7 @@
 
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
+use crate::logic::counters::Board;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::shmem::{Shared, Zeroed};
 
@@ -168,6 +169,8 @@ pub struct Slot {
     pub kind: Kind,
     /// [L B] asks the process to end after its job.
     pub leave: bool,
+    /// [B] asks to take no more jobs of `queue_id`: it was paused. [W] clears.
+    pub halt: bool,
     /// Dynamic workers: [B] tells what became of the caller's transaction.
     pub go: Go,
     /// See [`SlotId`].
@@ -222,6 +225,8 @@ pub struct Lane {
     pub failures: u32,
     /// [L] not before this time again.
     pub retry_at: Micros,
+    /// [L] when a worker was last started for it.
+    pub served_at: Micros,
     /// Tells this holder of the entry from those before.
     born: u32,
     /// [B W] `run_at` of what came since: the earliest of each round of announcements.
@@ -372,6 +377,8 @@ pub struct State {
     /// [W] when the last one did.
     pub last_run: Micros,
     stops_next: u32,
+    /// [W B] what was counted of each queue, kept over a clean restart.
+    pub counted: Board,
     /// [L] name of the server's time zone.
     pub timezone: Text<ZONE_BYTES>,
     /// See [`Database`].
@@ -523,6 +530,7 @@ impl State {
         slot.phase = Phase::Starting;
         slot.kind = kind;
         slot.leave = false;
+        slot.halt = false;
         slot.go = Go::Wait;
         slot.generation = generation;
         slot.pid = 0;
@@ -582,6 +590,7 @@ impl State {
                 arrivals: [0; ARRIVALS],
                 round: 0,
                 round_read: true,
+                served_at: 0,
             };
         }
         Some(lane)
@@ -710,7 +719,17 @@ impl State {
         let slot = self.slot(id)?;
         slot.queue_id = queue_id;
         slot.queue.set(name);
+        slot.halt = false;
         Some(running + 1 < limit)
+    }
+
+    /// Has those who work on a queue take no more of its jobs.
+    pub fn halt_queue(&mut self, database: Oid, queue_id: i32) {
+        for slot in &mut self.slots {
+            if slot.database == database && slot.queue_id == queue_id {
+                slot.halt = true;
+            }
+        }
     }
 
     /// The slot that runs the job.

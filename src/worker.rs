@@ -11,6 +11,7 @@ use std::ops::Bound;
 
 use crate::command;
 use crate::execute::{Batch, Memory, Outcome, Settled, Tally};
+use crate::keeper;
 use crate::logic::low_water::{LowWater, Place};
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
@@ -77,7 +78,8 @@ fn at_exit(code: i32) {
         if let Some(slot) = state.slot(id) {
             let (database, role) = (slot.database, slot.role);
             let (job, told, kind) = (slot.current().job(), slot.leave, slot.kind);
-            if code != 0 && !told {
+            let meant = told || slot.phase == Phase::Stopping;
+            if code != 0 && !meant {
                 state.start_failed(id, now);
             }
             state.free_slot(id);
@@ -122,7 +124,7 @@ struct Worker {
     arrivals: SeenArrivals,
     /// The queue of the last batch: the next one starts behind it.
     queue: Option<Vec<u8>>,
-    /// The extension was dropped.
+    /// The extension was dropped, or the role may run nothing any more.
     gone: bool,
     /// So many jobs are run one a transaction, since a batch failed as a whole.
     alone: usize,
@@ -278,8 +280,8 @@ impl Worker {
                 self.gone = true;
                 return Ok(None);
             };
-            // Its session is older than what forbids it. The keeper ends the jobs.
-            if catalog::barred(self.role)?.is_some() {
+            // Its session is older than what forbids it. The keeper ends the jobs, saying why.
+            if keeper::bar(self.role)?.is_some() {
                 self.gone = true;
                 self.ask_keeper();
                 return Ok(None);
@@ -350,7 +352,12 @@ impl Worker {
     /// Whether to take no more of this batch.
     fn stopped(&self) -> bool {
         let asked = SHARED
-            .peek(|state| state.slots.get(self.id.index).is_none_or(|slot| slot.leave))
+            .peek(|state| {
+                state
+                    .slots
+                    .get(self.id.index)
+                    .is_none_or(|slot| slot.leave || slot.halt)
+            })
             .unwrap_or(true);
         asked || !settings::ENABLED.get()
     }
@@ -374,7 +381,7 @@ impl Worker {
             };
             match queues::find(extension, datum::text_datum(&name)?)? {
                 Some(queue) => {
-                    if let Some(round) = self.first_round(jobs, &queue)? {
+                    if let Some(round) = self.first_round(extension, jobs, &queue)? {
                         self.queue = Some(name);
                         return Ok(Some((queue, round)));
                     }
@@ -403,7 +410,12 @@ impl Worker {
     }
 
     /// Due jobs of a queue that this worker may start now, announced in its slot.
-    fn first_round(&mut self, jobs: &Jobs, queue: &Queue) -> Result<Option<Round>> {
+    fn first_round(
+        &mut self,
+        extension: &Extension,
+        jobs: &Jobs,
+        queue: &Queue,
+    ) -> Result<Option<Round>> {
         if queue.paused {
             return Ok(None);
         }
@@ -423,6 +435,11 @@ impl Worker {
         let Some(room) = self.enter_queue(queue) else {
             return Ok(None);
         };
+        // From here on a pause reaches the slot; one that came before is seen now.
+        if !queues::is_open(extension, queue)? {
+            self.leave_queue();
+            return Ok(None);
+        }
         let round = Round {
             candidates,
             known: Known {
@@ -537,6 +554,16 @@ impl Worker {
             .flatten()
     }
 
+    fn leave_queue(&self) {
+        let id = self.id;
+        SHARED.write(|state| {
+            if let Some(slot) = state.slot(id) {
+                slot.queue_id = 0;
+                slot.queue.set(b"");
+            }
+        });
+    }
+
     /// A queue whose jobs are fast is taken from in larger batches.
     fn learn(&mut self, queue: &Queue, tally: &Tally) {
         let known = self.known.entry(queue.name.clone()).or_default();
@@ -586,6 +613,8 @@ impl Worker {
         SHARED.write(|state| {
             if let Some(lane) = state.lane(database, role) {
                 lane.failures = 0;
+                // What was not reached is there for the next one, should this worker leave.
+                lane.pending |= tally.left > 0 || tally.interrupted || tally.split > 0;
             }
         });
         stats::count(self.id, &tally);
@@ -627,6 +656,7 @@ pub fn charge_commit(id: SlotId, queue: &Queue, only: &Settled, error: &PgError)
         Verdict::Gone => return Ok(()),
     };
     let tally = Tally {
+        queue: queue.id,
         settled: vec![Settled { outcome, ..*only }],
         ..Tally::default()
     };

@@ -23,6 +23,7 @@ CREATE FUNCTION my_worker._usage_rights() RETURNS SETOF text
             ' integer, interval)'),
            ('EXECUTE ON FUNCTION my_worker.run(text, text, integer, timestamptz, integer, interval, text)'),
            ('EXECUTE ON FUNCTION my_worker.cancel(bigint)'),
+           ('EXECUTE ON FUNCTION my_worker.why(bigint)'),
            ('EXECUTE ON FUNCTION my_worker.retry(bigint)'),
            ('EXECUTE ON FUNCTION my_worker.wait(bigint, interval)'),
            ('EXECUTE ON FUNCTION my_worker.progress(real, text)'),
@@ -69,8 +70,9 @@ REVOKE ALL ON FUNCTION my_worker._usage_rights(), my_worker.grant_usage(regrole)
 
 -- Readers of statistics: no payload, no error text, no message stands in these.
 GRANT USAGE ON SCHEMA my_worker TO pg_monitor;
-GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker._workers() TO pg_monitor;
-GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker._workers(),
+    my_worker._queue_stats(), my_worker.health(interval) TO pg_monitor;
+GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
 
 -- What pg_dump carries.
 SELECT pg_extension_config_dump('@extschema@.my_queue', '');

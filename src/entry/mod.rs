@@ -5,10 +5,13 @@ mod bgw;
 mod probe;
 mod schedule;
 mod sql;
+mod stats;
 
 use crate::pg::error::Result;
 use crate::pg::{bgworker, guard, shmem, utility};
+use crate::queue::enqueue;
 use crate::shared::SHARED;
+use crate::stats::saved;
 use crate::{evict, launcher, settings};
 
 /// The module magic, by which the server checks that the library was built for it.
@@ -33,9 +36,9 @@ pub unsafe extern "C-unwind" fn _PG_init() {
 fn init() -> Result<()> {
     let preloading = bgworker::is_preloading();
     settings::define(preloading)?;
+    utility::install(evict::make_room, enqueue::copy_target);
     if preloading {
         shmem::install_hooks(request, startup);
-        utility::on_exclusive_database(evict::make_room);
         launcher::register();
     }
     Ok(())
@@ -46,5 +49,8 @@ fn request() {
 }
 
 fn startup() {
-    SHARED.attach();
+    if SHARED.attach() {
+        saved::load();
+        shmem::at_clean_shutdown(saved::save);
+    }
 }

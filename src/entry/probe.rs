@@ -6,7 +6,7 @@ use crate::pg::datum::{self, Datum, ToDatum};
 use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result, SqlState};
 use crate::pg::fmgr::Call;
 use crate::pg::local::Local;
-use crate::pg::{guard, latch, memcx, xact};
+use crate::pg::{bgworker, guard, latch, memcx, xact};
 use crate::sys;
 
 /// How many guards have been dropped in this session.
@@ -62,6 +62,7 @@ fn probe(call: &Call) -> Result<Datum> {
                 i32::from(caught.is_some_and(|e| e.sqlstate == SqlState::new(b"22P02"))).datum(),
             );
         }
+        b"crash" => bgworker::signal(bgworker::my_pid(), libc::SIGSEGV),
         b"interrupts" => latch::check_for_interrupts()?,
         _ => {
             return Err(PgError::new(INVALID_PARAMETER_VALUE, "unknown probe")

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`backoff`] | how long a failed job waits |
 //! | [`calendar`] | civil dates: days, months, weekdays |
+//! | [`counters`] | what is counted of each queue, and how it is kept |
 //! | [`cron`], [`cron_parse`], [`cron_field`] | when a cron expression is due; its grammar |
 //! | [`histogram`] | which bucket a duration falls in, percentiles |
 //! | [`limits`] | which names, counts and intervals are accepted |
@@ -41,6 +42,7 @@
 
 pub mod backoff;
 pub mod calendar;
+pub mod counters;
 pub mod cron;
 pub mod cron_field;
 pub mod cron_parse;

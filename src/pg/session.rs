@@ -33,7 +33,7 @@ pub fn watch_constraints() {
 /// ends, and nothing but that puts it back.
 pub fn touched_constraints() -> bool {
     // SAFETY: a process-local variable.
-    unsafe { std::mem::replace(&mut *(&raw mut sys::mw_constraints_set), false) }
+    unsafe { std::ptr::replace(&raw mut sys::mw_constraints_set, false) }
 }
 
 /// Drops all temporary objects of the session. In a transaction.

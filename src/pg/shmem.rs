@@ -96,6 +96,14 @@ impl<T: Zeroed> Shared<T> {
         })
     }
 
+    /// Changes without the lock, in the postmaster while it has no children: in the startup hook
+    /// and at its exit, where no lock can be waited for.
+    pub fn alone<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        // SAFETY: attached, and no other process is attached.
+        self.is_attached()
+            .then(|| f(unsafe { &mut *self.address.get() }))
+    }
+
     /// Looks without the lock, for fields that are atomics.
     pub fn peek<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
         // SAFETY: attached; the caller only reads atomics.
@@ -139,5 +147,28 @@ unsafe extern "C-unwind" fn on_startup() {
     }
     if let Some(startup) = STARTUP.get() {
         startup();
+    }
+}
+
+static AT_EXIT: Local<Option<fn()>> = Local::new(None);
+
+/// Has `save` called when the server has shut down in order, by the process that made the shared
+/// memory. From the startup hook; nothing happens in other processes.
+pub fn at_clean_shutdown(save: fn()) {
+    // SAFETY: reads process-local state; the callback is a function of this library. Children
+    // forget it when they are forked.
+    unsafe {
+        if sys::IsUnderPostmaster {
+            return;
+        }
+        AT_EXIT.set(Some(save));
+        sys::on_shmem_exit(Some(on_exit), 0);
+    }
+}
+
+/// A code other than 0 is a crash, after which the memory is made anew.
+unsafe extern "C-unwind" fn on_exit(code: i32, _arg: usize) {
+    if let Some(save) = AT_EXIT.get().filter(|_| code == 0) {
+        let _ = std::panic::catch_unwind(save);
     }
 }

@@ -7,7 +7,7 @@
 
 use std::ptr;
 
-use super::datum::{Datum, Oid};
+use super::datum::{self, Datum, Oid};
 use super::error::Result;
 use super::guard::protect;
 use crate::sys;
@@ -164,6 +164,18 @@ pub fn hold_object(table: Oid, object: i32, alone: bool) -> Result<()> {
     protect(|| unsafe { sys::LockDatabaseObject(table, object as Oid, 0, mode as i32) })
 }
 
+/// How many entries of an index have the same first two columns.
+pub struct Entries {
+    /// The first column.
+    pub first: Oid,
+    /// The second.
+    pub second: Vec<u8>,
+    /// Entries whose time is not after the bound.
+    pub until: i64,
+    /// The others.
+    pub after: i64,
+}
+
 /// What became of an attempt to lock a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Locked {
@@ -223,6 +235,30 @@ impl Table {
         let found = scan.next(row)?;
         scan.end()?;
         Ok(found)
+    }
+
+    /// Counts the entries of the index by its leaf pages: for each pair of the first two columns
+    /// (`oid`, `text`) those whose fourth (`timestamptz`) is not after `bound`, and the others.
+    /// Entries of rows that are gone count until somebody has found them dead.
+    pub fn count_entries(&self, bound: i64) -> Result<Vec<Entries>> {
+        let (index, mut count) = (self.index, 0);
+        let pointer = &raw mut count;
+        // SAFETY: the index is open, and its columns are of those types.
+        let groups = protect(|| unsafe { sys::mw_count_leaves(index, bound, pointer) })?;
+        let count = usize::try_from(count).unwrap_or(0);
+        // SAFETY: the array has `count` elements, and each name is a text of its own.
+        let groups = unsafe { std::slice::from_raw_parts(groups, count) };
+        groups
+            .iter()
+            .map(|group| {
+                Ok(Entries {
+                    first: group.first,
+                    second: datum::as_text(group.second)?,
+                    until: group.until,
+                    after: group.after,
+                })
+            })
+            .collect()
     }
 
     /// Locks a row version against all others, if it is still the newest and nobody has it.

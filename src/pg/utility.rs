@@ -1,13 +1,15 @@
-//! Utility statements that need a database for themselves: told before they run.
+//! Utility statements that concern us: those that need a database for themselves are told before
+//! they run, and COPY into our table is let through row-level security.
 //!
 //! The server's hook is chained. Nothing of ours is alive while the statement runs, since it may
 //! raise through our frame.
 
 use libc::c_char;
 
-use super::datum;
+use super::datum::{self, Oid};
 use super::error::Result;
-use super::guard;
+use super::guard::{self, protect};
+use super::identity;
 use super::local::Local;
 use crate::sys;
 
@@ -18,9 +20,16 @@ pub type DatabaseHook = fn(&[u8]) -> Result<()>;
 static PREVIOUS: Local<sys::ProcessUtility_hook_type> = Local::new(None);
 static HOOK: Local<Option<DatabaseHook>> = Local::new(None);
 
-/// Chains into the server's hook. From `_PG_init` while preloading.
-pub fn on_exclusive_database(hook: DatabaseHook) {
-    HOOK.set(Some(hook));
+/// Asked for the table that a COPY FROM STDIN may fill on behalf of roles that row-level security
+/// applies to, with its owner; `None` if there is none.
+pub type CopyHook = fn() -> Result<Option<(Oid, Oid)>>;
+
+static COPY_HOOK: Local<Option<CopyHook>> = Local::new(None);
+
+/// Chains into the server's hook. From `_PG_init`.
+pub fn install(database: DatabaseHook, copy: CopyHook) {
+    HOOK.set(Some(database));
+    COPY_HOOK.set(Some(copy));
     // SAFETY: the postmaster is loading libraries, single-threaded.
     unsafe {
         PREVIOUS.set(sys::ProcessUtility_hook);
@@ -37,6 +46,26 @@ fn tell(statement: *mut sys::PlannedStmt) -> Result<()> {
     }
 }
 
+/// COPY FROM is refused where row-level security applies, though INSERT is not. For our table,
+/// whose trigger checks each row anyway, the owner stands in. Answers the owner, or 0.
+fn copy_owner(statement: *mut sys::PlannedStmt) -> Result<Oid> {
+    // SAFETY: the server passes a valid statement.
+    if !unsafe { sys::mw_is_client_copy(statement) } {
+        return Ok(0);
+    }
+    let Some((table, owner)) = COPY_HOOK.get().map_or(Ok(None), |hook| hook())? else {
+        return Ok(0);
+    };
+    // SAFETY: it is a COPY; catalog look-ups in its transaction.
+    let may = protect(|| unsafe { sys::mw_may_copy(statement, table) })?;
+    Ok(if may { owner } else { 0 })
+}
+
+fn before(statement: *mut sys::PlannedStmt) -> Result<Oid> {
+    tell(statement)?;
+    copy_owner(statement)
+}
+
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut sys::PlannedStmt,
     query: *const c_char,
@@ -47,10 +76,15 @@ unsafe extern "C-unwind" fn process_utility(
     receiver: *mut sys::DestReceiver,
     completion: *mut sys::QueryCompletion,
 ) {
-    let outcome = guard::enter((), || tell(statement));
+    let outcome = guard::enter(0, || before(statement));
     // SAFETY: this frame owns nothing; the arguments go on as they came.
     unsafe {
-        guard::raise(outcome);
+        let owner = guard::raise(outcome);
+        let caller = if owner == 0 {
+            None
+        } else {
+            Some(identity::stand_in(owner))
+        };
         let next = PREVIOUS.get().unwrap_or(sys::standard_ProcessUtility);
         next(
             statement,
@@ -62,5 +96,8 @@ unsafe extern "C-unwind" fn process_utility(
             receiver,
             completion,
         );
+        if let Some(caller) = caller {
+            identity::stand_down(caller);
+        }
     }
 }

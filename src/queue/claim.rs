@@ -18,7 +18,7 @@ use super::column;
 use super::queues::Queue;
 
 /// Columns of the claim's index.
-mod key {
+pub(super) mod key {
     pub const OWNER: i16 = 1;
     pub const QUEUE: i16 = 2;
     pub const PRIORITY: i16 = 3;

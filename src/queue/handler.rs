@@ -72,8 +72,9 @@ fn resolve_by_shape(name: &[u8]) -> Result<Handler> {
 
 fn resolve_with_types(name: &[u8]) -> Result<Handler> {
     let function = catalog::function_with_types(name).map_err(|error| match error.sqlstate {
-        UNDEFINED_FUNCTION => unknown(name),
-        UNDEFINED_SCHEMA | UNDEFINED_OBJECT => unknown(name).detail(error.message),
+        UNDEFINED_FUNCTION | UNDEFINED_SCHEMA => unknown(name),
+        // a type of the arguments
+        UNDEFINED_OBJECT => unknown(name).detail(error.message),
         _ => error,
     })?;
     let arguments = catalog::signature(function)?.arguments;

@@ -1,5 +1,6 @@
 //! Dealing with queues and with single jobs: all by statements, as the extension's owner.
 
+use crate::logic::counters::Ending;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
@@ -43,7 +44,7 @@ const QUEUE_TYPES: &[Oid] = &[
 ];
 
 static SET_PAUSED: Statement = Statement::new(
-    "UPDATE my_worker.queues SET paused = $2 WHERE name OPERATOR(pg_catalog.=) $1",
+    "UPDATE my_worker.queues SET paused = $2 WHERE name OPERATOR(pg_catalog.=) $1 RETURNING id",
     &[types::TEXT, types::BOOL],
 );
 
@@ -85,10 +86,12 @@ static PRUNE: Statement = Statement::new(
 );
 
 static DUE_JOBS_OF: Statement = Statement::new(
-    "SELECT id, attempts FROM @queue@ WHERE owner OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) 'pending' \
-     AND run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
-     LIMIT $2 FOR UPDATE SKIP LOCKED",
+    "SELECT j.id, j.attempts, j.queue FROM @queue@ AS j \
+     JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
+     WHERE j.owner OPERATOR(pg_catalog.=) $1 AND j.status OPERATOR(pg_catalog.=) 'pending' \
+     AND j.run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
+     AND NOT q.paused AND coalesce(j.handler, j.command, q.handler) IS NOT NULL \
+     LIMIT $2 FOR UPDATE OF j SKIP LOCKED",
     &[types::OID, types::INT8],
 );
 
@@ -233,7 +236,15 @@ pub fn alter_queue(settings: &QueueSettings) -> Result<()> {
 /// `pause_queue()` and `resume_queue()`
 pub fn set_paused(name: &[u8], paused: bool) -> Result<()> {
     let arguments = [Some(datum::text_datum(name)?), Some(paused.datum())];
-    change_queue(&SET_PAUSED, name, &arguments)
+    let changed = as_owner(&extension()?, |spi| {
+        let rows = spi.run(&SET_PAUSED, &arguments)?;
+        Ok(rows.first().and_then(|row| row.i32(1)))
+    })?;
+    match changed {
+        None => Err(queues::unknown(name)),
+        Some(queue_id) if paused => wake::halt_at_commit(queue_id),
+        Some(_) => wake::look_at_commit(),
+    }
 }
 
 /// Changes one queue; its jobs may have become due by it.
@@ -311,12 +322,14 @@ pub fn check_owner(caller: Oid, owner: Oid, job: i64) -> Result<()> {
 pub fn cancel(job: i64) -> Result<bool> {
     let extension = extension()?;
     let found = as_owner(&extension, |spi| {
-        Ok(spi
-            .run(&FIND_JOB, &[Some(job.datum())])?
-            .first()
-            .and_then(|row| row.oid(1)))
+        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        let owner_and_queue =
+            |row: crate::pg::spi::Row| Ok((row.oid(1).unwrap_or(0), row.text(2)?));
+        rows.first().map(owner_and_queue).transpose()
     })?;
-    let Some(owner) = found else { return Ok(false) };
+    let Some((owner, queue)) = found else {
+        return Ok(false);
+    };
     check_owner(identity::current_role(), owner, job)?;
     loop {
         if cancel_running(job) {
@@ -327,6 +340,9 @@ pub fn cancel(job: i64) -> Result<bool> {
         })?;
         if free {
             let cancelled = settle::cancel(&extension, job, None)?;
+            if cancelled {
+                count_at_commit(&extension, &queue.unwrap_or_default(), Ending::Cancelled)?;
+            }
             wait::tell_keeper(job)?;
             return Ok(cancelled);
         }
@@ -335,6 +351,14 @@ pub fn cancel(job: i64) -> Result<bool> {
             return Ok(false);
         }
         crate::pg::latch::wait(Some(1), crate::pg::wait_event::job_wait())?;
+    }
+}
+
+/// Counts a job that ended without a worker.
+pub fn count_at_commit(extension: &Extension, queue: &[u8], end: Ending) -> Result<()> {
+    match queues::find(extension, datum::text_datum(queue)?)? {
+        Some(queue) => wake::count_at_commit(queue.id, end),
+        None => Ok(()),
     }
 }
 
@@ -397,14 +421,20 @@ pub fn owner_of(extension: &Extension, job: i64) -> Result<Option<Oid>> {
     })
 }
 
-/// For the keeper: due jobs of a role, locked, with their attempts.
-pub fn due_jobs_of(extension: &Extension, owner: Oid, limit: i64) -> Result<Vec<(i64, i32)>> {
+/// For the keeper: due jobs of a role, locked, with their attempts and queues.
+pub fn due_jobs_of(
+    extension: &Extension,
+    owner: Oid,
+    limit: i64,
+) -> Result<Vec<(i64, i32, Vec<u8>)>> {
     as_owner(extension, |spi| {
         let rows = spi.run(&DUE_JOBS_OF, &[Some(owner.datum()), Some(limit.datum())])?;
-        Ok(rows
-            .iter()
-            .map(|row| (row.i64(1).unwrap_or(0), row.i32(2).unwrap_or(0)))
-            .collect())
+        rows.iter()
+            .map(|row| {
+                let queue = row.text(3)?.unwrap_or_default();
+                Ok((row.i64(1).unwrap_or(0), row.i32(2).unwrap_or(0), queue))
+            })
+            .collect()
     })
 }
 

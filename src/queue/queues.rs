@@ -68,6 +68,13 @@ pub fn find(extension: &Extension, name: Datum) -> Result<Option<Queue>> {
     Ok(queue)
 }
 
+/// Whether the queue is there at this moment and not paused.
+pub fn is_open(extension: &Extension, queue: &Queue) -> Result<bool> {
+    let name = datum::text_datum(&queue.name)?;
+    let now = xact::with_latest_snapshot(|| find(extension, name))?;
+    Ok(now.is_some_and(|now| now.id == queue.id && !now.paused))
+}
+
 /// Finds a queue as it is at this moment, and keeps it from being dropped until the transaction
 /// ends; with `alone` waits for those who keep it so, and keeps new ones out. An error if there
 /// is none.

@@ -3,12 +3,14 @@
 //! The latch carries no data: whoever is woken looks at the table. A rollback, also to a
 //! savepoint, forgets; PREPARE TRANSACTION hands over to the keeper's next look.
 
+use crate::logic::counters::Ending;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::xact::{self, End};
-use crate::pg::{bgworker, clock, latch};
+use crate::pg::{bgworker, clock, identity, latch};
 use crate::shared::{Go, SHARED, SlotId, State};
+use crate::stats;
 
 /// What one (sub)transaction enqueued for one role.
 struct Note {
@@ -24,12 +26,16 @@ struct Note {
 
 /// What else waits for the end of the transaction.
 enum Promise {
+    /// Nobody shall take more jobs of the queue of this number.
+    Halt(i32),
     /// A dynamic worker that waits for this transaction.
     Launch(SlotId),
     /// This database's keeper shall look, or one shall be started.
     Look,
     /// It shall look at that time.
     Due(Micros),
+    /// So many jobs of a queue have ended.
+    Count(i32, Ending, i64),
     /// Processes of ours may be in that database again, however the transaction ends.
     Unblock(Oid),
 }
@@ -114,6 +120,29 @@ pub fn due_at_commit(time: Micros) -> Result<()> {
     promise(Promise::Due(time))
 }
 
+/// No more jobs of the queue are taken once this transaction has committed.
+pub fn halt_at_commit(queue_id: i32) -> Result<()> {
+    promise(Promise::Halt(queue_id))
+}
+
+/// A job of that queue has ended so, if this transaction commits.
+pub fn count_at_commit(queue: i32, end: Ending) -> Result<()> {
+    let subtransaction = xact::current_subtransaction();
+    let merged = PENDING.with(|pending| match pending.promises.last_mut() {
+        Some((of, Promise::Count(known, as_end, count)))
+            if *of == subtransaction && *known == queue && *as_end == end =>
+        {
+            *count += 1;
+            true
+        }
+        _ => false,
+    });
+    if merged {
+        return Ok(());
+    }
+    promise(Promise::Count(queue, end, 1))
+}
+
 /// Our processes keep out of a database until this transaction ends.
 pub fn unblock_at_end(database: Oid) -> Result<()> {
     promise(Promise::Unblock(database))
@@ -133,6 +162,10 @@ fn at_end(end: End) -> Result<()> {
         End::Abort | End::Prepare => tell(PENDING.with(take), false),
         End::SubCommit { id, parent } => PENDING.with(|pending| pending.adopt(id, parent)),
         End::SubAbort { id } => tell(PENDING.with(|pending| pending.split_off(id)), false),
+    }
+    if !matches!(end, End::SubCommit { .. }) {
+        // Whoever stood in for somebody has left with the error, or is done.
+        identity::forget_behalf();
     }
     if let Some(forget) = FORGET.get() {
         forget();
@@ -231,7 +264,11 @@ impl Pending {
             match promise {
                 Promise::Look if committed => wake.extend(state.ask_look(database)),
                 Promise::Due(time) if committed => wake.extend(state.due_at(database, *time)),
-                Promise::Look | Promise::Due(_) => {}
+                Promise::Halt(queue) if committed => state.halt_queue(database, *queue),
+                Promise::Count(queue, end, count) if committed => {
+                    stats::count_ends(state, database, *queue, *end, *count, now);
+                }
+                Promise::Look | Promise::Due(_) | Promise::Halt(_) | Promise::Count(..) => {}
                 Promise::Unblock(oid) => wake.extend(state.unblock(*oid)),
                 Promise::Launch(id) => wake.extend(state.slot(*id).map(|slot| {
                     slot.go = if committed { Go::Yes } else { Go::No };

@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
@@ -20,6 +21,7 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
@@ -27,7 +29,9 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -247,6 +251,43 @@ mw_database_wanted(PlannedStmt *planned)
 		default:
 			return NULL;
 	}
+}
+
+/* COPY table (columns) FROM STDIN */
+bool
+mw_is_client_copy(PlannedStmt *planned)
+{
+	CopyStmt   *copy = (CopyStmt *) planned->utilityStmt;
+
+	return IsA(copy, CopyStmt) && copy->is_from && copy->relation != NULL &&
+		copy->filename == NULL && !copy->is_program &&
+		copy->attlist != NIL && copy->whereClause == NULL;
+}
+
+/*
+ * Whether such a COPY is into this table, by a role that row-level security
+ * applies to and that may INSERT into all of the columns it names.
+ */
+bool
+mw_may_copy(PlannedStmt *planned, Oid table)
+{
+	CopyStmt   *copy = (CopyStmt *) planned->utilityStmt;
+	ListCell   *cell;
+
+	if (RangeVarGetRelid(copy->relation, NoLock, true) != table ||
+		check_enable_rls(table, InvalidOid, true) != RLS_ENABLED)
+		return false;
+	if (pg_class_aclcheck(table, GetUserId(), ACL_INSERT) == ACLCHECK_OK)
+		return true;
+	foreach(cell, copy->attlist)
+	{
+		AttrNumber	column = get_attnum(table, strVal(lfirst(cell)));
+
+		if (column == InvalidAttrNumber ||
+			pg_attribute_aclcheck(table, column, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
+			return false;
+	}
+	return true;
 }
 
 /* 0: may log in; 1: dropped; 2: NOLOGIN; 3: no CONNECT on the database */

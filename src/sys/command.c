@@ -182,7 +182,10 @@ mw_discard_all(void)
 
 	statement->target = DISCARD_ALL;
 	StartTransactionCommand();
+	/* dropping temporary tables may fetch toasted catalog values */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	DiscardCommand(statement, true);
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
 

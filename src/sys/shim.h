@@ -57,6 +57,8 @@ extern MwDatabaseScan *mw_databases_begin(void);
 extern bool mw_databases_next(MwDatabaseScan *scan, MwDatabase *database);
 extern void mw_databases_end(MwDatabaseScan *scan);
 extern Oid	mw_extension_schema(Oid extension, char **version);
+extern bool mw_is_client_copy(PlannedStmt *statement);
+extern bool mw_may_copy(PlannedStmt *statement, Oid table);
 extern const char *mw_database_wanted(PlannedStmt *statement);
 extern int	mw_role_barred(Oid role, Oid database);
 
@@ -64,6 +66,19 @@ typedef struct MwAppender MwAppender;
 extern MwAppender *mw_append_begin(Relation rel);
 extern void mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls);
 extern void mw_append_end(MwAppender *appender);
+
+/*
+ * Entries of a btree index on (oid, text, integer, timestamptz, ...) by its
+ * leaf pages, see leaves.c: one group for each pair of the first two columns.
+ */
+typedef struct MwLeafGroup
+{
+	Oid			first;
+	Datum		second;			/* a text */
+	int64		until;			/* entries whose time is not after the bound */
+	int64		after;			/* the others */
+} MwLeafGroup;
+extern MwLeafGroup *mw_count_leaves(Relation index, TimestampTz bound, int *count);
 
 /* Trigger calls: NULL unless fired BEFORE ROW by INSERT or UPDATE */
 extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleDesc *desc,

@@ -1,8 +1,6 @@
 -- The boundary between the server and Rust: an error, a panic or a lack of memory on either side is
 -- an ERROR of the statement, every Rust value is dropped, and the session goes on.
 CREATE FUNCTION probe(what text) RETURNS integer AS '$libdir/my_worker', 'mw_probe' LANGUAGE C STRICT;
-\set VERBOSITY verbose
-\set SHOW_CONTEXT never
 SELECT probe('dropped') AS at_first;
 -- Source lines differ from build to build.
 DO $$
@@ -28,5 +26,4 @@ SELECT probe('dropped') AS afterwards;
 SELECT probe('caught') AS caught, probe('dropped') AS dropped;
 -- The same backend is still there, and so is its transaction machinery.
 SELECT pg_current_xact_id_if_assigned() IS NULL AS clean;
-\set VERBOSITY default
 DROP FUNCTION probe(text);

@@ -95,6 +95,7 @@ SELECT my_worker.wait(:e, '30 s');
 SELECT owner, result->>0 AS result FROM my_worker.history WHERE id = :e;
 SELECT my_worker.cancel(:d), my_worker.cancel(:c), work.try('SELECT my_worker.cancel(' || :bob || ')');
 SELECT my_worker.retry(:d);
+SELECT my_worker.wait(:d, '30 s');
 SELECT owner, status FROM my_worker.jobs WHERE id = :d;
 -- Nobody enqueues for another role, superusers and members included.
 SELECT work.try('INSERT INTO public.my_queue (handler, owner) VALUES (''work.nothing'', ''regress_mw_alice'')');
@@ -127,10 +128,13 @@ RESET SESSION AUTHORIZATION;
 -- Owners that may not log in, may not connect, or are gone: the job fails and says so.
 SET SESSION AUTHORIZATION regress_mw_bob;
 SELECT my_worker.enqueue('work.nothing', run_at => clock_timestamp() + '300 ms') AS g \gset
+INSERT INTO public.my_queue (payload) VALUES ('"held"') RETURNING id AS held \gset
 RESET SESSION AUTHORIZATION;
 ALTER ROLE regress_mw_bob NOLOGIN;
 SELECT my_worker.wait(:g, '30 s');
 SELECT last_error, attempts, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id = :g;
+-- Those that wait for other consumers still do.
+DELETE FROM my_queue WHERE id = :held RETURNING status;
 ALTER ROLE regress_mw_bob LOGIN;
 SELECT my_worker.retry(:g);
 SELECT my_worker.wait(:g, '30 s');
@@ -144,6 +148,8 @@ SELECT my_worker.enqueue('work.nothing', run_at => clock_timestamp() + '300 ms')
 RESET SESSION AUTHORIZATION;
 SELECT my_worker.revoke_usage('regress_mw_bob');
 DROP ROLE regress_mw_bob;
+-- Another look before the job is due does not forget it.
+SELECT my_worker.resume_queue('default');
 SELECT my_worker.wait(:h, '30 s');
 SELECT regexp_replace(last_error, '\d+', 'N') AS last_error, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id = :h;
 SELECT my_worker.purge_queue('default') > 0 AS purged;

@@ -32,7 +32,7 @@ SELECT my_worker.wait(:d, '30 s'), my_worker.wait(:e, '30 s');
 RESET SESSION AUTHORIZATION;
 SELECT handler, status, result, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history
  WHERE id IN (:d, :e) ORDER BY id;
--- A handler that catches its cancel has used up its time all the same, and its work is done.
+-- A handler that catches its cancel has used up its time all the same: the attempt fails.
 CREATE FUNCTION work.catches() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_sleep(600);

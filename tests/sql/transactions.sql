@@ -113,7 +113,7 @@ BEGIN
     RETURN a;
 END $$;
 CREATE FUNCTION work.inserts() RETURNS void LANGUAGE sql AS
-    $$INSERT INTO my_queue (handler, payload) VALUES ('work.note', '["sneaked in"]')$$;
+    $$INSERT INTO public.my_queue (handler, payload) VALUES ('work.note', '["sneaked in"]')$$;
 CREATE FUNCTION work.sneaks_more(a integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     PERFORM work.inserts();

@@ -48,14 +48,15 @@ sub measure
 	drained($node);
 	wait_for($node, q{SELECT count(*) > 0 AND every(state = 'idle') FROM my_worker.workers WHERE kind = 'worker'});
 
-	# The next nap ends with a look, for those jobs were changes. After that nothing may move.
-	my $session = $node->background_psql('template1');
-	usleep(1_000_000 * ($naptime + 1.5));
-	my $settled = $session->query_safe($probe);
+	# The next nap ends with a look, for those jobs were changes; and our own looks may tidy up pages of the
+	# catalogs. After that nothing may move.
+	my @pids = worker_pids($node);
 	my $commits = q{SELECT pg_stat_clear_snapshot()::text, xact_commit + xact_rollback, tup_returned, blks_hit
 		FROM pg_stat_database WHERE datname = 'postgres'};
-	my @pids = worker_pids($node);
-	usleep(1_200_000);    # worker_pids() was a transaction in it, reported within a second
+	my $session = $node->background_psql('template1');
+	$session->query_safe($_) for $probe, $commits;
+	usleep(1_000_000 * ($naptime + 1.5));
+	my $settled = $session->query_safe($probe);
 	my $stats = $session->query_safe($commits);
 	my %ticks = map { $_ => ticks($_) } @pids;
 	my %wakeups = map { $_ => wakeups($_) } @pids;

@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use MyWorkerTest;
+use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -77,18 +78,36 @@ is($node->safe_psql('postgres', "SELECT errors->0->>'sqlstate' FROM my_worker.hi
 	'with SQLSTATE 57014');
 is((worker_pids($node, 'worker'))[0], $pid, 'and its worker goes on');
 
+# A dynamic worker: its job goes back to its queue, and can be launched again.
+$job = $node->safe_psql('postgres', q{
+	SELECT my_worker.create_queue('held');
+	SELECT my_worker.pause_queue('held');
+	SELECT my_worker.enqueue('work', '{"gate": "dynamic"}', 'held')}) =~ s/\s//gr;
+$pid = $node->safe_psql('postgres', "SELECT launch_dynamic_worker($job)");
+is(job_pid($node, $job), $pid, 'a dynamic worker is at work');
+is(terminate($pid), 't', 'dynamic: it ends when told to');
+is($node->safe_psql('postgres', "SELECT status, attempts FROM my_worker.jobs WHERE id = $job"), 'pending|0',
+	'dynamic: its job is pending and not charged');
+$again = $node->safe_psql('postgres', "SELECT launch_dynamic_worker($job)");
+is(job_pid($node, $job), $again, 'dynamic: it can be launched again');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($again)");
+wait_gone($again);
+is($node->safe_psql('postgres', "SELECT attempts, errors->0->>'sqlstate' FROM my_worker.jobs WHERE id = $job"), '1|57014',
+	'dynamic: a cancel ends the attempt');
+open_gate($node, 'dynamic');
+$node->safe_psql('postgres', q{SELECT my_worker.resume_queue('held')});
+
 # SIGHUP every 50 ms.
-$node->safe_psql('postgres', q{DELETE FROM effects});
+$node->safe_psql('postgres', q{DELETE FROM effects; DELETE FROM my_queue});
 $node->safe_psql('postgres', q{SELECT count(my_worker.enqueue('work', '{"sleep": 0.02}')) FROM generate_series(1, 100)});
-my $storm = 0;
-while ($node->safe_psql('postgres', 'SELECT count(*) FROM my_queue') > 0 && $storm < 200)
+my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+for (1 .. 40)
 {
-	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
-	usleep(30_000);
-	$storm++;
+	kill 'HUP', $postmaster;
+	usleep(50_000);
 }
-cmp_ok($storm, '>', 3, "jobs go on under $storm reloads");
-effects_are($node, 100, 'each has its effect once');
+drained($node);
+effects_are($node, 100, 'a reload every 50 ms: each job has its effect once');
 
 # enabled = off lets running jobs end and starts nothing new; on goes on.
 $job = enqueue('{"gate": "c"}');

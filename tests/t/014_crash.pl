@@ -81,6 +81,20 @@ open_gate($node, 'd');
 $node->safe_psql('postgres', q{SELECT my_worker.resume_queue('default')});
 is(finished($job), 'completed', 'a dynamic worker killed: its job is run by the pool');
 
+# Commands: at most once by default, again if they have attempts left.
+my $sleep = q{DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM gates WHERE name = 'command') LOOP PERFORM pg_sleep(0.01); END LOOP; END $$};
+my ($once, $twice) = map {
+	$node->safe_psql('postgres', "SELECT my_worker.run(\$c\$INSERT INTO effects (label) VALUES ('command $_'); $sleep\$c\$, max_attempts => $_)")
+} 1, 2;
+job_pid($node, $_) for $once, $twice;
+my ($bystander) = job_pid($node, $twice);
+crash($node, job_pid($node, $once));
+is(finished($once), 'failed', 'a command killed: it fails, for it may have been done');
+is(history($once), 'failed|1|1', 'a command killed: in its one attempt');
+isnt(job_pid($node, $twice), $bystander, 'a command nearby with attempts left is run again');
+open_gate($node, 'command');
+is(finished($twice), 'completed', 'and completes');
+
 # The whole server by an immediate shutdown.
 $node->safe_psql('postgres', 'DELETE FROM effects');
 $job = enqueue('{"gate": "i"}');

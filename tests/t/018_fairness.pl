@@ -76,8 +76,60 @@ for my $queue ('aside', 'zulu')
 is($node->safe_psql('postgres', q{SELECT count(*) > 1000 FROM my_queue WHERE owner = 'alice'::regrole}), 't',
 	'with the flood still there');
 
-# A role with long jobs on every worker gives way when they end, not before the others starve.
-is($node->safe_psql('postgres', q{DELETE FROM my_queue; SELECT 1}), '1', 'the flood is taken away');
+
+# What is left of the flood is run to its end, long before the nap: no batch of a worker that had to
+# give way is forgotten.
+$node->safe_psql('postgres', q{DELETE FROM my_queue WHERE payload ? 'sleep' AND id % 16 <> 0});
+drained($node);
+pass('the flood is run to its end');
+
+# More roles than workers: each gets its turn, although the floods of the others never end.
+$node->safe_psql('postgres', q{
+	DELETE FROM effects;
+	ALTER SYSTEM SET my_worker.max_workers = 1;
+	SELECT pg_reload_conf();
+	CREATE ROLE carol LOGIN;
+	SELECT my_worker.grant_usage('carol');});
+wait_for($node, 'SHOW my_worker.max_workers', '1');
+$node->safe_psql('postgres', qq{SET ROLE $_;
+	SELECT count(my_worker.enqueue('work', '{"sleep": 0.002}')) FROM generate_series(1, 5000)}) for qw(alice carol);
+wait_for($node, q{SELECT count(DISTINCT role) FROM effects}, '2', 5);
+$begin = time;
+$node->safe_psql('postgres', q{SET ROLE bob; SELECT count(my_worker.enqueue('work')) FROM generate_series(1, 20)});
+wait_for($node, q{SELECT count(*) FROM effects WHERE role = 'bob'}, '20', 20);
+$took = time - $begin;
+cmp_ok($took, '<', 4, "one worker, three roles, two floods: the third one is served ($took s)");
+is($node->safe_psql('postgres', q{SELECT count(DISTINCT owner) FROM my_queue}), '2', 'with both floods still there');
+$node->safe_psql('postgres', q{DELETE FROM my_queue WHERE id % 32 <> 0});
+drained($node);
+is($node->safe_psql('postgres', q{SELECT count(*) - count(DISTINCT job) FROM effects}), '0', 'none ran twice');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.history WHERE attempts > 1 OR status <> 'completed'}), '0',
+	'none was charged for giving way');
+
+# More roles with work at once than the shared memory has lanes for.
+$node->safe_psql('postgres', q{
+	DELETE FROM effects;
+	ALTER SYSTEM SET my_worker.max_workers = 4;
+	ALTER SYSTEM SET my_worker.enabled = off;
+	SELECT pg_reload_conf();
+	CREATE ROLE crowd;
+	SELECT my_worker.grant_usage('crowd');
+	DO $$ BEGIN
+		FOR i IN 1 .. 300 LOOP
+			EXECUTE format('CREATE ROLE many%s LOGIN IN ROLE crowd', i);
+			EXECUTE format('SET ROLE many%s', i);
+			PERFORM my_worker.enqueue('work');
+			RESET ROLE;
+		END LOOP;
+	END $$;
+	ALTER SYSTEM SET my_worker.enabled = on;
+	SELECT pg_reload_conf();});
+$begin = time;
+wait_for($node, 'SELECT count(*) FROM my_queue', '0');
+$took = time - $begin;
+effects_are($node, 300, "a job each of 300 roles ($took s)");
+is($node->safe_psql('postgres', 'SELECT count(DISTINCT role) FROM effects'), '300', 'each as its owner');
+is(log_has($node, qr/PANIC|terminated by signal|XX000/), 0, 'no crash, no internal error');
 
 $node->stop;
 done_testing();

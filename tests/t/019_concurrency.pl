@@ -17,14 +17,14 @@ add_handlers($node);
 # Each job notes in a table that is not transactional for the others to see: advisory locks, which the
 # sampler counts; and my_worker.jobs and workers must agree.
 $node->safe_psql('postgres', q{
-	SELECT my_worker.create_queue('one', concurrency => 1, backoff => '0.05 s', max_attempts => 10),
-	       my_worker.create_queue('two', concurrency => 2, backoff => '0.05 s', max_attempts => 10);
+	SELECT my_worker.create_queue('one', concurrency => 1, backoff => '0.05 s', backoff_max => '0.1 s', max_attempts => 50),
+	       my_worker.create_queue('two', concurrency => 2, backoff => '0.05 s', backoff_max => '0.1 s', max_attempts => 50);
 	CREATE FUNCTION limited(id bigint, p jsonb) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		PERFORM pg_advisory_xact_lock_shared(7, (p->>'queue')::int);
 		INSERT INTO effects (job) VALUES (id);
 		PERFORM pg_sleep(0.003);
-		IF id % 10 = 0 AND random() < 0.7 THEN
+		IF id % 10 = 0 AND random() < 0.5 THEN
 			RAISE EXCEPTION 'now and then';
 		END IF;
 	END $$;
@@ -72,7 +72,7 @@ cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.history WHE
 
 # With processes that are killed.
 $node->safe_psql('postgres', 'TRUNCATE samples, effects');
-load(600);
+load(400);
 my $kills = 0;
 my $begin = time;
 while (time < $begin + 4)
@@ -91,7 +91,7 @@ wait_for($node, 'SELECT count(*) FROM my_queue', '0');
 cmp_ok($kills, '>', 1, "$kills processes killed");
 cmp_ok($node->safe_psql('postgres', 'SELECT max(locks) FILTER (WHERE queue = 1) FROM samples'), '<=', 1, 'limit 1 held');
 cmp_ok($node->safe_psql('postgres', 'SELECT max(locks) FILTER (WHERE queue = 2) FROM samples'), '<=', 2, 'limit 2 held');
-effects_are($node, 1200, 'every effect once');
+effects_are($node, 800, 'every effect once');
 
 # A limit that is changed under load counts at once, as does a cancelled holder.
 $node->safe_psql('postgres', 'DROP TRIGGER late ON effects; TRUNCATE samples, effects');

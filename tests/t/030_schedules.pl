@@ -107,8 +107,10 @@ wait_for($node, q{SELECT count(*) >= 1000 FROM ran WHERE name = 'day'});
 sql(q{SELECT my_worker.pause_schedule('day')});
 drained($node);
 cmp_ok(sql(q{SELECT count(*) FROM ran WHERE name = 'day'}), '<', 1100, 'a day of missed seconds is cut to 1000');
+# A run before the clock moved has, by the real clock, the second of one that was made up for.
 is(sql(q{SELECT count(*) FROM (SELECT run_at FROM my_worker.history WHERE payload->>'name' = 'day'
-		GROUP BY run_at HAVING count(*) > 1) AS twice}), '0', 'and none of them ran twice');
+		AND created_at > run_at + interval '3 s' GROUP BY run_at HAVING count(*) > 1) AS twice}),
+	'0', 'and none of them ran twice');
 sql(q{SELECT my_worker.unschedule(name) FROM my_worker.schedules});
 move_clock(0);
 

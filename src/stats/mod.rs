@@ -1,6 +1,17 @@
-//! What the processes count, in shared memory: jobs ended, time of the last run.
+//! What the processes count, in shared memory: jobs ended, time of the last run, and for each
+//! queue how its jobs ended, waited and ran.
+//!
+//! A worker counts once a batch, under the lock, with everything worked out before; backends count
+//! at COMMIT (`queue::wake`). Nothing here reads a table.
 
-use crate::execute::Tally;
+pub mod health;
+pub mod queues;
+pub mod saved;
+pub mod why;
+
+use crate::execute::{Outcome, Tally};
+use crate::logic::counters::{Counters, Ending, Mark};
+use crate::pg::bgworker;
 use crate::pg::clock;
 use crate::pg::datum::{Micros, Oid};
 use crate::settings;
@@ -19,16 +30,62 @@ pub fn count(slot: SlotId, tally: &Tally) {
         .filter(|settled| worker::is_final(settled.outcome))
         .count();
     let done = tally.settled.len() as i64;
-    let now = clock::now();
+    let (now, database) = (clock::now(), bgworker::my_database());
+    let marks: Vec<Mark> = tally
+        .settled
+        .iter()
+        .map(|settled| Mark::new(end(settled.outcome), settled.waited, settled.ran))
+        .collect();
     SHARED.write(|state| {
         if done > 0 {
             state.items_processed += ended as i64;
             state.last_run = now;
+            if let Some(counters) = state.counted.of(database, tally.queue, now) {
+                marks.iter().for_each(|mark| counters.add(mark, now));
+            }
         }
         if let Some(slot) = state.slot(slot) {
             slot.jobs_done += ended as i64;
         }
     });
+}
+
+fn end(outcome: Outcome) -> Ending {
+    match outcome {
+        Outcome::Completed => Ending::Completed,
+        Outcome::Failed => Ending::Failed,
+        Outcome::Retried => Ending::Retried,
+        Outcome::Cancelled => Ending::Cancelled,
+    }
+}
+
+/// Counts jobs of this database that ended without a worker, under the lock.
+pub fn count_ends(
+    state: &mut State,
+    database: Oid,
+    queue: i32,
+    end: Ending,
+    count: i64,
+    now: Micros,
+) {
+    if let Some(counters) = state.counted.of(database, queue, now) {
+        counters.add_end(end, count, now);
+    }
+}
+
+/// What was counted of a queue of this database; nothing at all without preload.
+pub fn counters(queue: i32) -> Counters {
+    let database = bgworker::my_database();
+    SHARED
+        .read(|state| state.counted.find(database, queue).copied())
+        .flatten()
+        .unwrap_or(Counters::NONE)
+}
+
+/// `reset_stats()`: this database's queues start from zero.
+pub fn reset() {
+    let database = bgworker::my_database();
+    SHARED.write(|state| state.counted.reset(database));
 }
 
 /// Notes under the lock that a process ended in the middle of a job, without a crash. `told`: it

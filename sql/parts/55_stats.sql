@@ -1,0 +1,107 @@
+-- What waits, runs and was counted, one row a queue.
+CREATE FUNCTION my_worker._queue_stats(
+    OUT queue text, OUT pending bigint, OUT scheduled bigint, OUT processing bigint,
+    OUT oldest timestamptz, OUT completed bigint, OUT failed bigint, OUT retried bigint,
+    OUT cancelled bigint, OUT failed_at timestamptz, OUT wait_mean float8, OUT wait_p50 float8,
+    OUT wait_p95 float8, OUT wait_p99 float8, OUT run_mean float8, OUT run_p50 float8,
+    OUT run_p95 float8, OUT run_p99 float8) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_queue_stats' LANGUAGE C STRICT VOLATILE ROWS 10;
+
+CREATE VIEW my_worker.queue_stats AS
+    SELECT s.queue, s.pending, s.scheduled, s.processing,
+           clock_timestamp() - s.oldest AS oldest_pending_age, s.completed, s.failed, s.retried,
+           s.cancelled, s.wait_mean, s.wait_p50, s.wait_p95, s.wait_p99, s.run_mean, s.run_p50,
+           s.run_p95, s.run_p99
+      FROM my_worker._queue_stats() AS s;
+COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
+
+CREATE FUNCTION my_worker.reset_stats() RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_reset_stats' LANGUAGE C STRICT;
+COMMENT ON FUNCTION my_worker.reset_stats IS 'zeroes the counters of this database''s queues';
+
+CREATE FUNCTION my_worker.why(job_id bigint) RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_why' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION my_worker.why IS 'says why a job is not running';
+
+-- Facts for health(), also without preload.
+CREATE FUNCTION my_worker._health(
+    OUT loaded boolean, OUT recovery boolean, OUT served boolean, OUT enabled boolean,
+    OUT launcher integer, OUT keepers integer, OUT workers integer, OUT max_workers integer,
+    OUT free_slots integer, OUT refused boolean, OUT library text)
+    AS 'MODULE_PATHNAME', 'mw_health' LANGUAGE C STRICT VOLATILE;
+
+-- Runs as its owner, who sees all queues, schedules and sessions; what it says holds no payload.
+CREATE FUNCTION my_worker.health(
+    max_age interval DEFAULT '5 min', OUT "check" text, OUT ok boolean, OUT detail text)
+    RETURNS SETOF record
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET intervalstyle = postgres AS $$
+DECLARE
+    f record;
+    needed integer;
+    allowed integer := current_setting('max_worker_processes');
+    version text := (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'my_worker');
+BEGIN
+    SELECT h.* INTO f FROM my_worker._health() AS h;
+    RETURN QUERY VALUES
+        ('loaded', f.loaded, CASE WHEN f.loaded THEN 'yes'
+            ELSE 'add my_worker to shared_preload_libraries and restart the server' END),
+        ('versions', starts_with(f.library || '.', version || '.'),
+            format('library %s, extension %s', f.library, version));
+    IF NOT f.loaded THEN
+        RETURN;
+    END IF;
+    needed := 1 + f.keepers + f.max_workers;
+    RETURN QUERY VALUES
+        ('enabled', f.enabled, CASE WHEN f.enabled THEN 'yes' ELSE 'my_worker.enabled is off' END),
+        ('served', f.served, CASE WHEN f.served THEN 'yes'
+            ELSE 'my_worker.database does not name this database' END),
+        ('launcher', f.recovery OR f.launcher IS NOT NULL,
+            CASE WHEN f.recovery THEN 'standby: jobs run on the primary server'
+                 WHEN f.launcher IS NULL THEN 'not running'
+                 ELSE format('running in process %s', f.launcher) END),
+        ('slots', f.free_slots > 0 AND NOT f.refused,
+            CASE WHEN f.refused THEN 'a worker could not be started: see the server log'
+                 ELSE format('%s of %s workers, %s slots free', f.workers, f.max_workers, f.free_slots) END),
+        ('max_worker_processes', needed <= allowed,
+            format('%s, of which my_worker may take %s', allowed, needed));
+    RETURN QUERY
+        SELECT 'backlog', count(s.queue) = 0,
+               coalesce(string_agg(format('queue "%s" is %s behind', s.queue,
+                                          date_trunc('second', s.oldest_pending_age)), ', '
+                                   ORDER BY s.oldest_pending_age DESC), 'none')
+          FROM my_worker.queue_stats AS s JOIN my_worker.queues AS q ON q.name = s.queue
+         WHERE NOT q.paused AND s.oldest_pending_age > max_age;
+    RETURN QUERY
+        SELECT 'paused', count(*) = 0,
+               coalesce(string_agg(format('queue "%s"', q.name), ', ' ORDER BY q.name), 'no queue')
+          FROM my_worker.queues AS q WHERE q.paused;
+    RETURN QUERY
+        SELECT 'failures', count(*) = 0,
+               coalesce(string_agg(format('queue "%s": %s failed, the last %s ago', s.queue, s.failed,
+                                          date_trunc('second', clock_timestamp() - s.failed_at)), ', '
+                                   ORDER BY s.failed_at DESC), 'none within an hour')
+          FROM my_worker._queue_stats() AS s
+         WHERE s.failed_at > clock_timestamp() - interval '1 h';
+    RETURN QUERY
+        SELECT 'schedules', count(*) = 0,
+               coalesce(string_agg(format('"%s" %s', s.name, CASE WHEN s.disabled_reason IS NOT NULL
+                                   THEN 'is disabled' ELSE 'is late' END), ', ' ORDER BY s.name), 'on time')
+          FROM my_worker._schedules AS s
+         WHERE s.disabled_reason IS NOT NULL
+            OR (s.active AND s.next_run_at < clock_timestamp() - interval '1 min');
+    RETURN QUERY
+        SELECT 'vacuum', count(*) = 0,
+               coalesce(string_agg(format('%s has held a snapshot for %s', o.holder,
+                                          date_trunc('second', clock_timestamp() - o.since)), ', '
+                                   ORDER BY o.since), 'not held back')
+          FROM (SELECT format('process %s', a.pid), a.xact_start FROM pg_stat_activity AS a
+                 WHERE a.backend_xmin IS NOT NULL AND a.backend_type <> 'walsender'
+                   AND (a.datname = current_database() OR a.datname IS NULL)
+                UNION ALL
+                SELECT format('prepared transaction "%s"', p.gid), p.prepared FROM pg_prepared_xacts AS p
+                 WHERE p.database = current_database()) AS o (holder, since)
+         WHERE o.since < clock_timestamp() - interval '1 h';
+END
+$$;
+COMMENT ON FUNCTION my_worker.health IS 'checks whether jobs can run and keep up, one row a check';

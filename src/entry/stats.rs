@@ -1,0 +1,80 @@
+//! The SQL functions of the statistics. `sql/parts` declares them.
+
+use super::sql::{Answer, sql_function};
+use crate::logic::counters::Summary;
+use crate::pg::datum::{self, Datum, ToDatum};
+use crate::pg::fmgr::Call;
+use crate::pg::guard;
+use crate::shared::{self, SHARED};
+use crate::stats::{self, queues};
+use crate::sys;
+
+sql_function!(mw_queue_stats, pg_finfo_mw_queue_stats, queue_stats);
+sql_function!(mw_why, pg_finfo_mw_why, why);
+sql_function!(mw_health, pg_finfo_mw_health, health);
+sql_function!(mw_reset_stats, pg_finfo_mw_reset_stats, reset_stats);
+
+fn queue_stats(call: &Call) -> Answer {
+    if !SHARED.is_attached() {
+        return Err(shared::not_preloaded());
+    }
+    call.begin_set(false)?;
+    for row in queues::rows()? {
+        let (waiting, counters) = (&row.waiting, &row.counters);
+        let mut values = vec![
+            Some(datum::text_datum(&waiting.queue)?),
+            Some(waiting.pending.datum()),
+            Some(waiting.scheduled.datum()),
+            Some(row.processing.datum()),
+            (waiting.oldest != 0).then(|| waiting.oldest.datum()),
+            Some(counters.completed.datum()),
+            Some(counters.failed.datum()),
+            Some(counters.retried.datum()),
+            Some(counters.cancelled.datum()),
+            (counters.failed_at != 0).then(|| counters.failed_at.datum()),
+        ];
+        values.extend(summary(counters.wait.summary()));
+        values.extend(summary(counters.run.summary()));
+        call.add_row(&values)?;
+    }
+    Ok(None)
+}
+
+fn summary(summary: Option<Summary>) -> [Option<Datum>; 4] {
+    match summary {
+        Some(s) => [s.mean, s.p50, s.p95, s.p99].map(|ms| Some(ms.datum())),
+        None => [None; 4],
+    }
+}
+
+fn reset_stats(_: &Call) -> Answer {
+    if !SHARED.is_attached() {
+        return Err(shared::not_preloaded());
+    }
+    stats::reset();
+    Ok(None)
+}
+
+fn why(call: &Call) -> Answer {
+    let job = call.arg(0).map_or(0, datum::as_i64);
+    Ok(Some(datum::text_datum(&stats::why::why(job)?)?))
+}
+
+fn health(call: &Call) -> Answer {
+    let facts = stats::health::facts()?;
+    let version = datum::text_datum(env!("CARGO_PKG_VERSION").as_bytes())?;
+    call.row(&[
+        Some(facts.loaded.datum()),
+        Some(facts.recovery.datum()),
+        Some(facts.served.datum()),
+        Some(facts.enabled.datum()),
+        (facts.launcher != 0).then(|| facts.launcher.datum()),
+        Some(facts.keepers.datum()),
+        Some(facts.workers.datum()),
+        Some(facts.max_workers.datum()),
+        Some(facts.free_slots.datum()),
+        Some(facts.refused.datum()),
+        Some(version),
+    ])
+    .map(Some)
+}

@@ -1,0 +1,412 @@
+//! What is counted of each queue: how jobs ended, how long they waited and ran. Fixed size, for
+//! shared memory, and as bytes, for the file that carries it over a restart.
+
+use super::Micros;
+use super::histogram::{self, BUCKETS};
+
+/// How many queues of the server are counted at a time.
+pub const QUEUES: usize = 128;
+
+/// First bytes of the file: what it is, and its version.
+const MAGIC: &[u8; 8] = b"mw_stat1";
+
+/// How one execution ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The job did its work.
+    Completed,
+    /// It failed for good.
+    Failed,
+    /// It failed and is tried again.
+    Retried,
+    /// Somebody cancelled it.
+    Cancelled,
+}
+
+/// One execution, with all that takes time worked out before a lock is taken.
+#[derive(Clone, Copy)]
+pub struct Mark {
+    end: Ending,
+    wait: Micros,
+    run: Micros,
+    wait_bucket: usize,
+    run_bucket: usize,
+}
+
+impl Mark {
+    /// An execution that began `wait` after it was due and took `run`.
+    pub fn new(end: Ending, wait: Micros, run: Micros) -> Self {
+        Mark {
+            end,
+            wait,
+            run,
+            wait_bucket: histogram::bucket_of(wait),
+            run_bucket: histogram::bucket_of(run),
+        }
+    }
+}
+
+/// Durations of one kind.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Times {
+    sum: i64,
+    counts: [u32; BUCKETS],
+}
+
+/// Mean and percentiles, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Summary {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Half took no longer.
+    pub p50: f64,
+    /// 95 of 100 took no longer.
+    pub p95: f64,
+    /// 99 of 100 took no longer.
+    pub p99: f64,
+}
+
+impl Times {
+    const NONE: Times = Times {
+        sum: 0,
+        counts: [0; BUCKETS],
+    };
+
+    fn add(&mut self, duration: Micros, bucket: usize) {
+        self.sum = self.sum.saturating_add(duration);
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// `None` before the first one.
+    pub fn summary(&self) -> Option<Summary> {
+        let counts: Vec<u64> = self.counts.iter().map(|n| u64::from(*n)).collect();
+        let total: u64 = counts.iter().sum();
+        let at = |q| histogram::percentile(&counts, q).map(|us| us / 1000.0);
+        if total == 0 {
+            return None;
+        }
+        Some(Summary {
+            mean: self.sum as f64 / total as f64 / 1000.0,
+            p50: at(0.5)?,
+            p95: at(0.95)?,
+            p99: at(0.99)?,
+        })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend(self.sum.to_le_bytes());
+        for count in &self.counts {
+            out.extend(count.to_le_bytes());
+        }
+    }
+
+    fn read(&mut self, from: &mut Reader) -> Option<()> {
+        self.sum = i64::from_le_bytes(from.take()?);
+        for count in &mut self.counts {
+            *count = u32::from_le_bytes(from.take()?);
+        }
+        Some(())
+    }
+}
+
+/// The counters of one queue.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Counters {
+    /// Jobs that did their work.
+    pub completed: i64,
+    /// Jobs that failed for good.
+    pub failed: i64,
+    /// Attempts that failed and are tried again.
+    pub retried: i64,
+    /// Jobs that somebody cancelled.
+    pub cancelled: i64,
+    /// When a job last failed for good; 0: never.
+    pub failed_at: Micros,
+    /// From due to start, of each execution.
+    pub wait: Times,
+    /// From start to end, of each execution.
+    pub run: Times,
+}
+
+impl Counters {
+    /// Nothing counted.
+    pub const NONE: Counters = Counters {
+        completed: 0,
+        failed: 0,
+        retried: 0,
+        cancelled: 0,
+        failed_at: 0,
+        wait: Times::NONE,
+        run: Times::NONE,
+    };
+
+    /// Counts an execution that ended at `now`.
+    pub fn add(&mut self, mark: &Mark, now: Micros) {
+        self.add_end(mark.end, 1, now);
+        self.wait.add(mark.wait, mark.wait_bucket);
+        self.run.add(mark.run, mark.run_bucket);
+    }
+
+    /// Counts ends without an execution.
+    pub fn add_end(&mut self, end: Ending, count: i64, now: Micros) {
+        if end == Ending::Failed {
+            self.failed_at = now;
+        }
+        let counter = match end {
+            Ending::Completed => &mut self.completed,
+            Ending::Failed => &mut self.failed,
+            Ending::Retried => &mut self.retried,
+            Ending::Cancelled => &mut self.cancelled,
+        };
+        *counter = counter.saturating_add(count);
+    }
+}
+
+/// Whose counters an entry holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+struct Key {
+    /// 0: not in use.
+    database: u32,
+    queue: i32,
+    /// When it last counted anything.
+    counted_at: Micros,
+}
+
+const FREE: Key = Key {
+    database: 0,
+    queue: 0,
+    counted_at: 0,
+};
+
+/// The counters of all queues of the server. Zero bytes are its first state. When there are more
+/// queues than places, the one that has been idle for longest loses its counters.
+#[repr(C)]
+pub struct Board {
+    keys: [Key; QUEUES],
+    counters: [Counters; QUEUES],
+}
+
+impl Board {
+    fn position(&self, database: u32, queue: i32) -> Option<usize> {
+        self.keys
+            .iter()
+            .position(|key| key.database == database && key.queue == queue && database != 0)
+    }
+
+    /// The counters of a queue, if it has any.
+    pub fn find(&self, database: u32, queue: i32) -> Option<&Counters> {
+        self.counters.get(self.position(database, queue)?)
+    }
+
+    /// The counters of a queue, to count in at `now`.
+    pub fn of(&mut self, database: u32, queue: i32, now: Micros) -> Option<&mut Counters> {
+        if database == 0 || queue == 0 {
+            return None;
+        }
+        let known = self.position(database, queue);
+        let index = known.or_else(|| self.place())?;
+        let (key, counters) = (self.keys.get_mut(index)?, self.counters.get_mut(index)?);
+        if known.is_none() {
+            *counters = Counters::NONE;
+        }
+        *key = Key {
+            database,
+            queue,
+            counted_at: now,
+        };
+        Some(counters)
+    }
+
+    /// A free place, else that of the queue that has been idle for longest.
+    fn place(&self) -> Option<usize> {
+        let places = self.keys.iter().enumerate();
+        let oldest = places.min_by_key(|(_, key)| (key.database != 0, key.counted_at));
+        oldest.map(|(index, _)| index)
+    }
+
+    /// Forgets the counters of a database.
+    pub fn reset(&mut self, database: u32) {
+        for key in self.keys.iter_mut().filter(|key| key.database == database) {
+            *key = FREE;
+        }
+    }
+
+    /// As bytes, with a sum of them at the end.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.extend((BUCKETS as u32).to_le_bytes());
+        let used = self.keys.iter().filter(|key| key.database != 0).count();
+        out.extend((used as u32).to_le_bytes());
+        for (key, counters) in self.keys.iter().zip(&self.counters) {
+            if key.database == 0 {
+                continue;
+            }
+            out.extend(key.database.to_le_bytes());
+            out.extend(key.queue.to_le_bytes());
+            out.extend(key.counted_at.to_le_bytes());
+            for counter in [
+                counters.completed,
+                counters.failed,
+                counters.retried,
+                counters.cancelled,
+                counters.failed_at,
+            ] {
+                out.extend(counter.to_le_bytes());
+            }
+            counters.wait.write(&mut out);
+            counters.run.write(&mut out);
+        }
+        out.extend(checksum(&out).to_le_bytes());
+        out
+    }
+
+    /// Takes over what [`Board::to_bytes`] wrote; false, and nothing taken over, if it did not.
+    pub fn load(&mut self, bytes: &[u8]) -> bool {
+        let loaded = self.try_load(bytes).is_some();
+        if !loaded {
+            self.keys = [FREE; QUEUES];
+        }
+        loaded
+    }
+
+    fn try_load(&mut self, bytes: &[u8]) -> Option<()> {
+        let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
+        let mut from = Reader(body);
+        let fits = from.take::<8>()? == *MAGIC
+            && u32::from_le_bytes(from.take()?) == BUCKETS as u32
+            && checksum(body).to_le_bytes() == sum;
+        let used = u32::from_le_bytes(from.take()?) as usize;
+        if !fits || used > QUEUES {
+            return None;
+        }
+        let places = self.keys.iter_mut().zip(&mut self.counters);
+        for (key, counters) in places.take(used) {
+            *counters = Counters::NONE;
+            key.database = u32::from_le_bytes(from.take()?);
+            key.queue = i32::from_le_bytes(from.take()?);
+            key.counted_at = i64::from_le_bytes(from.take()?);
+            counters.completed = i64::from_le_bytes(from.take()?);
+            counters.failed = i64::from_le_bytes(from.take()?);
+            counters.retried = i64::from_le_bytes(from.take()?);
+            counters.cancelled = i64::from_le_bytes(from.take()?);
+            counters.failed_at = i64::from_le_bytes(from.take()?);
+            counters.wait.read(&mut from)?;
+            counters.run.read(&mut from)?;
+        }
+        from.0.is_empty().then_some(())
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+}
+
+/// FNV-1a: against a file cut short or changed by accident.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board() -> Box<Board> {
+        Box::new(Board {
+            keys: [FREE; QUEUES],
+            counters: [Counters::NONE; QUEUES],
+        })
+    }
+
+    #[test]
+    fn executions_are_counted_by_queue() {
+        let mut board = board();
+        let mark = Mark::new(Ending::Completed, 2_000, 500);
+        board.of(1, 7, 10).unwrap().add(&mark, 10);
+        board
+            .of(1, 7, 11)
+            .unwrap()
+            .add_end(Ending::Cancelled, 3, 11);
+        let found = board.find(1, 7).unwrap();
+        assert_eq!((found.completed, found.cancelled), (1, 3));
+        let wait = found.wait.summary().unwrap();
+        assert!((wait.mean - 2.0).abs() < 1e-9 && (wait.p99 - 2.0).abs() < 0.1);
+        assert!(board.find(2, 7).is_none() && board.find(0, 0).is_none());
+        assert!(board.of(0, 7, 1).is_none() && board.of(1, 0, 1).is_none());
+    }
+
+    #[test]
+    fn nothing_counted_has_no_summary() {
+        assert_eq!(Counters::NONE.run.summary(), None);
+    }
+
+    #[test]
+    fn the_idlest_queue_gives_way() {
+        let mut board = board();
+        for queue in 1..=QUEUES as i32 {
+            let now = 1000 - i64::from(queue);
+            board
+                .of(1, queue, now)
+                .unwrap()
+                .add_end(Ending::Failed, 1, 9);
+        }
+        assert_eq!(board.of(1, 999, 2000).unwrap().failed, 0);
+        assert!(board.find(1, QUEUES as i32).is_none());
+        assert_eq!(board.find(1, 1).unwrap().failed, 1);
+    }
+
+    #[test]
+    fn a_reset_forgets_one_database() {
+        let mut board = board();
+        board.of(1, 1, 1).unwrap().add_end(Ending::Failed, 1, 9);
+        board.of(2, 1, 1).unwrap().add_end(Ending::Failed, 1, 9);
+        board.reset(1);
+        assert!(board.find(1, 1).is_none());
+        assert_eq!(board.of(1, 1, 2).unwrap().failed, 0);
+        assert_eq!(board.find(2, 1).unwrap().failed, 1);
+    }
+
+    #[test]
+    fn bytes_bring_everything_back() {
+        let mut before = board();
+        for queue in 1..20 {
+            let mark = Mark::new(Ending::Retried, i64::from(queue) * 1000, 77);
+            before.of(5, queue, 3).unwrap().add(&mark, 10);
+        }
+        let bytes = before.to_bytes();
+        let mut after = board();
+        assert!(after.load(&bytes));
+        assert_eq!(after.to_bytes(), bytes);
+        let (old, new) = (before.find(5, 9).unwrap(), after.find(5, 9).unwrap());
+        assert_eq!(old.wait.summary(), new.wait.summary());
+    }
+
+    #[test]
+    fn malformed_bytes_are_ignored() {
+        let mut from = board();
+        from.of(5, 1, 3).unwrap().add_end(Ending::Failed, 1, 9);
+        let bytes = from.to_bytes();
+        let mut board = board();
+        for length in [0, 7, 8, 100, bytes.len() - 1] {
+            assert!(!board.load(&bytes[..length]));
+        }
+        for at in [0, 9, 13, 20, bytes.len() - 1] {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(!board.load(&changed));
+            assert!(board.find(5, 1).is_none());
+        }
+    }
+}

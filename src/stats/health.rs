@@ -1,0 +1,66 @@
+//! The facts that `health()` judges: what stands in shared memory and in the settings.
+
+use crate::pg::error::Result;
+use crate::pg::{bgworker, catalog, clock};
+use crate::settings;
+use crate::shared::{Kind, Known, Phase, SHARED};
+
+/// See `my_worker.health()`.
+#[derive(Default)]
+pub struct Facts {
+    /// Loaded when the server started.
+    pub loaded: bool,
+    /// This server is a standby.
+    pub recovery: bool,
+    /// `my_worker.database` names this database.
+    pub served: bool,
+    /// `my_worker.enabled`
+    pub enabled: bool,
+    /// Process id of the launcher; 0: not running.
+    pub launcher: i32,
+    /// Databases with the extension.
+    pub keepers: i32,
+    /// Workers of the pool.
+    pub workers: i32,
+    /// `my_worker.max_workers`
+    pub max_workers: i32,
+    /// Places for further processes in shared memory.
+    pub free_slots: i32,
+    /// A process was asked for a moment ago and could not be started.
+    pub refused: bool,
+}
+
+/// All of them, also without preload.
+pub fn facts() -> Result<Facts> {
+    let now = clock::now();
+    let mut facts = Facts {
+        loaded: SHARED.is_attached(),
+        recovery: bgworker::in_recovery(),
+        served: settings::serves(&catalog::current_database()?),
+        enabled: settings::ENABLED.get(),
+        max_workers: settings::MAX_WORKERS.get(),
+        ..Facts::default()
+    };
+    SHARED.read(|state| {
+        facts.launcher = state.launcher_pid;
+        let databases = state.databases.iter().filter(|entry| entry.oid != 0);
+        facts.keepers = databases
+            .filter(|entry| entry.known == Known::Present)
+            .count() as i32;
+        for slot in &state.slots {
+            let worker = slot.phase != Phase::Free && slot.kind == Kind::Worker;
+            facts.workers += i32::from(worker);
+            facts.free_slots += i32::from(slot.phase == Phase::Free);
+        }
+        let late = |retry_at| retry_at > now;
+        facts.refused = state
+            .lanes
+            .iter()
+            .any(|lane| lane.pending && late(lane.retry_at))
+            || state
+                .databases
+                .iter()
+                .any(|entry| entry.oid != 0 && late(entry.retry_at));
+    });
+    Ok(facts)
+}

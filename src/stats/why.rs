@@ -1,0 +1,254 @@
+//! `why()`: the first reason, from the job outward, for which a job is not running.
+//!
+//! Says what holds at the moment of the call, from the job's row, its queue's settings and shared
+//! memory; takes no lock, and works on a standby.
+
+use crate::pg::catalog::{self, Barred, Extension};
+use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
+use crate::pg::error::Result;
+use crate::pg::spi::{Spi, Statement};
+use crate::pg::{bgworker, clock, identity, xact};
+use crate::queue::handler::quoted;
+use crate::queue::queues::{self, Queue};
+use crate::queue::{as_owner, extension};
+use crate::settings;
+use crate::shared::{Kind, Phase, SHARED};
+
+static LIVE: Statement = Statement::new(
+    "SELECT q.owner, q.queue, q.status OPERATOR(pg_catalog.=) 'processing', q.run_at, \
+     q.run_at::pg_catalog.text, q.handler IS NULL AND q.command IS NULL, q.attempts, \
+     (SELECT l.pid FROM pg_catalog.pg_locks AS l \
+     WHERE l.locktype OPERATOR(pg_catalog.=) 'transactionid' AND l.granted \
+     AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' \
+     AND l.transactionid OPERATOR(pg_catalog.=) q.xmax LIMIT 1) \
+     FROM @queue@ AS q WHERE q.id OPERATOR(pg_catalog.=) $1",
+    &[types::INT8],
+);
+
+static FINISHED: Statement = Statement::new(
+    "SELECT h.owner, h.status, h.finished_at::pg_catalog.text FROM my_worker.history AS h \
+     WHERE h.id OPERATOR(pg_catalog.=) $1 ORDER BY h.finished_at DESC LIMIT 1",
+    &[types::INT8],
+);
+
+static TIME: Statement = Statement::new("SELECT $1::pg_catalog.text", &[types::TIMESTAMPTZ]);
+
+/// What the row of a job that has not ended says.
+struct Live {
+    owner: Oid,
+    queue: Vec<u8>,
+    claimed: bool,
+    run_at: Micros,
+    run_at_text: String,
+    names_nothing: bool,
+    attempts: i32,
+    locked_by: Option<i32>,
+}
+
+/// What shared memory says of a job, its queue and its role.
+#[derive(Clone, Copy, Default)]
+struct Pool {
+    launcher: i32,
+    /// The process that runs the job, and since when.
+    runs_in: Option<(i32, Micros)>,
+    /// Jobs of its queue that run.
+    in_queue: usize,
+    /// Workers, and those of them that could take the job once they are free.
+    workers: usize,
+    of_role: usize,
+    free_slot: bool,
+    /// A worker for its role could not be started; tried again soon.
+    refused: bool,
+}
+
+/// The answer, for a caller who may know; by a snapshot of this moment.
+pub fn why(job: i64) -> Result<Vec<u8>> {
+    xact::with_latest_snapshot(|| look(job))
+}
+
+fn look(job: i64) -> Result<Vec<u8>> {
+    let extension = extension()?;
+    let caller = identity::current_role();
+    let live = as_owner(&extension, |spi| find_live(spi, job))?;
+    let Some(live) = live else {
+        return finished(&extension, caller, job);
+    };
+    if !identity::has_rights_of(caller, live.owner)? {
+        return Ok(unknown(job));
+    }
+    let name = datum::text_datum(&live.queue)?;
+    let Some(queue) = queues::find(&extension, name)? else {
+        return Ok(quoted("queue ", &live.queue, " does not exist"));
+    };
+    let pool = pool(job, queue.id, live.owner);
+    if let Some((pid, since)) = pool.runs_in {
+        let since = as_owner(&extension, |spi| time_text(spi, since))?;
+        return Ok(format!("running since {since} in process {pid}").into_bytes());
+    }
+    if let Some(reason) = nobody_runs(&pool)? {
+        return Ok(reason.into_bytes());
+    }
+    if let Some(reason) = held(&live, &queue, &pool) {
+        return Ok(reason);
+    }
+    if let Some(reason) = barred(live.owner)? {
+        return Ok(reason.into_bytes());
+    }
+    Ok(no_worker(&live, &pool).into_bytes())
+}
+
+/// The same for a job of somebody else and for one that never was: nobody learns which.
+fn unknown(job: i64) -> Vec<u8> {
+    format!("job {job} is unknown, or belongs to another role").into_bytes()
+}
+
+fn find_live(spi: &Spi, job: i64) -> Result<Option<Live>> {
+    let rows = spi.read(&LIVE, &[Some(job.datum())])?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let text = |bytes: Option<Vec<u8>>| String::from_utf8(bytes.unwrap_or_default());
+    Ok(Some(Live {
+        owner: row.oid(1).unwrap_or(0),
+        queue: row.text(2)?.unwrap_or_default(),
+        claimed: row.bool(3),
+        run_at: row.i64(4).unwrap_or(0),
+        run_at_text: text(row.text(5)?).unwrap_or_default(),
+        names_nothing: row.bool(6),
+        attempts: row.i32(7).unwrap_or(0),
+        locked_by: row.i32(8),
+    }))
+}
+
+fn finished(extension: &Extension, caller: Oid, job: i64) -> Result<Vec<u8>> {
+    let found = as_owner(extension, |spi| {
+        let rows = spi.read(&FINISHED, &[Some(job.datum())])?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let owner = row.oid(1).unwrap_or(0);
+        Ok(Some((owner, row.text(2)?, row.text(3)?)))
+    })?;
+    let Some((owner, Some(status), Some(at))) = found else {
+        return Ok(unknown(job));
+    };
+    if !identity::has_rights_of(caller, owner)? {
+        return Ok(unknown(job));
+    }
+    Ok([b"finished: ", status.as_slice(), b" at ", &at].concat())
+}
+
+fn time_text(spi: &Spi, time: Micros) -> Result<String> {
+    let rows = spi.read(&TIME, &[Some(time.datum())])?;
+    let text = rows.first().map(|row| row.text(1)).transpose()?.flatten();
+    Ok(String::from_utf8_lossy(&text.unwrap_or_default()).into_owned())
+}
+
+fn pool(job: i64, queue: i32, owner: Oid) -> Pool {
+    let (database, now) = (bgworker::my_database(), clock::now());
+    let look = |state: &crate::shared::State| {
+        let mut pool = Pool {
+            launcher: state.launcher_pid,
+            in_queue: state.running_in_queue(database, queue),
+            ..Pool::default()
+        };
+        if let Some(slot) = state.slot_of_job(database, job) {
+            let since = slot.job_started.load(std::sync::atomic::Ordering::Relaxed);
+            pool.runs_in = Some((slot.pid, since));
+        }
+        for slot in &state.slots {
+            pool.free_slot |= slot.phase == Phase::Free;
+            pool.workers += usize::from(slot.phase != Phase::Free && slot.kind == Kind::Worker);
+            pool.of_role += usize::from(slot.serves(Kind::Worker, database, owner));
+        }
+        let lane = |l: &&crate::shared::Lane| l.database == database && l.role == owner;
+        let lane = state.lanes.iter().find(lane);
+        pool.refused = lane.is_some_and(|lane| lane.pending && lane.retry_at > now);
+        pool
+    };
+    SHARED.read(look).unwrap_or_default()
+}
+
+/// Why no job of this database runs at all.
+fn nobody_runs(pool: &Pool) -> Result<Option<String>> {
+    if bgworker::in_recovery() {
+        let reason = "the server is a standby: jobs run on the primary server";
+        return Ok(Some(reason.to_string()));
+    }
+    if !SHARED.is_attached() {
+        let reason = "my_worker was not loaded when the server started: add it to \
+                      shared_preload_libraries and restart";
+        return Ok(Some(reason.to_string()));
+    }
+    if !settings::serves(&catalog::current_database()?) {
+        let reason = "this database is not served: my_worker.database does not name it";
+        return Ok(Some(reason.to_string()));
+    }
+    Ok(match (settings::ENABLED.get(), pool.launcher) {
+        (false, _) => Some("workers are disabled: my_worker.enabled is off".to_string()),
+        (_, 0) => Some("the launcher is not running".to_string()),
+        _ => None,
+    })
+}
+
+/// What holds the job itself or its queue back.
+fn held(live: &Live, queue: &Queue, pool: &Pool) -> Option<Vec<u8>> {
+    if live.claimed {
+        let reason = "the command was claimed by a process that is gone: the keeper will settle it";
+        return Some(reason.into());
+    }
+    if live.names_nothing && queue.handler.is_none() {
+        let rest = " has a handler: it is held for other consumers";
+        return Some(quoted("neither the job nor queue ", &queue.name, rest));
+    }
+    if queue.paused {
+        return Some(quoted("queue ", &queue.name, " is paused"));
+    }
+    if live.run_at > clock::now() {
+        let at = &live.run_at_text;
+        let reason = match live.attempts {
+            0 => format!("due later, at {at}"),
+            failed => format!("due again at {at}, after {failed} failed attempts"),
+        };
+        return Some(reason.into_bytes());
+    }
+    if let Some(pid) = live.locked_by {
+        return Some(format!("its row is locked by process {pid}").into_bytes());
+    }
+    let limit = queue.concurrency.and_then(|n| usize::try_from(n).ok())?;
+    let rest = format!(" is full: {} of {limit} jobs run", pool.in_queue);
+    (pool.in_queue >= limit).then(|| quoted("queue ", &queue.name, &rest))
+}
+
+/// Why no job of its owner can run.
+fn barred(owner: Oid) -> Result<Option<String>> {
+    let name = identity::role_name(owner);
+    Ok(match catalog::barred(owner)? {
+        Some(Barred::Gone) => Some("its owner was dropped".to_string()),
+        Some(Barred::NoLogin) => Some(format!("role \"{name}\" is not permitted to log in")),
+        Some(Barred::NoConnect) => Some(format!(
+            "role \"{name}\" is not permitted to connect to the database"
+        )),
+        None if !settings::SUPERUSER_JOBS.get() && identity::role_is_superuser(owner)? => Some(
+            format!("role \"{name}\" is a superuser, and my_worker.superuser_jobs is off"),
+        ),
+        None => None,
+    })
+}
+
+/// It could run: is there anybody to run it?
+fn no_worker(live: &Live, pool: &Pool) -> String {
+    let most = usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(0);
+    if pool.refused {
+        return "a worker could not be started: see the server log, and max_worker_processes"
+            .to_string();
+    }
+    if pool.of_role == 0 && pool.workers >= most {
+        return format!("no worker is free: {most} of {most} are busy (my_worker.max_workers)");
+    }
+    if pool.of_role == 0 && !pool.free_slot {
+        return "no slot is free for another worker".to_string();
+    }
+    let again = if live.attempts > 0 { " again" } else { "" };
+    format!("due{again}, and waits its turn")
+}

@@ -1,0 +1,43 @@
+-- Whether jobs can run and keep up, one row a check.
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/helpers.psql'
+\i :helpers
+CREATE SCHEMA work;
+CREATE FUNCTION work.bad() RETURNS void LANGUAGE plpgsql AS $$BEGIN RAISE 'a secret'; END $$;
+SELECT my_worker.reset_stats();
+SELECT my_worker.purge_queue('default') >= 0 AS purged;
+-- All is well.
+CALL pg_temp.wait_until('SELECT bool_and(ok) FROM my_worker.health()');
+SELECT "check", ok, CASE WHEN "check" IN ('launcher', 'slots', 'max_worker_processes', 'versions') THEN regexp_replace(detail, '[\d.]+', 'N', 'g') ELSE detail END AS detail
+  FROM my_worker.health();
+-- A queue that is far behind, and one that is paused, which is not.
+SELECT my_worker.create_queue('behind'), my_worker.create_queue('paused');
+SELECT my_worker.pause_queue('paused');
+INSERT INTO my_queue (queue, run_at) SELECT name, now() - interval '1 h' FROM my_worker.queues WHERE name IN ('behind', 'paused');
+SELECT "check", ok, regexp_replace(detail, '\d\d:\d\d:\d\d', 'TIME') AS detail FROM my_worker.health() WHERE NOT ok;
+SELECT "check" FROM my_worker.health('2 h') WHERE NOT ok;
+SELECT my_worker.drop_queue('behind', true), my_worker.drop_queue('paused', true);
+-- Failed jobs: which queue, not what they said.
+SELECT my_worker.enqueue('work.bad', max_attempts => 1) AS bad \gset
+SELECT my_worker.wait(:bad, '30 s');
+CALL pg_temp.wait_until('SELECT NOT ok FROM my_worker.health() WHERE "check" = ''failures''');
+SELECT "check", ok, regexp_replace(detail, '\d\d:\d\d:\d\d', 'TIME') AS detail FROM my_worker.health() WHERE NOT ok;
+SELECT my_worker.reset_stats();
+-- Who may ask.
+CREATE ROLE regress_health_none;
+CREATE ROLE regress_health_user;
+CREATE ROLE regress_health_monitor;
+GRANT pg_monitor TO regress_health_monitor;
+SELECT my_worker.grant_usage('regress_health_user');
+SET ROLE regress_health_none;
+CALL pg_temp.fails('SELECT * FROM my_worker.health()');
+SET ROLE regress_health_user;
+CALL pg_temp.fails('SELECT * FROM my_worker.health()');
+SET ROLE regress_health_monitor;
+SELECT count(*) > 5 AS checks FROM my_worker.health();
+CALL pg_temp.fails('SELECT my_worker._health()');
+RESET ROLE;
+SELECT my_worker.revoke_usage('regress_health_user');
+DROP ROLE regress_health_none, regress_health_user, regress_health_monitor;
+SELECT my_worker.purge_queue('default') > 0 AS purged;
+DROP SCHEMA work CASCADE;
