@@ -210,7 +210,7 @@ timed() { run_sql -c '\timing on' -c "$1" | awk '/^Time/ { print $2 }'; }
 
 scenario_enqueue() {
     local seconds many round ms
-    seconds=$(awk -v s="$SCALE" 'BEGIN { print (s >= 1 ? 8 : 4) }')
+    seconds=$(awk -v s="$SCALE" 'BEGIN { print (s < 1 ? 4 : 8) }')
     many=$(count 100000)
     sql "CREATE TABLE IF NOT EXISTS bench.like_ours (LIKE my_queue INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES INCLUDING CONSTRAINTS)"
     ours_off
@@ -268,15 +268,11 @@ scenario_latency() {
 
 # A consumer as clients have it: it sleeps on its socket, and takes a job by DELETE when it is told.
 listen_latency() { # listen_latency RATE SECONDS
-    local p python
-    python=$(command -v python3) || return 0
-    "$python" -c 'import psycopg2' 2>/dev/null || {
-        say "   LISTEN/NOTIFY: left out, python3 has no psycopg2"
-        return 0
-    }
+    local p listener
+    node_peer listener || return 0
     sql "TRUNCATE bench.starts, bench.jobs"
-    as_user "$python" bench/listener.py "$2" &
-    local listener=$!
+    (cd "$WORK/tmp/npm" && as_user timeout "$(($2 + 5))" node listener.js "$(($2 + 3))") &
+    listener=$!
     sleep 1
     printf '%s;\n' "WITH j AS (INSERT INTO bench.jobs (payload) VALUES (jsonb_build_object('at', clock_timestamp())) RETURNING id) SELECT pg_notify('bench', id::text) FROM j" >"$WORK/tmp/latency.sql"
     as_user pgbench -n -M prepared -c 4 -j 1 -R "$1" -T "$2" -f "$WORK/tmp/latency.sql" >/dev/null 2>&1
@@ -298,7 +294,7 @@ idle_ticks() {
 
 scenario_idle() {
     local seconds ticks wal transactions
-    seconds=$(awk -v s="$SCALE" 'BEGIN { print (s >= 1 ? 60 : 15) }')
+    seconds=$(awk -v s="$SCALE" 'BEGIN { print (s < 1 ? 15 : 60) }')
     fresh
     sleep 15
     ticks=$(idle_ticks)

@@ -15,6 +15,17 @@ function median(name,    count, i, parts) {
     return count % 2 ? values[(count + 1) / 2] : (values[count / 2] + values[count / 2 + 1]) / 2
 }
 
+# The median of a's figures over b's, one by one; and from where to where they go, in `spread`.
+function ratio(a, b,    x, y, count, others, i) {
+    count = split(all[a], x, " ")
+    others = split(all[b], y, " ")
+    if (others < count) count = others
+    for (i = 1; i <= count; i++) values[i] = y[i] > 0 ? x[i] / y[i] : 0
+    sort_values(count)
+    spread = sprintf("%.2f to %.2f", values[1], values[count])
+    return count % 2 ? values[(count + 1) / 2] : (values[count / 2] + values[count / 2 + 1]) / 2
+}
+
 function shown(value) { return value >= 100 ? sprintf("%.0f", value) : sprintf("%.3g", value) }
 
 function verdict(value, bound,    parts) {
@@ -39,12 +50,12 @@ END {
     while ((getline line < targets) > 0) {
         split(line, t, "\t")
         if (!(t[1] in middle) || (t[2] != "-" && !(t[2] in middle))) continue
-        if (!headed++) printf "\n| ratio | is | asked for | reached |\n|---|---:|---|---|\n"
+        if (!headed++) printf "\n| ratio | is | spread | asked for | reached |\n|---|---:|---|---|---|\n"
         if (t[2] == "-") {
-            printf "| %s | %s %s | %s | %s |\n", t[1], shown(middle[t[1]]), unit[t[1]], t[3], verdict(middle[t[1]], t[3])
+            printf "| %s | %s %s | | %s | %s |\n", t[1], shown(middle[t[1]]), unit[t[1]], t[3], verdict(middle[t[1]], t[3])
             continue
         }
-        value = middle[t[2]] > 0 ? middle[t[1]] / middle[t[2]] : 0
-        printf "| %s / %s | %.2f | %s | %s |\n", t[1], t[2], value, t[3], verdict(value, t[3])
+        value = ratio(t[1], t[2])
+        printf "| %s / %s | %.2f | %s | %s | %s |\n", t[1], t[2], value, spread, t[3], verdict(value, t[3])
     }
 }

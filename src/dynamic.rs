@@ -230,7 +230,12 @@ fn take_and_run(
         return Ok(Taken::Full);
     }
     let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
-    let tally = batch.run(vec![candidate], |_| Ok(Vec::new()), || false)?;
+    let tally = batch.run(
+        vec![candidate],
+        |_, _| Ok(Vec::new()),
+        |_| Ok(Vec::new()),
+        || false,
+    )?;
     jobs.close()?;
     *at_work = tally.settled.first().map(|only| (queue.clone(), *only));
     Ok(Taken::Ran(Some(Box::new(tally))))

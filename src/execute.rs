@@ -12,8 +12,10 @@
 //! A command cannot run in a transaction of ours: the batch claims it, ends, and `command` runs it.
 
 use std::collections::VecDeque;
+use std::io::Write;
 
 use crate::command::Claimed;
+use crate::logic::low_water::Place;
 use crate::logic::repeats::Repeats;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
@@ -139,6 +141,10 @@ pub struct Batch<'a> {
     functions: Vec<Known>,
     completed_status: Datum,
     began: Micros,
+    /// When the last job ended, or this batch began.
+    reached: Micros,
+    /// The last job that was reached.
+    last: Option<Place>,
     /// Whether a batch handler may get several jobs in one call.
     together: bool,
     tally: Tally,
@@ -159,6 +165,7 @@ impl<'a> Batch<'a> {
         } else {
             None
         };
+        let began = clock::now();
         Ok(Batch {
             extension,
             queue,
@@ -171,7 +178,9 @@ impl<'a> Batch<'a> {
             memory,
             functions: Vec::new(),
             completed_status: datum::text_datum(b"completed")?,
-            began: clock::now(),
+            began,
+            reached: began,
+            last: None,
             together: true,
             tally: Tally {
                 queue: queue.id,
@@ -187,16 +196,24 @@ impl<'a> Batch<'a> {
     }
 
     /// Takes and runs the candidates in order until `stop` says so or the time is up. `more`
-    /// looks for up to so many candidates anew, for a batch handler.
+    /// looks for up to so many behind a place, for a batch handler; `behind` for another round.
     pub fn run(
         mut self,
         candidates: Vec<Candidate>,
-        more: impl Fn(usize) -> Result<Vec<Candidate>>,
+        more: impl Fn(Place, usize) -> Result<Vec<Candidate>>,
+        behind: impl Fn(Place) -> Result<Vec<Candidate>>,
         stop: impl Fn() -> bool,
     ) -> Result<Tally> {
         let mut waiting = VecDeque::from(candidates);
         session::start_overrun_timer(BUDGET_MS, self.launcher)?;
-        while !waiting.is_empty() && !self.is_full() && !stop() {
+        while !self.is_full() && !stop() {
+            if waiting.is_empty() {
+                let Some(last) = self.last else { break };
+                waiting = behind(last)?.into();
+                if waiting.is_empty() {
+                    break;
+                }
+            }
             let memory = self.memory;
             let step = memory.job.run(|| self.step(&mut waiting, &more));
             memory.job.reset()?;
@@ -218,14 +235,16 @@ impl<'a> Batch<'a> {
     fn step(
         &mut self,
         waiting: &mut VecDeque<Candidate>,
-        more: impl Fn(usize) -> Result<Vec<Candidate>>,
+        more: impl Fn(Place, usize) -> Result<Vec<Candidate>>,
     ) -> Result<Step> {
         let Some(candidate) = waiting.front().copied() else {
             return Ok(Step::End);
         };
         let Some(job) = self.jobs.take(candidate)? else {
-            self.tally.missed.push(candidate.id);
-            waiting.pop_front();
+            self.tally.missed.push(candidate.place.id);
+            self.last = Some(candidate.place);
+            // Whoever has it is likely to be at the others, too: another round is cheaper.
+            waiting.clear();
             return Ok(Step::Next);
         };
         let first = self.tally.settled.is_empty();
@@ -242,16 +261,14 @@ impl<'a> Batch<'a> {
             && self.shape(index) == Some(Shape::Batch)
             && job.attempts == 0
         {
-            if !first {
-                return Ok(Step::End);
-            }
-            return self.run_together(job, index, waiting, more);
+            return self.run_together((candidate, job), index, waiting, more);
         }
         self.run_job(&job, known)?;
         if self.tally.interrupted {
             return Ok(Step::End);
         }
         waiting.pop_front();
+        self.last = Some(candidate.place);
         Ok(Step::Next)
     }
 
@@ -259,7 +276,7 @@ impl<'a> Batch<'a> {
         let done = !self.tally.settled.is_empty();
         done && (self.tally.temporary
             || self.tally.constraints
-            || clock::now().saturating_sub(self.began) >= Micros::from(BUDGET_MS) * 1000
+            || self.reached.saturating_sub(self.began) >= Micros::from(BUDGET_MS) * 1000
             || xact::writing_subtransactions() >= MAX_WRITERS)
     }
 
@@ -302,7 +319,8 @@ impl<'a> Batch<'a> {
             session::overrun_cancels(self.launcher);
         }
         let result = known.and_then(|index| self.attempt(&[job], index, started));
-        let settled = self.settle(job, started, clock::now(), result);
+        self.reached = clock::now();
+        let settled = self.settle(job, started, self.reached, result);
         self.set_current(Current::None, 0);
         marks::clear(self.slot.index);
         settled
@@ -312,49 +330,58 @@ impl<'a> Batch<'a> {
     /// succeed together; if they fail, each is called alone, which finds the bad one.
     fn run_together(
         &mut self,
-        first: Job,
+        first: (Candidate, Job),
         index: usize,
         waiting: &mut VecDeque<Candidate>,
-        more: impl Fn(usize) -> Result<Vec<Candidate>>,
+        more: impl Fn(Place, usize) -> Result<Vec<Candidate>>,
     ) -> Result<Step> {
         let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1);
+        let (candidate, first) = first;
+        let mut last = candidate.place;
         let mut jobs = vec![first];
         waiting.clear();
-        for candidate in more(most)? {
-            let taken = jobs.iter().any(|job| job.id == candidate.id);
-            if taken {
-                continue;
-            }
+        let others = most.saturating_sub(1);
+        for candidate in more(last, others)?.into_iter().take(others) {
             match self.jobs.take(candidate)? {
                 Some(job) if self.is_like(&job, index) => jobs.push(job),
                 // It stays locked until this batch commits, and is the next one's first.
                 Some(_) => break,
-                None => self.tally.missed.push(candidate.id),
+                None => {
+                    self.tally.missed.push(candidate.place.id);
+                    break;
+                }
             }
-            if jobs.len() >= most {
-                break;
-            }
+            last = candidate.place;
         }
         let started = clock::now();
+        if !self.tally.settled.is_empty() {
+            session::overrun_cancels(self.launcher);
+        }
         let together: Vec<&Job> = jobs.iter().collect();
         let result = self.attempt(&together, index, started);
         let finished = clock::now();
+        self.reached = finished;
+        let mut step = Step::End;
         match (result, jobs.as_slice()) {
             // Whoever cancels the call cancels the job that it is known by.
             (Err(error), [first, ..]) if is_cancelling(self.slot, first.id) => {
                 self.settle(first, started, finished, Err(error))?;
             }
+            // Jobs that are done wait for this call.
+            (Err(error), _) if self.is_in_the_way(&error) => self.tally.interrupted = true,
             // Nothing of the call is left; whose fault it was shows when each is called alone.
             (Err(_), [_, _, ..]) => self.tally.split = jobs.len(),
             (result, jobs) => {
                 for job in jobs {
                     self.settle(job, started, finished, result.clone())?;
                 }
+                self.last = Some(last);
+                step = Step::Next;
             }
         }
         self.set_current(Current::None, 0);
         marks::clear(self.slot.index);
-        Ok(Step::End)
+        Ok(step)
     }
 
     /// Whether a job can join a call of that batch handler: a first attempt of the same one.
@@ -468,7 +495,9 @@ impl<'a> Batch<'a> {
             },
         };
         let ran = finished.saturating_sub(started).max(0);
-        log_job(&self.names(job), outcome, ran)?;
+        if settings::LOG_JOBS.get() == settings::LOG_ALL {
+            log_job(&self.names(job), outcome, ran)?;
+        }
         self.tally.settled.push(Settled {
             job: job.id,
             outcome,
@@ -500,8 +529,7 @@ impl<'a> Batch<'a> {
             settle::cancel(self.extension, job.id, Some(&attempt))?;
             return Ok(Some(Outcome::Cancelled));
         }
-        let waited_for = !self.tally.settled.is_empty();
-        if error.sqlstate == QUERY_CANCELED && waited_for && session::has_overrun() {
+        if self.is_in_the_way(error) {
             self.tally.interrupted = true;
             return Ok(None);
         }
@@ -515,6 +543,12 @@ impl<'a> Batch<'a> {
         })
     }
 
+    /// Whether the overrun timer cancelled what others wait for.
+    fn is_in_the_way(&self, error: &PgError) -> bool {
+        let waited_for = !self.tally.settled.is_empty();
+        error.sqlstate == QUERY_CANCELED && waited_for && session::has_overrun()
+    }
+
     fn names(&self, job: &Job) -> String {
         let handler = job.handler.as_ref().or(self.queue.handler.as_ref());
         names(job.id, &self.queue.name, handler.map(Vec::as_slice))
@@ -523,12 +557,15 @@ impl<'a> Batch<'a> {
 
 /// What `pg_stat_activity` shows: the handler and its jobs.
 fn describe(handler: &[u8], jobs: &[&Job]) -> Vec<u8> {
-    let which = match jobs {
-        [only] => format!(" (job {})", only.id),
-        [first, ..] => format!(" ({} jobs from {})", jobs.len(), first.id),
-        [] => String::new(),
+    let mut shown = Vec::with_capacity(handler.len() + 48);
+    shown.extend_from_slice(handler);
+    // Writing to a Vec does not fail.
+    let _ = match jobs {
+        [only] => write!(shown, " (job {})", only.id),
+        [first, ..] => write!(shown, " ({} jobs from {})", jobs.len(), first.id),
+        [] => Ok(()),
     };
-    [handler, which.as_bytes()].concat()
+    shown
 }
 
 /// Runs user code: cancels reach it, and so does its time limit in milliseconds (0: none).

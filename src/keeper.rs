@@ -7,6 +7,7 @@
 //! session; charges attempts to jobs whose process died; forgets old history.
 
 use crate::logic::counters::Ending;
+use crate::logic::low_water::LowWater;
 use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{
@@ -242,19 +243,20 @@ impl Keeper {
     ) -> Result<()> {
         let now = clock::now();
         let running = self.running();
-        let mut queue = jobs.next_queue(owner, None)?;
+        let mut queue = jobs.next_queue(owner, None, None)?;
         while let Some(name) = queue {
             if let Some(settings) = queues::find(extension, name)?
                 && !settings.paused
             {
+                let (passed, low) = (&mut Vec::new(), &mut LowWater::default());
                 let due = may_run
                     && !jobs
-                        .candidates(owner, &settings, now, 1, &running)?
+                        .candidates(owner, &settings, now, 1, (&running, passed), low)?
                         .is_empty();
                 let next = jobs.next_due(owner, name, now)?;
                 self.announce(owner, due, next);
             }
-            queue = jobs.next_queue(owner, Some(name))?;
+            queue = jobs.next_queue(owner, Some(name), None)?;
         }
         Ok(())
     }
@@ -269,7 +271,8 @@ impl Keeper {
                 entry.next_due = next;
             }
             if due {
-                state.demand(database, owner)
+                // It may be a job whose COMMIT nobody announced.
+                state.demand(database, owner, Micros::MIN)
             } else {
                 None
             }

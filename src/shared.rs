@@ -38,6 +38,8 @@ pub const MESSAGE_BYTES: usize = 160;
 pub const WAITERS: usize = 128;
 /// The longest name of a time zone, TZ_STRLEN_MAX.
 pub const ZONE_BYTES: usize = 255;
+/// The most rounds of arrivals that a lane remembers: a worker that missed more looks at all jobs.
+const ARRIVALS: usize = 8;
 const CHARGES: usize = 256;
 const STOPS: usize = 64;
 
@@ -225,6 +227,54 @@ pub struct Lane {
     pub retry_at: Micros,
     /// [L] when a worker was last started for it.
     pub served_at: Micros,
+    /// Tells this holder of the entry from those before.
+    born: u32,
+    /// [B W] `run_at` of what came since: the earliest of each round of announcements.
+    arrivals: [Micros; ARRIVALS],
+    /// [B W] counts the rounds: one ends when a worker has read it.
+    round: u32,
+    /// [W] the current round was read.
+    round_read: bool,
+}
+
+/// How far a worker has read its lane's arrivals.
+#[derive(Clone, Copy, Default)]
+pub struct SeenArrivals {
+    born: u32,
+    round: u32,
+}
+
+impl Lane {
+    /// A job that is due at `run_at` came.
+    fn announce(&mut self, run_at: Micros) {
+        if std::mem::take(&mut self.round_read) {
+            self.round = self.round.wrapping_add(1);
+            if let Some(arrival) = self.arrivals.get_mut(self.round as usize % ARRIVALS) {
+                *arrival = run_at;
+            }
+        } else if let Some(arrival) = self.arrivals.get_mut(self.round as usize % ARRIVALS) {
+            *arrival = run_at.min(*arrival);
+        }
+    }
+
+    /// The earliest time of what came since `seen`; the beginning of time if that is no longer
+    /// known.
+    pub fn arrivals_since(&mut self, seen: &mut SeenArrivals) -> Option<Micros> {
+        let missed = self.round.wrapping_sub(seen.round) as usize;
+        let known = self.born == seen.born && missed <= ARRIVALS;
+        *seen = SeenArrivals {
+            born: self.born,
+            round: self.round,
+        };
+        self.round_read = true;
+        if !known {
+            return Some(Micros::MIN);
+        }
+        let rounds = (0..missed).map(|back| self.round.wrapping_sub(back as u32));
+        rounds
+            .filter_map(|round| self.arrivals.get(round as usize % ARRIVALS).copied())
+            .min()
+    }
 }
 
 /// What is known of a database.
@@ -525,8 +575,10 @@ impl State {
                 .position(|lane| lane.database == 0)
                 .or_else(|| self.lanes.iter().position(|lane| !lane.pending))?,
         };
+        let born = self.generation.wrapping_add(1).max(1);
         let lane = self.lanes.get_mut(index)?;
         if found.is_none() {
+            self.generation = born;
             *lane = Lane {
                 database,
                 role,
@@ -534,6 +586,10 @@ impl State {
                 crowded: false,
                 failures: 0,
                 retry_at: 0,
+                born,
+                arrivals: [0; ARRIVALS],
+                round: 0,
+                round_read: true,
                 served_at: 0,
             };
         }
@@ -547,12 +603,15 @@ impl State {
             .find(|database| database.oid == oid && oid != 0)
     }
 
-    /// Marks work for a lane; answers the process to wake: an idle worker of the lane, else the
-    /// launcher. `None` for a database that is not served.
-    pub fn demand(&mut self, database: Oid, role: Oid) -> Option<i32> {
+    /// Marks work for a lane, due at `run_at` or later; answers the process to wake: an idle worker
+    /// of the lane, else the launcher. `None` for a database that is not served.
+    pub fn demand(&mut self, database: Oid, role: Oid, run_at: Micros) -> Option<i32> {
         self.database(database)?;
         match self.lane(database, role) {
-            Some(lane) => lane.pending = true,
+            Some(lane) => {
+                lane.pending = true;
+                lane.announce(run_at);
+            }
             // No room: the keeper's look will find the jobs.
             None => {
                 if let Some(database) = self.database(database) {

@@ -6,11 +6,13 @@
 //! so it may die at any point. It ends with exit code 1, and the launcher starts another when there
 //! is work.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::command;
 use crate::execute::{self, Batch, Memory, Outcome, Settled, Tally};
 use crate::keeper;
+use crate::logic::low_water::{LowWater, Place};
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
@@ -22,11 +24,14 @@ use crate::queue::queues::{self, Queue};
 use crate::queue::settle::{self, Attempt, Verdict};
 use crate::queue::wait;
 use crate::settings;
-use crate::shared::{CLAIMS, Current, Kind, Phase, SHARED, SlotId};
+use crate::shared::{CLAIMS, Current, Kind, Phase, SHARED, SeenArrivals, SlotId};
 use crate::stats;
 
 /// A queue whose jobs prove fast is taken from in batches that grow up to this.
 const MAX_BATCH: usize = CLAIMS;
+
+/// The most queues that a worker remembers.
+const MAX_KNOWN: usize = 64;
 
 /// This process's slot, for the callback at its end.
 static MY_SLOT: Local<Option<SlotId>> = Local::new(None);
@@ -98,9 +103,9 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         database,
         role,
         memory: Memory::new()?,
-        sizes: HashMap::new(),
+        known: BTreeMap::new(),
+        arrivals: SeenArrivals::default(),
         queue: None,
-        skip: Vec::new(),
         gone: false,
         alone: 0,
     };
@@ -113,16 +118,52 @@ struct Worker {
     database: Oid,
     role: Oid,
     memory: Memory,
-    /// How many jobs of each queue to take at once.
-    sizes: HashMap<Vec<u8>, usize>,
+    /// The queues whose jobs it has looked for.
+    known: BTreeMap<Vec<u8>, Known>,
+    /// What of its lane's arrivals the marks in `known` account for.
+    arrivals: SeenArrivals,
     /// The queue of the last batch: the next one starts behind it.
     queue: Option<Vec<u8>>,
-    /// Jobs that others have locked, since we last slept.
-    skip: Vec<i64>,
     /// The extension was dropped, or the role may run nothing any more.
     gone: bool,
     /// So many jobs are run one a transaction, since a batch failed as a whole.
     alone: usize,
+}
+
+/// What a worker knows of a queue.
+#[derive(Default)]
+struct Known {
+    /// How many of its jobs to take at once; 0: not tried yet.
+    size: usize,
+    /// It has run some.
+    proved: bool,
+    /// From where to look for more.
+    low: LowWater,
+    /// Jobs that somebody else had locked when we tried them, since we last slept.
+    skip: Vec<i64>,
+}
+
+impl Known {
+    /// The same behind a job.
+    fn behind(&self, last: Place) -> Known {
+        Known {
+            low: self.low.behind(last),
+            skip: self.skip.clone(),
+            ..*self
+        }
+    }
+}
+
+/// The first look of a batch, for those that follow it in the same transaction.
+struct Round {
+    candidates: Vec<Candidate>,
+    known: Known,
+    /// Other workers shall come if a round is full.
+    crowds: bool,
+    /// They may.
+    room: bool,
+    /// How many jobs a round has at most.
+    limit: usize,
 }
 
 impl Worker {
@@ -137,7 +178,7 @@ impl Worker {
         if settings::ENABLED.get() && self.batch()? {
             return Ok(true);
         }
-        self.skip.clear();
+        self.known.values_mut().for_each(|known| known.skip.clear());
         if self.gone { Ok(false) } else { self.idle() }
     }
 
@@ -208,11 +249,22 @@ impl Worker {
     /// Runs one batch in one transaction; false if there was nothing to do.
     fn batch(&mut self) -> Result<bool> {
         let (database, role) = (self.database, self.role);
-        SHARED.write(|state| {
-            if let Some(lane) = state.lane(database, role) {
-                lane.pending = false;
-            }
-        });
+        let mut seen = self.arrivals;
+        let late = SHARED
+            .write(|state| match state.lane(database, role) {
+                Some(lane) => {
+                    lane.pending = false;
+                    lane.arrivals_since(&mut seen)
+                }
+                None => Some(Micros::MIN),
+            })
+            .flatten();
+        self.arrivals = seen;
+        if let Some(run_at) = late {
+            self.known
+                .values_mut()
+                .for_each(|k| k.low.step_back(run_at));
+        }
         let result = self
             .batch_in_transaction()
             .and_then(|tally| self.run_command(tally));
@@ -246,13 +298,17 @@ impl Worker {
             session::set_read_only(false);
             let jobs = Jobs::open(&extension)?;
             let tally = match self.next_work(&extension, &jobs)? {
-                Some((queue, candidates)) => {
+                Some((queue, mut round)) => {
                     activity::title(&[b"running ", queue.name.as_slice()].concat());
                     let batch = Batch::new(&extension, &queue, &jobs, self.id, self.memory)?
                         .one_by_one(self.alone > 0);
                     let stop = || self.stopped();
-                    let more = |limit| self.find(&jobs, &queue, limit);
-                    let tally = batch.run(candidates, more, stop)?;
+                    let candidates = std::mem::take(&mut round.candidates);
+                    let behind = |last| self.next_round(&jobs, &queue, &round, last);
+                    let more = |last, limit| {
+                        self.find(&jobs, &queue, limit, &mut round.known.behind(last))
+                    };
+                    let tally = batch.run(candidates, more, behind, stop)?;
                     self.learn(&queue, &tally);
                     at_work = Some((queue, tally.settled.clone()));
                     Some(tally)
@@ -317,54 +373,73 @@ impl Worker {
     }
 
     /// The next queue with due jobs that may run, in turn, and its first jobs.
-    fn next_work(
-        &mut self,
-        extension: &Extension,
-        jobs: &Jobs,
-    ) -> Result<Option<(Queue, Vec<Candidate>)>> {
-        let last = self.queue.as_deref().map(datum::text_datum).transpose()?;
-        let mut name = jobs.next_queue(self.role, last)?;
+    fn next_work(&mut self, extension: &Extension, jobs: &Jobs) -> Result<Option<(Queue, Round)>> {
+        let last = self.queue.take();
         let mut wrapped = last.is_none();
+        let mut at = last.clone();
         loop {
-            let Some(current) = name else {
+            let next = self.queue_after(jobs, at.as_deref())?;
+            let Some(name) =
+                next.filter(|name| !wrapped || last.is_none() || Some(name) <= last.as_ref())
+            else {
                 if wrapped {
-                    self.queue = None;
                     return Ok(None);
                 }
                 wrapped = true;
-                name = jobs.next_queue(self.role, None)?;
+                at = None;
                 continue;
             };
-            if let Some(queue) = queues::find(extension, current)?
-                && let Some(candidates) = self.candidates(extension, jobs, &queue)?
-            {
-                self.queue = Some(queue.name.clone());
-                return Ok(Some((queue, candidates)));
+            match queues::find(extension, datum::text_datum(&name)?)? {
+                Some(queue) => {
+                    if let Some(round) = self.first_round(extension, jobs, &queue)? {
+                        self.queue = Some(name);
+                        return Ok(Some((queue, round)));
+                    }
+                }
+                None => drop(self.known.remove(&name)),
             }
-            name = jobs.next_queue(self.role, Some(current))?;
-            let past_last = match (name, &self.queue) {
-                (Some(name), Some(last)) => wrapped && datum::as_text(name)? > *last,
-                _ => false,
-            };
-            if past_last {
-                name = None;
-            }
+            at = Some(name);
+        }
+    }
+
+    /// The first queue behind `after` that has jobs, or had some when we last looked: looking for
+    /// others reads nothing of its part of the index.
+    fn queue_after(&self, jobs: &Jobs, after: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+        let lower = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let known = self
+            .known
+            .range::<[u8], _>((lower, Bound::Unbounded))
+            .next();
+        let known = known.map(|(name, _)| name.as_slice());
+        let text = |name: Option<&[u8]>| name.map(datum::text_datum).transpose();
+        let found = jobs.next_queue(self.role, text(after)?, text(known)?)?;
+        match found {
+            Some(name) => datum::as_text(name).map(Some),
+            None => Ok(known.map(<[u8]>::to_vec)),
         }
     }
 
     /// Due jobs of a queue that this worker may start now, announced in its slot.
-    fn candidates(
+    fn first_round(
         &mut self,
         extension: &Extension,
         jobs: &Jobs,
         queue: &Queue,
-    ) -> Result<Option<Vec<Candidate>>> {
+    ) -> Result<Option<Round>> {
         if queue.paused {
             return Ok(None);
         }
+        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(&queue.name) {
+            self.known.clear();
+        }
         let limit = self.batch_size(queue);
-        let found = self.find(jobs, queue, limit)?;
-        if found.is_empty() {
+        let mut known = self.known.remove(&queue.name).unwrap_or_default();
+        let found = self.find(jobs, queue, limit, &mut known);
+        let (low, proved) = (known.low.clone(), known.proved);
+        let skip = known.skip.clone();
+        self.known.insert(queue.name.clone(), known);
+        let candidates = found?;
+        if candidates.is_empty() {
             return Ok(None);
         }
         let Some(room) = self.enter_queue(queue) else {
@@ -375,33 +450,80 @@ impl Worker {
             self.leave_queue();
             return Ok(None);
         }
-        // More than this worker takes at once, and others may help with it.
-        let crowded = found.len() == limit && room;
-        // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
-        let known = self.sizes.contains_key(&queue.name);
+        let round = Round {
+            candidates,
+            known: Known {
+                low,
+                skip,
+                ..Known::default()
+            },
+            // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
+            crowds: room && proved,
+            room,
+            limit,
+        };
+        let launcher = self.announce(&round.candidates, &round);
+        launcher.into_iter().for_each(latch::wake);
+        Ok(Some(round))
+    }
+
+    /// What is behind `last`, for the same transaction: the first round went so fast that there is
+    /// time for more.
+    fn next_round(
+        &self,
+        jobs: &Jobs,
+        queue: &Queue,
+        first: &Round,
+        last: Place,
+    ) -> Result<Vec<Candidate>> {
+        if first.limit < self.most() {
+            return Ok(Vec::new());
+        }
+        let found = self.find(jobs, queue, first.limit, &mut first.known.behind(last))?;
+        // The launcher was woken by the first round, if there are so many.
+        self.announce(&found, first);
+        Ok(found)
+    }
+
+    /// Keeps others from trying the same jobs; answers whom to wake if there are too many.
+    fn announce(&self, found: &[Candidate], round: &Round) -> Option<i32> {
+        let crowded = found.len() == round.limit;
         let (id, database, role) = (self.id, self.database, self.role);
         let launcher = SHARED.write(|state| {
             if let Some(slot) = state.slot(id) {
-                slot.publish_claims(found.iter().map(|candidate| candidate.id));
+                slot.publish_claims(found.iter().map(|candidate| candidate.place.id));
             }
             let lane = state.lane(database, role)?;
-            lane.pending |= crowded;
-            lane.crowded = crowded && known;
+            // More than this worker takes at once, and others may help with it.
+            lane.pending |= crowded && round.room;
+            lane.crowded = crowded && round.crowds;
             (lane.crowded).then_some(state.launcher_procno)
         });
-        launcher.flatten().into_iter().for_each(latch::wake);
-        Ok(Some(found))
+        launcher.flatten()
     }
 
     /// Up to `limit` due jobs of a queue that no other worker runs or is about to run.
-    fn find(&self, jobs: &Jobs, queue: &Queue, limit: usize) -> Result<Vec<Candidate>> {
+    fn find(
+        &self,
+        jobs: &Jobs,
+        queue: &Queue,
+        limit: usize,
+        known: &mut Known,
+    ) -> Result<Vec<Candidate>> {
         let now = clock::now();
-        jobs.candidates(self.role, queue, now, limit, &self.announced(now))
+        let mut taken = self.announced(now);
+        taken.extend(&known.skip);
+        taken.sort_unstable();
+        let mut passed = Vec::new();
+        let low = &mut known.low;
+        let found = jobs.candidates(self.role, queue, now, limit, (&taken, &mut passed), low)?;
+        known.skip.retain(|id| passed.contains(id));
+        Ok(found)
     }
 
-    /// What the other workers of this database run or are about to run, sorted.
+    /// What the other workers of this database run or are about to run.
     fn announced(&self, now: Micros) -> Vec<i64> {
-        let mut ids = self.skip.clone();
+        let mut ids = Vec::new();
         SHARED.read(|state| {
             for (index, slot) in state.slots.iter().enumerate() {
                 if slot.phase == Phase::Free
@@ -416,20 +538,22 @@ impl Worker {
                 }
             }
         });
-        ids.sort_unstable();
         ids
     }
 
     fn batch_size(&self, queue: &Queue) -> usize {
-        let most = usize::try_from(settings::MAX_ITEMS.get())
-            .unwrap_or(1)
-            .min(MAX_BATCH);
-        let size = self.sizes.get(&queue.name).copied().unwrap_or(1);
+        let size = self.known.get(&queue.name).map_or(1, |known| known.size);
         if self.alone > 0 {
             1
         } else {
-            size.clamp(1, most)
+            size.clamp(1, self.most())
         }
+    }
+
+    /// The most jobs of one round.
+    fn most(&self) -> usize {
+        let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1);
+        most.clamp(1, MAX_BATCH)
     }
 
     /// Takes one of the queue's permits; `None` if it has none left, else whether it has more.
@@ -452,7 +576,10 @@ impl Worker {
 
     /// A queue whose jobs are fast is taken from in larger batches.
     fn learn(&mut self, queue: &Queue, tally: &Tally) {
-        let size = self.sizes.entry(queue.name.clone()).or_insert(1);
+        let known = self.known.entry(queue.name.clone()).or_default();
+        known.proved = true;
+        known.size = known.size.max(1);
+        let size = &mut known.size;
         let fast = tally.settled.iter().all(|settled| settled.ran < 2_000);
         *size = match (tally.interrupted, fast) {
             (true, _) => 1,
@@ -502,7 +629,13 @@ impl Worker {
         });
         stats::count(self.id, &tally);
         wait::tell_waiters(&tally);
-        self.skip.extend(&tally.missed);
+        if let Some(known) = self
+            .queue
+            .as_ref()
+            .and_then(|name| self.known.get_mut(name))
+        {
+            known.skip.extend(&tally.missed);
+        }
         if tally.temporary {
             xact::transaction(session::drop_temporary)?;
         }

@@ -18,6 +18,7 @@
 //! | [`cron`], [`cron_parse`], [`cron_field`] | when a cron expression is due; its grammar |
 //! | [`histogram`] | which bucket a duration falls in, percentiles |
 //! | [`limits`] | which names, counts and intervals are accepted |
+//! | [`low_water`] | from where a claim reads its index |
 //! | [`repeats`] | which lines of the log are held back |
 //! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
 //! | [`schedule`] | which due times to enqueue now: catch-up and overlap |
@@ -48,6 +49,7 @@ pub mod cron_field;
 pub mod cron_parse;
 pub mod histogram;
 pub mod limits;
+pub mod low_water;
 pub mod names;
 pub mod repeats;
 pub mod rule;

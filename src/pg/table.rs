@@ -55,6 +55,8 @@ pub enum Compare {
     Equal,
     /// column > value
     Greater,
+    /// column < value
+    Less,
 }
 
 /// One condition on a leading column of the index. Columns count from 1.
@@ -65,14 +67,15 @@ impl Key {
     fn new(
         column: i16,
         compare: Compare,
-        functions: [u32; 2],
+        functions: [u32; 3],
         collation: Oid,
         value: Datum,
     ) -> Self {
-        let [equal, greater] = functions;
+        let [equal, greater, less] = functions;
         let (strategy, function) = match compare {
             Compare::Equal => (sys::BTEqualStrategyNumber, equal),
             Compare::Greater => (sys::BTGreaterStrategyNumber, greater),
+            Compare::Less => (sys::BTLessStrategyNumber, less),
         };
         // SAFETY: all-zero is a valid ScanKeyData, which the call fills in; the function is a
         // built-in one, so its look-up does not fail.
@@ -97,7 +100,7 @@ impl Key {
         Key::new(
             column,
             compare,
-            [sys::F_OIDEQ, sys::F_OIDGT],
+            [sys::F_OIDEQ, sys::F_OIDGT, sys::F_OIDLT],
             0,
             value as Datum,
         )
@@ -108,7 +111,7 @@ impl Key {
         Key::new(
             column,
             compare,
-            [sys::F_INT4EQ, sys::F_INT4GT],
+            [sys::F_INT4EQ, sys::F_INT4GT, sys::F_INT4LT],
             0,
             value as Datum,
         )
@@ -119,7 +122,7 @@ impl Key {
         Key::new(
             column,
             compare,
-            [sys::F_INT8EQ, sys::F_INT8GT],
+            [sys::F_INT8EQ, sys::F_INT8GT, sys::F_INT8LT],
             0,
             value as Datum,
         )
@@ -127,18 +130,35 @@ impl Key {
 
     /// A condition on a `timestamptz` column.
     pub fn timestamp(column: i16, compare: Compare, value: i64) -> Self {
-        let functions = [sys::F_TIMESTAMPTZ_EQ, sys::F_TIMESTAMPTZ_GT];
+        let functions = [
+            sys::F_TIMESTAMPTZ_EQ,
+            sys::F_TIMESTAMPTZ_GT,
+            sys::F_TIMESTAMPTZ_LT,
+        ];
         Key::new(column, compare, functions, 0, value as Datum)
     }
 
     /// A condition on a `text COLLATE "C"` column. The value is a `text` that outlives the scan.
     pub fn text(column: i16, compare: Compare, value: Datum) -> Self {
-        let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT];
+        let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT, sys::F_TEXT_LT];
         Key::new(column, compare, functions, sys::C_COLLATION_OID, value)
     }
 }
 
 const INVALID: Oid = 0;
+
+impl Key {
+    /// `(a, b, c) >= (x, y, z)` for three columns in a row of types integer, timestamptz and
+    /// bigint. Lives as long as the current memory context.
+    pub fn from_place(column: i16, x: i32, y: i64, z: i64) -> Result<Self> {
+        // SAFETY: all-zero is a valid ScanKeyData, which the call fills in.
+        protect(|| unsafe {
+            let mut key: sys::ScanKeyData = std::mem::zeroed();
+            sys::mw_key_from_place(&mut key, column, x, y, z);
+            Key(key)
+        })
+    }
+}
 
 /// Holds one object of a table, by number, until the (sub)transaction ends: with others, or alone
 /// once all others are done with it. What had been read before may have changed meanwhile.

@@ -8,6 +8,7 @@
 //! Future jobs cost nothing: within one priority they stand behind the due ones, and the scan
 //! goes on to the next priority by a new descent of the index.
 
+use crate::logic::low_water::{LowWater, Place};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
 use crate::pg::error::Result;
@@ -27,8 +28,8 @@ pub(super) mod key {
 /// A job that could be taken.
 #[derive(Clone, Copy)]
 pub struct Candidate {
-    /// Its id.
-    pub id: i64,
+    /// Its place in the order.
+    pub place: Place,
     /// Where its row stands.
     pub row: RowId,
 }
@@ -91,17 +92,19 @@ impl Jobs {
         Ok(found.then(|| self.row.get(column::OWNER).map_or(0, datum::as_oid)))
     }
 
-    /// The first queue after `after` that has jobs of the role; its name is copied into the
-    /// current memory context.
-    pub fn next_queue(&self, owner: Oid, after: Option<Datum>) -> Result<Option<Datum>> {
-        let owner_key = Key::oid(key::OWNER, Compare::Equal, owner);
-        let found = match after {
-            None => self.table.first(&[owner_key], &self.row)?,
-            Some(after) => {
-                let beyond = Key::text(key::QUEUE, Compare::Greater, after);
-                self.table.first(&[owner_key, beyond], &self.row)?
-            }
-        };
+    /// The first queue after `after` and before `before` that has jobs of the role; its name is
+    /// copied into the current memory context.
+    pub fn next_queue(
+        &self,
+        owner: Oid,
+        after: Option<Datum>,
+        before: Option<Datum>,
+    ) -> Result<Option<Datum>> {
+        let keys: Vec<Key> = std::iter::once(Key::oid(key::OWNER, Compare::Equal, owner))
+            .chain(after.map(|name| Key::text(key::QUEUE, Compare::Greater, name)))
+            .chain(before.map(|name| Key::text(key::QUEUE, Compare::Less, name)))
+            .collect();
+        let found = self.table.first(&keys, &self.row)?;
         match self.row_value(found, column::QUEUE) {
             Some(name) => Ok(Some(datum::text_datum(&datum::as_text(name)?)?)),
             None => Ok(None),
@@ -112,54 +115,85 @@ impl Jobs {
         if found { self.row.get(column) } else { None }
     }
 
-    /// Walks the due jobs of a role's queue in order until `visit` answers false.
+    /// Walks the due jobs of a role's queue in order, from its marks on, until `visit` answers
+    /// false; moves the marks.
     fn walk_due(
         &self,
         owner: Oid,
         queue: Datum,
         now: Micros,
-        mut visit: impl FnMut(&Row) -> Result<bool>,
+        low: &mut LowWater,
+        mut visit: impl FnMut(&Row, Place) -> Result<bool>,
     ) -> Result<()> {
         let owner = Key::oid(key::OWNER, Compare::Equal, owner);
         let queue = Key::text(key::QUEUE, Compare::Equal, queue);
-        let mut keys = vec![owner, queue];
-        loop {
-            let scan = self.table.scan(&keys)?;
-            let mut beyond = None;
-            while scan.next(&self.row)? {
-                if self.row.get(column::RUN_AT).map_or(0, datum::as_i64) > now {
-                    // The rest of this priority is due later still.
-                    beyond = self.row.get(column::PRIORITY).map(datum::as_i32);
-                    break;
+        for stretch in low.stretches() {
+            let below = stretch
+                .below
+                .map(|priority| Key::int4(key::PRIORITY, Compare::Less, priority));
+            let mut from = stretch.from.map(place_key).transpose()?;
+            let mut priority = None;
+            loop {
+                let keys: Vec<Key> = [owner, queue]
+                    .into_iter()
+                    .chain(from)
+                    .chain(below)
+                    .collect();
+                let scan = self.table.scan(&keys)?;
+                let mut beyond = None;
+                let mut enough = false;
+                while scan.next(&self.row)? {
+                    let place = place(&self.row);
+                    if priority != Some(place.priority) {
+                        note_first(low, stretch.from.filter(|_| priority.is_none()), place, now);
+                        priority = Some(place.priority);
+                    }
+                    if place.run_at > now {
+                        // The rest of this priority is due later still.
+                        beyond = Some(place.priority);
+                        break;
+                    }
+                    enough = !visit(&self.row, place)?;
+                    if enough {
+                        break;
+                    }
                 }
-                if !visit(&self.row)? {
-                    break;
+                scan.end()?;
+                if enough {
+                    return Ok(());
                 }
+                let Some(priority) = beyond else { break };
+                from = Some(Key::int4(key::PRIORITY, Compare::Greater, priority));
             }
-            scan.end()?;
-            let Some(priority) = beyond else {
-                return Ok(());
-            };
-            keys.truncate(2);
-            keys.push(Key::int4(key::PRIORITY, Compare::Greater, priority));
+            if let (None, Some(mark)) = (priority, stretch.from) {
+                low.found_nothing(mark.priority, now);
+            }
         }
+        Ok(())
     }
 
-    /// Up to `limit` due jobs that nobody else has taken or announced, in order.
+    /// Up to `limit` due jobs in order, but for those in the sorted list of what others have taken
+    /// or announced; what of the list it came upon is added to the other.
     pub fn candidates(
         &self,
         owner: Oid,
         queue: &Queue,
         now: Micros,
         limit: usize,
-        announced: &[i64],
+        taken: (&[i64], &mut Vec<i64>),
+        low: &mut LowWater,
     ) -> Result<Vec<Candidate>> {
+        let (taken, passed) = taken;
         let name = datum::text_datum(&queue.name)?;
         let mut found = Vec::with_capacity(limit);
-        self.walk_due(owner, name, now, |row| {
-            let id = row.get(column::ID).map_or(0, datum::as_i64);
-            if is_runnable(row, queue) && announced.binary_search(&id).is_err() {
-                found.push(Candidate { id, row: row.id() });
+        self.walk_due(owner, name, now, low, |row, place| {
+            if taken.binary_search(&place.id).is_ok() {
+                passed.push(place.id);
+            } else if is_runnable(row, queue) {
+                found.push(Candidate {
+                    place,
+                    row: row.id(),
+                });
             }
             Ok(found.len() < limit)
         })?;
@@ -170,19 +204,17 @@ impl Jobs {
     pub fn find(&self, extension: &Extension, id: i64) -> Result<Option<(Candidate, Datum)>> {
         let by_id = Table::open(extension.queue, extension.queue_key, Lock::Write)?;
         let found = by_id.first(&[Key::int8(1, Compare::Equal, id)], &self.row)?;
+        let Some(queue) = self.row_value(found, column::QUEUE) else {
+            by_id.close()?;
+            return Ok(None);
+        };
+        let name = datum::text_datum(&datum::as_text(queue)?)?;
         let candidate = Candidate {
-            id,
+            place: place(&self.row),
             row: self.row.id(),
         };
-        let queue = self
-            .row_value(found, column::QUEUE)
-            .map(datum::as_text)
-            .transpose()?;
         by_id.close()?;
-        match queue {
-            Some(name) => Ok(Some((candidate, datum::text_datum(&name)?))),
-            None => Ok(None),
-        }
+        Ok(Some((candidate, name)))
     }
 
     /// When the next job of a role's queue is due that is not due at `now`; 0 if there is none.
@@ -222,6 +254,26 @@ impl Jobs {
         }
         self.table.delete(job.row.id)
     }
+}
+
+fn place(row: &Row) -> Place {
+    Place {
+        priority: row.get(column::PRIORITY).map_or(0, datum::as_i32),
+        run_at: row.get(column::RUN_AT).map_or(0, datum::as_i64),
+        id: row.get(column::ID).map_or(0, datum::as_i64),
+    }
+}
+
+fn place_key(place: Place) -> Result<Key> {
+    Key::from_place(key::PRIORITY, place.priority, place.run_at, place.id)
+}
+
+/// Moves the marks by what was found first of a priority, reading from `mark` on.
+fn note_first(low: &mut LowWater, mark: Option<Place>, first: Place, now: Micros) {
+    if let Some(mark) = mark.filter(|mark| mark.priority != first.priority) {
+        low.found_nothing(mark.priority, now);
+    }
+    low.found(first, now);
 }
 
 fn read_job(row: OwnedRow) -> Result<Job> {

@@ -18,6 +18,8 @@ struct Note {
     role: Oid,
     /// A job is due at once.
     due: bool,
+    /// The earliest time of all.
+    earliest: Micros,
     /// The earliest of those that are due later; 0: none.
     later: Micros,
 }
@@ -66,14 +68,20 @@ pub fn note(role: Oid, run_at: Micros) -> Result<()> {
     PENDING.with(|pending| {
         let same = |n: &&mut Note| n.role == role && n.subtransaction == subtransaction;
         match pending.notes.iter_mut().rev().find(same) {
-            Some(note) if due => note.due = true,
-            Some(note) => note.later = earlier(note.later, run_at),
+            Some(note) => {
+                note.earliest = note.earliest.min(run_at);
+                note.due |= due;
+                if !due {
+                    note.later = earlier(note.later, run_at);
+                }
+            }
             None => {
                 let later = if due { 0 } else { run_at };
                 pending.notes.push(Note {
                     subtransaction,
                     role,
                     due,
+                    earliest: run_at,
                     later,
                 });
             }
@@ -244,7 +252,7 @@ impl Pending {
         let database = bgworker::my_database();
         for note in self.notes.iter().filter(|_| committed) {
             if note.due || (note.later != 0 && note.later <= now) {
-                wake.extend(state.demand(database, note.role));
+                wake.extend(state.demand(database, note.role, note.earliest));
             } else if note.later != 0 {
                 wake.extend(state.due_at(database, note.later));
             }

@@ -33,6 +33,7 @@
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "shim.h"
 
@@ -64,6 +65,26 @@ mw_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
 #else
 	return index_beginscan(heap, index, snapshot, nkeys, 0);
 #endif
+}
+
+/* (a, b, c) >= (x, y, z), as nodeIndexscan.c makes a row comparison. */
+void
+mw_key_from_place(ScanKey key, AttrNumber attno, int32 x, TimestampTz y, int64 z)
+{
+	static const RegProcedure compare[] = {F_BTINT4CMP, F_TIMESTAMPTZ_CMP, F_BTINT8CMP};
+	Datum		values[] = {Int32GetDatum(x), Int64GetDatum(y), Int64GetDatum(z)};
+	ScanKey		member = palloc(lengthof(compare) * sizeof(ScanKeyData));
+
+	for (int i = 0; i < lengthof(compare); i++)
+		ScanKeyEntryInitialize(&member[i],
+							   SK_ROW_MEMBER | (i == lengthof(compare) - 1 ? SK_ROW_END : 0),
+							   attno + i, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,
+							   compare[i], values[i]);
+	MemSet(key, 0, sizeof(ScanKeyData));
+	key->sk_flags = SK_ROW_HEADER;
+	key->sk_attno = attno;
+	key->sk_strategy = BTGreaterEqualStrategyNumber;
+	key->sk_argument = PointerGetDatum(member);
 }
 
 /*

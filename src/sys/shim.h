@@ -36,6 +36,7 @@ extern HeapTuple mw_slot_copy(TupleTableSlot *slot);
 extern void mw_slot_tid(TupleTableSlot *slot, ItemPointer tid);
 extern IndexScanDesc mw_index_beginscan(Relation heap, Relation index, Snapshot snapshot,
 										int nkeys);
+extern void mw_key_from_place(ScanKey key, AttrNumber attno, int32 x, TimestampTz y, int64 z);
 extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
 extern Oid	mw_relation_owner(Relation rel);
 extern Oid	mw_relation_id(Relation rel);

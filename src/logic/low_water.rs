@@ -1,0 +1,193 @@
+//! Low-water marks: from where a claim reads its index, so that it need not step over the entries
+//! of jobs that are gone.
+//!
+//! The index of the claim is in order of priority, `run_at` and id. A mark says of one priority:
+//! nothing that my snapshot saw stands before this place. What may still come to stand before it
+//! is announced at its COMMIT with its `run_at`, and steps the marks back; announcements that were
+//! lost are found by the keeper, which steps them back to the start.
+
+use super::Timestamp;
+
+/// The most priorities that have a mark; the others are read from their start.
+const MOST: usize = 32;
+
+/// A place in one queue's part of the index.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    /// Lower goes first.
+    pub priority: i32,
+    /// Then the earlier.
+    pub run_at: Timestamp,
+    /// Then the lower.
+    pub id: i64,
+}
+
+impl Place {
+    /// The first place of a priority whose time is not before `run_at`.
+    fn at(priority: i32, run_at: Timestamp) -> Self {
+        Place {
+            priority,
+            run_at,
+            id: i64::MIN,
+        }
+    }
+
+    /// The first place behind this one.
+    fn next(self) -> Self {
+        match self.id.checked_add(1) {
+            Some(id) => Place { id, ..self },
+            None => Place::at(self.priority, self.run_at.saturating_add(1)),
+        }
+    }
+}
+
+/// A stretch of the index to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// Where it begins; `None`: with the queue.
+    pub from: Option<Place>,
+    /// It ends before this priority; `None`: with the queue.
+    pub below: Option<i32>,
+}
+
+/// The marks of one queue, in order, at most one a priority.
+#[derive(Clone, Default)]
+pub struct LowWater {
+    marks: Vec<Place>,
+    /// Nothing before the first mark is to be read.
+    closed: bool,
+}
+
+impl LowWater {
+    /// Marks that leave out all up to `last`, whatever stands there.
+    pub fn behind(&self, last: Place) -> Self {
+        let later = self.marks.iter().filter(|m| m.priority > last.priority);
+        LowWater {
+            marks: std::iter::once(last.next()).chain(later.copied()).collect(),
+            closed: true,
+        }
+    }
+
+    /// What is to be read, in order.
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let below = |index: usize| self.marks.get(index).map(|mark| mark.priority);
+        let before = (!self.closed).then(|| Stretch {
+            from: None,
+            below: below(0),
+        });
+        let behind = self.marks.iter().enumerate().map(|(index, mark)| Stretch {
+            from: Some(*mark),
+            below: below(index.saturating_add(1)),
+        });
+        before.into_iter().chain(behind).collect()
+    }
+
+    /// `first` is what was found first of its priority. What is due after `now` may be preceded
+    /// by what is not yet there.
+    pub fn found(&mut self, first: Place, now: Timestamp) {
+        let mark = first.min(Place::at(first.priority, now));
+        match self
+            .marks
+            .binary_search_by_key(&mark.priority, |m| m.priority)
+        {
+            Ok(index) => {
+                if let Some(known) = self.marks.get_mut(index) {
+                    *known = mark;
+                }
+            }
+            Err(index) if self.marks.len() < MOST => self.marks.insert(index, mark),
+            Err(_) => {}
+        }
+    }
+
+    /// Nothing of a priority that has a mark was found.
+    pub fn found_nothing(&mut self, priority: i32, now: Timestamp) {
+        self.found(Place::at(priority, now), now);
+    }
+
+    /// A job that is due at `run_at` came, of whatever priority.
+    pub fn step_back(&mut self, run_at: Timestamp) {
+        for mark in &mut self.marks {
+            *mark = (*mark).min(Place::at(mark.priority, run_at));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LowWater, MOST, Place, Stretch};
+
+    fn place(priority: i32, run_at: i64, id: i64) -> Place {
+        Place {
+            priority,
+            run_at,
+            id,
+        }
+    }
+
+    #[test]
+    fn without_marks_all_is_read() {
+        let all = Stretch {
+            from: None,
+            below: None,
+        };
+        assert_eq!(LowWater::default().stretches(), [all]);
+    }
+
+    #[test]
+    fn stretches_cover_all_but_what_stands_before_the_marks() {
+        let mut low = LowWater::default();
+        low.found(place(5, 10, 1), 100);
+        low.found(place(0, 20, 2), 100);
+        let expected = [
+            (None, Some(0)),
+            (Some(place(0, 20, 2)), Some(5)),
+            (Some(place(5, 10, 1)), None),
+        ];
+        assert_eq!(
+            low.stretches(),
+            expected.map(|(from, below)| Stretch { from, below })
+        );
+    }
+
+    #[test]
+    fn a_mark_is_not_later_than_now() {
+        let mut low = LowWater::default();
+        low.found(place(0, 500, 7), 100);
+        assert_eq!(low.marks, [place(0, 100, i64::MIN)]);
+    }
+
+    #[test]
+    fn late_comers_step_every_mark_back() {
+        let mut low = LowWater::default();
+        low.found(place(0, 50, 7), 100);
+        low.found(place(1, 30, 3), 100);
+        low.step_back(40);
+        assert_eq!(low.marks, [place(0, 40, i64::MIN), place(1, 30, 3)]);
+        low.step_back(i64::MIN);
+        assert_eq!(
+            low.marks,
+            [place(0, i64::MIN, i64::MIN), place(1, i64::MIN, i64::MIN)]
+        );
+    }
+
+    #[test]
+    fn behind_a_place_are_later_ids_and_later_priorities() {
+        let mut low = LowWater::default();
+        low.found(place(0, 10, 1), 100);
+        low.found(place(3, 10, 1), 100);
+        low.found(place(9, 10, 1), 100);
+        let behind = low.behind(place(3, 20, i64::MAX));
+        assert_eq!(behind.marks, [place(3, 21, i64::MIN), place(9, 10, 1)]);
+        assert_eq!(behind.stretches().len(), 2);
+    }
+
+    #[test]
+    fn priorities_beyond_the_most_have_no_mark() {
+        let mut low = LowWater::default();
+        for priority in 0..100 {
+            low.found_nothing(priority, 100);
+        }
+        assert_eq!(low.marks.len(), MOST);
+    }
+}
