@@ -15,7 +15,7 @@ CREATE TABLE my_worker._schedules (
     overlap          text NOT NULL DEFAULT 'skip' CHECK (overlap IN ('skip', 'queue', 'allow')),
     catchup          text NOT NULL DEFAULT 'one' CHECK (catchup IN ('none', 'one', 'all')),
     max_attempts     integer CHECK (max_attempts BETWEEN 1 AND 10000),
-    timeout          interval CHECK (timeout > '0'),
+    timeout          interval CHECK (timeout > '0' AND timeout <= '1000 years'),
     anchor           timestamptz NOT NULL DEFAULT now(),
     last_due         timestamptz,
     last_job_id      bigint,

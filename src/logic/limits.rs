@@ -11,20 +11,19 @@ use super::Micros;
 /// Longest name of a queue or schedule, in bytes: NAMEDATALEN - 1.
 pub const MAX_NAME_BYTES: usize = 63;
 
-/// Longest `unique_key`, in bytes; with queue and owner it must fit into an index entry.
+/// Longest `unique_key`, in bytes; with queue and owner it must fit into an index entry. An empty
+/// one is a key like any other.
 pub const MAX_UNIQUE_KEY_BYTES: usize = 1000;
 
 /// Longest schedule text, in bytes.
 pub const MAX_SCHEDULE_BYTES: usize = 1000;
 
 /// Most attempts of a job: each failed one adds an entry to the job's `errors`.
-pub const MAX_ATTEMPTS: i32 = 1000;
+pub const MAX_ATTEMPTS: i32 = 10_000;
 
-/// Most jobs of a queue at once: the highest `max_worker_processes`.
-pub const MAX_CONCURRENCY: i32 = 262_143;
-
-/// Longest interval, in microseconds: a thousand years.
-pub const MAX_INTERVAL: Micros = 365_250 * 86_400 * 1_000_000;
+/// Longest interval, in microseconds: a thousand years of twelve months of 30 days, which is what
+/// the server takes `1000 years` for when it compares.
+pub const MAX_INTERVAL: Micros = 360_000 * 86_400 * 1_000_000;
 
 /// A value that was refused. `what` names it as the user does: `queue name`, `timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +97,6 @@ impl LimitError {
             LimitError::TooLong {
                 what: "unique_key", ..
             } => Some("Use a hash of the long key."),
-            LimitError::Zero { .. } => Some("Use NULL for no limit."),
             _ => None,
         }
     }
@@ -106,20 +104,22 @@ impl LimitError {
 
 /// Checks the name of a queue or schedule.
 pub fn name(what: &'static str, name: &[u8]) -> Result<(), LimitError> {
-    sized(what, name, MAX_NAME_BYTES)
+    if name.is_empty() {
+        return Err(LimitError::Empty { what });
+    }
+    fits(what, name, MAX_NAME_BYTES)
 }
 
 /// Checks a `unique_key`.
 pub fn unique_key(key: &[u8]) -> Result<(), LimitError> {
-    sized("unique_key", key, MAX_UNIQUE_KEY_BYTES)
+    fits("unique_key", key, MAX_UNIQUE_KEY_BYTES)
 }
 
-fn sized(what: &'static str, text: &[u8], max: usize) -> Result<(), LimitError> {
-    match text.len() {
-        0 => Err(LimitError::Empty { what }),
-        length if length > max => Err(LimitError::TooLong { what, max }),
-        _ => Ok(()),
+fn fits(what: &'static str, text: &[u8], max: usize) -> Result<(), LimitError> {
+    if text.len() > max {
+        return Err(LimitError::TooLong { what, max });
     }
+    Ok(())
 }
 
 /// Checks `max_attempts`: 1 to [`MAX_ATTEMPTS`].
@@ -127,9 +127,9 @@ pub fn max_attempts(value: i32) -> Result<(), LimitError> {
     in_range("max_attempts", value, 1, MAX_ATTEMPTS)
 }
 
-/// Checks a queue's `concurrency`: 1 to [`MAX_CONCURRENCY`].
+/// Checks a queue's `concurrency`: any number of jobs but none.
 pub fn concurrency(value: i32) -> Result<(), LimitError> {
-    in_range("concurrency", value, 1, MAX_CONCURRENCY)
+    in_range("concurrency", value, 1, i32::MAX)
 }
 
 fn in_range(what: &'static str, value: i32, min: i32, max: i32) -> Result<(), LimitError> {
@@ -215,6 +215,7 @@ mod tests {
     #[test]
     fn keys_have_a_size() {
         assert_eq!(unique_key(&[b'k'; 1000]), Ok(()));
+        assert_eq!(unique_key(b""), Ok(()));
         let long = unique_key(&[b'k'; 1001]).unwrap_err();
         assert_eq!(long.hint(), Some("Use a hash of the long key."));
     }
@@ -222,14 +223,15 @@ mod tests {
     #[test]
     fn counts_have_a_range() {
         assert_eq!(max_attempts(1), Ok(()));
-        assert_eq!(max_attempts(1000), Ok(()));
+        assert_eq!(max_attempts(10_000), Ok(()));
         let none = max_attempts(0).unwrap_err();
         assert_eq!(
             none.to_string(),
-            "max_attempts must be between 1 and 1000, not 0"
+            "max_attempts must be between 1 and 10000, not 0"
         );
-        assert!(max_attempts(i32::MAX).is_err() && concurrency(0).is_err());
+        assert!(max_attempts(10_001).is_err() && concurrency(0).is_err());
         assert_eq!(concurrency(1), Ok(()));
+        assert_eq!(concurrency(i32::MAX), Ok(()));
     }
 
     #[test]

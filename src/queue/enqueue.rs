@@ -5,11 +5,12 @@
 //! rights and search path: the owner is the caller, the queue exists, the handler is found and
 //! stored qualified.
 
+use crate::logic::limits;
 use crate::pg::bgworker;
 use crate::pg::catalog;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
 use crate::pg::error::{
-    FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED,
+    FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED,
     OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
 };
 use crate::pg::fmgr::TriggerRow;
@@ -20,7 +21,7 @@ use crate::pg::{clock, guc, identity};
 use crate::settings;
 use crate::shared::SHARED;
 
-use super::{as_owner, column, extension, handler, queues, wake};
+use super::{allowed, as_owner, column, extension, handler, queues, wake};
 
 /// A job as the functions take it.
 pub struct NewJob {
@@ -179,26 +180,15 @@ pub fn without_check<T>(statement: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Refuses numbers, times and keys that no job can have.
 pub fn check(job: &NewJob) -> Result<()> {
-    if job.max_attempts.is_some_and(|n| !(1..=10_000).contains(&n)) {
-        return Err(PgError::new(
-            INVALID_PARAMETER_VALUE,
-            "max_attempts must be between 1 and 10000",
-        ));
+    if let Some(attempts) = job.max_attempts {
+        allowed(limits::max_attempts(attempts))?;
     }
-    if job
-        .timeout
-        .is_some_and(|timeout| datum::interval_micros(timeout) <= 0)
-    {
-        return Err(PgError::new(
-            INVALID_PARAMETER_VALUE,
-            "timeout must be greater than zero",
-        ));
+    if let Some(timeout) = job.timeout {
+        let timeout = datum::interval_micros(timeout);
+        allowed(limits::positive_interval("timeout", timeout))?;
     }
-    if job.unique_key.as_ref().is_some_and(|key| key.len() > 1000) {
-        return Err(PgError::new(
-            INVALID_PARAMETER_VALUE,
-            "unique_key is longer than 1000 bytes",
-        ));
+    if let Some(key) = &job.unique_key {
+        allowed(limits::unique_key(key))?;
     }
     Ok(())
 }
@@ -333,15 +323,8 @@ fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Res
     if is_new(row, column::QUEUE)? {
         check_queue(&datum::as_text(queue)?)?;
     }
-    let key = row
-        .get(column::UNIQUE_KEY)
-        .map(datum::as_text)
-        .transpose()?;
-    if key.is_some_and(|key| key.len() > 1000) {
-        return Err(PgError::new(
-            INVALID_PARAMETER_VALUE,
-            "unique_key is longer than 1000 bytes",
-        ));
+    if let Some(key) = row.get(column::UNIQUE_KEY) {
+        allowed(limits::unique_key(&datum::as_text(key)?))?;
     }
     if let Some(handler) = row.get(column::HANDLER)
         && is_new(row, column::HANDLER)?

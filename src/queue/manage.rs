@@ -1,12 +1,13 @@
 //! Dealing with queues and with single jobs: all by statements, as the extension's owner.
 
 use crate::logic::counters::Ending;
+use crate::logic::limits;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
 use crate::pg::error::{
-    DUPLICATE_OBJECT, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED,
-    OBJECT_IN_USE, PgError, Result,
+    DUPLICATE_OBJECT, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_IN_USE, PgError,
+    Result,
 };
 use crate::pg::spi::Statement;
 use crate::pg::{identity, xact};
@@ -14,7 +15,7 @@ use crate::shared::{Current, SHARED};
 
 use super::handler::quoted;
 use super::queues::{self, Queue};
-use super::{as_owner, enqueue, extension, settle, wait, wake};
+use super::{allowed, as_owner, enqueue, extension, settle, wait, wake};
 
 static CREATE_QUEUE: Statement = Statement::new(
     "INSERT INTO my_worker.queues (name, handler, concurrency, max_attempts, backoff, \
@@ -145,28 +146,21 @@ pub struct QueueSettings {
 impl QueueSettings {
     fn check(&self) -> Result<()> {
         queues::check_name(&self.name)?;
-        if self.concurrency.is_some_and(|n| n < 1) {
-            return Err(PgError::new(
-                INVALID_PARAMETER_VALUE,
-                "concurrency must be at least 1",
-            ));
+        if let Some(concurrency) = self.concurrency {
+            allowed(limits::concurrency(concurrency))?;
         }
-        if self
-            .max_attempts
-            .is_some_and(|n| !(1..=10_000).contains(&n))
-        {
-            let message = "max_attempts must be between 1 and 10000";
-            return Err(PgError::new(INVALID_PARAMETER_VALUE, message));
+        if let Some(attempts) = self.max_attempts {
+            allowed(limits::max_attempts(attempts))?;
         }
         let names = ["backoff", "backoff_max", "timeout", "retention"];
-        for (name, value) in names.iter().zip(self.intervals) {
-            let (least, message) = match *name {
-                "timeout" => (1, "timeout must be greater than zero".to_string()),
-                name => (0, format!("{name} must not be negative")),
+        for (name, value) in names.into_iter().zip(self.intervals) {
+            let Some(micros) = value.map(datum::interval_micros) else {
+                continue;
             };
-            if value.is_some_and(|value| datum::interval_micros(value) < least) {
-                return Err(PgError::new(INVALID_PARAMETER_VALUE, message));
-            }
+            allowed(match name {
+                "timeout" => limits::positive_interval(name, micros),
+                _ => limits::interval(name, micros),
+            })?;
         }
         Ok(())
     }

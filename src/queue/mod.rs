@@ -14,8 +14,11 @@ pub mod settle;
 pub mod wait;
 pub mod wake;
 
+use crate::logic::limits::LimitError;
 use crate::pg::catalog::{self, Extension};
-use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use crate::pg::error::{
+    INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
+};
 use crate::pg::spi::{self, Spi};
 use crate::pg::{guc, identity};
 
@@ -63,6 +66,17 @@ pub fn extension() -> Result<Extension> {
             "extension \"my_worker\" is not installed in this database",
         )
         .hint("Use CREATE EXTENSION my_worker.")
+    })
+}
+
+/// What `logic::limits` refuses, as the error that SQL sees.
+pub fn allowed(checked: std::result::Result<(), LimitError>) -> Result<()> {
+    checked.map_err(|refused| {
+        let error = PgError::new(INVALID_PARAMETER_VALUE, refused.to_string());
+        match refused.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     })
 }
 

@@ -1,9 +1,9 @@
 //! The settings of queues: `my_worker.queues` by name.
 
-use crate::logic::limits::MAX_NAME_BYTES;
+use crate::logic::limits;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros};
-use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result, UNDEFINED_OBJECT};
+use crate::pg::error::{PgError, Result, UNDEFINED_OBJECT};
 use crate::pg::table::{self, Compare, Key, Lock, Table};
 use crate::pg::xact;
 
@@ -119,12 +119,5 @@ pub fn unknown(name: &[u8]) -> PgError {
 
 /// Refuses a name that no queue can have.
 pub fn check_name(name: &[u8]) -> Result<()> {
-    if name.is_empty() || name.len() > MAX_NAME_BYTES {
-        return Err(PgError::new(
-            INVALID_PARAMETER_VALUE,
-            quoted("queue name ", name, " is invalid"),
-        )
-        .detail(format!("A queue name has 1 to {MAX_NAME_BYTES} bytes.")));
-    }
-    Ok(())
+    super::allowed(limits::name("queue name", name))
 }

@@ -14,7 +14,7 @@ use crate::pg::spi::Statement;
 use crate::pg::timezone::Timezone;
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::handler::quoted;
-use crate::queue::{as_owner, extension};
+use crate::queue::{allowed, as_owner, extension};
 
 static UPSERT: Statement = Statement::new(
     "INSERT INTO my_worker._schedules AS s (name, owner, schedule, timezone, command, handler, \
@@ -111,8 +111,7 @@ fn first_due(definition: &Definition, rule: &Rule, zone: Timezone, now: i64) -> 
 
 /// What needs no look-up.
 fn check(definition: &Definition) -> Result<()> {
-    limits::name("schedule name", &definition.name)
-        .map_err(|error| PgError::new(INVALID_PARAMETER_VALUE, error.to_string()))?;
+    allowed(limits::name("schedule name", &definition.name))?;
     if definition.command.is_some() == definition.handler.is_some() {
         return Err(PgError::new(
             INVALID_PARAMETER_VALUE,
