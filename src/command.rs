@@ -44,7 +44,12 @@ pub fn execute(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Resul
     RUNNING.set(true);
     activity::running(&claimed.text);
     session::accept_cancels();
-    let result = command::run(&claimed.text, context, claimed.timeout_ms);
+    // A cancel that came while it was claimed has been noted, but its signal is spent.
+    let result = if execute::is_cancelling(slot, claimed.attempt.job) {
+        Err(execute::cancelled())
+    } else {
+        command::run(&claimed.text, context, claimed.timeout_ms)
+    };
     session::hold_cancels();
     context.reset()?;
     let finished = clock::now();

@@ -692,14 +692,15 @@ pub fn seal(slot: SlotId, job: i64) -> Result<()> {
         })
         .flatten();
     match sealed {
-        Some(false) => Err(PgError::new(
-            QUERY_CANCELED,
-            "canceling job due to user request",
-        )),
+        Some(false) => Err(cancelled()),
         _ => Ok(()),
     }
 }
 
+/// What a job fails with that somebody cancels.
+pub fn cancelled() -> PgError {
+    PgError::new(QUERY_CANCELED, "canceling job due to user request")
+}
 
 /// The signal of a cancel is sent under the lock; having held it, and come back from the kernel
 /// once, the signal has arrived and is forgotten, so that it does not hit the next job.
