@@ -23,7 +23,7 @@ pub struct Claimed {
     pub attempt: Attempt,
     /// Executions before it is failed.
     pub max_attempts: i32,
-    /// Milliseconds after which it is cancelled; 0: never.
+    /// Milliseconds after which the attempt is cancelled; 0: never.
     pub timeout_ms: i32,
     /// From due to start.
     pub waited: Micros,
@@ -43,7 +43,14 @@ pub fn is_running() -> bool {
 pub fn execute(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Settled> {
     RUNNING.set(true);
     activity::running(&claimed.text);
-    let result = execute::limited(claimed.timeout_ms, || command::run(&claimed.text, context));
+    session::accept_cancels();
+    // A cancel that came while it was claimed has been noted, but its signal is spent.
+    let result = if execute::is_cancelling(slot, claimed.attempt.job) {
+        Err(execute::cancelled())
+    } else {
+        command::run(&claimed.text, context, claimed.timeout_ms)
+    };
+    session::hold_cancels();
     context.reset()?;
     let finished = clock::now();
     // What is done cannot be cancelled any more; if somebody tried, the truth is told.

@@ -305,7 +305,7 @@ impl<'a> Batch<'a> {
                 started,
             },
             max_attempts: job.max_attempts.unwrap_or(self.queue.max_attempts),
-            timeout_ms: self.timeout_ms(job),
+            timeout_ms: self.own_timeout_ms(job).unwrap_or(0),
             waited: started.saturating_sub(job.run_at).max(0),
             queue: self.queue.clone(),
         });
@@ -432,11 +432,16 @@ impl<'a> Batch<'a> {
 
     /// The shortest of the job's, the queue's and the session's time-outs; 0 for none.
     fn timeout_ms(&self, job: &Job) -> i32 {
-        let own = job.timeout.or(self.queue.timeout);
-        let own = own.map(|us| (us / 1000).clamp(1, i64::from(i32::MAX)));
-        let session = i64::from(session::statement_timeout_ms());
+        let session = session::statement_timeout_ms();
         let session = (session > 0).then_some(session);
-        own.into_iter().chain(session).min().unwrap_or(0) as i32
+        let own = self.own_timeout_ms(job);
+        own.into_iter().chain(session).min().unwrap_or(0)
+    }
+
+    /// The job's time-out, else the queue's.
+    fn own_timeout_ms(&self, job: &Job) -> Option<i32> {
+        let own = job.timeout.or(self.queue.timeout)?;
+        Some((own / 1000).clamp(1, i64::from(i32::MAX)) as i32)
     }
 
     /// The function of the job's handler, looked up once a batch.
@@ -569,7 +574,7 @@ fn describe(handler: &[u8], jobs: &[&Job]) -> Vec<u8> {
 }
 
 /// Runs user code: cancels reach it, and so does its time limit in milliseconds (0: none).
-pub fn limited<T>(timeout_ms: i32, body: impl FnOnce() -> Result<T>) -> Result<T> {
+fn limited<T>(timeout_ms: i32, body: impl FnOnce() -> Result<T>) -> Result<T> {
     if timeout_ms > 0 {
         session::start_statement_timeout(timeout_ms)?;
     }
@@ -687,12 +692,14 @@ pub fn seal(slot: SlotId, job: i64) -> Result<()> {
         })
         .flatten();
     match sealed {
-        Some(false) => Err(PgError::new(
-            QUERY_CANCELED,
-            "canceling job due to user request",
-        )),
+        Some(false) => Err(cancelled()),
         _ => Ok(()),
     }
+}
+
+/// What a job fails with that somebody cancels.
+pub fn cancelled() -> PgError {
+    PgError::new(QUERY_CANCELED, "canceling job due to user request")
 }
 
 /// The signal of a cancel is sent under the lock; having held it, and come back from the kernel

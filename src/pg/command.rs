@@ -10,15 +10,17 @@ use crate::sys;
 /// Runs the text outside a transaction; it begins and ends its own. Answers the tag of the last
 /// statement, like `UPDATE 5`. `context` holds parse trees and plans and is the caller's to reset.
 /// Raises whatever the text raises; the transaction is aborted then, and none is open in either
-/// case.
-pub fn run(sql: &[u8], context: MemoryContext) -> Result<String> {
+/// case. It is cancelled after `timeout_ms` (0: never), and each statement after the session's
+/// `statement_timeout`.
+pub fn run(sql: &[u8], context: MemoryContext, timeout_ms: i32) -> Result<String> {
     let sql = text(sql);
     let sql = sql.as_ptr();
     let mut tag = [0 as libc::c_char; sys::COMPLETION_TAG_BUFSIZE as usize];
     let pointer = tag.as_mut_ptr();
     let outer = memcx::current();
     // SAFETY: no transaction is open; text and tag live for the call.
-    let result = protect(|| unsafe { sys::mw_command_run(sql, context.raw(), pointer) });
+    let result =
+        protect(|| unsafe { sys::mw_command_run(sql, context.raw(), timeout_ms, pointer) });
     memcx::switch_to(outer);
     if let Err(error) = result {
         // SAFETY: ends whatever the error left open.

@@ -42,6 +42,12 @@ pub fn wait(job: i64, timeout: Option<Micros>) -> Result<Option<Vec<u8>>> {
     if !SHARED.is_attached() {
         return Err(shared::not_preloaded());
     }
+    if worker::current_job() == Some(job) {
+        return Err(PgError::new(
+            OBJECT_IN_USE,
+            format!("cannot wait for job {job}: it is the one that waits"),
+        ));
+    }
     let deadline = timeout.map(|timeout| clock::now().saturating_add(timeout.max(0)));
     let place = take_place(job);
     let result = wait_in(job, deadline, place.is_some());

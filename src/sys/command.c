@@ -16,7 +16,9 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "parser/analyze.h"
+#include "pgstat.h"
 #include "storage/lwlock.h"
+#include "storage/proc.h"
 #include "tcop/cmdtag.h"
 #include "tcop/dest.h"
 #include "tcop/pquery.h"
@@ -26,6 +28,8 @@
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
 
 #include "shim.h"
 
@@ -78,6 +82,27 @@ run_portal(RawStmt *statement, const char *sql, List *plans, QueryCompletion *co
 	PortalDrop(portal, false);
 }
 
+/*
+ * statement_timeout is of one statement and may be set by the one before; attempt_end,
+ * unless 0, is the end of them all.
+ */
+static void
+limit_statement(TimestampTz attempt_end)
+{
+	TimestampTz end = attempt_end;
+
+	if (StatementTimeout > 0)
+	{
+		end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), StatementTimeout);
+		if (attempt_end != 0 && attempt_end < end)
+			end = attempt_end;
+	}
+	if (end != 0)
+		enable_timeout_at(STATEMENT_TIMEOUT, end);
+	else
+		disable_timeout(STATEMENT_TIMEOUT, false);
+}
+
 static void
 run_statement(RawStmt *statement, const char *sql, bool implicit_block, MemoryContext context,
 			  QueryCompletion *completion)
@@ -90,6 +115,7 @@ run_statement(RawStmt *statement, const char *sql, bool implicit_block, MemoryCo
 				(errcode(ERRCODE_IN_FAILED_SQL_TRANSACTION),
 				 errmsg("current transaction is aborted, "
 						"commands ignored until end of transaction block")));
+	pgstat_report_query_id(0, true);
 	if (!IsTransactionState())
 		StartTransactionCommand();
 	if (implicit_block)
@@ -117,13 +143,15 @@ describe(const QueryCompletion *completion, char *tag)
 }
 
 /*
- * Runs all of the text, outside a transaction.  The tag of the last statement
- * ("UPDATE 5", "VACUUM") goes into `tag`, which has COMPLETION_TAG_BUFSIZE bytes.
+ * Runs all of the text, outside a transaction, in at most `timeout_ms` (0: any time).
+ * The tag of the last statement ("UPDATE 5", "VACUUM") goes into `tag`, which has
+ * COMPLETION_TAG_BUFSIZE bytes.
  */
 void
-mw_command_run(const char *sql, MemoryContext context, char *tag)
+mw_command_run(const char *sql, MemoryContext context, int timeout_ms, char *tag)
 {
 	MemoryContext message_context = MessageContext;
+	TimestampTz attempt_end = 0;
 	List	   *statements;
 	ListCell   *cell;
 	QueryCompletion completion;
@@ -132,6 +160,8 @@ mw_command_run(const char *sql, MemoryContext context, char *tag)
 	MessageContext = context;
 	debug_query_string = sql;
 	SetCurrentStatementStartTimestamp();
+	if (timeout_ms > 0)
+		attempt_end = TimestampTzPlusMilliseconds(GetCurrentStatementStartTimestamp(), timeout_ms);
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
 	statements = pg_parse_query(sql);
@@ -142,18 +172,28 @@ mw_command_run(const char *sql, MemoryContext context, char *tag)
 		RawStmt    *statement = lfirst_node(RawStmt, cell);
 		bool		implicit_block = list_length(statements) > 1;
 		bool		last = lnext(statements, cell) == NULL;
+		MemoryContext plan_context = context;
 
+		/* A long script must not pile up the plans of all its statements. */
+		if (!last)
+			plan_context = AllocSetContextCreate(context, "my_worker statement",
+												 ALLOCSET_DEFAULT_SIZES);
 		InitializeQueryCompletion(&completion);
-		run_statement(statement, sql, implicit_block, context, &completion);
+		limit_statement(attempt_end);
+		run_statement(statement, sql, implicit_block, plan_context, &completion);
 		if (last && implicit_block)
 			EndImplicitTransactionBlock();
 		if (last || IsA(statement->stmt, TransactionStmt))
 			CommitTransactionCommand();
 		else
 			CommandCounterIncrement();
+		MemoryContextSwitchTo(context);
+		if (!last)
+			MemoryContextDelete(plan_context);
 	}
 	if (statements == NIL)
 		CommitTransactionCommand();
+	disable_timeout(STATEMENT_TIMEOUT, false);
 	debug_query_string = NULL;
 	MessageContext = message_context;
 
@@ -171,6 +211,7 @@ void
 mw_command_abort(void)
 {
 	debug_query_string = NULL;
+	disable_timeout(STATEMENT_TIMEOUT, false);
 	AbortOutOfAnyTransaction();
 }
 

@@ -85,7 +85,7 @@ extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleD
 								HeapTuple *old);
 
 /* Commands at top level, see command.c */
-extern void mw_command_run(const char *sql, MemoryContext context, char *tag);
+extern void mw_command_run(const char *sql, MemoryContext context, int timeout_ms, char *tag);
 extern void mw_command_abort(void);
 extern void mw_discard_all(void);
 
