@@ -1,12 +1,15 @@
-# Reads a scenario's csv (round,case,unit,value) for table.awk and plot.awk.
+# Reads a scenario's csv (round,unit,value,"case") for table.awk and plot.awk. The case may have commas.
 
 NR > 1 {
-    if (!($2 in unit)) order[++cases] = $2
-    unit[$2] = $3
-    i = ++taken[$2]
-    round_of[$2, i] = $1
-    line_of[$2, i] = NR
-    figure[$2, i] = $4 + 0
+    name = $0
+    sub(/^[^"]*"/, "", name)
+    sub(/"$/, "", name)
+    if (!(name in unit)) order[++cases] = name
+    unit[name] = $2
+    i = ++taken[name]
+    round_of[name, i] = $1
+    line_of[name, i] = NR
+    figure[name, i] = $3 + 0
 }
 
 # The median of values[1 .. count], which it sorts.

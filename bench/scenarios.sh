@@ -138,7 +138,7 @@ beside_small() { # beside_small CASE JOBS BEHIND
 
 scenario_backlog() {
     local jobs million
-    jobs=$(count 20000)
+    jobs=$(count 50000)
     million=$(count 1000000 10000)
     (begin_cluster small) || { failed "backlog: a second server"; return; }
     on small ours_off
@@ -187,7 +187,7 @@ scenario_enqueue() {
     local many
     many=$(count 100000)
     # The same columns, defaults, checks and indexes; no triggers.
-    sql "DROP TABLE IF EXISTS bench.like_ours; CREATE TABLE bench.like_ours
+    sql "CREATE TABLE IF NOT EXISTS bench.like_ours
          (LIKE my_queue INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES INCLUDING CONSTRAINTS)"
     for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
         fresh
@@ -382,7 +382,7 @@ processes() { PGDATABASE=template1 sql "SELECT pid FROM pg_stat_activity WHERE b
 cpu_of() {
     local pid
     for pid in "$@"; do
-        if [ -s "/proc/$pid/schedstat" ]; then
+        if [ -r "/proc/$pid/schedstat" ]; then
             awk '{ print $1 }' "/proc/$pid/schedstat"
         else
             awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); print ($12 + $13) * 1e9 / hz }' "/proc/$pid/stat"
@@ -414,9 +414,9 @@ watch_idle() {
 }
 
 # idle_cpu KIND SECONDS IN: the milliseconds of CPU in so many seconds as the third says; nothing if
-# processes came or went, so that their time is not known.
+# there are no processes, or some came or went, so that their time is not known.
 idle_cpu() {
-    [ "$(processes "$1" | tr '\n' ' ')" = "${IDLE_PIDS[$1]}" ] || return
+    [ -n "${IDLE_PIDS[$1]}" ] && [ "$(processes "$1" | tr '\n' ' ')" = "${IDLE_PIDS[$1]}" ] || return
     awk -v ns="${IDLE_CPU[$1]}" -v s="$2" -v all="$3" 'BEGIN { printf "%.3f", ns / 1e6 * all / s }'
 }
 
