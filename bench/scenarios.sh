@@ -225,9 +225,9 @@ scenario_enqueue() {
 # the enqueuer's COMMIT does not wait for it ("unflushed").
 scenario_latency() {
     for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
-        delays 20 "$(count 20 2)" on ""
-        delays 20 "$(count 20 2)" off ", unflushed"
-        delays 1000 "$(count 8 2)" on ""
+        delays 20 "$(count 20 1)" on ""
+        delays 20 "$(count 20 1)" off ", unflushed"
+        delays 1000 "$(count 8 1)" on ""
     done
     target "my_worker: p50 at 20/s" "LISTEN/NOTIFY: p50 at 20/s" "<= 0.5"
     target "my_worker: p99 at 20/s" "LISTEN/NOTIFY: p99 at 20/s" "<= 0.5"
@@ -363,7 +363,7 @@ schedules_measured() { # schedules_measured CRON
         record "my_worker: start after each second, p$(percent $who)" ms "$(sql "SELECT round(1000 * percentile_cont($who) WITHIN GROUP (ORDER BY extract(second FROM started) % 1)::numeric, 3) FROM bench.starts")"
     done
     sql "SELECT my_worker.unschedule('second'), my_worker.schedule('year', '0 0 1 1 *', '$(due year)')" >/dev/null
-    seconds=$(count 60 2)
+    seconds=$(count 60 1)
     quiet "$seconds"
     watch_idle "my_custom_worker pg_cron" "$seconds"
     record "my_worker: CPU a minute, idle" ms "$(idle_cpu my_custom_worker "$seconds" 60)"
@@ -426,7 +426,7 @@ observe() { PGDATABASE=template1 sql "SELECT pg_stat_clear_snapshot(); $1" | tai
 
 scenario_idle() {
     local seconds before after
-    seconds=$(count 60 2)
+    seconds=$(count 60 1)
     fresh
     setting my_worker.worker_idle_timeout 600
     ours plain 1000 >/dev/null

@@ -22,6 +22,7 @@ local %ENV = (
 	SERVER => $postgres,
 	RESULTS => $results,
 	PEERS => '',
+	CONF => 'fsync = off',
 	SCALE => '0.001',
 	REPEAT => 1,
 	SCENARIO => 'drain peers snapshot backlog enqueue latency mixed idle');
