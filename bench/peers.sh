@@ -125,7 +125,7 @@ peer_procrastinate() {
 # installed one is in the copy already.
 get_deb() {
     local dir=$WORK/tmp/deb
-    [ ! -e "$("$PG_CONFIG" --sharedir)/extension/$2.control" ] || return 0
+    if [ -e "$("$BIN/pg_config" --sharedir)/extension/$2.control" ]; then version "$1" "as installed"; return; fi
     if [ -n "$SERVER" ]; then WHY="the server is not ours to add to"; return 1; fi
     if lacks apt-get dpkg; then return 1; fi
     case $("$PG_CONFIG" --version) in *Debian* | *Ubuntu* | *pgdg*) ;; *) WHY="its package is for Debian's server"; return 1 ;; esac
