@@ -1,199 +1,165 @@
-# The scenarios of `make bench`; see bench/run for what they call.
+# The scenarios of `make bench`; bench/run and bench/steps.sh have what they call. What is compared
+# stands side by side, so that the two are seconds apart.
 
-# ---- steps --------------------------------------------------------------------------------------
+# ---- drain: how fast a backlog goes -----------------------------------------------------------------
 
-setting() { # setting NAME VALUE: for all, from now on
-    sql "ALTER SYSTEM SET $1 = '$2'"
-    sql "SELECT pg_reload_conf()" >/dev/null
-}
-
-# ours_on, ours_off: jobs run, or wait.
-ours_on() { setting my_worker.enabled on; }
-ours_off() { setting my_worker.enabled off; }
-
-# fresh: every run begins with empty, vacuumed tables and a checkpoint behind it.
-fresh() {
-    sql "TRUNCATE bench.marks, bench.jobs, my_worker.history"
-    sql "DELETE FROM my_queue"
-    run_sql -c "VACUUM my_queue" -c "VACUUM ANALYZE bench.jobs" -c "CHECKPOINT" >/dev/null
-}
-
-# percent 0.5: prints 50.
-percent() { awk -v p="$1" 'BEGIN { print 100 * p }'; }
-
-has_mark() { [ "$(sql "SELECT count(*) FROM bench.marks WHERE what = '$1'")" != 0 ]; }
-
-empty_queue() { [ "$(sql "SELECT count(*) FROM (SELECT FROM my_queue WHERE run_at <= now() LIMIT 1) AS q")" = 0 ]; }
-
-# ours QUEUE JOBS: prints the milliseconds that our workers need for so many jobs.
-ours() {
-    fresh
-    ours_off
-    run_sql -c "CALL bench.fill('$1', $2)" -c "VACUUM ANALYZE my_queue" -c "CHECKPOINT" >/dev/null || return
-    ours_on
-    wait_until 600 has_mark last && wait_until 60 empty_queue || return
-    sql "SELECT bench.elapsed('first', 'last')"
-}
-
-# loop BATCH JOBS: the same for the PL/pgSQL loop.
-loop() {
-    fresh
-    run_sql -c "INSERT INTO bench.jobs (payload) SELECT '{}' FROM generate_series(1, $2)" \
-        -c "VACUUM ANALYZE bench.jobs" -c "CHECKPOINT" >/dev/null || return
-    drain_loop "$1"
-}
-
-# drain_loop BATCH [ENOUGH]: prints the milliseconds that the loop needs for what is there.
-drain_loop() {
-    run_sql -c "INSERT INTO bench.marks (what, at) VALUES ('first', clock_timestamp())" \
-        -c "CALL bench.drain($1, ${2:-NULL})" \
-        -c "INSERT INTO bench.marks (what, at) VALUES ('last', clock_timestamp())" \
-        -c "SELECT bench.elapsed('first', 'last')" | tail -n 1
-}
-
-# hold_snapshot: from now on a session holds a snapshot that is as old as now. release_snapshot ends it.
-hold_snapshot() {
-    coproc HOLDER { run_sql 2>&1; }
-    HOLDER_IN=${HOLDER[1]}
-    HOLDER_OUT=${HOLDER[0]}
-    printf 'BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT 42;\n' >&"$HOLDER_IN"
-    read -r -t 20 _ <&"$HOLDER_OUT"
-}
-
-release_snapshot() {
-    local pid=$HOLDER_PID
-    printf 'COMMIT;\n\\q\n' >&"$HOLDER_IN"
-    wait "$pid"
-}
-
-# ---- drain: how fast a backlog of jobs that do nothing goes ----------------------------------------
-
+# Jobs that do nothing, and jobs that update a row; against the loop that claims as many at a time.
 scenario_drain() {
-    local jobs peer ms round
+    local jobs
     jobs=$(count 100000)
-    for ((round = 1; round <= REPEAT; round++)); do
-        setting my_worker.max_workers 1
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
         setting my_worker.max_items 100
-        ms=$(ours plain "$jobs") && record "my_worker" jobs/s "$(rate "$jobs" "$ms")"
-        ms=$(loop 100 "$jobs") && record "PL/pgSQL loop of 100" jobs/s "$(rate "$jobs" "$ms")"
+        speed "my_worker" "$jobs" ours plain "$jobs"
+        speed "PL/pgSQL loop of 100" "$jobs" loop 100 "$jobs"
+        speed "my_worker: writing" "$jobs" ours write "$jobs"
+        speed "PL/pgSQL loop of 100: writing" "$jobs" loop 100 "$jobs" true
         setting my_worker.max_items 1000
-        ms=$(ours plain "$jobs") && record "my_worker: max_items 1000" jobs/s "$(rate "$jobs" "$ms")"
-        ms=$(loop 1000 "$jobs") && record "PL/pgSQL loop of 1000" jobs/s "$(rate "$jobs" "$ms")"
-        ms=$(ours kept "$jobs") && record "my_worker: history kept" jobs/s "$(rate "$jobs" "$ms")"
-        ms=$(ours batch "$jobs") && record "my_worker: batch handler" jobs/s "$(rate "$jobs" "$ms")"
+        speed "my_worker: max_items 1000" "$jobs" ours plain "$jobs"
+        speed "PL/pgSQL loop of 1000" "$jobs" loop 1000 "$jobs"
+        speed "my_worker: history kept" "$jobs" ours kept "$jobs"
+        speed "my_worker: max_items 1000" "$jobs" ours plain "$jobs"
+        speed "my_worker: batch handler" "$jobs" ours batch "$jobs"
         setting my_worker.max_workers 2
-        ms=$(ours plain "$jobs") && record "my_worker: two workers" jobs/s "$(rate "$jobs" "$ms")"
+        speed "my_worker: two workers" "$jobs" ours plain "$jobs"
         setting my_worker.max_workers 1
-        for peer in $PEERS; do
-            "peer_$peer" "$jobs"
-        done
+        speed "my_worker: max_items 1000" "$jobs" ours plain "$jobs"
+        speed "PL/pgSQL loop of 1000: writing" "$jobs" loop 1000 "$jobs" true
+        speed "my_worker: max_items 1000, writing" "$jobs" ours write "$jobs"
+        setting my_worker.max_workers 2
+        speed "my_worker: two workers, writing" "$jobs" ours write "$jobs"
+        setting my_worker.max_workers 1
     done
     setting my_worker.max_items 100
     target "my_worker" "PL/pgSQL loop of 100" ">= 2"
     target "my_worker: max_items 1000" "PL/pgSQL loop of 1000" ">= 1.2"
-    target "my_worker: max_items 1000" "graphile-worker" ">= 4"
     target "my_worker: history kept" "my_worker: max_items 1000" ">= 0.6"
     target "my_worker: two workers" "my_worker: max_items 1000" ">= 1.3"
     target "my_worker: batch handler" "my_worker: max_items 1000" ">= 2"
+    target "my_worker: writing" "PL/pgSQL loop of 100: writing" "-"
+    target "my_worker: max_items 1000, writing" "PL/pgSQL loop of 1000: writing" "-"
+    target "my_worker: two workers, writing" "my_worker: max_items 1000, writing" "-"
+}
+
+# ---- peers: the same jobs in other queues ---------------------------------------------------------
+
+# Ours with its default settings, beside each peer with its fastest.
+scenario_peers() {
+    local jobs peer
+    jobs=$(count 100000)
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        for peer in $PEERS; do
+            have_peer "$peer" || continue
+            "peer_$peer" "$jobs"
+        done
+    done
+    target "my_worker" "graphile-worker: own empty task" ">= 4"
+    target "my_worker" "graphile-worker" "-"
+    target "my_worker: writing" "graphile-worker: writing" "-"
+    target "my_worker" "pg-boss: own empty task" "-"
+    for peer in pg-boss procrastinate PgQ "pgmq of 100" "pgmq of 1000"; do
+        target "my_worker" "$peer" "-"
+        target "my_worker: writing" "$peer: writing" "-"
+    done
 }
 
 # ---- snapshot: an old snapshot is held while many jobs pass ---------------------------------------
 
 # The last part alone is measured.
-snapshot_ours() { # snapshot_ours JOBS LAST HOLD
+snapshot_ours() { # snapshot_ours JOBS LAST HELD
     fresh
-    ours_off
-    run_sql -c "CALL bench.fill('plain', $(($1 - $2)))" \
-        -c "UPDATE bench.marks SET what = what" \
-        -c "INSERT INTO my_queue (queue, handler, payload, run_at) VALUES ('plain', 'bench.mark', '{\"what\": \"part\"}', now())" \
-        -c "INSERT INTO my_queue (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, $2)" \
-        -c "INSERT INTO my_queue (queue, handler, payload, run_at) VALUES ('plain', 'bench.mark', '{\"what\": \"end\"}', now())" \
-        -c "VACUUM ANALYZE my_queue" -c "CHECKPOINT" >/dev/null || return
-    [ "$3" = no ] || hold_snapshot
+    ours_off || return
+    run_sql -c "CALL bench.fill_parts($1 - $2, $2)" -c "VACUUM ANALYZE my_queue" -c "CHECKPOINT" >/dev/null || return
+    if [ "$3" = held ]; then hold_snapshot; fi
     ours_on
-    wait_until 900 has_mark end && wait_until 60 empty_queue
-    [ "$3" = no ] || release_snapshot
+    await_mark 900 end && await_empty 60
+    if [ "$3" = held ]; then release_snapshot; fi
     sql "SELECT bench.elapsed('part', 'end')"
 }
 
-snapshot_loop() { # snapshot_loop JOBS LAST HOLD
+snapshot_loop() { # snapshot_loop JOBS LAST HELD
     local ms
     fresh
     run_sql -c "INSERT INTO bench.jobs (payload) SELECT '{}' FROM generate_series(1, $1)" \
         -c "VACUUM ANALYZE bench.jobs" -c "CHECKPOINT" >/dev/null || return
-    [ "$3" = no ] || hold_snapshot
-    sql "CALL bench.drain(100, $(($1 - $2)))"
-    ms=$(drain_loop 100)
-    [ "$3" = no ] || release_snapshot
+    if [ "$3" = held ]; then hold_snapshot; fi
+    sql "CALL bench.drain(100, $(($1 - $2)), false)"
+    ms=$(timed_call "bench.drain(100, NULL, false)")
+    if [ "$3" = held ]; then release_snapshot; fi
     echo "$ms"
 }
 
+# The loop slows down with the square of what has passed: fewer jobs show it well enough.
 scenario_snapshot() {
-    local jobs last round ms
-    jobs=$(count 500000)
-    last=$(count 50000)
-    setting my_worker.max_workers 1
-    for ((round = 1; round <= REPEAT; round++)); do
-        ms=$(snapshot_ours "$jobs" "$last" no) && record "my_worker: without" jobs/s "$(rate "$last" "$ms")"
-        ms=$(snapshot_ours "$jobs" "$last" yes) && record "my_worker: old snapshot" jobs/s "$(rate "$last" "$ms")"
-        [ "$round" = 1 ] || continue
-        ms=$(snapshot_loop "$jobs" "$last" no) && record "PL/pgSQL loop of 100: without" jobs/s "$(rate "$last" "$ms")"
-        ms=$(snapshot_loop "$jobs" "$last" yes) && record "PL/pgSQL loop of 100: old snapshot" jobs/s "$(rate "$last" "$ms")"
+    local jobs last fewer
+    jobs=$(count 500000 5000)
+    last=$((jobs / 10))
+    fewer=$((jobs / 5 * 2))
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        speed "my_worker: without" "$last" snapshot_ours "$jobs" "$last" free
+        speed "my_worker: old snapshot" "$last" snapshot_ours "$jobs" "$last" held
     done
+    ROUND=1
+    speed "PL/pgSQL loop of 100: without" "$last" snapshot_loop "$fewer" "$last" free
+    speed "PL/pgSQL loop of 100: old snapshot, $fewer jobs" "$last" snapshot_loop "$fewer" "$last" held
     target "my_worker: old snapshot" "my_worker: without" ">= 0.9"
-    target "PL/pgSQL loop of 100: old snapshot" "PL/pgSQL loop of 100: without" "-"
+    target "PL/pgSQL loop of 100: old snapshot, $fewer jobs" "PL/pgSQL loop of 100: without" "-"
 }
 
 # ---- backlog: what stands in the queue or in the history beside the jobs that run ------------------
 
-# behind JOBS: prints the milliseconds for so many jobs that go before all that is there.
-behind() {
-    sql "TRUNCATE bench.marks"
-    ours_off
-    run_sql -c "INSERT INTO my_queue (queue, handler, payload, priority, run_at) VALUES ('plain', 'bench.mark', '{\"what\": \"first\"}', -1, now() - interval '1 h')" \
-        -c "INSERT INTO my_queue (queue, payload, priority) SELECT 'plain', '{}', -1 FROM generate_series(1, $1)" \
-        -c "INSERT INTO my_queue (queue, handler, payload, priority) VALUES ('plain', 'bench.mark', '{\"what\": \"last\"}', -1)" \
-        -c "CHECKPOINT" >/dev/null || return
+# So many jobs from the head of a queue, the others left where they are. The small queue is in a server
+# of its own with the same settings, so that it can be measured right beside the large one without
+# filling that again: only one of the two works at a time.
+
+# head_of_queue JOBS BEHIND: fills the queue up to so many jobs and so many behind them, and prints the
+# milliseconds of the first.
+head_of_queue() {
+    local from
+    run_sql -c "TRUNCATE bench.marks" -c "CALL bench.fill_up($1 + $2)" -c "VACUUM ANALYZE my_queue" >/dev/null || return
+    from=$(sql "SELECT min(run_at) FROM my_queue WHERE run_at <= now()")
+    sql "CALL bench.mark_head('$from', $1)" && sql "CHECKPOINT" || return
     ours_on
-    wait_until 300 has_mark last || return
-    ours_off
+    await_mark 300 last
+    ours_off || return
     sql "SELECT bench.elapsed('first', 'last')"
 }
 
-# With a backlog in the way: due jobs of a lower priority, or jobs of the future, or finished ones.
+# on CLUSTER COMMAND ARG...
+on() { PGHOST=$WORK/$1/s "${@:2}"; }
+
+beside_small() { # beside_small CASE JOBS BEHIND
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        speed "small queue, beside $1" "$2" on small head_of_queue "$2" 10000
+        speed "$1" "$2" head_of_queue "$2" "$3"
+    done
+    # At most 1.2 times the time is at least 0.83 of the speed.
+    target "$1" "small queue, beside $1" ">= 0.83"
+}
+
 scenario_backlog() {
-    local jobs many round ms
-    jobs=$(count 20000)
-    many=$(count 1000000)
+    local jobs million
+    jobs=$(count 50000)
+    million=$(count 1000000 10000)
+    (begin_cluster small) || { failed "backlog: a second server"; return; }
+    on small ours_off
+    ours_off
     fresh
-    for ((round = 1; round <= REPEAT; round++)); do
-        ms=$(behind "$jobs") && record "my_worker: small queue" jobs/s "$(rate "$jobs" "$ms")"
-        fresh
-    done
-    run_sql -c "INSERT INTO my_queue (queue, payload, priority, run_at) SELECT 'plain', '{}', i % 3 - 2, now() + interval '1 day' FROM generate_series(1, $many) AS i" \
-        -c "VACUUM ANALYZE my_queue" >/dev/null
-    for ((round = 1; round <= REPEAT; round++)); do
-        ms=$(behind "$jobs") && record "my_worker: $many future jobs" jobs/s "$(rate "$jobs" "$ms")"
-    done
+    on small head_of_queue "$jobs" 10000 >/dev/null
+    beside_small "backlog of $million" "$jobs" "$million"
+    beside_small "backlog of $((5 * million))" "$jobs" "$((5 * million))"
     fresh
-    run_sql -c "INSERT INTO my_queue (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, $many) AS i" \
-        -c "VACUUM ANALYZE my_queue" >/dev/null
-    for ((round = 1; round <= REPEAT; round++)); do
-        ms=$(behind "$jobs") && record "my_worker: backlog of $many" jobs/s "$(rate "$jobs" "$ms")"
-    done
+    run_sql -c "INSERT INTO my_queue (queue, payload, priority, run_at)
+            SELECT 'plain', '{}', i % 3 - 2, now() + interval '1 day' FROM generate_series(1, $million) AS i" >/dev/null
+    beside_small "$million future jobs" "$jobs" 10000
     fresh
     run_sql -c "INSERT INTO my_worker.history (id, queue, status, payload, priority, run_at, created_at, attempts, owner, finished_at)
-            SELECT i, 'plain', 'completed', '{}', 0, now(), now(), 1, 'postgres', now() FROM generate_series(1, 5 * $many) AS i" \
+            SELECT i, 'plain', 'completed', '{}', 0, now(), now(), 1, 'postgres', now() FROM generate_series(1, 5 * $million) AS i" \
         -c "VACUUM ANALYZE my_worker.history" >/dev/null
-    for ((round = 1; round <= REPEAT; round++)); do
-        ms=$(behind "$jobs") && record "my_worker: history of $((5 * many))" jobs/s "$(rate "$jobs" "$ms")"
-    done
+    beside_small "history of $((5 * million))" "$jobs" 10000
+    on small stop_cluster small
+    rm -rf "$WORK/small"
     fresh
     ours_on
-    # At most 1.2 times the time is at least 0.83 of the rate.
-    target "my_worker: $many future jobs" "my_worker: small queue" ">= 0.83"
-    target "my_worker: backlog of $many" "my_worker: small queue" ">= 0.83"
-    target "my_worker: history of $((5 * many))" "my_worker: small queue" ">= 0.83"
 }
 
 # ---- enqueue: eight clients, one row a transaction; and many rows in one statement ---------------
@@ -208,103 +174,280 @@ bench_enqueue() { # bench_enqueue SECONDS STATEMENT: prints transactions a secon
 # timed STATEMENT: prints its milliseconds.
 timed() { run_sql -c '\timing on' -c "$1" | awk '/^Time/ { print $2 }'; }
 
+one_by_one() { record "$1" tx/s "$(bench_enqueue "$(count 8 1)" "$2")"; }
+
+many_rows() { # many_rows CASE ROWS STATEMENT
+    local ms
+    sql CHECKPOINT
+    ms=$(timed "$3")
+    if [ -n "$ms" ]; then record "$1" rows/s "$(rate "$2" "$ms")"; else failed "$1"; fi
+}
+
 scenario_enqueue() {
-    local seconds many round ms
-    seconds=$(awk -v s="$SCALE" 'BEGIN { print (s < 1 ? 4 : 8) }')
+    local many
     many=$(count 100000)
-    sql "CREATE TABLE IF NOT EXISTS bench.like_ours (LIKE my_queue INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES INCLUDING CONSTRAINTS)"
-    ours_off
-    for ((round = 1; round <= REPEAT; round++)); do
+    # The same columns, defaults, checks and indexes; no triggers.
+    sql "CREATE TABLE IF NOT EXISTS bench.like_ours
+         (LIKE my_queue INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES INCLUDING CONSTRAINTS)"
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        fresh
+        ours_off
+        sql "TRUNCATE bench.like_ours"
+        one_by_one "plain INSERT" "INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}')"
+        one_by_one "my_worker: INSERT" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')"
+        one_by_one "INSERT and pg_notify" "WITH j AS (INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}') RETURNING id) SELECT pg_notify('jobs', '') FROM j"
+        one_by_one "my_worker: enqueue()" "SELECT my_worker.enqueue('bench.noop', '{}', 'plain')"
+        fresh
+        ours_on
+        one_by_one "my_worker: INSERT, jobs run meanwhile" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')"
+        await_empty 300
+        ours_off
         fresh
         sql "TRUNCATE bench.like_ours"
-        record "plain INSERT" tx/s "$(bench_enqueue "$seconds" "INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}')")"
-        record "my_worker: INSERT" tx/s "$(bench_enqueue "$seconds" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')")"
-        record "my_worker: enqueue()" tx/s "$(bench_enqueue "$seconds" "SELECT my_worker.enqueue('bench.noop', '{}', 'plain')")"
-        record "INSERT and pg_notify" tx/s "$(bench_enqueue "$seconds" "WITH j AS (INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}') RETURNING id) SELECT pg_notify('jobs', '') FROM j")"
-        fresh
-        sql "TRUNCATE bench.like_ours"
-        ms=$(timed "INSERT INTO bench.like_ours (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, $many)")
-        record "plain INSERT .. SELECT" rows/s "$(rate "$many" "$ms")"
-        ms=$(timed "INSERT INTO my_queue (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, $many)")
-        record "my_worker: INSERT .. SELECT" rows/s "$(rate "$many" "$ms")"
-        ms=$(timed "SELECT count(*) FROM my_worker.enqueue_many('bench.noop', array_fill('{}'::jsonb, ARRAY[$many]), 'plain')")
-        record "my_worker: enqueue_many()" rows/s "$(rate "$many" "$ms")"
+        many_rows "plain INSERT .. SELECT" "$many" "INSERT INTO bench.like_ours (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, $many)"
+        many_rows "my_worker: INSERT .. SELECT" "$many" "INSERT INTO my_queue (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, $many)"
+        many_rows "my_worker: enqueue_many()" "$many" "SELECT count(*) FROM my_worker.enqueue_many('bench.noop', array_fill('{}'::jsonb, ARRAY[$many]), 'plain')"
     done
     fresh
     ours_on
     target "my_worker: INSERT" "plain INSERT" ">= 0.8"
     target "my_worker: INSERT" "INSERT and pg_notify" ">= 4"
     target "my_worker: INSERT .. SELECT" "plain INSERT .. SELECT" ">= 0.5"
+    target "my_worker: enqueue()" "plain INSERT" "-"
+    target "my_worker: INSERT, jobs run meanwhile" "plain INSERT" "-"
+    target "my_worker: enqueue_many()" "plain INSERT .. SELECT" "-"
 }
 
 # ---- latency: from COMMIT to start --------------------------------------------------------------
 
-# A job notes when it starts; the time before it is the client's clock_timestamp() at the INSERT, the
-# last thing before COMMIT. The peer is a session that listens and notes the same.
+# A job notes when it starts; the time before it is clock_timestamp() in the INSERT, the last thing
+# before COMMIT. So the flush of that commit is in the figure, for ours and for the listener, unless
+# the enqueuer's COMMIT does not wait for it ("unflushed").
 scenario_latency() {
-    local round rate_wanted seconds=8 p
-    sql "DROP TABLE IF EXISTS bench.starts; CREATE TABLE bench.starts (what text, sent timestamptz, started timestamptz DEFAULT clock_timestamp())"
-    sql "CREATE OR REPLACE FUNCTION bench.started(id bigint, payload jsonb) RETURNS void LANGUAGE sql AS
-         \$\$ INSERT INTO bench.starts (what, sent) VALUES ('ours', (payload->>'at')::timestamptz) \$\$"
-    ours_on
-    for ((round = 1; round <= REPEAT; round++)); do
-        for rate_wanted in 20 1000; do
-            fresh
-            sql "TRUNCATE bench.starts"
-            printf '%s;\n' "INSERT INTO my_queue (queue, handler, payload) VALUES ('plain', 'bench.started', jsonb_build_object('at', clock_timestamp()))" >"$WORK/tmp/latency.sql"
-            chmod 644 "$WORK/tmp/latency.sql"
-            as_user pgbench -n -M prepared -c 4 -j 1 -R "$rate_wanted" -T "$seconds" -f "$WORK/tmp/latency.sql" >/dev/null 2>&1
-            wait_until 60 empty_queue
-            for p in 0.5 0.99; do
-                record "my_worker: p$(percent $p) at $rate_wanted/s" ms "$(sql "SELECT round(1000 * extract(epoch FROM percentile_cont($p) WITHIN GROUP (ORDER BY started - sent))::numeric, 3) FROM bench.starts")"
-            done
-        done
-        listen_latency 20 "$seconds"
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        delays 20 "$(count 20 1)" on ""
+        delays 20 "$(count 20 1)" off ", unflushed"
+        delays 1000 "$(count 8 1)" on ""
     done
     target "my_worker: p50 at 20/s" "LISTEN/NOTIFY: p50 at 20/s" "<= 0.5"
     target "my_worker: p99 at 20/s" "LISTEN/NOTIFY: p99 at 20/s" "<= 0.5"
+    target "my_worker: p50 at 20/s, unflushed" "LISTEN/NOTIFY: p50 at 20/s, unflushed" "<= 0.5"
+    target "my_worker: p99 at 20/s, unflushed" "LISTEN/NOTIFY: p99 at 20/s, unflushed" "<= 0.5"
     target "my_worker: p99 at 1000/s" - "<= 10"
+    target "my_worker: p99 at 1000/s" "LISTEN/NOTIFY: p99 at 1000/s" "-"
 }
 
-# A consumer as clients have it: it sleeps on its socket, and takes a job by DELETE when it is told.
-listen_latency() { # listen_latency RATE SECONDS
-    local p listener
-    node_peer listener || return 0
-    sql "TRUNCATE bench.starts, bench.jobs"
-    (cd "$WORK/tmp/npm" && as_user timeout "$(($2 + 5))" node listener.js "$(($2 + 3))") &
-    listener=$!
-    sleep 1
-    printf '%s;\n' "WITH j AS (INSERT INTO bench.jobs (payload) VALUES (jsonb_build_object('at', clock_timestamp())) RETURNING id) SELECT pg_notify('bench', id::text) FROM j" >"$WORK/tmp/latency.sql"
-    as_user pgbench -n -M prepared -c 4 -j 1 -R "$1" -T "$2" -f "$WORK/tmp/latency.sql" >/dev/null 2>&1
-    wait "$listener"
+delays() { # delays RATE SECONDS FLUSHED SUFFIX
+    fresh
+    ours_on
+    send "$1" "$2" "$3" "INSERT INTO my_queue (queue, handler, payload)
+        VALUES ('plain', 'bench.started', jsonb_build_object('at', clock_timestamp()))"
+    await_empty 60
+    record_delays "my_worker" "$1" "$4"
+    fresh
+    open_listener || { left_out "LISTEN/NOTIFY" "its listener could not be compiled"; return; }
+    send "$1" "$2" "$3" "WITH j AS (INSERT INTO bench.jobs (payload) VALUES (jsonb_build_object('at', clock_timestamp())) RETURNING id)
+        SELECT pg_notify('bench', id::text) FROM j"
+    await 60 "SELECT NOT EXISTS (SELECT FROM bench.jobs)"
+    close_listener
+    record_delays "LISTEN/NOTIFY" "$1" "$4"
+}
+
+send() { # send RATE SECONDS FLUSHED STATEMENT
+    printf '%s;\n' "${4//$'\n'/ }" >"$WORK/tmp/latency.sql"
+    chmod 644 "$WORK/tmp/latency.sql"
+    PGOPTIONS="-c synchronous_commit=$3" as_user pgbench -n -M prepared -c 4 -j 1 -R "$1" -T "$2" -f "$WORK/tmp/latency.sql" >/dev/null 2>&1
+}
+
+record_delays() { # record_delays WHO RATE SUFFIX
+    local p
     for p in 0.5 0.99; do
-        record "LISTEN/NOTIFY: p$(percent $p) at $1/s" ms "$(sql "SELECT round(1000 * extract(epoch FROM percentile_cont($p) WITHIN GROUP (ORDER BY started - sent))::numeric, 3) FROM bench.starts")"
+        record "$1: p$(percent $p) at $2/s$3" ms "$(sql "SELECT bench.delay($p)")"
     done
+}
+
+# The consumer by LISTEN/NOTIFY is a C program on libpq (bench/listener.c).
+open_listener() {
+    local program=$WORK/tmp/listener
+    if [ ! -e "$program" ]; then
+        cc -O2 -I"$("$PG_CONFIG" --includedir)" bench/listener.c -o "$program" -L"$("$PG_CONFIG" --libdir)" \
+            -Wl,-rpath,"$("$PG_CONFIG" --libdir)" -lpq >"$WORK/tmp/listener.log" 2>&1 || return
+    fi
+    exec {LISTENER}< <(as_user "$program" 2>&1)
+    read -r -t 20 -u "$LISTENER" ANSWER && [ "$ANSWER" = ready ]
+}
+
+close_listener() {
+    sql "NOTIFY bench, 'stop'"
+    read -r -t 20 -u "$LISTENER" ANSWER
+    exec {LISTENER}<&-
+}
+
+# ---- mixed: one long job among short ones --------------------------------------------------------
+
+# Two workers, many short jobs, and one of two seconds near the head: until all short ones are done and
+# committed. With the long one a single worker is left for them, so that is what it is held against.
+short_jobs() { # short_jobs JOBS WORKERS LONG: prints milliseconds
+    local ms
+    setting my_worker.max_workers "$2"
+    fresh
+    ours_off || return
+    run_sql -c "CALL bench.fill('plain', $1)" \
+        -c "UPDATE my_queue SET handler = 'bench.long' WHERE $3 AND id = (SELECT min(id) + 500 FROM my_queue)" \
+        -c "VACUUM ANALYZE my_queue" -c "CHECKPOINT" >/dev/null || return
+    ours_on
+    await 300 "SELECT NOT EXISTS (SELECT FROM my_queue WHERE handler IS DISTINCT FROM 'bench.long')" || return
+    ms=$(sql "SELECT round(1000 * extract(epoch FROM clock_timestamp() - at), 3) FROM bench.marks WHERE what = 'first'")
+    await_empty 60
+    echo "$ms"
+}
+
+scenario_mixed() {
+    local jobs
+    jobs=$(count 10000)
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        record "short jobs: two workers" ms "$(short_jobs "$jobs" 2 false)"
+        record "short jobs: two workers and a job of 2 s" ms "$(short_jobs "$jobs" 2 true)"
+        record "short jobs: one worker" ms "$(short_jobs "$jobs" 1 false)"
+    done
+    setting my_worker.max_workers 1
+    target "short jobs: two workers and a job of 2 s" "short jobs: one worker" "-"
+    target "short jobs: two workers and a job of 2 s" "short jobs: two workers" "-"
+}
+
+# ---- schedules: ours and pg_cron's -----------------------------------------------------------------
+
+# A server with both. How late a command starts that is due each full minute, then (pg_cron of Debian 12
+# has none) each second, and what a schedule that is not due for months costs meanwhile.
+scenario_schedules() {
+    local cron=yes minutes start
+    have_peer cron || cron=
+    if [ -n "$cron" ]; then
+        (begin_cluster cron "shared_preload_libraries = 'my_worker, pg_cron'" "cron.database_name = 'postgres'" \
+            "cron.use_background_workers = on" "cron.log_run = off" "cron.log_statement = off") || {
+            failed "schedules: a server with pg_cron"
+            return
+        }
+        on cron sql "CREATE EXTENSION pg_cron"
+    else
+        (begin_cluster cron) || { failed "schedules: a server"; return; }
+    fi
+    on cron schedules_measured "$cron"
+    on cron stop_cluster cron
+    rm -rf "$WORK/cron"
+    target "my_worker: start after the full minute" "pg_cron: start after the full minute" "-"
+    target "my_worker: CPU a minute, idle" "pg_cron: CPU a minute, idle" "-"
+}
+
+# due WHAT: the command of a schedule, which notes the time.
+due() { printf "INSERT INTO bench.starts (what) VALUES (''%s'')" "$1"; }
+
+schedules_measured() { # schedules_measured CRON
+    local who seconds
+    [ -z "$1" ] || sql "SELECT cron.schedule('minute', '* * * * *', '$(due pg_cron)')" >/dev/null
+    sql "SELECT my_worker.schedule('minute', '* * * * *', '$(due my_worker)')" >/dev/null
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        sql "TRUNCATE bench.starts"
+        await 130 "SELECT count(DISTINCT what) = ${1:+1 + }1 FROM bench.starts"
+        for who in my_worker ${1:+pg_cron}; do
+            record "$who: start after the full minute" ms "$(sql "SELECT round(1000 * min(extract(second FROM started)), 3) FROM bench.starts WHERE what = '$who'")"
+        done
+    done
+    ROUND=1
+    [ -z "$1" ] || sql "SELECT cron.unschedule('minute'), cron.schedule('year', '0 0 1 1 *', '$(due pg_cron)')" >/dev/null
+    sql "SELECT my_worker.unschedule('minute')" >/dev/null
+    sql "SELECT my_worker.schedule('second', '* * * * * *', '$(due each)')" >/dev/null
+    sql "TRUNCATE bench.starts"
+    await 130 "SELECT count(*) >= $(count 30 5) FROM bench.starts"
+    for who in 0.5 0.99; do
+        record "my_worker: start after each second, p$(percent $who)" ms "$(sql "SELECT round(1000 * percentile_cont($who) WITHIN GROUP (ORDER BY extract(second FROM started) % 1)::numeric, 3) FROM bench.starts")"
+    done
+    sql "SELECT my_worker.unschedule('second'), my_worker.schedule('year', '0 0 1 1 *', '$(due year)')" >/dev/null
+    seconds=$(count 60 1)
+    quiet "$seconds"
+    watch_idle "my_custom_worker pg_cron" "$seconds"
+    record "my_worker: CPU a minute, idle" ms "$(idle_cpu my_custom_worker "$seconds" 60)"
+    [ -z "$1" ] || record "pg_cron: CPU a minute, idle" ms "$(idle_cpu pg_cron "$seconds" 60)"
 }
 
 # ---- idle: a minute without work ------------------------------------------------------------------
 
-idle_ticks() {
-    local pid total=0
-    for pid in $(sql "SELECT pid FROM pg_stat_activity WHERE backend_type = 'my_custom_worker'"); do
-        total=$((total + $(awk '{ print $14 + $15 }' "/proc/$pid/stat")))
-    done
-    echo "$total"
+# quiet SECONDS: nothing to measure here; what was begun ends, and naps are reached.
+quiet() { pause "$(awk -v s="$1" 'BEGIN { print (s < 15 ? s : 15) }')"; }
+
+# processes KIND: the pids whose backend_type begins so. Asked elsewhere than where idleness is watched.
+processes() { PGDATABASE=template1 sql "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE replace('$1', '_', '\\_') || '%' ORDER BY pid"; }
+
+# cpu_of PID...: their CPU time, in nanoseconds if the kernel keeps that, else in ticks made so.
+cpu_of() {
+    local pid
+    for pid in "$@"; do
+        if [ -r "/proc/$pid/schedstat" ]; then
+            awk '{ print $1 }' "/proc/$pid/schedstat"
+        else
+            awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); print ($12 + $13) * 1e9 / hz }' "/proc/$pid/stat"
+        fi
+    done | awk '{ sum += $1 } END { printf "%.0f", sum }'
 }
 
-scenario_idle() {
-    local seconds ticks wal transactions
-    seconds=$(awk -v s="$SCALE" 'BEGIN { print (s < 1 ? 15 : 60) }')
-    fresh
-    sleep 15
-    ticks=$(idle_ticks)
-    wal=$(sql "SELECT pg_current_wal_insert_lsn()")
-    transactions=$(sql "SELECT pg_snapshot_xmax(pg_current_snapshot())")
-    sleep "$seconds"
-    record "my_worker: CPU in $seconds s" ms "$((10 * ($(idle_ticks) - ticks)))"
-    record "my_worker: WAL in $seconds s" bytes "$(sql "SELECT pg_current_wal_insert_lsn() - '$wal'")"
-    record "my_worker: transaction ids in $seconds s" ids "$(sql "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint - $transactions")"
-    target "my_worker: CPU in $seconds s" - "<= 10"
-    target "my_worker: WAL in $seconds s" - "<= 0"
-    target "my_worker: transaction ids in $seconds s" - "<= 0"
+wakes_of() {
+    local pid
+    for pid in "$@"; do
+        awk '/^voluntary_ctxt_switches/ { print $2 }' "/proc/$pid/status"
+    done | awk '{ sum += $1 } END { printf "%.0f", sum }'
 }
+
+# watch_idle "KIND..." SECONDS: reads the kernel's clocks of the processes of each kind, waits that
+# long, and reads them again. Nobody is asked anything meanwhile.
+declare -A IDLE_PIDS IDLE_CPU IDLE_WAKES
+watch_idle() {
+    local kind
+    for kind in $1; do IDLE_PIDS[$kind]=$(processes "$kind" | tr '\n' ' '); done
+    # shellcheck disable=SC2086 # several pids
+    for kind in $1; do IDLE_CPU[$kind]=$(cpu_of ${IDLE_PIDS[$kind]}) IDLE_WAKES[$kind]=$(wakes_of ${IDLE_PIDS[$kind]}); done
+    pause "$2"
+    # shellcheck disable=SC2086
+    for kind in $1; do
+        IDLE_CPU[$kind]=$(($(cpu_of ${IDLE_PIDS[$kind]}) - IDLE_CPU[$kind]))
+        IDLE_WAKES[$kind]=$(($(wakes_of ${IDLE_PIDS[$kind]}) - IDLE_WAKES[$kind]))
+    done
+}
+
+# idle_cpu KIND SECONDS IN: the milliseconds of CPU in so many seconds as the third says; nothing if
+# there are no processes, or some came or went, so that their time is not known.
+idle_cpu() {
+    [ -n "${IDLE_PIDS[$1]}" ] && [ "$(processes "$1" | tr '\n' ' ')" = "${IDLE_PIDS[$1]}" ] || return
+    awk -v ns="${IDLE_CPU[$1]}" -v s="$2" -v all="$3" 'BEGIN { printf "%.3f", ns / 1e6 * all / s }'
+}
+
+# Transactions as the other databases' statistics tell them, seen from a database where nothing of
+# ours runs; transaction ids and WAL as the server counts them. Idle workers stay for it.
+observe() { PGDATABASE=template1 sql "SELECT pg_stat_clear_snapshot(); $1" | tail -n 1; }
+
+scenario_idle() {
+    local seconds before after
+    seconds=$(count 60 1)
+    fresh
+    setting my_worker.worker_idle_timeout 600
+    ours plain 1000 >/dev/null
+    quiet "$seconds"
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        before=$(observe "$IDLE_COUNTS")
+        watch_idle my_custom_worker "$seconds"
+        after=$(observe "$IDLE_COUNTS")
+        record "CPU in $seconds s" ms "$(idle_cpu my_custom_worker "$seconds" "$seconds")"
+        record "wake-ups in $seconds s" times "${IDLE_WAKES[my_custom_worker]}"
+        record "transactions in $seconds s" times "$((${after%% *} - ${before%% *}))"
+        record "transaction ids in $seconds s" times "$(awk -v a="$after" -v b="$before" 'BEGIN { split(a, x, " "); split(b, y, " "); print x[2] - y[2] }')"
+        record "WAL in $seconds s" bytes "$((${after##* } - ${before##* }))"
+    done
+    setting my_worker.worker_idle_timeout 60
+    target "CPU in $seconds s" - "<= 10"
+    target "transactions in $seconds s" - "<= 0"
+    target "transaction ids in $seconds s" - "<= 0"
+    target "WAL in $seconds s" - "<= 0"
+}
+
+IDLE_COUNTS="SELECT concat_ws(' ',
+    (SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database WHERE datname <> 'template1'),
+    pg_snapshot_xmax(pg_current_snapshot()), pg_current_wal_insert_lsn() - '0/0')"

@@ -2,19 +2,35 @@
 CREATE EXTENSION my_worker;
 CREATE SCHEMA bench;
 
--- The jobs: nothing at all, one that writes, and one for many.
+-- The jobs: nothing at all, one that writes (a row of its own among many, so that nobody waits for
+-- a lock), one for many, and a long one.
 CREATE FUNCTION bench.noop(id bigint, payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
 CREATE FUNCTION bench.noop_batch(ids bigint[], payloads jsonb[]) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
+CREATE TABLE bench.rows (id integer PRIMARY KEY, n bigint NOT NULL DEFAULT 0) WITH (fillfactor = 40);
+INSERT INTO bench.rows (id) SELECT generate_series(0, 9999);
+CREATE FUNCTION bench.touch(id bigint, payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN UPDATE bench.rows SET n = n + 1 WHERE rows.id = (touch.id % 10000)::integer; END $$;
+CREATE FUNCTION bench.long(id bigint, payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_sleep(2); END $$;
 
 -- Marks: jobs that note when they started.
 CREATE TABLE bench.marks (id bigint GENERATED ALWAYS AS IDENTITY, what text, at timestamptz);
 CREATE FUNCTION bench.mark(id bigint, payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN INSERT INTO bench.marks (what, at) VALUES (payload ->> 'what', clock_timestamp()); END $$;
 
--- The queues: nothing kept, the history kept, and a handler for many.
+-- Jobs that were sent at one time and started at another.
+CREATE TABLE bench.starts (what text, sent timestamptz, started timestamptz DEFAULT clock_timestamp());
+CREATE FUNCTION bench.started(id bigint, payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO bench.starts (what, sent) VALUES ('ours', (payload ->> 'at')::timestamptz); END $$;
+CREATE FUNCTION bench.delay(p double precision) RETURNS numeric LANGUAGE sql AS $$
+    SELECT round(1000 * extract(epoch FROM percentile_cont(p) WITHIN GROUP (ORDER BY started - sent))::numeric, 3)
+    FROM bench.starts $$;
+
+-- The queues: nothing kept, the history kept, a handler for many, jobs that write.
 SELECT my_worker.create_queue('plain', handler => 'bench.noop', retention => '0');
 SELECT my_worker.create_queue('kept', handler => 'bench.noop', retention => '7 days');
 SELECT my_worker.create_queue('batch', handler => 'bench.noop_batch', retention => '0');
+SELECT my_worker.create_queue('write', handler => 'bench.touch', retention => '0');
 
 -- Milliseconds from one mark to another.
 CREATE FUNCTION bench.elapsed(a text, b text) RETURNS numeric LANGUAGE sql AS $$
@@ -31,10 +47,36 @@ BEGIN
         VALUES (fill.queue, 'bench.mark', '{"what": "last"}', now() + interval '1 us');
 END $$;
 
+-- The same with a mark before the last part and after it.
+CREATE PROCEDURE bench.fill_parts(jobs integer, last integer) LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO my_queue (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, jobs);
+    INSERT INTO my_queue (queue, handler, payload) VALUES ('plain', 'bench.mark', '{"what": "part"}');
+    INSERT INTO my_queue (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, last);
+    INSERT INTO my_queue (queue, handler, payload) VALUES ('plain', 'bench.mark', '{"what": "end"}');
+END $$;
+
+-- Adds jobs behind those that are due until there are so many; all due, one every two microseconds.
+CREATE PROCEDURE bench.fill_up(jobs integer) LANGUAGE plpgsql AS $$
+DECLARE
+    there bigint;
+    tail timestamptz;
+BEGIN
+    SELECT count(*), coalesce(max(run_at), now() - interval '1 day') INTO there, tail FROM my_queue WHERE run_at <= now();
+    INSERT INTO my_queue (queue, payload, run_at)
+        SELECT 'plain', '{}', tail + i * interval '2 us' FROM generate_series(1, jobs - there) AS i;
+END $$;
+
+-- Marks before the job that is due at `head` and after so many that follow it: where nothing else is.
+CREATE PROCEDURE bench.mark_head(head timestamptz, jobs integer) LANGUAGE sql AS $$
+    INSERT INTO my_queue (queue, handler, payload, run_at) VALUES
+        ('plain', 'bench.mark', '{"what": "first"}', head - interval '1 us'),
+        ('plain', 'bench.mark', '{"what": "last"}', head + (2 * jobs - 1) * interval '1 us') $$;
+
 -- The queue that any user could write, drained by a loop: claims `batch` jobs by DELETE, runs each
 -- in a subtransaction, commits, goes on.
 CREATE TABLE bench.jobs (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload jsonb NOT NULL DEFAULT '{}');
-CREATE PROCEDURE bench.drain(batch integer, enough integer = NULL) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE bench.drain(batch integer, enough integer, writing boolean) LANGUAGE plpgsql AS $$
 DECLARE
     job record;
     done integer;
@@ -47,7 +89,11 @@ BEGIN
             RETURNING id, payload
         LOOP
             BEGIN
-                PERFORM bench.noop(job.id, job.payload);
+                IF writing THEN
+                    PERFORM bench.touch(job.id, job.payload);
+                ELSE
+                    PERFORM bench.noop(job.id, job.payload);
+                END IF;
             EXCEPTION WHEN OTHERS THEN
                 RAISE WARNING '%', SQLERRM;
             END;

@@ -1,0 +1,66 @@
+/*
+ * A consumer by LISTEN/NOTIFY, the peer of the scenario `latency`: sleeps on its socket, takes what
+ * it was told by one DELETE, and the server notes when. One connection, a prepared statement, all
+ * notifications that are there in one go. Ends when it is told "stop".
+ */
+#include <libpq-fe.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+static int
+fail(PGconn *conn)
+{
+	fprintf(stderr, "%s", PQerrorMessage(conn));
+	return 1;
+}
+
+int
+main(void)
+{
+	PGconn	   *conn = PQconnectdb("");
+	struct pollfd sock = {.events = POLLIN};
+	int			stop = 0;
+
+	if (PQstatus(conn) != CONNECTION_OK ||
+		PQresultStatus(PQprepare(conn, "take",
+								 "WITH j AS (DELETE FROM bench.jobs WHERE id = ANY ($1::bigint[]) RETURNING payload) "
+								 "INSERT INTO bench.starts (what, sent) "
+								 "SELECT 'listener', (payload->>'at')::timestamptz FROM j", 0, NULL)) != PGRES_COMMAND_OK ||
+		PQresultStatus(PQexec(conn, "LISTEN bench")) != PGRES_COMMAND_OK)
+		return fail(conn);
+	puts("ready");
+	fflush(stdout);
+	sock.fd = PQsocket(conn);
+
+	while (!stop)
+	{
+		static char ids[1 << 20];
+		size_t		used = 0;
+		PGnotify   *told;
+
+		while (used < sizeof(ids) - 64 && (told = PQnotifies(conn)) != NULL)
+		{
+			if (strcmp(told->extra, "stop") == 0)
+				stop = 1;
+			else
+				used += (size_t) snprintf(ids + used, sizeof(ids) - used, "%c%.20s", used ? ',' : '{', told->extra);
+			PQfreemem(told);
+		}
+		if (used > 0)
+		{
+			const char *values[] = {ids};
+			PGresult   *result;
+
+			strcpy(ids + used, "}");
+			result = PQexecPrepared(conn, "take", 1, values, NULL, NULL, 0);
+			if (PQresultStatus(result) != PGRES_COMMAND_OK)
+				return fail(conn);
+			PQclear(result);
+		}
+		else if (!stop && (poll(&sock, 1, -1) < 0 || !PQconsumeInput(conn)))
+			return fail(conn);
+	}
+	PQfinish(conn);
+	return 0;
+}

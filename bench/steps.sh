@@ -1,0 +1,115 @@
+# What the scenarios of `make bench` and its peers do all the time: settings, fresh tables, waiting,
+# draining.
+#
+# Waiting must cost the two cores nothing that is measured: a wait asks one open session, which holds
+# no snapshot between two questions, and forks nothing (`pause` reads from a pipe that stays empty).
+
+setting() { # setting NAME VALUE: for all, from now on
+    run_sql -c "ALTER SYSTEM SET $1 = '$2'" -c "SELECT pg_reload_conf()" >/dev/null
+}
+
+# ours_on, ours_off: jobs run, or wait. A batch that runs ends first.
+ours_on() { setting my_worker.enabled on; }
+ours_off() {
+    setting my_worker.enabled off
+    await 60 "SELECT count(*) = 0 FROM my_worker.workers WHERE job_id IS NOT NULL"
+}
+
+# fresh: every measurement begins with empty, vacuumed tables and a checkpoint behind it.
+fresh() {
+    run_sql -c "TRUNCATE bench.marks, bench.jobs, bench.starts, my_worker.history" -c "DELETE FROM my_queue" \
+        -c "VACUUM my_queue" -c "VACUUM ANALYZE bench.jobs" -c "VACUUM bench.rows" -c "CHECKPOINT" >/dev/null
+}
+
+# percent 0.5: prints 50.
+percent() { awk -v p="$1" 'BEGIN { print 100 * p }'; }
+
+# ---- sessions and waiting -------------------------------------------------------------------------
+
+pause() { read -r -t "$1" -u "$NEVER"; }
+
+declare -A SESSION_IN SESSION_OUT SESSION_PID
+
+# open_session NAME: a psql that stays until close_session. In a subshell it lives in that one alone.
+open_session() {
+    local in out pipe
+    pipe=$(mktemp -u "$WORK/tmp/$1.XXXXXX") || return
+    mkfifo "$pipe.in" "$pipe.out" || return
+    run_sql <"$pipe.in" >"$pipe.out" 2>&1 &
+    SESSION_PID[$1]=$!
+    exec {in}>"$pipe.in" {out}<"$pipe.out"
+    rm "$pipe.in" "$pipe.out"
+    SESSION_IN[$1]=$in SESSION_OUT[$1]=$out
+}
+
+# ask NAME QUERY: one line of answer, in ANSWER.
+ask() {
+    ANSWER=
+    printf '%s;\n' "$2" >&"${SESSION_IN[$1]}" && read -r -t 60 -u "${SESSION_OUT[$1]}" ANSWER
+}
+
+close_session() {
+    local in=${SESSION_IN[$1]} out=${SESSION_OUT[$1]}
+    printf '\\q\n' >&"$in"
+    exec {in}>&- {out}<&-
+    wait "${SESSION_PID[$1]}" 2>/dev/null
+}
+
+# await SECONDS QUERY: until it says t. Anything but t and f is an error.
+await() {
+    local deadline=$((SECONDS + $1)) status=1
+    open_session waiter || return
+    while ask waiter "$2"; do
+        if [ "$ANSWER" = t ]; then status=0; break; fi
+        if [ "$ANSWER" != f ]; then say "   $ANSWER"; break; fi
+        if [ "$SECONDS" -ge "$deadline" ]; then say "   waited $1 s in vain for: $2"; break; fi
+        pause 0.02
+    done
+    close_session waiter
+    return $status
+}
+
+await_mark() { await "$1" "SELECT EXISTS (SELECT FROM bench.marks WHERE what = '$2')"; }
+await_empty() { await "$1" "SELECT NOT EXISTS (SELECT FROM my_queue WHERE run_at <= now())"; }
+
+# hold_snapshot: from now on a session holds a snapshot that is as old as now. release_snapshot ends it.
+hold_snapshot() { open_session holder && ask holder "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 42"; }
+release_snapshot() { close_session holder; }
+
+# ---- draining -----------------------------------------------------------------------------------
+
+# ours QUEUE JOBS: prints the milliseconds that our workers need for so many jobs, from the start of
+# the first to the start of the one after the last.
+ours() {
+    fresh
+    ours_off || return
+    run_sql -c "CALL bench.fill('$1', $2)" -c "VACUUM ANALYZE my_queue" -c "CHECKPOINT" >/dev/null || return
+    ours_on
+    await_mark 600 last && await_empty 60 || return
+    sql "SELECT bench.elapsed('first', 'last')"
+}
+
+# loop BATCH JOBS [WRITING]: the same for the PL/pgSQL loop.
+loop() {
+    fresh
+    run_sql -c "INSERT INTO bench.jobs (payload) SELECT '{}' FROM generate_series(1, $2)" \
+        -c "VACUUM ANALYZE bench.jobs" -c "CHECKPOINT" >/dev/null || return
+    timed_call "bench.drain($1, NULL, ${3:-false})"
+}
+
+# timed_call CALL: prints its milliseconds, and fails with it.
+timed_call() {
+    run_sql -c "TRUNCATE bench.marks" \
+        -c "INSERT INTO bench.marks (what, at) VALUES ('first', clock_timestamp())" \
+        -c "CALL $1" \
+        -c "INSERT INTO bench.marks (what, at) VALUES ('last', clock_timestamp())" >/dev/null || return
+    sql "SELECT bench.elapsed('first', 'last')"
+}
+
+# The first run starts processes, compiles functions and touches files for the first time: not measured.
+warm_up() {
+    local jobs
+    jobs=$(count 10000)
+    { ours plain "$jobs" && ours write "$jobs" && loop 100 "$jobs" && loop 100 "$jobs" true; } >/dev/null ||
+        die "the warm-up failed"
+}
