@@ -191,8 +191,9 @@ impl Keeper {
             if let Some(entry) = state.database(database) {
                 entry.next_due = 0;
             }
-            for lane in &mut state.lanes {
-                lane.pending &= lane.database != database || lane.failures == 0;
+            for lane in state.lanes.iter_mut().filter(|l| l.database == database) {
+                lane.pending &= lane.failures == 0;
+                lane.told = false;
             }
         });
         self.charge_the_dead()?;

@@ -219,6 +219,9 @@ pub struct Lane {
     pub role: Oid,
     /// [B W] there may be due jobs that nobody has looked at.
     pub pending: bool,
+    /// [B W] the launcher was woken since `pending` was last cleared: once is enough, since what it
+    /// could not do at once it looks at again by itself.
+    pub told: bool,
     /// [W] there is more than one worker can take in a round.
     pub crowded: bool,
     /// [L] starts in a row that failed.
@@ -583,6 +586,7 @@ impl State {
                 database,
                 role,
                 pending: false,
+                told: false,
                 crowded: false,
                 failures: 0,
                 retry_at: 0,
@@ -604,7 +608,7 @@ impl State {
     }
 
     /// Marks work for a lane, due at `run_at` or later; answers the process to wake: an idle worker
-    /// of the lane, else the launcher. `None` for a database that is not served.
+    /// of the lane, else the launcher, unless it was told. `None` for a database that is not served.
     pub fn demand(&mut self, database: Oid, role: Oid, run_at: Micros) -> Option<i32> {
         self.database(database)?;
         match self.lane(database, role) {
@@ -620,10 +624,12 @@ impl State {
                 return Some(self.launcher_procno);
             }
         }
-        Some(
-            self.rouse_idle(database, role)
-                .unwrap_or(self.launcher_procno),
-        )
+        if let Some(worker) = self.rouse_idle(database, role) {
+            return Some(worker);
+        }
+        let launcher = self.launcher_procno;
+        let told = &mut self.lane(database, role)?.told;
+        (!std::mem::replace(told, true)).then_some(launcher)
     }
 
     /// Has an idle worker of the lane look, if there is one; answers the process to wake.

@@ -254,6 +254,7 @@ impl Worker {
             .write(|state| match state.lane(database, role) {
                 Some(lane) => {
                     lane.pending = false;
+                    lane.told = false;
                     lane.arrivals_since(&mut seen)
                 }
                 None => Some(Micros::MIN),

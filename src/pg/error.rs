@@ -46,6 +46,8 @@ pub const FEATURE_NOT_SUPPORTED: SqlState = SqlState::new(b"0A000");
 pub const INVALID_PARAMETER_VALUE: SqlState = SqlState::new(b"22023");
 /// 22004
 pub const NULL_VALUE_NOT_ALLOWED: SqlState = SqlState::new(b"22004");
+/// A row that breaks a rule of its table.
+pub const CHECK_VIOLATION: SqlState = SqlState::new(b"23514");
 /// 25006
 pub const READ_ONLY_SQL_TRANSACTION: SqlState = SqlState::new(b"25006");
 /// 28000
