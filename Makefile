@@ -140,6 +140,12 @@ demo: ## See it work: a throw-away server, a few jobs, no trace left
 test: ## Run all tests; SUITE="regress tap" TESTS="jobs" narrow it, KEEP=1 keeps the servers' files
 	@tests/run
 
+test-majors: ## Build and test for each server of MAJORS="/path/pg_config ...", one after the other
+	@status=0; for pg_config in $(MAJORS); do \
+	    echo "==== $$($$pg_config --version)"; \
+	    $(MAKE) -s test PG_CONFIG="$$pg_config" SUITE="$(or $(SUITE),regress isolation examples tap)" || status=1; \
+	done; exit $$status
+
 lint: ## Check format, clippy, layer rules and test files
 	@scripts/lint
 
@@ -156,4 +162,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE build cargo-test cargo-fmt cargo-clippy sql help deps demo test lint verify bench
+.PHONY: FORCE build cargo-test cargo-fmt cargo-clippy sql help deps demo test test-majors lint verify bench

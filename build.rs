@@ -14,13 +14,8 @@ fn main() {
     for major in MAJORS {
         println!("cargo::rustc-check-cfg=cfg(pg_ge_{major})");
     }
-    for file in [
-        "build.rs",
-        "wrapper.h",
-        "src/sys/shim.c",
-        "src/sys/shim.h",
-        ALLOWLIST,
-    ] {
+    // A directory stands for all files in it: the C sources, their headers, the allowlist.
+    for file in ["build.rs", "wrapper.h", "src/sys"] {
         println!("cargo::rerun-if-changed={file}");
     }
     println!("cargo::rerun-if-env-changed=PG_CONFIG");
@@ -35,6 +30,11 @@ fn main() {
             include.display()
         ));
     }
+    // Another minor version may come to the same place.
+    println!(
+        "cargo::rerun-if-changed={}",
+        include.join("pg_config.h").display()
+    );
     for at_least in MAJORS.filter(|at_least| *at_least <= major) {
         println!("cargo::rustc-cfg=pg_ge_{at_least}");
     }

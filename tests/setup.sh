@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# What `make deps`, `make demo` and the build say where something is missing: one line that tells what
+# to do. PATH is a directory of links to the programs at hand, from which each case takes some away;
+# apt-get, sudo and id are stand-ins that only write down how they were called. Prints TAP.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+unset MAKEFLAGS MFLAGS MAKELEVEL LIBCLANG_PATH
+CARGO=$(command -v "${CARGO:-cargo}")
+PG_CONFIG=$(command -v "${PG_CONFIG:-pg_config}")
+HERE=$(mktemp -d) || exit 1
+trap 'rm -rf "$HERE"' EXIT
+COUNT=0
+FAILED=0
+CHANGED=()
+
+# Links to all programs; a name that is there already goes before.
+mkdir "$HERE/bin"
+IFS=: read -ra dirs <<<"$PATH:/usr/bin:/bin"
+for dir in "${dirs[@]}"; do ln -s "$dir"/* "$HERE/bin/" 2>/dev/null; done
+
+# ok TRUTH NAME: one assertion; with what was printed, if it fails.
+ok() {
+    COUNT=$((COUNT + 1))
+    if [ "$1" = 0 ]; then
+        echo "ok $COUNT - $2"
+    else
+        FAILED=$((FAILED + 1))
+        echo "not ok $COUNT - $2"
+        sed 's/^/# /' "$HERE/output"
+        sed 's/^/# called: /' "$HERE/calls"
+    fi
+}
+
+# world NAME...: all programs are back but these, and nothing was called yet.
+world() {
+    local name
+    for name in "${CHANGED[@]}"; do
+        rm -f "${HERE:?}/bin/$name"
+        ln -s "$(command -v "$name")" "$HERE/bin/$name" 2>/dev/null
+    done
+    CHANGED=()
+    fake apt-get
+    fake sudo
+    fake apt-cache
+    for name in "$@"; do
+        rm -f "$HERE/bin/$name"
+        CHANGED+=("$name")
+    done
+    : >"$HERE/calls"
+}
+
+# fake NAME [LINE...]: a program that writes down its call, then does what the lines say.
+fake() {
+    local name=$1
+    shift
+    CHANGED+=("$name")
+    rm -f "$HERE/bin/$name"
+    printf '%s\n' '#!/bin/sh' "echo $name \"\$*\" >>'$HERE/calls'" "$@" >"$HERE/bin/$name"
+    chmod 755 "$HERE/bin/$name"
+}
+
+user() { fake id 'echo 1000'; }
+root() { fake id 'echo 0'; }
+no_compiler() { fake cc 'exit 1'; }
+
+# run COMMAND...: sets STATUS, and LINES to what it said, without make's own lines.
+run() {
+    PATH=$HERE/bin CARGO=$CARGO PG_CONFIG=$PG_CONFIG "$@" >"$HERE/raw" 2>&1 </dev/null
+    STATUS=$?
+    grep -v '^make' "$HERE/raw" >"$HERE/output"
+}
+
+# says TEXT NAME: it failed, with one line, that has the text.
+says() {
+    [ "$STATUS" -ne 0 ] && [ "$(wc -l <"$HERE/output")" = 1 ] && grep -qF -- "$1" "$HERE/output"
+    ok $? "$2"
+}
+
+called() { grep -q -- "$1" "$HERE/calls"; }
+
+world
+run scripts/deps
+[ "$STATUS" = 0 ] && [ ! -s "$HERE/output" ]
+ok $? "deps: nothing lacks, nothing is said"
+! called 'apt-get'
+ok $? "deps: nor done"
+
+world
+root
+no_compiler
+run scripts/deps
+called '^apt-get install .* gcc libc6-dev' && ! called '^sudo'
+ok $? "deps: root installs a compiler"
+
+world
+user
+no_compiler
+fake sudo '[ "$1" != -n ] || shift' 'exec "$@"'
+run scripts/deps
+called '^apt-get install .* gcc libc6-dev' && called '^sudo .*apt-get install'
+ok $? "deps: a user does so by sudo"
+
+world
+user
+no_compiler
+fake sudo 'echo "sudo: a password is required" >&2' 'exit 1'
+run scripts/deps
+says 'as root: apt-get install gcc libc6-dev' "deps: a user whom sudo refuses"
+! called '^apt-get'
+ok $? "deps: and apt is left alone"
+
+world sudo
+user
+no_compiler
+run scripts/deps
+says 'as root: apt-get install gcc libc6-dev' "deps: a user without sudo"
+
+world sudo pg_config
+user
+run env PG_CONFIG=pg_config scripts/deps
+says 'as root: apt-get install postgresql-' "deps: no server, and no sudo"
+
+world apt-get
+root
+no_compiler
+run scripts/deps
+says 'this system has no apt; install what these Debian packages stand for: gcc libc6-dev' "deps: a system without apt"
+
+for target in build demo; do
+    world sudo
+    user
+    run make -s "$target" PG_CONFIG=/nowhere/pg_config
+    says '/nowhere/pg_config' "make $target: no pg_config"
+
+    fake pg_config "[ \"\$1\" != --includedir-server ] || { echo /nowhere; exit; }" "exec '$PG_CONFIG' \"\$@\""
+    run make -s "$target" PG_CONFIG="$HERE/bin/pg_config"
+    says '/nowhere/postgres.h' "make $target: no server headers"
+done
+
+world sudo
+user
+run make -s demo CARGO=no_cargo
+says 'cargo is missing' "make demo: no cargo"
+fake cargo 'echo cargo 1.63.0'
+run make -s demo CARGO="$HERE/bin/cargo"
+says 'Rust 1.63 is too old' "make demo: an old cargo"
+
+world
+fake mktemp 'exit 1'
+run make -s demo
+[ "$STATUS" -ne 0 ] && tail -n 1 "$HERE/output" | grep -q '^demo: no directory that .* can use: set TMPDIR$'
+ok $? "make demo: no place for its files"
+
+echo "1..$COUNT"
+[ "$FAILED" = 0 ]
