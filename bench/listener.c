@@ -24,9 +24,9 @@ main(void)
 
 	if (PQstatus(conn) != CONNECTION_OK ||
 		PQresultStatus(PQprepare(conn, "take",
-								 "WITH j AS (DELETE FROM bench.jobs WHERE id = ANY ($1::bigint[]) RETURNING payload) "
-								 "INSERT INTO bench.starts (what, sent) "
-								 "SELECT 'listener', (payload->>'at')::timestamptz FROM j", 0, NULL)) != PGRES_COMMAND_OK ||
+								 "WITH j AS (DELETE FROM bench.jobs WHERE id = ANY ($1::bigint[]) RETURNING xmin) "
+								 "INSERT INTO bench.starts (what, committed) "
+								 "SELECT 'listener', pg_xact_commit_timestamp(xmin) FROM j", 0, NULL)) != PGRES_COMMAND_OK ||
 		PQresultStatus(PQexec(conn, "LISTEN bench")) != PGRES_COMMAND_OK)
 		return fail(conn);
 	puts("ready");

@@ -18,12 +18,17 @@ CREATE TABLE bench.marks (id bigint GENERATED ALWAYS AS IDENTITY, what text, at 
 CREATE FUNCTION bench.mark(id bigint, payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN INSERT INTO bench.marks (what, at) VALUES (payload ->> 'what', clock_timestamp()); END $$;
 
--- Jobs that were sent at one time and started at another.
-CREATE TABLE bench.starts (what text, sent timestamptz, started timestamptz DEFAULT clock_timestamp());
+-- Jobs that were committed at one time, by the server's own record, and started at another.
+CREATE TABLE bench.starts (what text, committed timestamptz, started timestamptz DEFAULT clock_timestamp());
 CREATE FUNCTION bench.started(id bigint, payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN INSERT INTO bench.starts (what, sent) VALUES ('ours', (payload ->> 'at')::timestamptz); END $$;
+DECLARE
+    at timestamptz := clock_timestamp();
+BEGIN
+    INSERT INTO bench.starts (what, committed, started)
+        SELECT 'ours', pg_xact_commit_timestamp(q.xmin), at FROM my_queue AS q WHERE q.id = started.id;
+END $$;
 CREATE FUNCTION bench.delay(p double precision) RETURNS numeric LANGUAGE sql AS $$
-    SELECT round(1000 * extract(epoch FROM percentile_cont(p) WITHIN GROUP (ORDER BY started - sent))::numeric, 3)
+    SELECT round(1000 * extract(epoch FROM percentile_cont(p) WITHIN GROUP (ORDER BY started - committed))::numeric, 3)
     FROM bench.starts $$;
 
 -- The queues: nothing kept, the history kept, a handler for many, jobs that write.

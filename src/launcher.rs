@@ -133,7 +133,9 @@ impl Launcher {
         self.resolve_databases()?;
         self.reap()?;
         let mut next = self.nap_end();
-        if settings::ENABLED.get() {
+        let enabled = settings::ENABLED.get();
+        SHARED.write(|state| state.enabled = enabled);
+        if enabled {
             // Each step changes what the next one sees; their number is bounded by the slots.
             for _ in 0..SLOTS {
                 match self.next_step(&mut next) {

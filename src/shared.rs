@@ -370,6 +370,8 @@ pub struct State {
     pub launcher_procno: i32,
     /// [L] since when.
     pub launcher_since: Micros,
+    /// [L] `my_worker.enabled`, so that nobody is woken in vain while it is off.
+    pub enabled: bool,
     /// [L] a server's life begins with it: marks of the former one have been read.
     pub marks_read: bool,
     /// [B] a database that the launcher does not know has, or lost, the extension.
@@ -608,7 +610,8 @@ impl State {
     }
 
     /// Marks work for a lane, due at `run_at` or later; answers the process to wake: an idle worker
-    /// of the lane, else the launcher, unless it was told. `None` for a database that is not served.
+    /// of the lane, else the launcher, unless it was told. `None` for a database that is not served,
+    /// and while jobs are disabled: enabling them wakes everybody.
     pub fn demand(&mut self, database: Oid, role: Oid, run_at: Micros) -> Option<i32> {
         self.database(database)?;
         match self.lane(database, role) {
@@ -623,6 +626,9 @@ impl State {
                 }
                 return Some(self.launcher_procno);
             }
+        }
+        if !self.enabled {
+            return None;
         }
         if let Some(worker) = self.rouse_idle(database, role) {
             return Some(worker);

@@ -2,8 +2,9 @@
 
 use crate::logic::limits;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Datum, Micros};
+use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result, UNDEFINED_OBJECT};
+use crate::pg::local::Local;
 use crate::pg::table::{self, Compare, Key, Lock, Table};
 use crate::pg::xact;
 
@@ -75,18 +76,31 @@ pub fn is_open(extension: &Extension, queue: &Queue) -> Result<bool> {
     Ok(now.is_some_and(|now| now.id == queue.id && !now.paused))
 }
 
+/// The queue that this session held last: its table, id and name.
+static LAST_HELD: Local<Option<(Oid, i32, Vec<u8>)>> = Local::new(None);
+
 /// Finds a queue as it is at this moment, and keeps it from being dropped until the transaction
 /// ends; with `alone` waits for those who keep it so, and keeps new ones out. An error if there
 /// is none.
 pub fn hold(extension: &Extension, name: &[u8], alone: bool) -> Result<()> {
     let name_datum = datum::text_datum(name)?;
     let latest = || xact::with_latest_snapshot(|| find(extension, name_datum));
-    let mut held = None;
+    // Most often it is the queue of the last time: one look then tells that it still is.
+    let mut held = LAST_HELD.with(|last| match last {
+        Some((table, id, known)) if *table == extension.queues && *known == name => Some(*id),
+        _ => None,
+    });
+    if let Some(id) = held {
+        table::hold_object(extension.queues, id, alone)?;
+    }
     // It may be dropped, and another one of its name created, while we wait for the lock.
     loop {
         match latest()? {
             None => return Err(unknown(name)),
-            Some(queue) if held == Some(queue.id) => return Ok(()),
+            Some(queue) if held == Some(queue.id) => {
+                LAST_HELD.set(Some((extension.queues, queue.id, name.to_vec())));
+                return Ok(());
+            }
             Some(queue) => {
                 table::hold_object(extension.queues, queue.id, alone)?;
                 held = Some(queue.id);
