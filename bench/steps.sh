@@ -70,10 +70,13 @@ await() {
 }
 
 await_mark() { await "$1" "SELECT EXISTS (SELECT FROM bench.marks WHERE what = '$2')"; }
+await_done() { # await_done SECONDS MARK: that job has run, and all the others that are due
+    await "$1" "SELECT EXISTS (SELECT FROM bench.marks WHERE what = '$2') AND NOT EXISTS (SELECT FROM my_queue WHERE run_at <= now())"
+}
 await_empty() { await "$1" "SELECT NOT EXISTS (SELECT FROM my_queue WHERE run_at <= now())"; }
 
 # hold_snapshot: from now on a session holds a snapshot that is as old as now. release_snapshot ends it.
-hold_snapshot() { open_session holder && ask holder "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 42"; }
+hold_snapshot() { open_session holder && ask holder "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 42" && [ "$ANSWER" = 42 ]; }
 release_snapshot() { close_session holder; }
 
 # ---- draining -----------------------------------------------------------------------------------
@@ -85,7 +88,7 @@ ours() {
     ours_off || return
     run_sql -c "CALL bench.fill('$1', $2)" -c "VACUUM ANALYZE my_queue" -c "CHECKPOINT" >/dev/null || return
     ours_on
-    await_mark 600 last && await_empty 60 || return
+    await_done 600 last || return
     sql "SELECT bench.elapsed('first', 'last')"
 }
 
