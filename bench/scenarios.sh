@@ -374,8 +374,9 @@ schedules_measured() { # schedules_measured CRON
 
 # ---- idle: a minute without work ------------------------------------------------------------------
 
-# quiet SECONDS: nothing to measure here; what was begun ends, and naps are reached.
-quiet() { pause "$(awk -v s="$1" 'BEGIN { print (s < 15 ? s : 15) }')"; }
+# quiet SECONDS: what was begun ends, naps are reached, and the background writer, which notes the
+# running transactions in the WAL up to 15 seconds after the last change, has done so.
+quiet() { pause "$(awk -v s="$1" 'BEGIN { print (s < 20 ? s : 20) }')"; }
 
 # processes KIND: the pids whose backend_type begins so. Asked elsewhere than where idleness is watched.
 processes() { PGDATABASE=template1 sql "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE replace('$1', '_', '\\_') || '%' ORDER BY pid"; }
