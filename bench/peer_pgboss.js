@@ -15,7 +15,7 @@ async function main() {
   boss.on("error", () => {});
   await boss.start();
   await boss.createQueue("bench");
-  await pool.query("DELETE FROM pgboss.job");
+  await pool.query("TRUNCATE pgboss.job");
   for (let i = 0; i < jobs; i += 10000)
     await boss.insert(Array.from({ length: Math.min(10000, jobs - i) }, (_, n) => ({ name: "bench", data: { n: i + n } })));
   await pool.query("VACUUM ANALYZE pgboss.job");

@@ -45,6 +45,7 @@ scenario_drain() {
 # Ours with its default settings, beside each peer with its fastest.
 scenario_peers() {
     local jobs peer
+    [ -n "$PEERS" ] || note "No peer was asked for."
     jobs=$(count 100000)
     for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
         for peer in $PEERS; do
@@ -69,9 +70,9 @@ snapshot_ours() { # snapshot_ours JOBS LAST HELD
     fresh
     ours_off || return
     run_sql -c "CALL bench.fill_parts($1 - $2, $2)" -c "VACUUM ANALYZE my_queue" -c "CHECKPOINT" >/dev/null || return
-    if [ "$3" = held ]; then hold_snapshot; fi
+    if [ "$3" = held ]; then hold_snapshot || return; fi
     ours_on
-    await_mark 900 end && await_empty 60
+    await_done 900 end
     if [ "$3" = held ]; then release_snapshot; fi
     sql "SELECT bench.elapsed('part', 'end')"
 }
@@ -81,7 +82,7 @@ snapshot_loop() { # snapshot_loop JOBS LAST HELD
     fresh
     run_sql -c "INSERT INTO bench.jobs (payload) SELECT '{}' FROM generate_series(1, $1)" \
         -c "VACUUM ANALYZE bench.jobs" -c "CHECKPOINT" >/dev/null || return
-    if [ "$3" = held ]; then hold_snapshot; fi
+    if [ "$3" = held ]; then hold_snapshot || return; fi
     sql "CALL bench.drain(100, $(($1 - $2)), false)"
     ms=$(timed_call "bench.drain(100, NULL, false)")
     if [ "$3" = held ]; then release_snapshot; fi
@@ -269,8 +270,9 @@ record_delays() { # record_delays WHO RATE SUFFIX
 open_listener() {
     local program=$WORK/tmp/listener
     if [ ! -e "$program" ]; then
-        cc -O2 -I"$("$PG_CONFIG" --includedir)" bench/listener.c -o "$program" -L"$("$PG_CONFIG" --libdir)" \
-            -Wl,-rpath,"$("$PG_CONFIG" --libdir)" -lpq >"$WORK/tmp/listener.log" 2>&1 || return
+        # A copy of pg_config beside a copy of the server names a place without headers.
+        cc -O2 -I"$("$PG_CONFIG" --includedir)" -I/usr/include/postgresql bench/listener.c -o "$program" \
+            -L"$("$PG_CONFIG" --libdir)" -Wl,-rpath,"$("$PG_CONFIG" --libdir)" -lpq >"$WORK/tmp/listener.log" 2>&1 || return
     fi
     exec {LISTENER}< <(as_user "$program" 2>&1)
     read -r -t 20 -u "$LISTENER" ANSWER && [ "$ANSWER" = ready ]
@@ -371,8 +373,9 @@ schedules_measured() { # schedules_measured CRON
 
 # ---- idle: a minute without work ------------------------------------------------------------------
 
-# quiet SECONDS: nothing to measure here; what was begun ends, and naps are reached.
-quiet() { pause "$(awk -v s="$1" 'BEGIN { print (s < 15 ? s : 15) }')"; }
+# quiet SECONDS: what was begun ends, naps are reached, and the background writer, which notes the
+# running transactions in the WAL up to 15 seconds after the last change, has done so.
+quiet() { pause "$(awk -v s="$1" 'BEGIN { print (s < 20 ? s : 20) }')"; }
 
 # processes KIND: the pids whose backend_type begins so. Asked elsewhere than where idleness is watched.
 processes() { PGDATABASE=template1 sql "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE replace('$1', '_', '\\_') || '%' ORDER BY pid"; }

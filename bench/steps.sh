@@ -8,11 +8,25 @@ setting() { # setting NAME VALUE: for all, from now on
     run_sql -c "ALTER SYSTEM SET $1 = '$2'" -c "SELECT pg_reload_conf()" >/dev/null
 }
 
-# ours_on, ours_off: jobs run, or wait. A batch that runs ends first.
+# ours_on, ours_off: jobs run, or wait. A reload reaches the workers by and by, and a batch that runs
+# ends first: off is off when three looks find that no job runs and none was done between them.
 ours_on() { setting my_worker.enabled on; }
 ours_off() {
+    local before= same=0 deadline=$((SECONDS + 60))
     setting my_worker.enabled off
-    await 60 "SELECT count(*) = 0 FROM my_worker.workers WHERE job_id IS NOT NULL"
+    open_session settled || return
+    while [ "$same" -lt 3 ] && [ "$SECONDS" -lt "$deadline" ]; do
+        ask settled "SELECT concat_ws(' ', current_setting('my_worker.enabled'), items_processed,
+            (SELECT count(*) FROM my_worker.workers WHERE job_id IS NOT NULL)) FROM my_worker_status" || break
+        case $ANSWER in
+            "off "*" 0") if [ "$ANSWER" = "$before" ]; then same=$((same + 1)); else same=0; fi ;;
+            *) same=0 ;;
+        esac
+        before=$ANSWER
+        pause 0.1
+    done
+    close_session settled
+    [ "$same" -ge 3 ] || { say "   jobs still run: $before"; return 1; }
 }
 
 # fresh: every measurement begins with empty, vacuumed tables and a checkpoint behind it.
@@ -70,10 +84,13 @@ await() {
 }
 
 await_mark() { await "$1" "SELECT EXISTS (SELECT FROM bench.marks WHERE what = '$2')"; }
+await_done() { # await_done SECONDS MARK: that job has run, and all the others that are due
+    await "$1" "SELECT EXISTS (SELECT FROM bench.marks WHERE what = '$2') AND NOT EXISTS (SELECT FROM my_queue WHERE run_at <= now())"
+}
 await_empty() { await "$1" "SELECT NOT EXISTS (SELECT FROM my_queue WHERE run_at <= now())"; }
 
 # hold_snapshot: from now on a session holds a snapshot that is as old as now. release_snapshot ends it.
-hold_snapshot() { open_session holder && ask holder "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 42"; }
+hold_snapshot() { open_session holder && ask holder "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 42" && [ "$ANSWER" = 42 ]; }
 release_snapshot() { close_session holder; }
 
 # ---- draining -----------------------------------------------------------------------------------
@@ -85,7 +102,7 @@ ours() {
     ours_off || return
     run_sql -c "CALL bench.fill('$1', $2)" -c "VACUUM ANALYZE my_queue" -c "CHECKPOINT" >/dev/null || return
     ours_on
-    await_mark 600 last && await_empty 60 || return
+    await_done 600 last || return
     sql "SELECT bench.elapsed('first', 'last')"
 }
 

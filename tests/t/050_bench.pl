@@ -29,8 +29,9 @@ local %ENV = (
 delete $ENV{KEEP};
 my ($output, $errors);
 my $ok = IPC::Run::run([ 'bash', "$top/bench/run" ], '>', \$output, '2>', \$errors);
-ok($ok, 'the benchmark runs to its end') or diag($errors);
-unlike($errors, qr/No figure/, 'no figure is missing');
+my @complaints = grep { !/^(   .*: [\d.]+ |[|#=]|Rep|\s*$)/ } split /\n/, $errors;
+ok($ok, 'the benchmark runs to its end') or diag(join "\n", @complaints);
+ok(!grep(/No figure/, @complaints), 'no figure is missing');
 
 for my $scenario (qw(drain snapshot backlog enqueue latency mixed idle))
 {
