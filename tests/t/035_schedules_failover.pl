@@ -104,5 +104,26 @@ is(runs($standby), join('|', ($before + 3) x 2), 'and goes on');
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM my_worker.history WHERE handler = 'public.work'}),
 	$before + 3, 'with one job for each');
 
+# DROP EXTENSION in the middle of a due time waits for its end; then nobody fires any more.
+$session = $standby->background_psql('postgres', on_error_stop => 0);
+$session->query_safe('SELECT pg_advisory_lock(4830)');
+an_hour_later($standby);
+wait_for($standby, $stuck, '1');
+my $drop = $standby->background_psql('postgres', on_error_stop => 0);
+$drop->query_until(qr/begin/, "\\echo begin\nDROP EXTENSION my_worker;\n");
+wait_for($standby, q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DROP EXTENSION%' AND wait_event_type = 'Lock'}, '1');
+$session->query_safe('SELECT pg_advisory_unlock(4830)');
+wait_for($standby, q{SELECT count(*) FROM pg_extension WHERE extname = 'my_worker'}, '0');
+pass('DROP EXTENSION while a schedule fires ends');
+$drop->quit;
+$session->quit;
+$standby->safe_psql('postgres', q{
+	CREATE EXTENSION my_worker;
+	TRUNCATE ran;
+	SELECT my_worker.schedule('again', 'every 1 second', handler := 'work')});
+wait_for($standby, 'SELECT count(*) > 0 FROM ran');
+pass('and created again it fires');
+unlike(PostgreSQL::Test::Utils::slurp_file($standby->logfile), qr/PANIC|terminated by signal|XX000/, 'no trouble in the log');
+
 $standby->stop;
 done_testing();
