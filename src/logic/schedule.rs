@@ -202,7 +202,8 @@ fn latest_due(rule: &Rule, zone: &dyn Zone, low: Timestamp, until: Timestamp) ->
         if let Some(due) = in_time(from, until) {
             break due;
         }
-        if from <= low {
+        // From minus infinity on there is no end to looking back.
+        if from <= low || span == Micros::MAX {
             return None;
         }
         span = span.saturating_mul(2);
@@ -405,6 +406,22 @@ mod tests {
                 .all(|due| *due > utc("0001-01-01 00:00") && *due <= now)
         );
         assert_eq!(plan.enqueue.len(), MAX_CATCHUP);
+    }
+
+    #[test]
+    fn looking_back_from_an_infinite_time_ends_without_a_due_time() {
+        let every = Every::new(0, 0, 90 * MICROS_PER_SEC).unwrap();
+        let anchor = utc("2025-01-01 12:00");
+        for catchup in [Catchup::None, Catchup::One, Catchup::All] {
+            let look = Look {
+                catchup,
+                next_run_at: i64::MIN,
+                ..look("2025-01-01 00:00")
+            };
+            let now = utc("2025-01-01 11:00");
+            let plan = plan(&look, &Rule::Every { every, anchor }, &UTC, now);
+            assert_eq!((plan.enqueue, plan.next_run_at), (vec![], Some(anchor)));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use super::hold::{HELD, release_held};
 use super::row::{Found, array, find, first_column};
+use crate::logic::rule::RuleError;
 use crate::logic::schedule::{self, Look, Overlap, Plan};
 use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
@@ -220,6 +221,9 @@ fn fire(spi: &Spi, id: i64) -> Result<Fired> {
         grace: GRACE,
     };
     let plan = schedule::plan(&look, &rule, &zone, now);
+    if plan.next_run_at.is_none() {
+        return Err(super::refused(&found.schedule, &RuleError::NeverDue));
+    }
     let last_job = insert_jobs(spi, &mut found, &plan)?;
     advance(spi, &found, &plan, last_job, now)?;
     Ok(Fired::Done)

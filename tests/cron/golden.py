@@ -14,6 +14,12 @@ repeat  croniter runs an expression of particular hours in both passes of a repe
 second  croniter moves a skipped 02:30:15 to 03:00:15; ours to 03:00:00, the jump itself
 
 The file then has our answer, with a `!` behind it. A test of src/logic/golden.rs reads it.
+
+tests/t/032_schedules_golden.pl asks croniter anew, about expressions that nobody has seen:
+
+    golden.py ask 200 SEED      croniter's answers: expression|zone|instant|seconds
+    golden.py judge < answers   the same lines with the server's answer behind: prints those that differ
+                                in another way than the documented ones, then how many agree
 """
 import datetime as dt
 import functools
@@ -200,6 +206,28 @@ def answer(expression, start, zone, slow, seen):
     return f"{ours - int(start.timestamp())}!"
 
 
+def ask(count, seed):
+    starts = [dt.datetime.fromisoformat(text).replace(tzinfo=UTC) for text in INSTANTS]
+    for number, expression in enumerate(expressions(250 + count, seed)[-count:]):
+        name = ZONES[number % len(ZONES)]
+        for start in starts:
+            due = ask_croniter(expression, start, zoneinfo.ZoneInfo(name))
+            begin = int(start.timestamp())
+            print(expression, name, begin, "" if due is None else due - begin, sep="|")
+
+
+def judge():
+    agreed = 0
+    for line in sys.stdin:
+        expression, name, begin, theirs, ours = line.rstrip("\n").split("|")
+        if theirs == ours:
+            agreed += 1
+        elif not (theirs and ours and
+                  difference(int(begin) + int(theirs), int(begin) + int(ours), zoneinfo.ZoneInfo(name))):
+            print("differs:", line.rstrip("\n"))
+    print("agreed:", agreed)
+
+
 def main(count=250, seed=1):
     starts = [dt.datetime.fromisoformat(text).replace(tzinfo=UTC) for text in INSTANTS]
     seen = dict.fromkeys(NAMED, 0)
@@ -216,4 +244,9 @@ def main(count=250, seed=1):
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    if sys.argv[1:2] == ["ask"]:
+        ask(*map(int, sys.argv[2:]))
+    elif sys.argv[1:2] == ["judge"]:
+        judge()
+    else:
+        main(*map(int, sys.argv[1:]))

@@ -183,16 +183,21 @@ is(sql(q{SELECT DISTINCT owner FROM my_worker.history WHERE handler = 'public.wh
 sql(q{SELECT my_worker.create_queue('away')});
 sql(q{SELECT my_worker.schedule(name, 'every 1 second', handler := 'work', payload := '{"name": "bad"}',
 	queue := CASE name WHEN 'no queue' THEN 'away' ELSE 'default' END, overlap := 'allow')
-	FROM unnest(ARRAY['no zone', 'no rule', 'no queue', 'no owner']) AS name});
+	FROM unnest(ARRAY['no zone', 'no rule', 'no queue', 'no owner', 'no anchor', 'no time']) AS name});
 sql(q{SELECT my_worker.schedule('good', 'every 1 second', handler := 'work', payload := '{"name": "good"}')});
 sql(q{UPDATE my_worker._schedules SET timezone = 'Mars/Phobos' WHERE name = 'no zone'});
 sql(q{UPDATE my_worker._schedules SET schedule = 'now and then' WHERE name = 'no rule'});
 sql(q{UPDATE my_worker._schedules SET owner = 4242 WHERE name = 'no owner'});
+sql(q{UPDATE my_worker._schedules SET anchor = 'infinity' WHERE name = 'no anchor'});
+sql(q{UPDATE my_worker._schedules SET schedule = 'every 1 year', next_run_at = '-infinity', last_due = NULL, anchor = now() + interval '1 h'
+	WHERE name = 'no time'});
 my $log = -s $node->logfile;
 sql(q{SELECT my_worker.drop_queue('away', true)});
-wait_for($node, q{SELECT count(*) = 4 FROM my_worker.schedules WHERE NOT active AND disabled_reason IS NOT NULL});
+wait_for($node, q{SELECT count(*) = 5 FROM my_worker.schedules WHERE NOT active AND disabled_reason IS NOT NULL});
+wait_for($node, q{SELECT next_run_at = anchor FROM my_worker._schedules WHERE name = 'no time'});
+pass('a time that was never is no due time');
 is(sql(q{SELECT name, disabled_reason FROM my_worker.schedules WHERE NOT active ORDER BY name}),
-	join("\n", 'no owner|owner of the schedule was dropped (role with OID 4242)',
+	join("\n", 'no anchor|schedule is never due', 'no owner|owner of the schedule was dropped (role with OID 4242)',
 		'no queue|queue "away" does not exist',
 		'no rule|cron expression must have five or six fields, not 3',
 		'no zone|time zone "Mars/Phobos" is not known'), 'a bad row disables itself and says why');

@@ -1,5 +1,5 @@
 # "every 1 second" through two crashes of the server: no due time runs twice, and hardly one is left
-# out. 14 seconds, or as many as MY_WORKER_CRASH_SECONDS says (make test-long: 60).
+# out. 14 seconds, or as many as MY_WORKER_CRASH_SECONDS says.
 #
 # Each kill -9 of a backend makes the postmaster restart the server; due times within a crash are
 # made up for, since the server is back within the time that counts as punctual.

@@ -10,7 +10,8 @@ use MyWorkerTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', 'my_worker.naptime' => 3600, 'my_worker.log_jobs' => 'none');
+my $node = new_node('main', 'my_worker.naptime' => 3600, 'my_worker.log_jobs' => 'none',
+	'my_worker.database' => 'postgres, some_other_database');
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 
@@ -56,10 +57,51 @@ wait_for($node, q{SELECT count(*) >= 1 FROM calls WHERE what = 'kept'});
 pass('every 5 seconds: the procedure ran and committed');
 sql(q{SELECT my_worker.pause_schedule('process-updates')});
 
+# pg_cron's other examples: its texts, and what its alter_job(), unschedule(id) and run details become.
+is(sql(q{SELECT string_agg(to_char(t AT TIME ZONE 'PRC', 'Dy DD Mon HH24:MI'), ', ' ORDER BY n)
+		FROM (VALUES (1, '* * * * *'), (2, '*/5 * * * *'), (3, '0 * * * *'), (4, '0 0 * * *'), (5, '0 0 * * 1-5'),
+			(6, '0 1 * * 0'), (7, '0 13 2 6 *'), (8, '0 12 L * *')) AS v(n, schedule),
+			my_worker.next_runs(schedule, 1, 'PRC', '2026-01-31 12:34:56+08') AS t}),
+	join(', ', 'Sat 31 Jan 12:35', 'Sat 31 Jan 12:35', 'Sat 31 Jan 13:00', 'Sun 01 Feb 00:00', 'Mon 02 Feb 00:00',
+		'Sun 01 Feb 01:00', 'Tue 02 Jun 13:00', 'Sat 28 Feb 12:00'), 'the example texts, in a zone');
+sql(q{SELECT my_worker.schedule('run_every_30_seconds', 'every 30 seconds', 'SELECT 1')});
+my $details = q{SELECT command, status, result, last_error, owner, finished_at >= started_at FROM (
+	SELECT id, pid, owner, command, status, result, last_error, started_at, finished_at FROM my_worker.jobs
+	ORDER BY started_at DESC NULLS LAST LIMIT 5) AS x WHERE command = 'SELECT 1'};
+my $me = sql('SELECT current_user');
+sql(q{SELECT my_worker.run_now('run_every_30_seconds')});
+wait_for($node, $details, qq{SELECT 1|completed|"SELECT 1"||$me|t});
+pass('the details of a run');
+is(sql(q{SELECT my_worker.unschedule(name) FROM my_worker.schedules
+		WHERE id = (SELECT id FROM my_worker.schedules WHERE name = 'run_every_30_seconds')}), 't', 'unschedule by id');
+sql(q{CREATE ROLE some_other_user LOGIN; SELECT my_worker.grant_usage('some_other_user');
+	SELECT my_worker.schedule('move', '0 3 * * *', 'SELECT current_user')});
+sql(q{SELECT my_worker.unschedule('move'); SET ROLE some_other_user;
+	SELECT my_worker.schedule('move', '0 10 * * *', 'SELECT current_user', timezone := 'GMT')});
+is(sql(q{SELECT owner, schedule FROM my_worker.schedules WHERE name = 'move'}), 'some_other_user|0 10 * * *',
+	'another owner and time');
+sql(q{SELECT my_worker.unschedule('move', 'some_other_user')});
+sql(q{SELECT my_worker.alter_queue('default', retention := '7 days')});
+$node->safe_psql('postgres', 'CREATE DATABASE some_other_database');
+$node->safe_psql('some_other_database', q{
+	CREATE EXTENSION my_worker;
+	CREATE TABLE events (event_time timestamptz);
+	INSERT INTO events VALUES (now() - interval '8 days'), (now());
+	SELECT my_worker.schedule('delete_old_data', '30 3 * * 6', $$DELETE FROM events WHERE event_time < now() - interval '1 week'$$)});
+
+# What a command returns goes nowhere: ten million rows take no memory.
+my $rows = sql(q{SELECT my_worker.run('SELECT generate_series(1, 10000000), repeat(''x'', 100)')});
+my $worker = job_pid($node, $rows);
+is(sql(qq{SELECT my_worker.wait($rows)}), 'completed', 'a result of ten million rows');
+my $peak = peak_kb($worker);
+cmp_ok($peak, '<', 200_000, "costs no memory (peak $peak kB)");
+
 # A month later each is due.
 restart_later(32 * 86400);
 wait_for($node, q{SELECT count(*) = 7 FROM my_worker.schedules WHERE last_job_id IS NOT NULL});
 drained($node);
+wait_for($node, q{SELECT last_status FROM my_worker.schedules}, 'completed', undef, 'some_other_database');
+is($node->safe_psql('some_other_database', 'SELECT count(*) FROM events'), '1', 'a schedule in another database');
 is(sql(q{SELECT name, last_status FROM my_worker.schedules ORDER BY name}),
 	join("\n", map { "$_|completed" } 'delete-old', 'nightly-vacuum', 'process-payroll', 'process-updates',
 		'reindex', 'reminder', 'several'), 'each ran well');
@@ -125,3 +167,12 @@ unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/PANIC|terminated 
 	'no trouble in the log');
 $node->stop;
 done_testing();
+
+# The most memory that a process has had (Linux); 0 elsewhere.
+sub peak_kb
+{
+	my ($pid) = @_;
+	open my $status, '<', "/proc/$pid/status" or return 0;
+	my ($peak) = map { /^VmHWM:\s+(\d+)/ } <$status>;
+	return $peak;
+}
