@@ -79,7 +79,8 @@ job_pid($node, $long, 'later');
 $begin = time;
 my $dropper = $node->background_psql('later');
 $dropper->query_until(qr/started/, "\\echo started\nDROP EXTENSION my_worker CASCADE;\n\\echo dropped\n");
-# It waits for the job, or cancels it; the job's end is in our hands.
+# It waits for the job, whose end is in our hands; neither then waits for what the other has.
+wait_for($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'DROP EXTENSION%' AND wait_event_type = 'Lock'});
 open_gate($node, 'b', 'later');
 $dropper->quit;
 is($node->safe_psql('later', q{SELECT count(*) FROM pg_extension WHERE extname = 'my_worker'}), '0',
