@@ -1,4 +1,7 @@
 -- Commands: SQL text at top level, as psql -c would run it.
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/helpers.psql'
+\i :helpers
 CREATE TABLE c (a int);
 CREATE PROCEDURE committing() LANGUAGE plpgsql AS $$
 BEGIN
@@ -70,14 +73,7 @@ SELECT pg_try_advisory_lock(99) AS free, pg_advisory_unlock(99) AS given_back;
 CALL show('INSERT INTO c SELECT 1000 WHERE my_worker.current_job() IS NOT NULL');
 -- A running one is cancelled.
 SELECT my_worker.run('SELECT pg_sleep(60)') AS job \gset
-DO $$
-BEGIN
-    FOR i IN 1..2000 LOOP
-        EXIT WHEN EXISTS (SELECT FROM my_worker.jobs WHERE command = 'SELECT pg_sleep(60)' AND status = 'processing');
-        PERFORM pg_sleep(0.01);
-    END LOOP;
-END
-$$;
+CALL pg_temp.wait_until(format('SELECT status = ''processing'' FROM my_worker.jobs WHERE id = %s', :job));
 SELECT my_worker.cancel(:job);
 SELECT my_worker.wait(:job);
 SELECT status, attempts FROM my_worker.history WHERE id = :job;
