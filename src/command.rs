@@ -85,7 +85,7 @@ pub fn execute(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Resul
 
 fn settle(claimed: &Claimed, result: Result<String>, cancelled: bool) -> Result<Outcome> {
     xact::transaction(|| {
-        let Some(extension) = catalog::extension()? else {
+        let Some(extension) = catalog::hold_extension()? else {
             return Ok(Outcome::Failed);
         };
         session::set_read_only(false);

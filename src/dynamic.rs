@@ -16,7 +16,7 @@ use crate::pg::error::{
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::claim::Jobs;
-use crate::queue::{extension, manage, queues, wait, wake};
+use crate::queue::{extension, hold_extension, manage, queues, wait, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Kind, Phase, SHARED, SlotId};
 use crate::{stats, worker};
@@ -211,7 +211,7 @@ fn take_and_run(
     memory: Memory,
     at_work: &mut Option<(queues::Queue, Settled)>,
 ) -> Result<Taken> {
-    let extension = extension()?;
+    let extension = hold_extension()?;
     session::set_read_only(false);
     let jobs = Jobs::open(&extension)?;
     let task = SHARED

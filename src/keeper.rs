@@ -37,6 +37,9 @@ pub fn main(id: SlotId, database: Oid) -> Result<()> {
     guc::override_setting(c"search_path", c"pg_catalog, pg_temp")?;
     guc::override_setting(c"default_transaction_isolation", c"read committed")?;
     guc::override_setting(c"default_transaction_read_only", c"off")?;
+    // Our statements are small, but forbidding plans that scan a table makes them look dear: not
+    // worth the tens of megabytes and milliseconds that a compiler takes.
+    guc::override_setting(c"jit", c"off")?;
     let mut keeper = Keeper {
         id,
         database,
@@ -304,7 +307,7 @@ impl Keeper {
     fn end_jobs_of(&self, owner: Oid, reason: &PgError) -> Result<()> {
         loop {
             let ended = xact::transaction(|| {
-                let Some(extension) = catalog::extension()? else {
+                let Some(extension) = catalog::hold_extension()? else {
                     return Ok(0);
                 };
                 let jobs = manage::due_jobs_of(&extension, owner, 100)?;
@@ -361,7 +364,7 @@ impl Keeper {
     }
 
     fn charge(&self, charge: &Charge) -> Result<()> {
-        let Some(extension) = catalog::extension()? else {
+        let Some(extension) = catalog::hold_extension()? else {
             return Ok(());
         };
         let Some(live) = manage::live_job(&extension, charge.job)? else {
@@ -410,7 +413,7 @@ impl Keeper {
 
     /// Settles commands that were claimed by processes that are gone.
     fn settle_orphans(&self) -> Result<()> {
-        let claimed = xact::transaction(|| match catalog::extension()? {
+        let claimed = xact::transaction(|| match catalog::hold_extension()? {
             Some(extension) => manage::claimed_commands(&extension),
             None => Ok(Vec::new()),
         })?;
@@ -433,7 +436,7 @@ impl Keeper {
 
     /// A command that was told to stop costs no attempt, if it may run more than once at all.
     fn settle_orphan(&self, job: i64, told: bool) -> Result<()> {
-        let Some(extension) = catalog::extension()? else {
+        let Some(extension) = catalog::hold_extension()? else {
             return Ok(());
         };
         let Some(live) = manage::live_job(&extension, job)?.filter(|live| live.claimed) else {

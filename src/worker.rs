@@ -286,7 +286,7 @@ impl Worker {
     fn batch_in_transaction(&mut self) -> Result<Option<Tally>> {
         let mut at_work = None;
         let result = xact::transaction(|| {
-            let Some(extension) = catalog::extension()? else {
+            let Some(extension) = catalog::hold_extension()? else {
                 self.gone = true;
                 return Ok(None);
             };
@@ -655,7 +655,7 @@ pub fn charge_commit(id: SlotId, queue: &Queue, only: &Settled, error: &PgError)
     };
     let max_attempts = only.max_attempts;
     let outcome = xact::transaction(|| {
-        let Some(extension) = catalog::extension()? else {
+        let Some(extension) = catalog::hold_extension()? else {
             return Ok(Verdict::Gone);
         };
         session::set_read_only(false);

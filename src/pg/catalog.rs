@@ -51,6 +51,22 @@ pub fn extension() -> Result<Option<Extension>> {
     Ok(found)
 }
 
+/// The same, and keeps it until the transaction ends. DROP EXTENSION locks the extension before it
+/// locks our tables one after the other: a transaction that comes here first never meets it half
+/// way, where each would wait for a table that the other has.
+pub fn hold_extension() -> Result<Option<Extension>> {
+    let Some(found) = extension()? else {
+        return Ok(None);
+    };
+    // SAFETY: takes a heavyweight lock in an open transaction; raises on deadlock or cancel.
+    protect(|| unsafe {
+        let mode = sys::AccessShareLock as i32;
+        sys::LockDatabaseObject(sys::ExtensionRelationId, found.oid, 0, mode)
+    })?;
+    // It may have gone while we waited.
+    Ok(extension()?.filter(|now| now.oid == found.oid))
+}
+
 /// Looks the extension up anew next time: its version may have changed, which nobody announces.
 pub fn forget_extension() {
     CACHED.set(None);

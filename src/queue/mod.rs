@@ -60,13 +60,20 @@ pub mod column {
 
 /// Where the extension is; an error if this database does not have it (any more).
 pub fn extension() -> Result<Extension> {
-    catalog::extension()?.ok_or_else(|| {
-        PgError::new(
-            OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "extension \"my_worker\" is not installed in this database",
-        )
-        .hint("Use CREATE EXTENSION my_worker.")
-    })
+    catalog::extension()?.ok_or_else(not_installed)
+}
+
+/// The same, and keeps it: for transactions of our processes, which run jobs in them.
+pub fn hold_extension() -> Result<Extension> {
+    catalog::hold_extension()?.ok_or_else(not_installed)
+}
+
+fn not_installed() -> PgError {
+    PgError::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "extension \"my_worker\" is not installed in this database",
+    )
+    .hint("Use CREATE EXTENSION my_worker.")
 }
 
 /// What `logic::limits` refuses, as the error that SQL sees.

@@ -1,4 +1,7 @@
 -- Commands: SQL text at top level, as psql -c would run it.
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/helpers.psql'
+\i :helpers
 CREATE TABLE c (a int);
 CREATE PROCEDURE committing() LANGUAGE plpgsql AS $$
 BEGIN
@@ -125,14 +128,7 @@ SELECT errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id = :job
 DROP FUNCTION wait_for_me;
 -- A running one is cancelled.
 SELECT my_worker.run('SELECT pg_sleep(60)') AS job \gset
-DO $$
-BEGIN
-    FOR i IN 1..2000 LOOP
-        EXIT WHEN EXISTS (SELECT FROM my_worker.jobs WHERE command = 'SELECT pg_sleep(60)' AND status = 'processing');
-        PERFORM pg_sleep(0.01);
-    END LOOP;
-END
-$$;
+CALL pg_temp.wait_until(format('SELECT status = ''processing'' FROM my_worker.jobs WHERE id = %s', :job));
 SELECT my_worker.cancel(:job);
 SELECT my_worker.wait(:job);
 SELECT status, attempts FROM my_worker.history WHERE id = :job;

@@ -137,7 +137,7 @@ SET ROLE schedules_alice;
 SELECT my_worker.schedule('nightly', '@weekly', 'SELECT ''alice''') > 0 AS has_id;
 SELECT my_worker.schedule('hers', '@weekly', 'SELECT ''alice''') > 0 AS has_id;
 SELECT schedules.refused($$SELECT my_worker.schedule('x', '@daily', handler := 'schedules.work')$$);
-SELECT schedules.refused($$UPDATE my_worker._schedules SET owner = 'postgres'$$);
+SELECT schedules.refused($$UPDATE my_worker._schedules SET owner = 'pg_monitor'$$);
 SELECT schedules.refused($$INSERT INTO my_worker._schedules (name, schedule, timezone, command) VALUES ('x', '', '', '')$$);
 SET ROLE schedules_bob;
 SELECT my_worker.schedule('nightly', '@monthly', 'SELECT ''bob''') > 0 AS has_id;

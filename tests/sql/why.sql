@@ -50,7 +50,7 @@ SELECT my_worker.wait(:locked, '30 s');
 INSERT INTO my_queue (handler, run_at) VALUES ('work.good', now() + interval '0.2 s') RETURNING id AS locked \gset
 BEGIN;
 SELECT id = :locked AS locked FROM my_queue WHERE id = :locked FOR UPDATE;
-SELECT pg_sleep(0.3);
+CALL pg_temp.wait_until(format('SELECT run_at <= clock_timestamp() FROM my_queue WHERE id = %s', :locked));
 SELECT my_worker.why(:locked) = format('its row is locked by process %s', pg_backend_pid()) AS locked;
 COMMIT;
 SELECT my_worker.wait(:locked, '30 s');

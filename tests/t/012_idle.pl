@@ -80,6 +80,10 @@ sub measure
 measure(1, 'naptime 1');
 measure($ENV{MY_WORKER_LONG_TESTS} ? 10 : 4, 'a longer nap');
 
+# Our own statements are too small to be compiled.
+my @compiled = grep { slurp_file("/proc/$_/maps") =~ /llvmjit/ } worker_pids($node);
+is("@compiled", '', 'no process has loaded the compiler');
+
 # Also while it is off, whatever is due.
 $node->safe_psql('postgres', q{
 	INSERT INTO my_queue (handler, run_at) VALUES ('work', clock_timestamp() + interval '0.3 s');

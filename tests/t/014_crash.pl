@@ -82,9 +82,8 @@ $node->safe_psql('postgres', q{SELECT my_worker.resume_queue('default')});
 is(finished($job), 'completed', 'a dynamic worker killed: its job is run by the pool');
 
 # Commands: at most once by default, again if they have attempts left.
-my $sleep = q{DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM gates WHERE name = 'command') LOOP PERFORM pg_sleep(0.01); END LOOP; END $$};
 my ($once, $twice) = map {
-	$node->safe_psql('postgres', "SELECT my_worker.run(\$c\$INSERT INTO effects (label) VALUES ('command $_'); $sleep\$c\$, max_attempts => $_)")
+	$node->safe_psql('postgres', "SELECT my_worker.run(\$c\$INSERT INTO effects (label) VALUES ('command $_'); SELECT gate('command')\$c\$, max_attempts => $_)")
 } 1, 2;
 job_pid($node, $_) for $once, $twice;
 my ($bystander) = job_pid($node, $twice);

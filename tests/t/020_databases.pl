@@ -79,7 +79,8 @@ job_pid($node, $long, 'later');
 $begin = time;
 my $dropper = $node->background_psql('later');
 $dropper->query_until(qr/started/, "\\echo started\nDROP EXTENSION my_worker CASCADE;\n\\echo dropped\n");
-# It waits for the job, or cancels it; the job's end is in our hands.
+# It waits for the job, whose end is in our hands; neither then waits for what the other has.
+wait_for($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'DROP EXTENSION%' AND wait_event_type = 'Lock'});
 open_gate($node, 'b', 'later');
 $dropper->quit;
 is($node->safe_psql('later', q{SELECT count(*) FROM pg_extension WHERE extname = 'my_worker'}), '0',
@@ -93,6 +94,14 @@ for (1 .. 5)
 	is(finished('later', enqueue('later')), 'completed', "and again ($_)");
 }
 cmp_ok(log_has($node, qr/ (ERROR|FATAL|WARNING): /, $start), '<=', 5, 'without trouble in the log');
+# While workers go from one job to the next, whose transactions lock our tables, too.
+for (1 .. 10)
+{
+	$node->safe_psql('later', q{SELECT count(my_worker.enqueue('work')) FROM generate_series(1, 300)});
+	wait_for($node, 'SELECT count(*) > 0 FROM my_worker.history', 't', undef, 'later');
+	$node->safe_psql('later', 'DROP EXTENSION my_worker CASCADE; CREATE EXTENSION my_worker;');
+}
+is(log_has($node, qr/deadlock detected/, $start), 0, 'DROP EXTENSION and jobs never wait for each other');
 
 # Another schema.
 $node->safe_psql('later', q{

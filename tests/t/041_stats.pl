@@ -64,7 +64,7 @@ one(q{
 	CREATE FUNCTION telling(id bigint, p jsonb) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		PERFORM my_worker.progress(50, 'secret-progress');
-		WHILE NOT EXISTS (SELECT FROM gates WHERE name = 'told') LOOP PERFORM pg_sleep(0.01); END LOOP;
+		PERFORM gate('told');
 		RAISE EXCEPTION 'secret-error' USING DETAIL = 'secret-detail', HINT = 'secret-hint';
 	END $$});
 my $told = one(q{SELECT my_worker.enqueue('telling', '{"a": "secret-payload"}', max_attempts => 1)});

@@ -153,7 +153,8 @@ sub query_error
 
 # add_handlers(NODE, DATABASE = 'postgres'): what most tests enqueue. `work(bigint, jsonb)` leaves a row
 # in `effects`, then does what its payload says: {"gate": name} waits until open_gate(NODE, name),
-# {"sleep": seconds}, {"fail": "message"}. A gate is a row, so it outlives a crash.
+# {"sleep": seconds}, {"fail": "message"}. A gate is a row, so it outlives a crash; other handlers wait
+# at one by gate(name).
 sub add_handlers
 {
 	my ($node, $database) = @_;
@@ -161,14 +162,16 @@ sub add_handlers
 		CREATE TABLE effects (job bigint, label text, pid int DEFAULT pg_backend_pid(),
 			role text DEFAULT current_user, at timestamptz DEFAULT clock_timestamp());
 		CREATE TABLE gates (name text PRIMARY KEY);
+		CREATE FUNCTION gate(which text) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			WHILE NOT EXISTS (SELECT FROM gates WHERE name = which) LOOP
+				PERFORM pg_sleep(0.01);
+			END LOOP;
+		END $$;
 		CREATE FUNCTION work(id bigint, p jsonb) RETURNS text LANGUAGE plpgsql AS $$
 		BEGIN
 			INSERT INTO effects (job, label) VALUES (id, p->>'label');
-			IF p ? 'gate' THEN
-				WHILE NOT EXISTS (SELECT FROM gates WHERE name = p->>'gate') LOOP
-					PERFORM pg_sleep(0.01);
-				END LOOP;
-			END IF;
+			PERFORM gate(p->>'gate') WHERE p ? 'gate';
 			IF p ? 'sleep' THEN
 				PERFORM pg_sleep((p->>'sleep')::float8);
 			END IF;
