@@ -66,7 +66,10 @@ struct Keeper {
 impl Keeper {
     /// Finds out whether the database has the extension, and tells the launcher.
     fn introduce(&self) -> Result<bool> {
-        let found = xact::transaction(catalog::extension)?;
+        let found = xact::transaction(|| {
+            activity::introduce(None)?;
+            catalog::extension()
+        })?;
         let current = found.is_some_and(|extension| extension.is_current);
         if found.is_some() && !current {
             log::report_hint(
@@ -110,11 +113,13 @@ impl Keeper {
         }
         if settings::ENABLED.get() && self.should_look() {
             activity::running(b"looking for due jobs");
+            activity::title(b"looking for due jobs");
             if !self.look()? {
                 return Ok(false);
             }
             activity::idle();
         }
+        activity::title(b"idle");
         self.sleep()?;
         Ok(true)
     }
