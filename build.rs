@@ -14,13 +14,8 @@ fn main() {
     for major in MAJORS {
         println!("cargo::rustc-check-cfg=cfg(pg_ge_{major})");
     }
-    for file in [
-        "build.rs",
-        "wrapper.h",
-        "src/sys/shim.c",
-        "src/sys/shim.h",
-        ALLOWLIST,
-    ] {
+    let others = ["build.rs", "wrapper.h", "src/sys/shim.h", ALLOWLIST];
+    for file in SOURCES.iter().chain(&others) {
         println!("cargo::rerun-if-changed={file}");
     }
     println!("cargo::rerun-if-env-changed=PG_CONFIG");
