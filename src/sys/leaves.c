@@ -63,7 +63,7 @@ typedef struct Leaf
 #define MIXED (-1)
 
 /* So many leaves are pinned at a time */
-#define AHEAD 8
+#define AHEAD 32
 
 /* Columns of the index */
 #define FIRST 1
@@ -184,10 +184,8 @@ count_page(LeafWalk *walk, Page page)
 /* ---- the list of leaves ---- */
 
 static int
-key_of(LeafWalk *walk, IndexTuple entry)
+key_of(LeafWalk *walk, Oid first, Datum second)
 {
-	Oid			first = DatumGetObjectId(field(walk, entry, FIRST));
-	Datum		second = field(walk, entry, SECOND);
 	LeafKey    *key = walk->key_count > 0 ? walk->keys + walk->key_count - 1 : NULL;
 
 	if (key && key->first == first && same_text(key->second, second))
@@ -203,22 +201,38 @@ key_of(LeafWalk *walk, IndexTuple entry)
 	return walk->key_count - 1;
 }
 
-/* Whether all that lies between two keys of a parent is of one kind; they may be cut short. */
-static bool
-is_one_kind(LeafWalk *walk, IndexTuple lower, IndexTuple upper, bool *after)
+/* A key of a parent; it may be cut short. */
+typedef struct Pivot
 {
-	int			lower_columns = BTreeTupleGetNAtts(lower, walk->index);
-	int			upper_columns = BTreeTupleGetNAtts(upper, walk->index);
+	int			columns;		/* so many of the four are there */
+	Oid			first;
+	Datum		second;
+	int32		third;
+	TimestampTz time;
+} Pivot;
 
-	if (lower_columns < THIRD || upper_columns < THIRD ||
-		field(walk, lower, FIRST) != field(walk, upper, FIRST) ||
-		!same_text(field(walk, lower, SECOND), field(walk, upper, SECOND)) ||
-		field(walk, lower, THIRD) != field(walk, upper, THIRD))
+static void
+read_pivot(LeafWalk *walk, IndexTuple entry, Pivot *pivot)
+{
+	pivot->columns = BTreeTupleGetNAtts(entry, walk->index);
+	if (pivot->columns < THIRD)
+		return;
+	pivot->first = DatumGetObjectId(field(walk, entry, FIRST));
+	pivot->second = field(walk, entry, SECOND);
+	pivot->third = DatumGetInt32(field(walk, entry, THIRD));
+	if (pivot->columns >= TIME)
+		pivot->time = DatumGetTimestampTz(field(walk, entry, TIME));
+}
+
+/* Whether all that lies between two keys of a parent is of one kind. */
+static bool
+is_one_kind(LeafWalk *walk, const Pivot *lower, const Pivot *upper, bool *after)
+{
+	if (lower->columns < THIRD || upper->columns < THIRD || lower->first != upper->first ||
+		lower->third != upper->third || !same_text(lower->second, upper->second))
 		return false;
-	*after = lower_columns >= TIME &&
-		DatumGetTimestampTz(field(walk, lower, TIME)) > walk->bound;
-	return *after || (upper_columns >= TIME &&
-					  DatumGetTimestampTz(field(walk, upper, TIME)) <= walk->bound);
+	*after = lower->columns >= TIME && lower->time > walk->bound;
+	return *after || (upper->columns >= TIME && upper->time <= walk->bound);
 }
 
 static Leaf *
@@ -244,20 +258,26 @@ list_children(LeafWalk *walk, Page page)
 	BTPageOpaque opaque = (BTPageOpaque) PageGetSpecialPointer(page);
 	OffsetNumber to = PageGetMaxOffsetNumber(page);
 
-	if (P_IGNORE(opaque))
+	OffsetNumber from = P_FIRSTDATAKEY(opaque);
+	Pivot		lower;
+	Pivot		upper;
+
+	if (P_IGNORE(opaque) || to < from)
 		return;
-	for (OffsetNumber at = P_FIRSTDATAKEY(opaque); at <= to; at++)
+	read_pivot(walk, entry_at(page, from), &lower);
+	for (OffsetNumber at = from; at <= to; at++)
 	{
-		IndexTuple	lower = entry_at(page, at);
-		IndexTuple	upper = NULL;
-		Leaf	   *leaf = add_leaf(walk, BTreeTupleGetDownLink(lower));
+		Leaf	   *leaf = add_leaf(walk, BTreeTupleGetDownLink(entry_at(page, at)));
 
 		if (at < to)
-			upper = entry_at(page, at + 1);
+			read_pivot(walk, entry_at(page, at + 1), &upper);
 		else if (!P_RIGHTMOST(opaque))
-			upper = entry_at(page, P_HIKEY);
-		if (upper && is_one_kind(walk, lower, upper, &leaf->after))
-			leaf->key = key_of(walk, lower);
+			read_pivot(walk, entry_at(page, P_HIKEY), &upper);
+		else
+			upper.columns = 0;
+		if (is_one_kind(walk, &lower, &upper, &leaf->after))
+			leaf->key = key_of(walk, lower.first, lower.second);
+		lower = upper;
 	}
 }
 
@@ -366,7 +386,7 @@ MwLeafGroup *
 mw_count_leaves(Relation index, TimestampTz bound, int *count)
 {
 	LeafWalk	walk = {.index = index,.bound = bound,.room = 16,.key_room = 16,.leaf_room = 256};
-	int			ahead = NBuffers < 1024 ? 1 : AHEAD;
+	int			ahead = NBuffers < 100 * AHEAD ? 1 : AHEAD;
 
 	walk.groups = palloc(walk.room * sizeof(MwLeafGroup));
 	walk.keys = palloc(walk.key_room * sizeof(LeafKey));
