@@ -3,8 +3,8 @@
 use super::datum::Oid;
 use super::error::Result;
 use super::guard::{protect, text};
-use super::{catalog, identity};
 use super::local::Local;
+use super::{catalog, identity};
 use crate::sys;
 
 /// Shows the process as running `what`.

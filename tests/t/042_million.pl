@@ -17,7 +17,7 @@ use Test::More;
 my $long = $ENV{MY_WORKER_LONG_TESTS};
 my ($waiting, $ended) = $long ? (1_000_000, 5_000_000) : (100_000, 500_000);
 my $limit_ms = 20;
-my $looks = 20;
+my $looks = 50;
 
 my $node = new_node('million', 'my_worker.naptime' => 1, 'shared_buffers' => $long ? '512MB' : '128MB',
 	'max_wal_size' => '4GB', 'autovacuum' => 'off');
