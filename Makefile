@@ -126,7 +126,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 deps: ## Install what is missing for build and test (apt, as root or by sudo)
-	@scripts/deps
+	@scripts/deps --all
 
 install: ## Put module, control file and SQL scripts where PG_CONFIG says (DESTDIR= honoured)
 

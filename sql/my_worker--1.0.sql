@@ -245,14 +245,30 @@ CREATE VIEW my_worker.workers AS
       LEFT JOIN pg_roles AS r ON r.oid = w.role;
 COMMENT ON VIEW my_worker.workers IS 'the processes of my_worker, one row each';
 
+-- Whether a job is one of those. In one statement both functions answer by one look.
+CREATE FUNCTION my_worker._is_running(job_id bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_is_running' LANGUAGE C STRICT VOLATILE;
+
+-- The status of each part is a constant, or indexed, so that a condition on it leaves out the
+-- others; what waits comes in the order of "the latest first".
 CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
-    SELECT q.id, q.queue, CASE WHEN r.job_id IS NULL THEN q.status ELSE 'processing' END AS status,
-           q.handler, q.command, q.payload, q.priority, q.run_at, q.created_at,
-           coalesce(r.started_at, q.started_at) AS started_at, q.attempts, q.max_attempts,
-           q.timeout, q.unique_key, q.owner, q.last_error, NULL::timestamptz AS finished_at,
-           NULL::jsonb AS result, q.errors, r.pid, r.progress, r.progress_message
+    SELECT q.id, q.queue, 'processing'::text AS status, q.handler, q.command, q.payload, q.priority,
+           q.run_at, q.created_at, r.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key,
+           q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
+           r.pid, r.progress, r.progress_message
+      FROM my_worker._running() AS r JOIN @extschema@.my_queue AS q ON q.id = r.job_id
+    UNION ALL
+   (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
       FROM @extschema@.my_queue AS q
-      LEFT JOIN my_worker._running() AS r ON r.job_id = q.id
+     WHERE q.status = 'pending' AND NOT my_worker._is_running(q.id) ORDER BY q.id DESC)
+    UNION ALL
+    SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+      FROM @extschema@.my_queue AS q
+     WHERE q.status = 'processing' AND NOT my_worker._is_running(q.id)
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
@@ -484,6 +500,7 @@ CREATE FUNCTION my_worker._usage_rights() RETURNS SETOF text
             ' paused) ON my_worker.queues'),
            ('EXECUTE ON FUNCTION my_worker._caller()'),
            ('EXECUTE ON FUNCTION my_worker._running()'),
+           ('EXECUTE ON FUNCTION my_worker._is_running(bigint)'),
            ('EXECUTE ON FUNCTION my_worker.enqueue(text, jsonb, text, integer, timestamptz, integer,'
             ' interval, text)'),
            ('EXECUTE ON FUNCTION my_worker.enqueue_many(text, jsonb[], text, integer, timestamptz,'

@@ -174,7 +174,10 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
         match xact::transaction(|| take_and_run(id, memory, &mut at_work)) {
             Ok(Taken::Ran(tally)) => break tally,
             // Whoever gives back a permit wakes no stranger's process: look soon.
-            Ok(Taken::Full) => latch::wait(Some(PERMIT_LOOK_MS), wait_event::launch_commit())?,
+            Ok(Taken::Full) => {
+                activity::title(b"waiting for its queue");
+                latch::wait(Some(PERMIT_LOOK_MS), wait_event::launch_commit())?;
+            }
             Err(error) => match at_work.take() {
                 // What fails at COMMIT is charged like what fails before.
                 Some((queue, only)) => {
@@ -229,6 +232,8 @@ fn take_and_run(
         jobs.close()?;
         return Ok(Taken::Full);
     }
+    activity::introduce(Some(identity::current_role()))?;
+    activity::title(&[b"running ", queue.name.as_slice()].concat());
     let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
     let tally = batch.run(
         vec![candidate],
@@ -249,7 +254,10 @@ fn wait_for_commit(id: SlotId) -> Result<bool> {
             .flatten();
         match go {
             Some(Go::Yes) => return Ok(true),
-            Some(Go::Wait) => latch::wait(Some(10_000), wait_event::launch_commit())?,
+            Some(Go::Wait) => {
+                activity::title(b"waiting for commit");
+                latch::wait(Some(10_000), wait_event::launch_commit())?;
+            }
             Some(Go::No) | None => return Ok(false),
         }
     }

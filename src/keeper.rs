@@ -37,9 +37,6 @@ pub fn main(id: SlotId, database: Oid) -> Result<()> {
     guc::override_setting(c"search_path", c"pg_catalog, pg_temp")?;
     guc::override_setting(c"default_transaction_isolation", c"read committed")?;
     guc::override_setting(c"default_transaction_read_only", c"off")?;
-    // Our statements are small, but forbidding plans that scan a table makes them look dear: not
-    // worth the tens of megabytes and milliseconds that a compiler takes.
-    guc::override_setting(c"jit", c"off")?;
     let mut keeper = Keeper {
         id,
         database,
@@ -69,7 +66,10 @@ struct Keeper {
 impl Keeper {
     /// Finds out whether the database has the extension, and tells the launcher.
     fn introduce(&self) -> Result<bool> {
-        let found = xact::transaction(catalog::extension)?;
+        let found = xact::transaction(|| {
+            activity::introduce(None)?;
+            catalog::extension()
+        })?;
         let current = found.is_some_and(|extension| extension.is_current);
         if found.is_some() && !current {
             log::report_hint(
@@ -113,11 +113,13 @@ impl Keeper {
         }
         if settings::ENABLED.get() && self.should_look() {
             activity::running(b"looking for due jobs");
+            activity::title(b"looking for due jobs");
             if !self.look()? {
                 return Ok(false);
             }
             activity::idle();
         }
+        activity::title(b"idle");
         self.sleep()?;
         Ok(true)
     }

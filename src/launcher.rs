@@ -74,6 +74,20 @@ pub fn main() -> Result<()> {
     }
 }
 
+/// Has `ps` show how many workers there are.
+fn show() {
+    let most = settings::MAX_WORKERS.get();
+    let worker = |slot: &&Slot| slot.phase != Phase::Free && slot.kind == Kind::Worker;
+    let workers = SHARED.read(|state| state.slots.iter().filter(worker).count());
+    let enabled = if settings::ENABLED.get() {
+        ""
+    } else {
+        ", disabled"
+    };
+    let workers = workers.unwrap_or(0);
+    activity::title(format!("{workers} of {most} workers{enabled}").as_bytes());
+}
+
 fn at_exit(_code: i32) {
     SHARED.write(|state| {
         state.launcher_pid = 0;
@@ -149,6 +163,7 @@ impl Launcher {
             }
         }
         self.note_retry(&mut next);
+        show();
         let wait_ms = (next.saturating_sub(clock::now()).max(0) + 999) / 1000;
         latch::wait(Some(wait_ms), wait_event::launcher_main())
     }

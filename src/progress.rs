@@ -7,10 +7,14 @@ use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::{
     INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
 };
+use crate::pg::fmgr::{Call, Execution};
+use crate::pg::identity;
+use crate::pg::local::Local;
 use crate::shared::{Kind, MESSAGE_BYTES, Phase, SHARED};
 use crate::worker;
 
 /// A job that runs in this database.
+#[derive(Clone)]
 pub struct Running {
     /// Its id.
     pub id: i64,
@@ -79,8 +83,39 @@ pub fn report(percent: f32, message: Option<&[u8]>) -> Result<()> {
     Ok(())
 }
 
+/// What ran when an execution of a statement asked first, sorted by id.
+static LOOKS: Local<Vec<(Execution, Vec<Running>)>> = Local::new(Vec::new());
+
+/// Looks at the jobs that run here and belong to roles whose rights the caller has. All that one
+/// execution of a statement asks is answered by one look, so the parts of a view never see a job
+/// twice, or not at all, because it started or ended in between.
+pub fn look<R>(call: &Call, with: impl FnOnce(&[Running]) -> R) -> Result<R> {
+    let execution = call.execution();
+    let known = LOOKS.with(|looks| looks.iter().any(|(of, _)| *of == execution));
+    if !known {
+        let caller = identity::current_role();
+        let mut jobs = Vec::new();
+        for job in running() {
+            if identity::has_rights_of(caller, job.owner)? {
+                jobs.push(job);
+            }
+        }
+        jobs.sort_unstable_by_key(|job| job.id);
+        execution.at_end(forget_look)?;
+        LOOKS.with(|looks| looks.push((execution, jobs)));
+    }
+    Ok(LOOKS.with(|looks| {
+        let found = looks.iter().find(|(of, _)| *of == execution);
+        with(found.map(|(_, jobs)| jobs.as_slice()).unwrap_or_default())
+    }))
+}
+
+fn forget_look(execution: Execution) {
+    LOOKS.with(|looks| looks.retain(|(of, _)| *of != execution));
+}
+
 /// The jobs that run in this database now.
-pub fn running() -> Vec<Running> {
+fn running() -> Vec<Running> {
     let database = bgworker::my_database();
     let mut jobs = Vec::with_capacity(crate::shared::SLOTS);
     SHARED.read(|state| {

@@ -300,6 +300,7 @@ impl Worker {
             let jobs = Jobs::open(&extension)?;
             let tally = match self.next_work(&extension, &jobs)? {
                 Some((queue, mut round)) => {
+                    activity::introduce(Some(self.role))?;
                     activity::title(&[b"running ", queue.name.as_slice()].concat());
                     let batch = Batch::new(&extension, &queue, &jobs, self.id, self.memory)?
                         .one_by_one(self.alone > 0);

@@ -17,6 +17,7 @@ CREATE FUNCTION my_worker._usage_rights() RETURNS SETOF text
             ' paused) ON my_worker.queues'),
            ('EXECUTE ON FUNCTION my_worker._caller()'),
            ('EXECUTE ON FUNCTION my_worker._running()'),
+           ('EXECUTE ON FUNCTION my_worker._is_running(bigint)'),
            ('EXECUTE ON FUNCTION my_worker.enqueue(text, jsonb, text, integer, timestamptz, integer,'
             ' interval, text)'),
            ('EXECUTE ON FUNCTION my_worker.enqueue_many(text, jsonb[], text, integer, timestamptz,'

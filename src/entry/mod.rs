@@ -51,6 +51,6 @@ fn request() {
 fn startup() {
     if SHARED.attach() {
         saved::load();
-        shmem::at_clean_shutdown(saved::save);
+        shmem::at_shutdown(saved::save);
     }
 }

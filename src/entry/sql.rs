@@ -73,6 +73,7 @@ sql_function!(
     get_worker_stats
 );
 sql_function!(mw_running, pg_finfo_mw_running, running);
+sql_function!(mw_is_running, pg_finfo_mw_is_running, is_running);
 sql_function!(mw_workers, pg_finfo_mw_workers, workers);
 sql_function!(mw_installed, pg_finfo_mw_installed, installed);
 
@@ -250,11 +251,7 @@ fn get_worker_stats(call: &Call) -> Answer {
 
 fn running(call: &Call) -> Answer {
     call.begin_set(false)?;
-    let caller = identity::current_role();
-    for job in progress::running() {
-        if !identity::has_rights_of(caller, job.owner)? {
-            continue;
-        }
+    for job in progress::look(call, <[_]>::to_vec)? {
         let message = job.message.as_deref().map(datum::text_datum).transpose()?;
         call.add_row(&[
             Some(job.id.datum()),
@@ -265,6 +262,12 @@ fn running(call: &Call) -> Answer {
         ])?;
     }
     Ok(None)
+}
+
+fn is_running(call: &Call) -> Answer {
+    let id = bigint(call);
+    let runs = |jobs: &[progress::Running]| jobs.binary_search_by_key(&id, |job| job.id).is_ok();
+    Ok(Some(progress::look(call, runs)?.datum()))
 }
 
 fn workers(call: &Call) -> Answer {

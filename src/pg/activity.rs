@@ -1,8 +1,10 @@
 //! What `pg_stat_activity` and `ps` show of this process, and its table statistics.
 
+use super::datum::Oid;
 use super::error::Result;
 use super::guard::{protect, text};
 use super::local::Local;
+use super::{catalog, identity};
 use crate::sys;
 
 /// Shows the process as running `what`.
@@ -19,6 +21,19 @@ pub fn idle() {
 }
 
 static TITLE: Local<Vec<u8>> = Local::new(Vec::new());
+static WHO: Local<Vec<u8>> = Local::new(Vec::new());
+
+/// Puts role and database, or the database alone, before what [`title`] says, as a session's own
+/// process has them. Once in a process's life; in a transaction.
+pub fn introduce(role: Option<Oid>) -> Result<()> {
+    if WHO.with(|who| !who.is_empty()) {
+        return Ok(());
+    }
+    let role = role.map_or(String::new(), |role| identity::role_name(role) + " ");
+    let database = catalog::current_database()?;
+    WHO.set([role.as_bytes(), &database, b" "].concat());
+    Ok(())
+}
 
 /// What `ps` shows behind the process's name. Costs nothing if it is the same as before.
 pub fn title(what: &[u8]) {
@@ -26,7 +41,7 @@ pub fn title(what: &[u8]) {
         return;
     }
     TITLE.set(what.to_vec());
-    let what = text(what);
+    let what = text(&WHO.with(|who| [who.as_slice(), what].concat()));
     // SAFETY: the text is copied into this process's own title.
     unsafe { sys::mw_set_ps_display(what.as_ptr()) }
 }

@@ -4,6 +4,7 @@
 use super::datum::{Datum, Oid};
 use super::error::{PgError, Result};
 use super::guard::protect;
+use super::local::Local;
 use crate::sys;
 
 /// One call of an SQL function of ours.
@@ -36,6 +37,14 @@ impl Call {
         // SAFETY: as above.
         unsafe { (*self.0).isnull = value.is_none() };
         value.unwrap_or(0)
+    }
+
+    /// The execution of a statement that this call is part of: the same for all calls in it, of
+    /// whatever functions.
+    pub fn execution(&self) -> Execution {
+        // SAFETY: the executor prepares functions in the memory of the execution, and keeps both
+        // while they run.
+        Execution(unsafe { (*(*self.0).flinfo).fn_mcxt })
     }
 
     /// A composite result, for functions with OUT parameters.
@@ -112,6 +121,34 @@ impl Call {
             ));
         }
         Ok(row)
+    }
+}
+
+/// One execution of a statement.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Execution(sys::MemoryContext);
+
+static ENDED: Local<Option<fn(Execution)>> = Local::new(None);
+
+impl Execution {
+    /// Has `ended` called when it has ended, well or not. There is one such function.
+    pub fn at_end(self, ended: fn(Execution)) -> Result<()> {
+        ENDED.set(Some(ended));
+        // SAFETY: the context is alive, and its callback lives in it.
+        protect(|| unsafe {
+            let size = size_of::<sys::MemoryContextCallback>();
+            let callback = sys::MemoryContextAllocZero(self.0, size);
+            let callback = callback.cast::<sys::MemoryContextCallback>();
+            (*callback).func = Some(on_end);
+            (*callback).arg = self.0.cast();
+            sys::MemoryContextRegisterResetCallback(self.0, callback);
+        })
+    }
+}
+
+unsafe extern "C-unwind" fn on_end(context: *mut std::ffi::c_void) {
+    if let Some(ended) = ENDED.get() {
+        ended(Execution(context.cast()));
     }
 }
 

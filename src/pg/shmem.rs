@@ -4,6 +4,8 @@
 use std::ffi::CStr;
 use std::ptr;
 
+use super::error::Result;
+use super::guard::protect;
 use super::local::Local;
 use crate::sys;
 
@@ -150,11 +152,18 @@ unsafe extern "C-unwind" fn on_startup() {
     }
 }
 
+/// Whether the server's last life ended in order: not by a crash, nor by an immediate shutdown. From
+/// the startup hook, before recovery.
+pub fn was_shut_down() -> Result<bool> {
+    // SAFETY: reads a file; raises if it cannot.
+    protect(|| unsafe { sys::mw_was_shut_down() })
+}
+
 static AT_EXIT: Local<Option<fn()>> = Local::new(None);
 
-/// Has `save` called when the server has shut down in order, by the process that made the shared
-/// memory. From the startup hook; nothing happens in other processes.
-pub fn at_clean_shutdown(save: fn()) {
+/// Has `save` called when the server has shut down, in order or at once, by the process that made the
+/// shared memory. From the startup hook; nothing happens in other processes.
+pub fn at_shutdown(save: fn()) {
     // SAFETY: reads process-local state; the callback is a function of this library. Children
     // forget it when they are forked.
     unsafe {

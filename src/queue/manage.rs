@@ -290,14 +290,19 @@ pub fn drop_queue(name: &[u8], force: bool) -> Result<()> {
 pub fn purge_queue(name: &[u8]) -> Result<i64> {
     let extension = extension()?;
     let name_datum = datum::text_datum(name)?;
-    if queues::find(&extension, name_datum)?.is_none() {
+    let Some(queue) = queues::find(&extension, name_datum)? else {
         return Err(queues::unknown(name));
+    };
+    let (waiting, finished) = as_owner(&extension, |spi| {
+        let waiting = spi.run(&PURGE_WAITING, &[Some(name_datum)])?.count() as i64;
+        let finished = spi.run(&PURGE_FINISHED, &[Some(name_datum)])?.count() as i64;
+        Ok((waiting, finished))
+    })?;
+    if waiting > 0 {
+        // They waited and will not run: whoever counts what comes and what goes misses none.
+        wake::count_many_at_commit(queue.id, Ending::Cancelled, waiting)?;
     }
-    as_owner(&extension, |spi| {
-        let waiting = spi.run(&PURGE_WAITING, &[Some(name_datum)])?.count();
-        let finished = spi.run(&PURGE_FINISHED, &[Some(name_datum)])?.count();
-        Ok((waiting + finished) as i64)
-    })
+    Ok(waiting + finished)
 }
 
 /// Refuses to touch a job of a role whose rights the caller does not have.

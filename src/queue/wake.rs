@@ -127,12 +127,17 @@ pub fn halt_at_commit(queue_id: i32) -> Result<()> {
 
 /// A job of that queue has ended so, if this transaction commits.
 pub fn count_at_commit(queue: i32, end: Ending) -> Result<()> {
+    count_many_at_commit(queue, end, 1)
+}
+
+/// So many of its jobs have.
+pub fn count_many_at_commit(queue: i32, end: Ending, jobs: i64) -> Result<()> {
     let subtransaction = xact::current_subtransaction();
     let merged = PENDING.with(|pending| match pending.promises.last_mut() {
         Some((of, Promise::Count(known, as_end, count)))
             if *of == subtransaction && *known == queue && *as_end == end =>
         {
-            *count += 1;
+            *count += jobs;
             true
         }
         _ => false,
@@ -140,7 +145,7 @@ pub fn count_at_commit(queue: i32, end: Ending) -> Result<()> {
     if merged {
         return Ok(());
     }
-    promise(Promise::Count(queue, end, 1))
+    promise(Promise::Count(queue, end, jobs))
 }
 
 /// Our processes keep out of a database until this transaction ends.

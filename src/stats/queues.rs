@@ -10,8 +10,6 @@ use crate::queue::live::{self, Waiting};
 use crate::queue::{as_owner, extension};
 use crate::shared::{Phase, SHARED};
 
-/// In the order of an index: statements of ours take a table scan for ruinous, which would have
-/// the plan compiled.
 static QUEUES: Statement =
     Statement::new("SELECT name, id FROM my_worker.queues ORDER BY name", &[]);
 

@@ -1,11 +1,14 @@
 //! Counters over a clean restart: one file, written by the postmaster when all else has ended, read
-//! when the next server starts, and removed then, so that a crash starts from zero.
+//! when the next server starts, and removed then, so that a crash starts from zero. So does an
+//! immediate shutdown, after which the server recovers as after a crash and forgets its own
+//! statistics, too: the control file tells.
 //!
 //! Without the file nothing is lost but numbers, so what goes wrong is skipped: the file is
 //! checked as a whole, and what does not fit is ignored.
 
 use std::fs;
 
+use crate::pg::shmem;
 use crate::shared::SHARED;
 
 /// Beside the server's own statistics; the working directory is the data directory.
@@ -16,7 +19,9 @@ const NEW: &str = "pg_stat/my_worker.stat.tmp";
 pub fn load() {
     let Ok(bytes) = fs::read(PATH) else { return };
     let _ = fs::remove_file(PATH);
-    SHARED.alone(|state| state.counted.load(&bytes));
+    if shmem::was_shut_down().unwrap_or(false) {
+        SHARED.alone(|state| state.counted.load(&bytes));
+    }
 }
 
 /// Leaves the counters to the next server. At the postmaster's exit.

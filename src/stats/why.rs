@@ -53,8 +53,8 @@ struct Pool {
     runs_in: Option<(i32, Micros)>,
     /// Jobs of its queue that run.
     in_queue: usize,
-    /// Workers, and those of them that could take the job once they are free.
-    workers: usize,
+    /// Workers at work, and those of any state that could take the job once they are free.
+    busy: usize,
     of_role: usize,
     free_slot: bool,
     /// A worker for its role could not be started; tried again soon.
@@ -158,7 +158,7 @@ fn pool(job: i64, queue: i32, owner: Oid) -> Pool {
         }
         for slot in &state.slots {
             pool.free_slot |= slot.phase == Phase::Free;
-            pool.workers += usize::from(slot.phase != Phase::Free && slot.kind == Kind::Worker);
+            pool.busy += usize::from(slot.phase == Phase::Running && slot.kind == Kind::Worker);
             pool.of_role += usize::from(slot.serves(Kind::Worker, database, owner));
         }
         let lane = |l: &&crate::shared::Lane| l.database == database && l.role == owner;
@@ -243,7 +243,7 @@ fn no_worker(live: &Live, pool: &Pool) -> String {
         return "a worker could not be started: see the server log, and max_worker_processes"
             .to_string();
     }
-    if pool.of_role == 0 && pool.workers >= most {
+    if pool.busy >= most {
         return format!("no worker is free: {most} of {most} are busy (my_worker.max_workers)");
     }
     if pool.of_role == 0 && !pool.free_slot {

@@ -15,11 +15,13 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_control.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "common/controldata_utils.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -210,6 +212,19 @@ void
 mw_set_ps_display(const char *activity)
 {
 	set_ps_display(activity);
+}
+
+/* What the control file says of the server's last life.  Before recovery only. */
+bool
+mw_was_shut_down(void)
+{
+	bool		crc_ok;
+	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
+	bool		result = crc_ok && (control->state == DB_SHUTDOWNED ||
+									control->state == DB_SHUTDOWNED_IN_RECOVERY);
+
+	pfree(control);
+	return result;
 }
 
 /* ---- signal handlers ---- */

@@ -29,6 +29,7 @@ extern void mw_reserve_settings(const char *prefix);
 extern Size mw_varsize_any_exhdr(const void *datum);
 extern const char *mw_vardata_any(const void *datum);
 extern void mw_set_ps_display(const char *activity);
+extern bool mw_was_shut_down(void);
 
 /* Tuples and tables */
 extern Datum mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull);

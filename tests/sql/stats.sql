@@ -73,6 +73,21 @@ SELECT queue, pending, scheduled, oldest_pending_age BETWEEN '1 h' AND '2 h' AS 
 DELETE FROM my_queue WHERE queue = 'c';
 CALL pg_temp.wait_until($$SELECT pending + scheduled = 0 FROM my_worker.queue_stats WHERE queue = 'c'$$);
 SELECT queue, pending, scheduled, oldest_pending_age FROM my_worker.queue_stats WHERE queue IN ('b', 'c') ORDER BY queue;
+-- What waited and was purged counts as cancelled, when it commits. What PREPARE TRANSACTION carries away does not count.
+SELECT my_worker.create_queue('d'), my_worker.pause_queue('d');
+SELECT count(my_worker.enqueue('work.good', queue => 'd')) FROM generate_series(1, 5);
+BEGIN;
+SELECT my_worker.purge_queue('d');
+ROLLBACK;
+SELECT pending, cancelled FROM my_worker.queue_stats WHERE queue = 'd';
+BEGIN;
+SELECT my_worker.cancel(min(id)) FROM my_queue WHERE queue = 'd';
+PREPARE TRANSACTION 'regress_stats';
+COMMIT PREPARED 'regress_stats';
+SELECT pending, cancelled FROM my_worker.queue_stats WHERE queue = 'd';
+SELECT my_worker.purge_queue('d');
+SELECT pending, cancelled FROM my_worker.queue_stats WHERE queue = 'd';
+SELECT my_worker.drop_queue('d');
 -- Who may.
 CREATE ROLE regress_stats_none;
 CREATE ROLE regress_stats_user;

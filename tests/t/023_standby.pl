@@ -33,6 +33,12 @@ like($standby->safe_psql('postgres', 'SELECT items_processed, status FROM get_wo
 is($standby->safe_psql('postgres', 'SELECT count(*) FROM my_worker.jobs'), '7', 'so are jobs');
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM my_worker.workers WHERE kind = 'worker'}), '0', 'and workers');
 
+is($standby->safe_psql('postgres', "SELECT my_worker.why($later)"), 'the server is a standby: jobs run on the primary server',
+	'why a job does not run');
+like($standby->safe_psql('postgres', "SELECT my_worker.why($done[0])"), qr/^finished: completed at /, 'or that it has ended');
+is($standby->safe_psql('postgres', q{SELECT detail FROM my_worker.health() WHERE "check" = 'launcher' AND ok}),
+	'standby: jobs run on the primary server', 'health() knows, too');
+
 my $begin = time;
 like(query_error($standby, $_), qr/^25006: /, "an error: $_")
   for q{SELECT my_worker.enqueue('work')}, "SELECT launch_dynamic_worker($running)",
