@@ -20,6 +20,7 @@ CREATE PUBLICATION regress_mw FOR ALL TABLES;
 RESET client_min_messages;
 SELECT my_worker.retry(:c);
 SELECT my_worker.cancel(:c);
+SELECT my_worker.wait(:c, '30 s');
 -- A keeper looks for what is too old when it starts.
 SELECT pid AS keeper FROM my_worker.workers WHERE kind = 'keeper' AND database = current_database() \gset
 SELECT pg_terminate_backend(:keeper);
