@@ -17,9 +17,9 @@ use std::io::Write;
 use crate::command::Claimed;
 use crate::logic::low_water::Place;
 use crate::logic::repeats::Repeats;
-use crate::pg::catalog::Extension;
+use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
-use crate::pg::error::{PgError, QUERY_CANCELED, Result};
+use crate::pg::error::{INTERNAL_ERROR, PgError, QUERY_CANCELED, Result};
 use crate::pg::fmgr::Function;
 use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
@@ -306,7 +306,7 @@ impl<'a> Batch<'a> {
             },
             max_attempts: job.max_attempts.unwrap_or(self.queue.max_attempts),
             timeout_ms: self.own_timeout_ms(job).unwrap_or(0),
-            waited: started.saturating_sub(job.run_at).max(0),
+            waited: started.saturating_sub(job.due).max(0),
             queue: self.queue.clone(),
         });
         Ok(())
@@ -408,7 +408,7 @@ impl<'a> Batch<'a> {
         let timeout_ms = self.timeout_ms(first);
         let (slot, job) = (self.slot, first.id);
         let level = guc::Level::open();
-        let result = xact::subtransaction(|| {
+        let mut result = xact::subtransaction(|| {
             session::set_read_only(session::default_read_only());
             clock::start_statement();
             let value = limited(timeout_ms, || call(function, shape, jobs))?;
@@ -417,6 +417,14 @@ impl<'a> Batch<'a> {
             Ok(value)
         });
         session::hold_cancels();
+        if let Err(error) = &result
+            && error.sqlstate == INTERNAL_ERROR
+            && !self.is_there(index)?
+        {
+            // Somebody dropped it just now, which the server calls an internal error.
+            let name = self.functions.get(index).map(|known| &known.handler.name);
+            result = Err(handler::unknown(name.map_or(b"", Vec::as_slice)));
+        }
         if result.is_err() {
             // What an error cut short must not be called again.
             self.functions.clear();
@@ -444,13 +452,25 @@ impl<'a> Batch<'a> {
         Some((own / 1000).clamp(1, i64::from(i32::MAX)) as i32)
     }
 
+    /// Whether a function that was looked up earlier in this batch has not been dropped since.
+    fn is_there(&self, index: usize) -> Result<bool> {
+        match self.functions.get(index) {
+            Some(known) => catalog::function_exists(known.handler.function),
+            None => Ok(false),
+        }
+    }
+
     /// The function of the job's handler, looked up once a batch.
     fn find_function(&mut self, job: &Job) -> Result<usize> {
         let Some(name) = job.handler.as_ref().or(self.queue.handler.as_ref()) else {
             return Err(PgError::internal("a job without a handler was taken"));
         };
-        if let Some(index) = self.functions.iter().position(|known| known.name == *name) {
-            return Ok(index);
+        let known = self.functions.iter().position(|known| known.name == *name);
+        if let Some(index) = known {
+            if self.is_there(index)? {
+                return Ok(index);
+            }
+            self.functions.clear();
         }
         let (role, memory) = (self.role, self.memory.batch);
         let (handler, function) = xact::subtransaction(|| {
@@ -491,7 +511,9 @@ impl<'a> Batch<'a> {
                     attempts: job.attempts.saturating_add(1),
                     result: value,
                 };
-                self.jobs.complete(job, &ended, self.history.as_ref())?;
+                if !self.jobs.complete(job, &ended, self.history.as_ref())? {
+                    settle::forget(self.extension, job.id)?;
+                }
                 Outcome::Completed
             }
             Err(error) => match self.settle_error(job, started, &error)? {
@@ -506,7 +528,7 @@ impl<'a> Batch<'a> {
         self.tally.settled.push(Settled {
             job: job.id,
             outcome,
-            waited: started.saturating_sub(job.run_at).max(0),
+            waited: started.saturating_sub(job.due).max(0),
             ran,
             attempts: job.attempts,
             max_attempts: job.max_attempts.unwrap_or(self.queue.max_attempts),

@@ -14,7 +14,7 @@ use crate::pg::{activity, clock, guc, latch, marks, session, wait_event, xact};
 use crate::schedule;
 use crate::settings::{self, Served};
 use crate::shared::{
-    Charge, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, Slot, SlotId, State,
+    Charge, DATABASES, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, Slot, SlotId, State,
 };
 
 /// `backend_type` of every process of the pool.
@@ -60,6 +60,7 @@ pub fn main() -> Result<()> {
     let mut launcher = Launcher {
         handles: Vec::new(),
         seen: None,
+        left_out: 0,
         last_resolve: 0,
         warned_slots: 0,
     };
@@ -135,6 +136,8 @@ enum Step {
 struct Launcher {
     /// Workers that were asked for and have not shown up in their slots.
     handles: Vec<(SlotId, Handle)>,
+    /// Databases that there was no place for.
+    left_out: usize,
     /// Transactions that had completed when the databases were looked up last.
     seen: Option<u64>,
     last_resolve: Micros,
@@ -214,7 +217,18 @@ impl Launcher {
             .map(|database| database.oid)
             .collect();
         SHARED.write(|state| state.serve(&wanted));
-        Ok(())
+        self.warn_too_many(wanted.len())
+    }
+
+    /// Says so, whenever the number changes, if there are more databases to serve than places.
+    fn warn_too_many(&mut self, wanted: usize) -> Result<()> {
+        let left_out = wanted.saturating_sub(DATABASES);
+        if left_out == std::mem::replace(&mut self.left_out, left_out) || left_out == 0 {
+            return Ok(());
+        }
+        let text = format!("{left_out} databases are not served: there are places for {DATABASES}");
+        let hint = "Name those that have the extension in \"my_worker.database\".";
+        log::report_hint(Level::Warning, INSUFFICIENT_RESOURCES, &text, hint)
     }
 
     /// Frees the slots of workers that could not start, and lets their lanes wait a little.

@@ -269,17 +269,22 @@ impl Worker {
         let result = self
             .batch_in_transaction()
             .and_then(|tally| self.run_command(tally));
+        // The extension went between two looks at the catalogs. Any other error ends the process
+        // at the job that its slot shows, which is held against the job if it comes again.
+        if let Err(error) = result.as_ref()
+            && (error.sqlstate != OBJECT_NOT_IN_PREREQUISITE_STATE || extension_is_there()?)
+        {
+            return result.map(|_| false);
+        }
         self.end_batch();
         match result {
             Ok(Some(tally)) => self.after_commit(tally),
             Ok(None) => Ok(false),
-            // The extension went between two looks at the catalogs.
-            Err(error) if error.sqlstate == OBJECT_NOT_IN_PREREQUISITE_STATE => {
+            Err(_) => {
                 self.gone = true;
                 self.ask_keeper();
                 Ok(false)
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -644,6 +649,14 @@ impl Worker {
         activity::flush_statistics()?;
         Ok(worked || tally.interrupted || tally.split > 0 || !tally.missed.is_empty())
     }
+}
+
+/// Whether the database has the extension now.
+fn extension_is_there() -> Result<bool> {
+    xact::transaction(|| {
+        catalog::forget_extension();
+        Ok(catalog::extension()?.is_some())
+    })
 }
 
 /// Charges an attempt whose transaction failed at COMMIT, and was rolled back with the job's end.

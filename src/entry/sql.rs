@@ -1,7 +1,7 @@
 //! The SQL functions: arguments in, one call, result out. `sql/parts` declares them.
 
 use crate::dynamic;
-use crate::pg::datum::{self, Datum, ToDatum, types};
+use crate::pg::datum::{self, Datum, ToDatum};
 use crate::pg::error::{NULL_VALUE_NOT_ALLOWED, PgError, Result};
 use crate::pg::fmgr::Call;
 use crate::pg::{guard, identity};
@@ -130,8 +130,7 @@ fn enqueue_one(call: &Call) -> Answer {
         handler: Some(handler),
         ..new_job(call, Some(7))?
     };
-    let ids = enqueue::enqueue(&job, &[call.arg(1)])?;
-    Ok(ids.first().map(|id| id.datum()))
+    Ok(Some(enqueue::enqueue(&job, call.arg(1))?.datum()))
 }
 
 fn enqueue_many(call: &Call) -> Answer {
@@ -141,9 +140,8 @@ fn enqueue_many(call: &Call) -> Answer {
         ..new_job(call, None)?
     };
     let payloads = call.arg(1).ok_or_else(|| null("payloads"))?;
-    let payloads = datum::array_elements(payloads, types::JSONB)?;
     call.begin_set(true)?;
-    for id in enqueue::enqueue(&job, &payloads)? {
+    for id in enqueue::enqueue_many(&job, payloads)? {
         call.add_row(&[Some(id.datum())])?;
     }
     Ok(None)
@@ -161,8 +159,7 @@ fn run(call: &Call) -> Answer {
         timeout: call.arg(5),
         unique_key: text(call, 6)?,
     };
-    let ids = enqueue::enqueue(&job, &[None])?;
-    Ok(ids.first().map(|id| id.datum()))
+    Ok(Some(enqueue::enqueue(&job, None)?.datum()))
 }
 
 fn cancel(call: &Call) -> Answer {

@@ -2,7 +2,7 @@
 
 use super::sql::{Answer, sql_function};
 use crate::logic::counters::Summary;
-use crate::pg::datum::{self, Datum, ToDatum};
+use crate::pg::datum::{self, Datum, Micros, ToDatum};
 use crate::pg::fmgr::Call;
 use crate::pg::guard;
 use crate::shared::{self, SHARED};
@@ -13,6 +13,9 @@ sql_function!(mw_queue_stats, pg_finfo_mw_queue_stats, queue_stats);
 sql_function!(mw_why, pg_finfo_mw_why, why);
 sql_function!(mw_health, pg_finfo_mw_health, health);
 sql_function!(mw_reset_stats, pg_finfo_mw_reset_stats, reset_stats);
+
+/// The first time that there is (`MIN_TIMESTAMP`): a job that is due since -infinity has an age, too.
+const FIRST_TIME: Micros = -211_813_488_000_000_000;
 
 fn queue_stats(call: &Call) -> Answer {
     if !SHARED.is_attached() {
@@ -26,7 +29,7 @@ fn queue_stats(call: &Call) -> Answer {
             Some(waiting.pending.datum()),
             Some(waiting.scheduled.datum()),
             Some(row.processing.datum()),
-            (waiting.oldest != 0).then(|| waiting.oldest.datum()),
+            (waiting.oldest != 0).then(|| waiting.oldest.max(FIRST_TIME).datum()),
             Some(counters.completed.datum()),
             Some(counters.failed.datum()),
             Some(counters.retried.datum()),

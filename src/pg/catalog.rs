@@ -318,6 +318,19 @@ pub fn signature(function: Oid) -> Result<Signature> {
     })
 }
 
+/// Whether no statement can use a result of that type: triggers and language handlers have such.
+pub fn is_for_the_server(result: Oid) -> Result<bool> {
+    // SAFETY: a catalog look-up.
+    let kind = protect(|| unsafe { sys::get_typtype(result) })?;
+    Ok(kind as u8 == b'p' && ![sys::VOIDOID, sys::RECORDOID].contains(&result))
+}
+
+/// Whether there still is a function of that OID.
+pub fn function_exists(function: Oid) -> Result<bool> {
+    // SAFETY: a catalog look-up; 0 if it is gone.
+    protect(|| unsafe { sys::get_func_namespace(function) != 0 })
+}
+
 /// Whether `role` may execute the function.
 pub fn may_execute(function: Oid, role: Oid) -> Result<bool> {
     // SAFETY: a catalog look-up.

@@ -54,8 +54,6 @@ pub const READ_ONLY_SQL_TRANSACTION: SqlState = SqlState::new(b"25006");
 pub const INVALID_AUTHORIZATION: SqlState = SqlState::new(b"28000");
 /// 3F000
 pub const UNDEFINED_SCHEMA: SqlState = SqlState::new(b"3F000");
-/// 40P01
-pub const DEADLOCK_DETECTED: SqlState = SqlState::new(b"40P01");
 /// 42501
 pub const INSUFFICIENT_PRIVILEGE: SqlState = SqlState::new(b"42501");
 /// 42704

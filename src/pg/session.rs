@@ -5,7 +5,7 @@ use super::guard::protect;
 use crate::sys;
 
 /// Takes away what a job left that does not end with its (sub)transaction: cursors, prepared
-/// statements, session-level advisory locks, currval. Settings and temporary tables are the
+/// statements, session-level advisory locks, currval, large objects left open. Settings and temporary tables are the
 /// caller's, see `guc::Level` and [`touched_temporary`]. Cheap where there is nothing.
 pub fn discard_leftovers() -> Result<()> {
     // SAFETY: no portal of this session is running: jobs are called outside of any.
@@ -14,6 +14,7 @@ pub fn discard_leftovers() -> Result<()> {
         sys::DropAllPreparedStatements();
         sys::LockReleaseSession(sys::USER_LOCKMETHOD as _);
         sys::ResetSequenceCaches();
+        sys::AtEOXact_LargeObject(true);
     })
 }
 

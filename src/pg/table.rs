@@ -287,14 +287,15 @@ impl Table {
         })
     }
 
-    /// Deletes a row that this transaction has locked.
-    pub fn delete(&self, id: RowId) -> Result<()> {
+    /// Deletes a row that this transaction has locked. False if this transaction has changed it
+    /// meanwhile, and nothing was done.
+    pub fn delete(&self, id: RowId) -> Result<bool> {
         let (relation, mut tid) = (self.relation, id.0);
         let tid = &raw mut tid;
         // SAFETY: the table is open for writing; the row is locked, so nobody else changed it.
-        protect(|| unsafe {
-            sys::simple_table_tuple_delete(relation, tid, sys::GetActiveSnapshot())
-        })
+        let result =
+            protect(|| unsafe { sys::mw_delete_row(relation, tid, sys::GetActiveSnapshot()) })?;
+        Ok(result == sys::TM_Ok as i32)
     }
 }
 

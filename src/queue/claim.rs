@@ -57,8 +57,8 @@ pub struct Job {
     pub max_attempts: Option<i32>,
     /// How long an attempt may take, if it says so itself.
     pub timeout: Option<Micros>,
-    /// When it was due.
-    pub run_at: Micros,
+    /// When it was due: its `run_at`, or if that is -infinity, when it was enqueued.
+    pub due: Micros,
 }
 
 impl Job {
@@ -247,8 +247,8 @@ impl Jobs {
     }
 
     /// Ends a job that was taken well: its row moves to the history, or vanishes if its queue
-    /// keeps none.
-    pub fn complete(&self, job: &Job, ended: &Ended, history: Option<&Appender>) -> Result<()> {
+    /// keeps none. False if the job has changed its own row: another version of it may be there.
+    pub fn complete(&self, job: &Job, ended: &Ended, history: Option<&Appender>) -> Result<bool> {
         if let Some(history) = history {
             history.append(&history_row(&job.row, ended))?;
         }
@@ -277,16 +277,20 @@ fn note_first(low: &mut LowWater, mark: Option<Place>, first: Place, now: Micros
 }
 
 fn read_job(row: OwnedRow) -> Result<Job> {
+    let time = |column| row.get(column).map_or(0, datum::as_i64);
     Ok(Job {
         id: row.get(column::ID).map_or(0, datum::as_i64),
-        row,
         handler: row.get(column::HANDLER).map(datum::as_text).transpose()?,
         is_command: row.get(column::COMMAND).is_some(),
         payload: row.get(column::PAYLOAD).unwrap_or(0),
         attempts: row.get(column::ATTEMPTS).map_or(0, datum::as_i32),
         max_attempts: row.get(column::MAX_ATTEMPTS).map(datum::as_i32),
         timeout: row.get(column::TIMEOUT).map(datum::interval_micros),
-        run_at: row.get(column::RUN_AT).map_or(0, datum::as_i64),
+        due: match time(column::RUN_AT) {
+            Micros::MIN => time(column::CREATED_AT),
+            run_at => run_at,
+        },
+        row,
     })
 }
 

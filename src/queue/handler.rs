@@ -54,11 +54,20 @@ pub struct Handler {
 /// Finds a handler by its name, with or without schema and argument types, by the search path in
 /// force. 42883 with a hint if no function of an accepted signature has that name.
 pub fn resolve(name: &[u8]) -> Result<Handler> {
-    if name.contains(&b'(') {
+    if has_types(name) {
         resolve_with_types(name)
     } else {
         resolve_by_shape(name)
     }
+}
+
+/// Whether argument types follow the name: a parenthesis, but not of a quoted name.
+fn has_types(name: &[u8]) -> bool {
+    let mut quoted = false;
+    name.iter().any(|byte| {
+        quoted ^= *byte == b'"';
+        *byte == b'(' && !quoted
+    })
 }
 
 fn resolve_by_shape(name: &[u8]) -> Result<Handler> {
@@ -90,6 +99,9 @@ fn found(function: Oid, shape: Shape, types: Option<&str>, asked: &[u8]) -> Resu
         return Err(unknown(asked)
             .detail("The object of that name is a procedure, an aggregate, or returns a set."));
     }
+    if catalog::is_for_the_server(signature.result)? {
+        return Err(unknown(asked).detail("The function of that name is for the server to call."));
+    }
     let mut name = catalog::function_name(function)?;
     if let Some(types) = types {
         name.extend_from_slice(format!("({types})").as_bytes());
@@ -102,7 +114,8 @@ fn found(function: Oid, shape: Shape, types: Option<&str>, asked: &[u8]) -> Resu
     })
 }
 
-fn unknown(name: &[u8]) -> PgError {
+/// The error for a name that no handler has.
+pub fn unknown(name: &[u8]) -> PgError {
     PgError::new(
         UNDEFINED_FUNCTION,
         quoted("handler function ", name, " does not exist"),

@@ -62,7 +62,8 @@ static HAS_JOBS: Statement = Statement::new(
 static PURGE_WAITING: Statement = Statement::new(
     "DELETE FROM @queue@ WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
      SELECT ctid FROM @queue@ WHERE queue OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) 'pending' FOR UPDATE SKIP LOCKED))",
+     AND status OPERATOR(pg_catalog.=) 'pending' \
+     AND (id OPERATOR(pg_catalog.=) my_worker.current_job()) IS NOT TRUE FOR UPDATE SKIP LOCKED))",
     &[types::TEXT],
 );
 
@@ -78,10 +79,10 @@ static PRUNE: Statement = Statement::new(
      WHERE h.finished_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) \
      (SELECT least(pg_catalog.min(retention), '7 days'::pg_catalog.interval) \
      FROM my_worker.queues)) \
-     AND h.finished_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) \
+     AND (pg_catalog.now() OPERATOR(pg_catalog.-) h.finished_at) OPERATOR(pg_catalog.>) \
      CASE WHEN h.status OPERATOR(pg_catalog.=) 'completed' \
      THEN coalesce(q.retention, '7 days'::pg_catalog.interval) \
-     ELSE greatest(q.retention, '7 days'::pg_catalog.interval) END) \
+     ELSE greatest(q.retention, '7 days'::pg_catalog.interval) END \
      LIMIT $1 FOR UPDATE OF h SKIP LOCKED))",
     &[types::INT8],
 );
@@ -330,6 +331,7 @@ pub fn cancel(job: i64) -> Result<bool> {
         return Ok(false);
     };
     check_owner(identity::current_role(), owner, job)?;
+    let mut pause_ms = 1;
     loop {
         if cancel_running(job) {
             return Ok(true);
@@ -345,11 +347,13 @@ pub fn cancel(job: i64) -> Result<bool> {
             wait::tell_keeper(job)?;
             return Ok(cancelled);
         }
-        // Locked, yet not running: a worker is taking it or settling it, or it is gone.
+        // Locked, yet not running: a worker is taking it or settling it, it is gone, or another
+        // transaction has cancelled it and may stay open for long.
         if !still_there(&extension, job)? || is_settling(job) {
             return Ok(false);
         }
-        crate::pg::latch::wait(Some(1), crate::pg::wait_event::job_wait())?;
+        crate::pg::latch::wait(Some(pause_ms), crate::pg::wait_event::job_wait())?;
+        pause_ms = (pause_ms * 2).min(100);
     }
 }
 

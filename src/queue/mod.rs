@@ -41,6 +41,8 @@ pub mod column {
     /// timestamptz
     pub const RUN_AT: i32 = 8;
     /// timestamptz
+    pub const CREATED_AT: i32 = 9;
+    /// timestamptz
     pub const STARTED_AT: i32 = 10;
     /// integer
     pub const ATTEMPTS: i32 = 11;

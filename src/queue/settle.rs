@@ -146,6 +146,12 @@ static COMPLETE: Statement = Statement::new(
     ],
 );
 
+/// Takes away what is left of a job that has ended.
+static FORGET: Statement = Statement::new(
+    "DELETE FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1",
+    &[types::INT8],
+);
+
 /// Takes back the charge of a command that was told to stop.
 static RELEASE: Statement = Statement::new(
     "UPDATE @queue@ SET status = 'pending', \
@@ -153,6 +159,12 @@ static RELEASE: Statement = Statement::new(
      AND status OPERATOR(pg_catalog.=) 'processing'",
     &[types::INT8],
 );
+
+/// Removes the row of a job that has ended, and that the job itself has updated or deleted.
+pub fn forget(extension: &Extension, job: i64) -> Result<()> {
+    as_owner(extension, |spi| spi.run(&FORGET, &[Some(job.datum())]))?;
+    Ok(())
+}
 
 /// Records a failed attempt and decides what follows. In a transaction.
 pub fn fail(

@@ -3,7 +3,7 @@
 
 use crate::execute::Tally;
 use crate::pg::datum::{Datum, Micros, ToDatum, types};
-use crate::pg::error::{DEADLOCK_DETECTED, OBJECT_IN_USE, PgError, Result};
+use crate::pg::error::{OBJECT_IN_USE, PgError, Result};
 use crate::pg::spi::Statement;
 use crate::pg::{bgworker, clock, identity, latch, wait_event, xact};
 use crate::shared::{self, SHARED};
@@ -12,9 +12,9 @@ use crate::worker;
 use super::{as_owner, extension, wake};
 
 static STATUS: Statement = Statement::new(
-    "SELECT q.xmin, NULL::pg_catalog.text, q.owner FROM @queue@ AS q \
+    "SELECT q.xmin, NULL::pg_catalog.text, q.owner, q.xmax FROM @queue@ AS q \
      WHERE q.id OPERATOR(pg_catalog.=) $1 \
-     UNION ALL SELECT NULL, h.status, h.owner FROM my_worker.history AS h \
+     UNION ALL SELECT NULL, h.status, h.owner, NULL FROM my_worker.history AS h \
      WHERE h.id OPERATOR(pg_catalog.=) $1",
     &[types::INT8],
 );
@@ -94,7 +94,7 @@ fn refuse_deadlock(job: i64) -> Result<()> {
         return Ok(());
     }
     Err(PgError::new(
-        DEADLOCK_DETECTED,
+        OBJECT_IN_USE,
         format!("cannot wait for job {job}: it waits for this session's own transaction"),
     )
     .detail(
@@ -120,6 +120,13 @@ fn look(job: i64) -> Result<Known> {
                     format!("cannot wait for job {job}: this transaction has enqueued it"),
                 )
                 .hint("The job starts after COMMIT; wait for it in the next transaction."));
+            }
+            // The caller has locked the job's row.
+            if row.oid(4).is_some_and(xact::is_own) {
+                return Err(PgError::new(
+                    OBJECT_IN_USE,
+                    format!("cannot wait for job {job}: this transaction holds it"),
+                ));
             }
             Ok(match row.text(2)? {
                 Some(status) => Known::Ended(status),

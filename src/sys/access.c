@@ -90,14 +90,30 @@ mw_key_from_place(ScanKey key, AttrNumber attno, int32 x, TimestampTz y, int64 z
 /*
  * SELECT ... FOR UPDATE SKIP LOCKED of one row version, without a plan.
  * Returns the TM_Result; TM_Ok leaves the row in the slot.
+ *
+ * Here and below the change is made as of the transaction's first command: a
+ * row that a job of this transaction has changed is then reported, and not
+ * taken for one that our scan must not have seen, which raises.
  */
 int
 mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
 {
 	TM_FailureData failure;
 
-	return table_tuple_lock(rel, tid, snapshot, slot, GetCurrentCommandId(true),
+	(void) GetCurrentCommandId(true);
+	return table_tuple_lock(rel, tid, snapshot, slot, FirstCommandId,
 							LockTupleExclusive, LockWaitSkip, 0, &failure);
+}
+
+/* DELETE of one row version, without a plan.  Returns the TM_Result. */
+int
+mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot)
+{
+	TM_FailureData failure;
+
+	(void) GetCurrentCommandId(true);
+	return table_tuple_delete(rel, tid, FirstCommandId, snapshot, InvalidSnapshot, true,
+							  &failure, false);
 }
 
 Oid

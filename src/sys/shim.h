@@ -39,6 +39,7 @@ extern IndexScanDesc mw_index_beginscan(Relation heap, Relation index, Snapshot 
 										int nkeys);
 extern void mw_key_from_place(ScanKey key, AttrNumber attno, int32 x, TimestampTz y, int64 z);
 extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
+extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot);
 extern Oid	mw_relation_owner(Relation rel);
 extern Oid	mw_relation_id(Relation rel);
 

@@ -75,11 +75,10 @@ CALL pg_temp.fails($$SELECT my_worker.enqueue('work.s_table')$$);
 CALL pg_temp.fails($$SELECT my_worker.enqueue('work.s_procedure')$$);
 CALL pg_temp.fails($$SELECT my_worker.enqueue('work.s_aggregate')$$);
 CALL pg_temp.fails($$SELECT my_worker.enqueue('rank()')$$);
--- A trigger's function has the signature f(), and refuses to be called.
+-- A trigger's function has the signature f(), but only the server can call it.
 CREATE FUNCTION work.t_trigger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-SELECT my_worker.enqueue('work.t_trigger', max_attempts => 1) AS id \gset
-SELECT my_worker.wait(:id, '30 s');
-SELECT status, errors->0->>'sqlstate' AS sqlstate, last_error FROM my_worker.history WHERE id = :id;
+CALL pg_temp.fails('SELECT my_worker.enqueue(''work.t_trigger'')');
+CALL pg_temp.fails('SELECT my_worker.enqueue(''plpgsql_call_handler'')');
 -- STRICT, IMMUTABLE, built-in and PARALLEL functions are functions.
 CREATE FUNCTION work.strict(i bigint, p jsonb) RETURNS text LANGUAGE sql STRICT IMMUTABLE PARALLEL SAFE
     AS $$SELECT 'strict ' || p::text$$;
@@ -111,6 +110,28 @@ SELECT my_worker.enqueue('work.c_commit', max_attempts => 1) AS a, my_worker.enq
 SELECT my_worker.wait(:a, '30 s'), my_worker.wait(:b, '30 s');
 SELECT handler, status, result, errors->0->>'sqlstate' AS sqlstate, last_error FROM my_worker.history
  WHERE id IN (:a, :b) ORDER BY id;
+-- A quoted name may hold anything, a parenthesis too.
+CREATE FUNCTION work."odd (name"(jsonb) RETURNS text LANGUAGE sql AS $$SELECT 'odd'$$;
+SELECT my_worker.enqueue('work."odd (name"') AS a, my_worker.enqueue('work."odd (name"(jsonb)') AS b \gset
+SELECT my_worker.wait(:a, '30 s'), my_worker.wait(:b, '30 s');
+SELECT handler, result FROM my_worker.history WHERE id IN (:a, :b) ORDER BY id;
+-- One that replaces itself, also among jobs that share a transaction: the next ones call the new one.
+CREATE FUNCTION work.r_warms() RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION work.r_replaced() RETURNS integer LANGUAGE plpgsql AS $$
+BEGIN
+    DROP FUNCTION work.r_replaced();
+    CREATE FUNCTION work.r_replaced() RETURNS text LANGUAGE sql AS 'SELECT ''new''::text';
+    RETURN 1;
+END $$;
+SELECT my_worker.create_queue('replaced', concurrency => 1, max_attempts => 1);
+SELECT count(my_worker.enqueue('work.r_warms', queue => 'replaced')) FROM generate_series(1, 40);
+CALL pg_temp.wait_until('SELECT NOT EXISTS (SELECT FROM my_queue WHERE queue = ''replaced'')');
+SELECT my_worker.pause_queue('replaced');
+SELECT count(my_worker.enqueue('work.r_replaced', queue => 'replaced')) FROM generate_series(1, 3);
+SELECT my_worker.resume_queue('replaced');
+CALL pg_temp.wait_until('SELECT NOT EXISTS (SELECT FROM my_queue WHERE queue = ''replaced'')');
+SELECT status, result, errors FROM my_worker.history WHERE handler = 'work.r_replaced' ORDER BY id;
+SELECT my_worker.drop_queue('replaced');
 -- A handler may enqueue, and write with many subtransactions.
 CREATE TABLE work.t (n integer);
 CREATE FUNCTION work.e_child() RETURNS void LANGUAGE sql AS 'INSERT INTO work.t VALUES (0)';

@@ -79,6 +79,21 @@ SELECT count(my_worker.enqueue('work.warms', queue => 'one')) FROM generate_seri
 SELECT my_worker.enqueue('work.leaves', queue => 'one') AS a, my_worker.enqueue('work.finds', queue => 'one') AS b \gset
 SELECT my_worker.wait(:a, '30 s'), my_worker.wait(:b, '30 s');
 SELECT what, value FROM work.said WHERE what <> 'left' ORDER BY n;
+-- So are large objects that a job leaves open, in the same commit.
+TRUNCATE work.said;
+CREATE FUNCTION work.opens() RETURNS void LANGUAGE sql AS
+    $$INSERT INTO work.said (what, value) VALUES ('opened', lo_open(lo_create(0), 393216))$$;
+CREATE FUNCTION work.reads() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO work.said (what, value) VALUES ('found', lo_tell(0));
+EXCEPTION WHEN undefined_object THEN
+    INSERT INTO work.said (what, value) VALUES ('found', 'none');
+END $$;
+SELECT my_worker.enqueue('work.opens', queue => 'one') AS a, my_worker.enqueue('work.reads', queue => 'one') AS b,
+       my_worker.enqueue('work.opens', queue => 'one') AS c, my_worker.enqueue('work.reads', queue => 'one') AS d \gset
+SELECT my_worker.wait(:d, '30 s');
+SELECT what, value FROM work.said ORDER BY n;
+SELECT count(lo_unlink(oid)) FROM pg_largeobject_metadata WHERE lomowner = 'regress_mw_alice'::regrole;
 -- SET CONSTRAINTS is the job's own, too. Many in turn, so that some share a commit.
 CREATE TABLE work.parents (id integer PRIMARY KEY);
 CREATE TABLE work.children (id integer REFERENCES work.parents DEFERRABLE INITIALLY IMMEDIATE);

@@ -88,6 +88,14 @@ SELECT pending, cancelled FROM my_worker.queue_stats WHERE queue = 'd';
 SELECT my_worker.purge_queue('d');
 SELECT pending, cancelled FROM my_worker.queue_stats WHERE queue = 'd';
 SELECT my_worker.drop_queue('d');
+-- A job that is due since ever has an age; it has waited only since it is there.
+SELECT my_worker.reset_stats(), my_worker.pause_queue('c');
+SELECT my_worker.enqueue('work.good', queue => 'c', run_at => '-infinity') AS id \gset
+SELECT pending, oldest_pending_age > '6000 years' AS age FROM my_worker.queue_stats WHERE queue = 'c';
+SELECT ok FROM my_worker.health() WHERE "check" = 'backlog';
+SELECT my_worker.resume_queue('c');
+SELECT my_worker.wait(:id, '30 s');
+CALL pg_temp.wait_until($$SELECT completed = 1 AND wait_mean < 60000 FROM my_worker.queue_stats WHERE queue = 'c'$$);
 -- Who may.
 CREATE ROLE regress_stats_none;
 CREATE ROLE regress_stats_user;

@@ -46,6 +46,23 @@ RELEASE SAVEPOINT s;
 CALL pg_temp.fails(format('SELECT my_worker.wait(%s)', :id));
 COMMIT;
 SELECT my_worker.wait(:id, '30 s');
+-- Nor does a job wait for itself, or a session for a job that it keeps from running.
+CREATE FUNCTION work.waits_for_itself() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN my_worker.wait(my_worker.current_job(), '20 s');
+EXCEPTION WHEN object_in_use THEN
+    RETURN 'refused';
+END $$;
+SELECT my_worker.enqueue('work.waits_for_itself') AS a, my_worker.run('CREATE TABLE work.said AS SELECT work.waits_for_itself()') AS b \gset
+SELECT my_worker.wait(:a, '30 s'), my_worker.wait(:b, '30 s');
+SELECT result FROM my_worker.history WHERE id = :a;
+SELECT * FROM work.said;
+SELECT my_worker.enqueue('work.nothing', run_at => 'infinity') AS id \gset
+BEGIN;
+SELECT status FROM my_queue WHERE id = :id FOR UPDATE;
+CALL pg_temp.fails(format('SELECT my_worker.wait(%s, ''30 s'')', :id));
+ROLLBACK;
+SELECT my_worker.cancel(:id);
 -- In a transaction of any isolation level the end is seen.
 SELECT my_worker.enqueue('work.gated') AS id \gset
 BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY;
