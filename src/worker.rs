@@ -218,6 +218,7 @@ impl Worker {
         execute::log_held_back()?;
         activity::idle();
         activity::title(b"idle");
+        activity::flush_last_statistics()?;
         let since = clock::now();
         let stay_ms = i64::from(settings::IDLE_TIMEOUT.get()) * 1000;
         latch::wait(Some(stay_ms), wait_event::worker_idle())?;

@@ -61,3 +61,11 @@ pub fn flush_statistics() -> Result<()> {
         sys::pgstat_report_stat(false);
     })
 }
+
+/// The same, also if the last time is less than a second ago: before a long sleep.
+pub fn flush_last_statistics() -> Result<()> {
+    // SAFETY: called between transactions.
+    protect(|| unsafe {
+        sys::pgstat_report_stat(true);
+    })
+}

@@ -91,6 +91,7 @@ CALL pg_temp.fails($$INSERT INTO my_queue (handler, command) VALUES ('work.note'
 CALL pg_temp.fails($$INSERT INTO my_queue (handler, max_attempts) VALUES ('work.note', 0)$$);
 CALL pg_temp.fails($$INSERT INTO my_queue (handler, timeout) VALUES ('work.note', '0 s')$$);
 CALL pg_temp.fails($$INSERT INTO my_queue (handler, status) VALUES ('work.note', 'completed')$$);
+CALL pg_temp.fails($$INSERT INTO my_queue (handler, payload) VALUES ('work.note', NULL)$$);
 CALL pg_temp.fails($$INSERT INTO my_queue (handler, payload) VALUES ('work.note', '{')$$);
 -- Nothing is left of what was refused.
 SELECT count(*) FROM my_queue;
