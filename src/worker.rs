@@ -302,11 +302,11 @@ impl Worker {
                 self.ask_keeper();
                 return Ok(None);
             }
+            activity::introduce(Some(self.role))?;
             session::set_read_only(false);
             let jobs = Jobs::open(&extension)?;
             let tally = match self.next_work(&extension, &jobs)? {
                 Some((queue, mut round)) => {
-                    activity::introduce(Some(self.role))?;
                     activity::title(&[b"running ", queue.name.as_slice()].concat());
                     let batch = Batch::new(&extension, &queue, &jobs, self.id, self.memory)?
                         .one_by_one(self.alone > 0);
