@@ -9,6 +9,9 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
+
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/tableam.h"
