@@ -355,12 +355,21 @@ pub struct OwnedRow {
 }
 
 impl OwnedRow {
-    /// A column of the row, counted from 1; `None` for NULL.
-    pub fn get(&self, column: i32) -> Option<Datum> {
-        let mut null = true;
-        // SAFETY: tuple and description belong together and are alive, as the type demands.
-        let value = unsafe { sys::mw_tuple_attr(self.tuple, column, self.description, &mut null) };
-        (!null).then_some(value)
+    /// All columns, in order; `None` for NULL. One walk through the row, where reading them one by
+    /// one walks to each from the start.
+    pub fn values(&self) -> Result<Vec<Option<Datum>>> {
+        // SAFETY: the description is alive, as the type demands.
+        let columns = usize::try_from(unsafe { (*self.description).natts }).unwrap_or(0);
+        let mut data: Vec<Datum> = vec![0; columns];
+        let mut nulls = vec![true; columns];
+        let (tuple, description) = (self.tuple, self.description);
+        let (to, are_null) = (data.as_mut_ptr(), nulls.as_mut_ptr());
+        // SAFETY: tuple and description belong together; there is room for each column.
+        protect(|| unsafe { sys::heap_deform_tuple(tuple, description, to, are_null) })?;
+        let values = data.into_iter().zip(nulls);
+        Ok(values
+            .map(|(value, null)| (!null).then_some(value))
+            .collect())
     }
 }
 

@@ -44,7 +44,9 @@ pub struct Jobs {
 pub struct Job {
     /// Its id.
     pub id: i64,
-    row: OwnedRow,
+    row: RowId,
+    /// All columns of its row.
+    values: Vec<Option<Datum>>,
     /// What it calls, if it says so itself.
     pub handler: Option<Vec<u8>>,
     /// Whether it runs a command.
@@ -64,9 +66,7 @@ pub struct Job {
 impl Job {
     /// The command's text, copied.
     pub fn command(&self) -> Result<Vec<u8>> {
-        self.row
-            .get(column::COMMAND)
-            .map_or(Ok(Vec::new()), datum::as_text)
+        value(&self.values, column::COMMAND).map_or(Ok(Vec::new()), datum::as_text)
     }
 }
 
@@ -250,9 +250,9 @@ impl Jobs {
     /// keeps none. False if the job has changed its own row: another version of it may be there.
     pub fn complete(&self, job: &Job, ended: &Ended, history: Option<&Appender>) -> Result<bool> {
         if let Some(history) = history {
-            history.append(&history_row(&job.row, ended))?;
+            history.append(&history_row(&job.values, ended))?;
         }
-        self.table.delete(job.row.id)
+        self.table.delete(job.row)
     }
 }
 
@@ -276,27 +276,35 @@ fn note_first(low: &mut LowWater, mark: Option<Place>, first: Place, now: Micros
     low.found(first, now);
 }
 
+fn value(values: &[Option<Datum>], column: i32) -> Option<Datum> {
+    let index = usize::try_from(column).ok()?.checked_sub(1)?;
+    values.get(index).copied().flatten()
+}
+
 fn read_job(row: OwnedRow) -> Result<Job> {
-    let time = |column| row.get(column).map_or(0, datum::as_i64);
+    let values = row.values()?;
+    let get = |column| value(&values, column);
+    let number = |column| get(column).map_or(0, datum::as_i64);
     Ok(Job {
-        id: row.get(column::ID).map_or(0, datum::as_i64),
-        handler: row.get(column::HANDLER).map(datum::as_text).transpose()?,
-        is_command: row.get(column::COMMAND).is_some(),
-        payload: row.get(column::PAYLOAD).unwrap_or(0),
-        attempts: row.get(column::ATTEMPTS).map_or(0, datum::as_i32),
-        max_attempts: row.get(column::MAX_ATTEMPTS).map(datum::as_i32),
-        timeout: row.get(column::TIMEOUT).map(datum::interval_micros),
-        due: match time(column::RUN_AT) {
-            Micros::MIN => time(column::CREATED_AT),
+        id: number(column::ID),
+        row: row.id,
+        handler: get(column::HANDLER).map(datum::as_text).transpose()?,
+        is_command: get(column::COMMAND).is_some(),
+        payload: get(column::PAYLOAD).unwrap_or(0),
+        attempts: get(column::ATTEMPTS).map_or(0, datum::as_i32),
+        max_attempts: get(column::MAX_ATTEMPTS).map(datum::as_i32),
+        timeout: get(column::TIMEOUT).map(datum::interval_micros),
+        due: match number(column::RUN_AT) {
+            Micros::MIN => number(column::CREATED_AT),
             run_at => run_at,
         },
-        row,
+        values,
     })
 }
 
-fn history_row(row: &OwnedRow, ended: &Ended) -> Vec<Option<Datum>> {
+fn history_row(row: &[Option<Datum>], ended: &Ended) -> Vec<Option<Datum>> {
     let mut values: Vec<Option<Datum>> = (column::ID..=column::LAST_ERROR)
-        .map(|column| row.get(column))
+        .map(|column| value(row, column))
         .collect();
     let mut put = |column: i32, value: Datum| {
         if let Some(place) = values.get_mut(column as usize - 1) {
@@ -308,7 +316,7 @@ fn history_row(row: &OwnedRow, ended: &Ended) -> Vec<Option<Datum>> {
     put(column::ATTEMPTS, ended.attempts.datum());
     values.push(Some(ended.finished.datum()));
     values.push(ended.result);
-    values.push(row.get(column::ERRORS));
+    values.push(value(row, column::ERRORS));
     values
 }
 
