@@ -5,6 +5,9 @@
 use strict;
 use warnings;
 
+# A session that looks before and after lives longer than the usual deadline.
+BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} = 180 if $ENV{MY_WORKER_LONG_TESTS} }
+
 use FindBin;
 use lib $FindBin::RealBin;
 use MyWorkerTest;
