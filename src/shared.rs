@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
 use crate::logic::counters::Board;
 use crate::pg::datum::{Micros, Oid};
-use crate::pg::shmem::{Shared, Zeroed};
+use crate::pg::shmem::{Shared, Text, Zeroed};
 
 /// The shared struct.
 pub static SHARED: Shared<State> = Shared::new(c"my_worker");
@@ -131,32 +131,6 @@ impl SlotId {
             index: (packed & 0xffff) as usize,
             generation: (packed >> 16) as u32,
         }
-    }
-}
-
-/// A short text in shared memory, in the encoding of the database that wrote it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Text<const N: usize> {
-    length: u16,
-    bytes: [u8; N],
-}
-
-impl<const N: usize> Text<N> {
-    /// Takes over what fits; the caller has clipped it to whole characters.
-    pub fn set(&mut self, text: &[u8]) {
-        let length = text.len().min(N);
-        self.length = length as u16;
-        for (to, from) in self.bytes.iter_mut().zip(text) {
-            *to = *from;
-        }
-    }
-
-    /// The text.
-    pub fn get(&self) -> &[u8] {
-        self.bytes
-            .get(..usize::from(self.length))
-            .unwrap_or_default()
     }
 }
 

@@ -181,3 +181,29 @@ unsafe extern "C-unwind" fn on_exit(code: i32, _arg: usize) {
         let _ = std::panic::catch_unwind(save);
     }
 }
+
+/// A short text in shared memory, in the encoding of the database that wrote it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Text<const N: usize> {
+    length: u16,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> Text<N> {
+    /// Takes over what fits; the caller has clipped it to whole characters.
+    pub fn set(&mut self, text: &[u8]) {
+        let length = text.len().min(N);
+        self.length = length as u16;
+        for (to, from) in self.bytes.iter_mut().zip(text) {
+            *to = *from;
+        }
+    }
+
+    /// The text.
+    pub fn get(&self) -> &[u8] {
+        self.bytes
+            .get(..usize::from(self.length))
+            .unwrap_or_default()
+    }
+}
