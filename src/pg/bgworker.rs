@@ -134,12 +134,16 @@ impl Handle {
     }
 }
 
-/// First thing in every process of ours: the server's own signal handlers, then signals on.
+/// First thing in every process of ours: the server's own signal handlers, then signals on. A
+/// SIGHUP that came after the fork and before them was ignored (StartBackgroundWorker), so the
+/// configuration counts as changed.
 pub fn accept_signals() {
-    // SAFETY: called once at the start of a worker's main function; the handlers are the server's.
+    // SAFETY: called once at the start of a worker's main function; the handlers are the server's,
+    // and the flag is this process's own.
     unsafe {
         sys::mw_install_signal_handlers();
         sys::BackgroundWorkerUnblockSignals();
+        (&raw mut sys::ConfigReloadPending).write(1);
     }
 }
 
