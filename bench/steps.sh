@@ -47,7 +47,7 @@ declare -A SESSION_IN SESSION_OUT SESSION_PID
 # open_session NAME: a psql that stays until close_session. In a subshell it lives in that one alone.
 open_session() {
     local in out pipe
-    pipe=$(mktemp -u "$WORK/tmp/$1.XXXXXX") || return
+    pipe=$WORK/tmp/$1.$BASHPID
     mkfifo "$pipe.in" "$pipe.out" || return
     run_sql <"$pipe.in" >"$pipe.out" 2>&1 &
     SESSION_PID[$1]=$!
