@@ -551,7 +551,7 @@ impl<'a> Batch<'a> {
             ended,
             started,
         };
-        if is_cancelling(self.slot, job.id) {
+        if !leave_running(self.slot, job.id) {
             absorb_cancel();
             settle::cancel(self.extension, job.id, Some(&attempt))?;
             return Ok(Some(Outcome::Cancelled));
@@ -717,6 +717,19 @@ pub fn seal(slot: SlotId, job: i64) -> Result<()> {
         Some(false) => Err(cancelled()),
         _ => Ok(()),
     }
+}
+
+/// Ends the stage in which a job that failed can be cancelled by a signal; false if somebody was
+/// faster. Whoever cancels it from here on waits for its row, and finds it there to be tried again.
+fn leave_running(slot: SlotId, job: i64) -> bool {
+    SHARED
+        .peek(|state| {
+            let slot = state.slots.get(slot.index)?;
+            let left = slot.advance(Current::Running(job), Current::None);
+            Some(left || slot.current() != Current::Cancelling(job))
+        })
+        .flatten()
+        .unwrap_or(true)
 }
 
 /// What a job fails with that somebody cancels.
