@@ -77,7 +77,7 @@ SKIP:
 
 # ---- a command that was claimed ----
 
-my $command = one(q{SELECT my_worker.run('SELECT pg_advisory_lock_shared(1), pg_sleep(600)')});
+my $command = one(q{SELECT my_worker.run($$SELECT gate('never')$$)});
 wait_for($node, "SELECT status FROM my_queue WHERE id = $command", 'processing');
 like(why($command), qr/^running since .* in process \d+$/, 'a command runs');
 is(one("SELECT my_worker.cancel($command)"), 't', 'cancelled');
