@@ -351,7 +351,7 @@ fn check_row(row: &mut TriggerRow) -> Result<()> {
     row.set(&changes)
 }
 
-/// What CHECK constraints of the table would say, at a tenth of their cost.
+/// What CHECK constraints of the table would say; those are parsed anew by every statement.
 fn check_values(row: &TriggerRow) -> Result<()> {
     let wrong = |message: &str| Err(PgError::new(CHECK_VIOLATION, message));
     let text = |column| row.get(column).map(datum::as_text).transpose();
