@@ -443,10 +443,14 @@ impl Worker {
         let limit = self.batch_size(queue);
         let mut known = self.known.remove(&queue.name).unwrap_or_default();
         let found = self.find(jobs, queue, limit, &mut known);
-        let (low, proved) = (known.low.clone(), known.proved);
-        let skip = known.skip.clone();
+        let proved = known.proved;
+        let mut behind = Known {
+            low: known.low.clone(),
+            skip: known.skip.clone(),
+            ..Known::default()
+        };
         self.known.insert(queue.name.clone(), known);
-        let candidates = found?;
+        let mut candidates = found?;
         if candidates.is_empty() {
             return Ok(None);
         }
@@ -458,13 +462,19 @@ impl Worker {
             self.leave_queue();
             return Ok(None);
         }
+        if queue.concurrency.is_some() {
+            // What was found before we had the permit left out what its last holder meant to take
+            // and did not: that goes first.
+            let look = || self.find(jobs, queue, limit, &mut behind);
+            candidates = xact::with_latest_snapshot(look)?;
+            if candidates.is_empty() {
+                self.leave_queue();
+                return Ok(None);
+            }
+        }
         let round = Round {
             candidates,
-            known: Known {
-                low,
-                skip,
-                ..Known::default()
-            },
+            known: behind,
             // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
             crowds: room && proved,
             room,
