@@ -141,7 +141,7 @@ pub struct Batch<'a> {
     functions: Vec<Known>,
     completed_status: Datum,
     began: Micros,
-    /// When the last job ended, or this batch began.
+    /// When the last job ended or was missed, or this batch began.
     reached: Micros,
     /// The last job that was reached.
     last: Option<Place>,
@@ -217,7 +217,7 @@ impl<'a> Batch<'a> {
             let memory = self.memory;
             let step = memory.job.run(|| self.step(&mut waiting, &more));
             memory.job.reset()?;
-            self.claims_left(waiting.len());
+            self.set_left(waiting.len());
             if step? == Step::End {
                 break;
             }
@@ -243,8 +243,8 @@ impl<'a> Batch<'a> {
         let Some(job) = self.jobs.take(candidate)? else {
             self.tally.missed.push(candidate.place.id);
             self.last = Some(candidate.place);
-            // Whoever has it is likely to be at the others, too: another round is cheaper.
-            waiting.clear();
+            self.reached = clock::now();
+            waiting.pop_front();
             return Ok(Step::Next);
         };
         let first = self.tally.settled.is_empty();
@@ -280,11 +280,11 @@ impl<'a> Batch<'a> {
             || xact::writing_subtransactions() >= MAX_WRITERS)
     }
 
-    fn claims_left(&self, left: usize) {
+    fn set_left(&self, left: usize) {
         use std::sync::atomic::Ordering;
         SHARED.peek(|state| {
             if let Some(slot) = state.slots.get(self.slot.index) {
-                slot.claims_left.store(left as i32, Ordering::Relaxed);
+                slot.left.store(left as i32, Ordering::Relaxed);
             }
         });
     }
@@ -353,6 +353,7 @@ impl<'a> Batch<'a> {
             }
             last = candidate.place;
         }
+        self.set_left(0);
         let started = clock::now();
         if !self.tally.settled.is_empty() {
             session::overrun_cancels(self.launcher);

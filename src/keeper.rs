@@ -16,7 +16,7 @@ use crate::pg::error::{
 };
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
-use crate::queue::claim::Jobs;
+use crate::queue::claim::{Avoid, Jobs};
 use crate::queue::manage::{self, Live};
 use crate::queue::queues;
 use crate::queue::settle::{self, Attempt, Verdict};
@@ -248,16 +248,19 @@ impl Keeper {
         may_run: bool,
     ) -> Result<()> {
         let now = clock::now();
-        let running = self.running();
+        let mut avoid = Avoid {
+            jobs: self.running(),
+            ..Avoid::default()
+        };
         let mut queue = jobs.next_queue(owner, None, None)?;
         while let Some(name) = queue {
             if let Some(settings) = queues::find(extension, name)?
                 && !settings.paused
             {
-                let (passed, low) = (&mut Vec::new(), &mut LowWater::default());
+                let low = &mut LowWater::default();
                 let due = may_run
                     && !jobs
-                        .candidates(owner, &settings, now, 1, (&running, passed), low)?
+                        .candidates(owner, &settings, now, 1, &mut avoid, low)?
                         .is_empty();
                 let next = jobs.next_due(owner, name, now)?;
                 self.announce(owner, due, next);

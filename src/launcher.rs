@@ -129,7 +129,7 @@ enum Step {
     StartWorker(Oid, Oid),
     /// This idle worker shall look.
     Wake(i32),
-    /// No place is free: this process is idle, or one of several of its lane.
+    /// There are too many, or no place is free for another lane's: this process leaves.
     Dismiss(i32),
 }
 
@@ -365,6 +365,7 @@ impl State {
     /// Decides on the next step, if any, and when to look again (`next` only moves down).
     fn next_step(&mut self, now: Micros, most: usize, next: &mut Micros) -> Option<Step> {
         self.keeper_step(now, next)
+            .or_else(|| self.dismiss_surplus(most).map(Step::Dismiss))
             .or_else(|| self.worker_step(now, most, next))
     }
 
@@ -465,7 +466,7 @@ impl State {
                 if lane.pending && !lane.crowded {
                     *next = (*next).min(now + OVERRUN);
                 }
-            } else if slot.claims_left.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+            } else if slot.left.load(std::sync::atomic::Ordering::Relaxed) > 0 {
                 stuck_with_others = true;
             }
         }
@@ -537,6 +538,21 @@ impl State {
         let slot = self.slots.get_mut(index)?;
         slot.leave = true;
         Some(slot.procno)
+    }
+
+    /// `max_workers` was lowered: an idle worker leaves, else the youngest, after its job. Answers
+    /// whom to wake.
+    fn dismiss_surplus(&mut self, most: usize) -> Option<i32> {
+        let stays = |s: &Slot| s.phase != Phase::Free && s.kind == Kind::Worker && !s.leave;
+        if self.slots.iter().filter(|s| stays(s)).count() <= most {
+            return None;
+        }
+        self.dismiss_idle().or_else(|| {
+            let staying = self.slots.iter_mut().filter(|s| stays(s));
+            let youngest = staying.max_by_key(|slot| slot.since)?;
+            youngest.leave = true;
+            Some(youngest.procno)
+        })
     }
 
     /// The server has no place for this step's process: one of ours makes room, if any can.

@@ -9,13 +9,14 @@
 //!
 //! | field                               | by    | guarded by            |
 //! |-------------------------------------|-------|-----------------------|
-//! | Slot.current, job_started, claims   | W, B  | atomics               |
+//! | Slot.current, job_started, left     | W, B  | atomics               |
 //! | the rest of a slot                  | L W B | the lock, exclusive   |
 //! | lanes, databases, charges, counters | L W B | the lock, exclusive   |
 
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
 use crate::logic::counters::Board;
+use crate::logic::reach::Reach;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::shmem::{Shared, Text, Zeroed};
 
@@ -28,8 +29,6 @@ pub const SLOTS: usize = 192;
 pub const DATABASES: usize = 64;
 /// The most pairs of database and role with work at a time; the keeper's looks serve the rest.
 pub const LANES: usize = 256;
-/// The most jobs of one transaction.
-pub const CLAIMS: usize = 256;
 /// A name, as long as PostgreSQL's identifiers.
 pub const NAME_BYTES: usize = 64;
 /// The longest progress message, in bytes.
@@ -175,12 +174,12 @@ pub struct Slot {
     pub current: AtomicI64,
     /// [W] when it started.
     pub job_started: AtomicI64,
-    /// [W] how many of `claims` have not started.
-    pub claims_left: AtomicI32,
-    /// [W] how many of `claims` are set.
-    claims_set: AtomicI32,
-    /// [W] jobs that it means to run next; others leave them alone for a while.
-    claims: [AtomicI64; CLAIMS],
+    /// [W] how many jobs it means to run after this one.
+    pub left: AtomicI32,
+    /// [W] `reach` is set.
+    has_reach: bool,
+    /// [W] the part of the queue that it has; others leave that alone for a while.
+    reach: Reach,
 }
 
 /// A pair of database and role with work.
@@ -437,35 +436,26 @@ impl Slot {
             .is_ok()
     }
 
-    /// Publishes the jobs that the process means to run next.
-    pub fn publish_claims(&self, jobs: impl Iterator<Item = i64>) {
-        let mut count = 0;
-        for (claim, job) in self.claims.iter().zip(jobs) {
-            claim.store(job, Ordering::Relaxed);
-            count += 1;
-        }
-        self.claims_set.store(count, Ordering::Release);
-        self.claims_left.store(count, Ordering::Release);
-    }
-
-    /// Withdraws them.
-    pub fn withdraw_claims(&self) {
-        self.claims_set.store(0, Ordering::Release);
-        self.claims_left.store(0, Ordering::Release);
-    }
-
-    /// The jobs that others leave alone, unless the process sticks in a long job at `now`.
-    pub fn respected_claims(&self, now: Micros) -> impl Iterator<Item = i64> + '_ {
-        let set = usize::try_from(self.claims_set.load(Ordering::Acquire)).unwrap_or(0);
-        let respected = if self.is_overrunning(now) {
-            0
+    /// Extends its reach to that, of which so many jobs are to be run.
+    pub fn extend_reach(&mut self, to: Reach, jobs: usize) {
+        self.reach = if self.has_reach {
+            self.reach.with(to)
         } else {
-            set.min(CLAIMS)
+            to
         };
-        self.claims
-            .iter()
-            .take(respected)
-            .map(|claim| claim.load(Ordering::Relaxed))
+        self.has_reach = true;
+        self.left.store(jobs as i32, Ordering::Release);
+    }
+
+    /// Gives it up.
+    pub fn withdraw_reach(&mut self) {
+        self.has_reach = false;
+        self.left.store(0, Ordering::Release);
+    }
+
+    /// What others leave alone, unless the process sticks in a long job at `now`.
+    pub fn respected_reach(&self, now: Micros) -> Option<Reach> {
+        (self.has_reach && !self.is_overrunning(now)).then_some(self.reach)
     }
 
     /// Whether the job has been running for longer than [`OVERRUN`].
@@ -524,7 +514,7 @@ impl State {
         slot.progress = -1.0;
         slot.message.set(b"");
         slot.set_current(Current::None, 0);
-        slot.withdraw_claims();
+        slot.withdraw_reach();
         Some(SlotId { index, generation })
     }
 
@@ -536,7 +526,7 @@ impl State {
             slot.procno = -1;
             slot.queue_id = 0;
             slot.set_current(Current::None, 0);
-            slot.withdraw_claims();
+            slot.withdraw_reach();
         }
     }
 

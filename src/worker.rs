@@ -13,22 +13,26 @@ use crate::command;
 use crate::execute::{self, Batch, Memory, Outcome, Settled, Tally};
 use crate::keeper;
 use crate::logic::low_water::{LowWater, Place};
+use crate::logic::reach::{Reach, Reaches};
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, wait_event, xact};
-use crate::queue::claim::{Candidate, Jobs};
+use crate::queue::claim::{Avoid, Candidate, Jobs};
 use crate::queue::queues::{self, Queue};
 use crate::queue::settle::{self, Attempt, Verdict};
 use crate::queue::wait;
 use crate::settings;
-use crate::shared::{CLAIMS, Current, Kind, Phase, SHARED, SeenArrivals, SlotId};
+use crate::shared::{Current, Kind, Phase, SHARED, SeenArrivals, SlotId, State};
 use crate::stats;
 
-/// A queue whose jobs prove fast is taken from in batches that grow up to this.
-const MAX_BATCH: usize = CLAIMS;
+/// A queue whose jobs prove fast is taken from in rounds that grow up to this.
+const MAX_ROUND: usize = 1024;
+
+/// So often a worker looks again that was slower than another, before it tries what it has found.
+const LOOKS: usize = 3;
 
 /// The most queues that a worker remembers.
 const MAX_KNOWN: usize = 64;
@@ -131,7 +135,7 @@ struct Worker {
 }
 
 /// What a worker knows of a queue.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     /// How many of its jobs to take at once; 0: not tried yet.
     size: usize,
@@ -313,9 +317,7 @@ impl Worker {
                     let stop = || self.stopped();
                     let candidates = std::mem::take(&mut round.candidates);
                     let behind = |last| self.next_round(&jobs, &queue, &round, last);
-                    let more = |last, limit| {
-                        self.find(&jobs, &queue, limit, &mut round.known.behind(last))
-                    };
+                    let more = |last, limit| self.more(&jobs, &queue, &round, last, limit);
                     let tally = batch.run(candidates, more, behind, stop)?;
                     self.learn(&queue, &tally);
                     at_work = Some((queue, tally.settled.clone()));
@@ -465,23 +467,22 @@ impl Worker {
         if queue.concurrency.is_some() {
             // What was found before we had the permit left out what its last holder meant to take
             // and did not: that goes first.
-            let look = || self.find(jobs, queue, limit, &mut behind);
-            candidates = xact::with_latest_snapshot(look)?;
-            if candidates.is_empty() {
-                self.leave_queue();
-                return Ok(None);
-            }
+            candidates = self.find(jobs, queue, limit, &mut behind)?;
         }
-        let round = Round {
-            candidates,
+        let mut round = Round {
+            candidates: Vec::new(),
             known: behind,
             // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
             crowds: room && proved,
             room,
             limit,
         };
-        let launcher = self.announce(&round.candidates, &round);
-        launcher.into_iter().for_each(latch::wake);
+        let look = || self.find(jobs, queue, limit, &mut round.known.clone());
+        round.candidates = self.secure(candidates, &round, look)?;
+        if round.candidates.is_empty() {
+            self.leave_queue();
+            return Ok(None);
+        }
         Ok(Some(round))
     }
 
@@ -497,27 +498,86 @@ impl Worker {
         if first.limit < self.most() {
             return Ok(Vec::new());
         }
-        let found = self.find(jobs, queue, first.limit, &mut first.known.behind(last))?;
-        // The launcher was woken by the first round, if there are so many.
-        self.announce(&found, first);
+        self.more(jobs, queue, first, last, first.limit)
+    }
+
+    /// Up to `limit` jobs behind `last`, announced.
+    fn more(
+        &self,
+        jobs: &Jobs,
+        queue: &Queue,
+        first: &Round,
+        last: Place,
+        limit: usize,
+    ) -> Result<Vec<Candidate>> {
+        let look = || self.find(jobs, queue, limit, &mut first.known.behind(last));
+        self.secure(look()?, first, look)
+    }
+
+    /// Announces what was found, or what is found instead if another worker was faster.
+    fn secure(
+        &self,
+        mut found: Vec<Candidate>,
+        round: &Round,
+        look: impl Fn() -> Result<Vec<Candidate>>,
+    ) -> Result<Vec<Candidate>> {
+        for _ in 0..LOOKS {
+            if found.is_empty() || self.announce(&found, round) {
+                break;
+            }
+            found = look()?;
+        }
         Ok(found)
     }
 
-    /// Keeps others from trying the same jobs; answers whom to wake if there are too many.
-    fn announce(&self, found: &[Candidate], round: &Round) -> Option<i32> {
+    /// Keeps others from trying the same jobs; false if one of them has announced some of these.
+    /// Wakes the launcher if there are too many.
+    fn announce(&self, found: &[Candidate], round: &Round) -> bool {
+        let places: Vec<Place> = found.iter().map(|candidate| candidate.place).collect();
+        let (Some(from), Some(to)) = (places.first().copied(), places.last().copied()) else {
+            return true;
+        };
         let crowded = found.len() == round.limit;
         let (id, database, role) = (self.id, self.database, self.role);
+        let now = clock::now();
         let launcher = SHARED.write(|state| {
-            if let Some(slot) = state.slot(id) {
-                slot.publish_claims(found.iter().map(|candidate| candidate.place.id));
+            let queue_id = state.slot(id)?.queue_id;
+            if self.others(state, queue_id, now).hold_any(&places) {
+                return None;
             }
-            let lane = state.lane(database, role)?;
+            if let Some(slot) = state.slot(id) {
+                slot.extend_reach(Reach { from, to }, found.len());
+            }
+            let launcher = state.launcher_procno;
+            let Some(lane) = state.lane(database, role) else {
+                return Some(None);
+            };
             // More than this worker takes at once, and others may help with it.
             lane.pending |= crowded && round.room;
             lane.crowded = crowded && round.crowds;
-            (lane.crowded).then_some(state.launcher_procno)
+            Some(lane.crowded.then_some(launcher))
         });
-        launcher.flatten()
+        let launcher = launcher.flatten();
+        // Those of later rounds need not wake it again.
+        if round.candidates.is_empty() {
+            launcher.flatten().into_iter().for_each(latch::wake);
+        }
+        launcher.is_some()
+    }
+
+    /// What other workers have of a queue.
+    fn others(&self, state: &State, queue_id: i32, now: Micros) -> Reaches {
+        let slots = state.slots.iter().enumerate();
+        let others = slots.filter(|(index, slot)| {
+            *index != self.id.index
+                && slot.queue_id == queue_id
+                && slot.serves(Kind::Worker, self.database, self.role)
+        });
+        Reaches::new(
+            others
+                .filter_map(|(_, slot)| slot.respected_reach(now))
+                .collect(),
+        )
     }
 
     /// Up to `limit` due jobs of a queue that no other worker runs or is about to run.
@@ -529,34 +589,35 @@ impl Worker {
         known: &mut Known,
     ) -> Result<Vec<Candidate>> {
         let now = clock::now();
-        let mut taken = self.announced(now);
-        taken.extend(&known.skip);
-        taken.sort_unstable();
-        let mut passed = Vec::new();
-        let low = &mut known.low;
-        let found = jobs.candidates(self.role, queue, now, limit, (&taken, &mut passed), low)?;
-        known.skip.retain(|id| passed.contains(id));
+        let (others, running) = SHARED
+            .read(|state| (self.others(state, queue.id, now), self.running(state)))
+            .unwrap_or_default();
+        let mut avoid = Avoid {
+            others,
+            jobs: running,
+            passed: Vec::new(),
+        };
+        avoid.jobs.extend(&known.skip);
+        avoid.jobs.sort_unstable();
+        let (role, low) = (self.role, &mut known.low);
+        let found =
+            xact::with_next_snapshot(|| jobs.candidates(role, queue, now, limit, &mut avoid, low))?;
+        avoid.passed.sort_unstable();
+        known
+            .skip
+            .retain(|id| avoid.passed.binary_search(id).is_ok());
         Ok(found)
     }
 
-    /// What the other workers of this database run or are about to run.
-    fn announced(&self, now: Micros) -> Vec<i64> {
-        let mut ids = Vec::new();
-        SHARED.read(|state| {
-            for (index, slot) in state.slots.iter().enumerate() {
-                if slot.phase == Phase::Free
-                    || slot.database != self.database
-                    || index == self.id.index
-                {
-                    continue;
-                }
-                ids.extend(slot.current().job());
-                if slot.role == self.role {
-                    ids.extend(slot.respected_claims(now));
-                }
-            }
+    /// The jobs that other processes of this database run.
+    fn running(&self, state: &State) -> Vec<i64> {
+        let slots = state.slots.iter().enumerate();
+        let others = slots.filter(|(index, slot)| {
+            *index != self.id.index && slot.phase != Phase::Free && slot.database == self.database
         });
-        ids
+        others
+            .filter_map(|(_, slot)| slot.current().job())
+            .collect()
     }
 
     fn batch_size(&self, queue: &Queue) -> usize {
@@ -571,7 +632,7 @@ impl Worker {
     /// The most jobs of one round.
     fn most(&self) -> usize {
         let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1);
-        most.clamp(1, MAX_BATCH)
+        most.clamp(1, MAX_ROUND)
     }
 
     /// Takes one of the queue's permits; `None` if it has none left, else whether it has more.
@@ -602,7 +663,7 @@ impl Worker {
         *size = match (tally.interrupted, fast) {
             (true, _) => 1,
             (_, false) => (*size / 2).max(1),
-            _ if tally.left == 0 && !tally.settled.is_empty() => (*size * 2).min(MAX_BATCH),
+            _ if tally.left == 0 && !tally.settled.is_empty() => (*size * 2).min(MAX_ROUND),
             _ => *size,
         };
         self.alone = match (tally.interrupted, tally.split) {
@@ -618,7 +679,7 @@ impl Worker {
         let keeper = SHARED.write(|state| {
             if let Some(slot) = state.slot(id) {
                 slot.set_current(Current::None, 0);
-                slot.withdraw_claims();
+                slot.withdraw_reach();
                 slot.queue_id = 0;
                 slot.queue.set(b"");
                 slot.progress = -1.0;

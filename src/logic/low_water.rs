@@ -13,6 +13,7 @@ const MOST: usize = 32;
 
 /// A place in one queue's part of the index.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(C)]
 pub struct Place {
     /// Lower goes first.
     pub priority: i32,
@@ -33,7 +34,7 @@ impl Place {
     }
 
     /// The first place behind this one.
-    fn next(self) -> Self {
+    pub fn next(self) -> Self {
         match self.id.checked_add(1) {
             Some(id) => Place { id, ..self },
             None => Place::at(self.priority, self.run_at.saturating_add(1)),

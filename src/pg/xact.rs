@@ -57,10 +57,22 @@ pub fn abort() -> Result<()> {
 /// Runs `body` with a snapshot of this moment active, whatever the isolation level. What it reads
 /// by read-only statements is seen so.
 pub fn with_latest_snapshot<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
-    // SAFETY: a transaction is open; popped below, or by the end of the (sub)transaction.
+    // SAFETY: a transaction is open; popped by the next call, or by the end of the (sub)transaction.
     protect(|| unsafe { sys::PushActiveSnapshot(sys::GetLatestSnapshot()) })?;
+    with_pushed_snapshot(body)
+}
+
+/// Runs `body` with a snapshot as a next statement of this transaction takes it: of this moment,
+/// unless the isolation level keeps one for all.
+pub fn with_next_snapshot<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: as above.
+    protect(|| unsafe { sys::PushActiveSnapshot(sys::GetTransactionSnapshot()) })?;
+    with_pushed_snapshot(body)
+}
+
+fn with_pushed_snapshot<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     let value = body()?;
-    // SAFETY: pushed above.
+    // SAFETY: the caller pushed it; an error leaves it to the end of the (sub)transaction.
     protect(|| unsafe { sys::PopActiveSnapshot() })?;
     Ok(value)
 }

@@ -2,13 +2,14 @@
 //!
 //! Candidates are read without a lock, in the order of the claim's index, and each is locked only
 //! when it starts. So a job that takes long holds up none behind it: the others are free for
-//! every other worker. What a worker means to do next it publishes in its slot, so that two of
-//! them do not try the same rows; that is a hint, the row lock decides.
+//! every other worker. What a worker has and means to do next it publishes in its slot as a stretch
+//! of the order (its reach), so that others read past it; that is a hint, the row lock decides.
 //!
 //! Future jobs cost nothing: within one priority they stand behind the due ones, and the scan
 //! goes on to the next priority by a new descent of the index.
 
 use crate::logic::low_water::{LowWater, Place};
+use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
 use crate::pg::error::Result;
@@ -32,6 +33,27 @@ pub struct Candidate {
     pub place: Place,
     /// Where its row stands.
     pub row: RowId,
+}
+
+/// What a look for candidates leaves out.
+#[derive(Default)]
+pub struct Avoid {
+    /// What other workers have of the queue.
+    pub others: Reaches,
+    /// Jobs that run, or that somebody had locked; sorted.
+    pub jobs: Vec<i64>,
+    /// Those of these jobs that the look came upon.
+    pub passed: Vec<i64>,
+}
+
+/// How a walk through the due jobs goes on.
+enum Walk {
+    /// With the next one.
+    On,
+    /// With the first one behind a place.
+    Behind(Place),
+    /// Not at all.
+    Enough,
 }
 
 /// `my_queue`, open to take jobs from. Lives within one transaction.
@@ -115,15 +137,15 @@ impl Jobs {
         if found { self.row.get(column) } else { None }
     }
 
-    /// Walks the due jobs of a role's queue in order, from its marks on, until `visit` answers
-    /// false; moves the marks.
+    /// Walks the due jobs of a role's queue in order, from its marks on, as `visit` says; moves the
+    /// marks.
     fn walk_due(
         &self,
         owner: Oid,
         queue: Datum,
         now: Micros,
         low: &mut LowWater,
-        mut visit: impl FnMut(&Row, Place) -> Result<bool>,
+        mut visit: impl FnMut(&Row, Place) -> Walk,
     ) -> Result<()> {
         let owner = Key::oid(key::OWNER, Compare::Equal, owner);
         let queue = Key::text(key::QUEUE, Compare::Equal, queue);
@@ -140,8 +162,7 @@ impl Jobs {
                     .chain(below)
                     .collect();
                 let scan = self.table.scan(&keys)?;
-                let mut beyond = None;
-                let mut enough = false;
+                from = None;
                 while scan.next(&self.row)? {
                     let place = place(&self.row);
                     if priority != Some(place.priority) {
@@ -150,20 +171,23 @@ impl Jobs {
                     }
                     if place.run_at > now {
                         // The rest of this priority is due later still.
-                        beyond = Some(place.priority);
+                        let next = Key::int4(key::PRIORITY, Compare::Greater, place.priority);
+                        from = Some(next);
                         break;
                     }
-                    enough = !visit(&self.row, place)?;
-                    if enough {
-                        break;
+                    match visit(&self.row, place) {
+                        Walk::On => {}
+                        Walk::Behind(place) => {
+                            from = Some(place_key(place.next())?);
+                            break;
+                        }
+                        Walk::Enough => return scan.end(),
                     }
                 }
                 scan.end()?;
-                if enough {
-                    return Ok(());
+                if from.is_none() {
+                    break;
                 }
-                let Some(priority) = beyond else { break };
-                from = Some(Key::int4(key::PRIORITY, Compare::Greater, priority));
             }
             if let (None, Some(mark)) = (priority, stretch.from) {
                 low.found_nothing(mark.priority, now);
@@ -172,30 +196,36 @@ impl Jobs {
         Ok(())
     }
 
-    /// Up to `limit` due jobs in order, but for those in the sorted list of what others have taken
-    /// or announced; what of the list it came upon is added to the other.
+    /// Up to `limit` due jobs in order. The active snapshot is younger than what is to be avoided,
+    /// so that what others have done with since is not seen.
     pub fn candidates(
         &self,
         owner: Oid,
         queue: &Queue,
         now: Micros,
         limit: usize,
-        taken: (&[i64], &mut Vec<i64>),
+        avoid: &mut Avoid,
         low: &mut LowWater,
     ) -> Result<Vec<Candidate>> {
-        let (taken, passed) = taken;
         let name = datum::text_datum(&queue.name)?;
         let mut found = Vec::with_capacity(limit);
         self.walk_due(owner, name, now, low, |row, place| {
-            if taken.binary_search(&place.id).is_ok() {
-                passed.push(place.id);
+            if let Some(end) = avoid.others.end_of(place) {
+                return Walk::Behind(end);
+            }
+            if avoid.jobs.binary_search(&place.id).is_ok() {
+                avoid.passed.push(place.id);
             } else if is_runnable(row, queue) {
                 found.push(Candidate {
                     place,
                     row: row.id(),
                 });
             }
-            Ok(found.len() < limit)
+            if found.len() < limit {
+                Walk::On
+            } else {
+                Walk::Enough
+            }
         })?;
         Ok(found)
     }
