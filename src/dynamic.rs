@@ -238,7 +238,7 @@ fn take_and_run(
     let tally = batch.run(
         vec![candidate],
         |_, _| Ok(Vec::new()),
-        |_| Ok(Vec::new()),
+        |_, _| Ok(Vec::new()),
         || false,
     )?;
     jobs.close()?;

@@ -16,7 +16,7 @@ use crate::pg::error::{
 };
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
-use crate::queue::claim::{Avoid, Jobs};
+use crate::queue::claim::{Avoid, Candidate, Jobs};
 use crate::queue::manage::{self, Live};
 use crate::queue::queues;
 use crate::queue::settle::{self, Attempt, Verdict};
@@ -260,7 +260,7 @@ impl Keeper {
                 let low = &mut LowWater::default();
                 let due = may_run
                     && !jobs
-                        .candidates(owner, &settings, now, 1, &mut avoid, low)?
+                        .look::<Candidate>(owner, &settings, now, 1, &mut avoid, low)?
                         .is_empty();
                 let next = jobs.next_due(owner, name, now)?;
                 self.announce(owner, due, next);

@@ -20,7 +20,7 @@ use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, wait_event, xact};
-use crate::queue::claim::{Avoid, Candidate, Jobs};
+use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
 use crate::queue::queues::{self, Queue};
 use crate::queue::settle::{self, Attempt, Verdict};
 use crate::queue::wait;
@@ -316,7 +316,7 @@ impl Worker {
                         .one_by_one(self.alone > 0);
                     let stop = || self.stopped();
                     let candidates = std::mem::take(&mut round.candidates);
-                    let behind = |last| self.next_round(&jobs, &queue, &round, last);
+                    let behind = |last, one| self.next_round(&jobs, &queue, &round, last, one);
                     let more = |last, limit| self.more(&jobs, &queue, &round, last, limit);
                     let tally = batch.run(candidates, more, behind, stop)?;
                     self.learn(&queue, &tally);
@@ -486,41 +486,43 @@ impl Worker {
         Ok(Some(round))
     }
 
-    /// What is behind `last`, for the same transaction: the first round went so fast that there is
-    /// time for more.
+    /// What is behind `last`, or the next one alone, for the same transaction: the first round went
+    /// so fast that there is time for more.
     fn next_round(
         &self,
         jobs: &Jobs,
         queue: &Queue,
         first: &Round,
         last: Place,
+        one: bool,
     ) -> Result<Vec<Candidate>> {
         if first.limit < self.most() {
             return Ok(Vec::new());
         }
-        self.more(jobs, queue, first, last, first.limit)
+        let limit = if one { 1 } else { first.limit };
+        self.more(jobs, queue, first, last, limit)
     }
 
     /// Up to `limit` jobs behind `last`, announced.
-    fn more(
+    fn more<F: Found>(
         &self,
         jobs: &Jobs,
         queue: &Queue,
         first: &Round,
         last: Place,
         limit: usize,
-    ) -> Result<Vec<Candidate>> {
+    ) -> Result<Vec<F>> {
         let look = || self.find(jobs, queue, limit, &mut first.known.behind(last));
         self.secure(look()?, first, look)
     }
 
     /// Announces what was found, or what is found instead if another worker was faster.
-    fn secure(
+    fn secure<F: Found>(
         &self,
-        mut found: Vec<Candidate>,
+        mut found: Vec<F>,
         round: &Round,
-        look: impl Fn() -> Result<Vec<Candidate>>,
-    ) -> Result<Vec<Candidate>> {
+        look: impl Fn() -> Result<Vec<F>>,
+    ) -> Result<Vec<F>> {
         for _ in 0..LOOKS {
             if found.is_empty() || self.announce(&found, round) {
                 break;
@@ -532,8 +534,8 @@ impl Worker {
 
     /// Keeps others from trying the same jobs; false if one of them has announced some of these.
     /// Wakes the launcher if there are too many.
-    fn announce(&self, found: &[Candidate], round: &Round) -> bool {
-        let places: Vec<Place> = found.iter().map(|candidate| candidate.place).collect();
+    fn announce<F: Found>(&self, found: &[F], round: &Round) -> bool {
+        let places: Vec<Place> = found.iter().map(F::place).collect();
         let (Some(from), Some(to)) = (places.first().copied(), places.last().copied()) else {
             return true;
         };
@@ -581,13 +583,13 @@ impl Worker {
     }
 
     /// Up to `limit` due jobs of a queue that no other worker runs or is about to run.
-    fn find(
+    fn find<F: Found>(
         &self,
         jobs: &Jobs,
         queue: &Queue,
         limit: usize,
         known: &mut Known,
-    ) -> Result<Vec<Candidate>> {
+    ) -> Result<Vec<F>> {
         let now = clock::now();
         let (others, running) = SHARED
             .read(|state| (self.others(state, queue.id, now), self.running(state)))
@@ -601,7 +603,7 @@ impl Worker {
         avoid.jobs.sort_unstable();
         let (role, low) = (self.role, &mut known.low);
         let found =
-            xact::with_next_snapshot(|| jobs.candidates(role, queue, now, limit, &mut avoid, low))?;
+            xact::with_next_snapshot(|| jobs.look(role, queue, now, limit, &mut avoid, low))?;
         avoid.passed.sort_unstable();
         known
             .skip

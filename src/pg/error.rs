@@ -50,6 +50,8 @@ pub const NULL_VALUE_NOT_ALLOWED: SqlState = SqlState::new(b"22004");
 pub const CHECK_VIOLATION: SqlState = SqlState::new(b"23514");
 /// 25006
 pub const READ_ONLY_SQL_TRANSACTION: SqlState = SqlState::new(b"25006");
+/// 27000
+pub const TRIGGERED_DATA_CHANGE_VIOLATION: SqlState = SqlState::new(b"27000");
 /// 28000
 pub const INVALID_AUTHORIZATION: SqlState = SqlState::new(b"28000");
 /// 3F000

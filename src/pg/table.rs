@@ -290,11 +290,22 @@ impl Table {
     /// Deletes a row that this transaction has locked. False if this transaction has changed it
     /// meanwhile, and nothing was done.
     pub fn delete(&self, id: RowId) -> Result<bool> {
+        self.remove(id, false)
+    }
+
+    /// Deletes a row that nobody has; this transaction goes on seeing it, and cannot change it. False
+    /// if somebody has it, or has changed or deleted it.
+    pub fn delete_unseen(&self, id: RowId) -> Result<bool> {
+        self.remove(id, true)
+    }
+
+    fn remove(&self, id: RowId, stays_visible: bool) -> Result<bool> {
         let (relation, mut tid) = (self.relation, id.0);
         let tid = &raw mut tid;
-        // SAFETY: the table is open for writing; the row is locked, so nobody else changed it.
-        let result =
-            protect(|| unsafe { sys::mw_delete_row(relation, tid, sys::GetActiveSnapshot()) })?;
+        // SAFETY: the table is open for writing; the row was read from it in this transaction.
+        let result = protect(|| unsafe {
+            sys::mw_delete_row(relation, tid, sys::GetActiveSnapshot(), stays_visible)
+        })?;
         Ok(result == sys::TM_Ok as i32)
     }
 }

@@ -56,17 +56,40 @@ enum Walk {
     Enough,
 }
 
+/// What a look makes of the row of a job that it finds.
+pub trait Found: Sized {
+    /// Reads the row, which stands at that place.
+    fn read(row: &Row, place: Place) -> Result<Self>;
+
+    /// Where the job stands in the order.
+    fn place(&self) -> Place;
+}
+
+impl Found for Candidate {
+    fn read(row: &Row, place: Place) -> Result<Self> {
+        Ok(Candidate {
+            place,
+            row: row.id(),
+        })
+    }
+
+    fn place(&self) -> Place {
+        self.place
+    }
+}
+
 /// `my_queue`, open to take jobs from. Lives within one transaction.
 pub struct Jobs {
     table: Table,
     row: Row,
 }
 
-/// A job that this transaction has locked, in the memory context that was current then.
+/// A job as its row says it, in the memory context that was current then.
 pub struct Job {
     /// Its id.
     pub id: i64,
     row: RowId,
+    place: Place,
     /// All columns of its row.
     values: Vec<Option<Datum>>,
     /// What it calls, if it says so itself.
@@ -83,6 +106,16 @@ pub struct Job {
     pub timeout: Option<Micros>,
     /// When it was due: its `run_at`, or if that is -infinity, when it was enqueued.
     pub due: Micros,
+}
+
+impl Found for Job {
+    fn read(row: &Row, place: Place) -> Result<Self> {
+        read_job(row.copy()?, place)
+    }
+
+    fn place(&self) -> Place {
+        self.place
+    }
 }
 
 impl Job {
@@ -145,7 +178,7 @@ impl Jobs {
         queue: Datum,
         now: Micros,
         low: &mut LowWater,
-        mut visit: impl FnMut(&Row, Place) -> Walk,
+        mut visit: impl FnMut(&Row, Place) -> Result<Walk>,
     ) -> Result<()> {
         let owner = Key::oid(key::OWNER, Compare::Equal, owner);
         let queue = Key::text(key::QUEUE, Compare::Equal, queue);
@@ -175,7 +208,7 @@ impl Jobs {
                         from = Some(next);
                         break;
                     }
-                    match visit(&self.row, place) {
+                    match visit(&self.row, place)? {
                         Walk::On => {}
                         Walk::Behind(place) => {
                             from = Some(place_key(place.next())?);
@@ -198,7 +231,7 @@ impl Jobs {
 
     /// Up to `limit` due jobs in order. The active snapshot is younger than what is to be avoided,
     /// so that what others have done with since is not seen.
-    pub fn candidates(
+    pub fn look<F: Found>(
         &self,
         owner: Oid,
         queue: &Queue,
@@ -206,26 +239,23 @@ impl Jobs {
         limit: usize,
         avoid: &mut Avoid,
         low: &mut LowWater,
-    ) -> Result<Vec<Candidate>> {
+    ) -> Result<Vec<F>> {
         let name = datum::text_datum(&queue.name)?;
         let mut found = Vec::with_capacity(limit);
         self.walk_due(owner, name, now, low, |row, place| {
             if let Some(end) = avoid.others.end_of(place) {
-                return Walk::Behind(end);
+                return Ok(Walk::Behind(end));
             }
             if avoid.jobs.binary_search(&place.id).is_ok() {
                 avoid.passed.push(place.id);
             } else if is_runnable(row, queue) {
-                found.push(Candidate {
-                    place,
-                    row: row.id(),
-                });
+                found.push(F::read(row, place)?);
             }
-            if found.len() < limit {
+            Ok(if found.len() < limit {
                 Walk::On
             } else {
                 Walk::Enough
-            }
+            })
         })?;
         Ok(found)
     }
@@ -271,17 +301,26 @@ impl Jobs {
     /// Takes a candidate, if nobody was faster.
     pub fn take(&self, candidate: Candidate) -> Result<Option<Job>> {
         match self.table.lock_row(candidate.row, &self.row)? {
-            Locked::Yes => read_job(self.row.copy()?).map(Some),
+            Locked::Yes => Job::read(&self.row, candidate.place).map(Some),
             Locked::No => Ok(None),
         }
     }
 
-    /// Ends a job that was taken well: its row moves to the history, or vanishes if its queue
-    /// keeps none. False if the job has changed its own row: another version of it may be there.
-    pub fn complete(&self, job: &Job, ended: &Ended, history: Option<&Appender>) -> Result<bool> {
-        if let Some(history) = history {
-            history.append(&history_row(&job.values, ended))?;
-        }
+    /// Locks a job that was not locked before. False if somebody else has it.
+    pub fn lock(&self, job: &Job) -> Result<bool> {
+        Ok(self.table.lock_row(job.row, &self.row)? == Locked::Yes)
+    }
+
+    /// Takes away a job that was not locked before, in a subtransaction in which it is run: a
+    /// rollback brings it back, and until the end of the transaction it is still to be seen in it.
+    /// One change of the row in place of two. False if somebody else has it.
+    pub fn take_away(&self, job: &Job) -> Result<bool> {
+        self.table.delete_unseen(job.row)
+    }
+
+    /// Ends a job that was taken well: its row vanishes. False if the job has changed its own row:
+    /// another version of it may be there.
+    pub fn complete(&self, job: &Job) -> Result<bool> {
         self.table.delete(job.row)
     }
 }
@@ -311,13 +350,14 @@ fn value(values: &[Option<Datum>], column: i32) -> Option<Datum> {
     values.get(index).copied().flatten()
 }
 
-fn read_job(row: OwnedRow) -> Result<Job> {
+fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
     let values = row.values()?;
     let get = |column| value(&values, column);
     let number = |column| get(column).map_or(0, datum::as_i64);
     Ok(Job {
         id: number(column::ID),
         row: row.id,
+        place,
         handler: get(column::HANDLER).map(datum::as_text).transpose()?,
         is_command: get(column::COMMAND).is_some(),
         payload: get(column::PAYLOAD).unwrap_or(0),
@@ -330,6 +370,11 @@ fn read_job(row: OwnedRow) -> Result<Job> {
         },
         values,
     })
+}
+
+/// Writes a job that ended into the history.
+pub fn record(job: &Job, ended: &Ended, history: &Appender) -> Result<()> {
+    history.append(&history_row(&job.values, ended))
 }
 
 fn history_row(row: &[Option<Datum>], ended: &Ended) -> Vec<Option<Datum>> {

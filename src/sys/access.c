@@ -25,6 +25,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
+#include "parser/parsetree.h"
 #include "storage/lwlock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -105,14 +106,21 @@ mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *sl
 							LockTupleExclusive, LockWaitSkip, 0, &failure);
 }
 
-/* DELETE of one row version, without a plan.  Returns the TM_Result. */
+/*
+ * DELETE of one row version, without a plan.  Returns the TM_Result.
+ *
+ * With stays_visible it is deleted as of the transaction's last command, so
+ * that this transaction goes on seeing it (HeapTupleSatisfiesMVCC compares
+ * the cmax with the snapshot's curcid), and nobody is waited for.
+ */
 int
-mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot)
+mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot, bool stays_visible)
 {
 	TM_FailureData failure;
+	CommandId	command = stays_visible ? InvalidCommandId - 1 : FirstCommandId;
 
 	(void) GetCurrentCommandId(true);
-	return table_tuple_delete(rel, tid, FirstCommandId, snapshot, InvalidSnapshot, true,
+	return table_tuple_delete(rel, tid, command, snapshot, InvalidSnapshot, !stays_visible,
 							  &failure, false);
 }
 
@@ -267,6 +275,28 @@ mw_database_wanted(PlannedStmt *planned)
 		default:
 			return NULL;
 	}
+}
+
+/* Whether a planned statement locks, updates or deletes rows of a table */
+bool
+mw_statement_holds(PlannedStmt *planned, Oid table)
+{
+	ListCell   *cell;
+
+	foreach(cell, planned->rowMarks)
+	{
+		PlanRowMark *mark = lfirst_node(PlanRowMark, cell);
+
+		if (RowMarkRequiresRowShareLock(mark->markType) &&
+			rt_fetch(mark->rti, planned->rtable)->relid == table)
+			return true;
+	}
+	if (planned->commandType == CMD_INSERT && !planned->hasModifyingCTE)
+		return false;
+	foreach(cell, planned->resultRelations)
+		if (rt_fetch(lfirst_int(cell), planned->rtable)->relid == table)
+			return true;
+	return false;
 }
 
 /* COPY table (columns) FROM STDIN */

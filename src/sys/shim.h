@@ -39,7 +39,7 @@ extern IndexScanDesc mw_index_beginscan(Relation heap, Relation index, Snapshot 
 										int nkeys);
 extern void mw_key_from_place(ScanKey key, AttrNumber attno, int32 x, TimestampTz y, int64 z);
 extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
-extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot);
+extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot, bool stays_visible);
 extern Oid	mw_relation_owner(Relation rel);
 extern Oid	mw_relation_id(Relation rel);
 
@@ -59,6 +59,7 @@ extern MwDatabaseScan *mw_databases_begin(void);
 extern bool mw_databases_next(MwDatabaseScan *scan, MwDatabase *database);
 extern void mw_databases_end(MwDatabaseScan *scan);
 extern Oid	mw_extension_schema(Oid extension, char **version);
+extern bool mw_statement_holds(PlannedStmt *statement, Oid table);
 extern bool mw_is_client_copy(PlannedStmt *statement);
 extern bool mw_may_copy(PlannedStmt *statement, Oid table);
 extern const char *mw_database_wanted(PlannedStmt *statement);

@@ -43,6 +43,67 @@ SELECT my_worker.resume_queue('batches');
 CALL pg_temp.wait_until($$SELECT NOT EXISTS (SELECT FROM my_queue WHERE queue = 'batches')$$);
 SELECT max(jobs) AS most, sum(jobs) AS jobs FROM calls;
 SELECT my_worker.purge_queue('batches');
+-- What a handler does with the rows of its own jobs works as anywhere: it reads them, locks them, refers to
+-- them, changes them, deletes them, and goes on after an error.
+CREATE TABLE referring (job bigint REFERENCES my_queue ON DELETE CASCADE);
+CREATE FUNCTION does(ids bigint[], payloads jsonb[]) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    rows bigint;
+BEGIN
+    EXECUTE payloads[1]->>0 USING ids;
+    GET DIAGNOSTICS rows = ROW_COUNT;
+    INSERT INTO calls VALUES (rows - cardinality(ids));
+    INSERT INTO seen SELECT id, payloads[1]->0 FROM unnest(ids) AS id;
+    RETURN cardinality(ids);
+END
+$$;
+CREATE FUNCTION goes_on(ids bigint[], payloads jsonb[]) RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        UPDATE my_queue SET priority = 3 WHERE id = ANY (ids);
+    EXCEPTION WHEN OTHERS THEN
+        INSERT INTO calls VALUES (-1);
+    END;
+    INSERT INTO seen SELECT id, '"goes on"' FROM unnest(ids) AS id;
+    RETURN cardinality(ids);
+END
+$$;
+SELECT my_worker.create_queue('batches_too');
+CREATE TABLE statements (n int GENERATED ALWAYS AS IDENTITY, handler text DEFAULT 'does', statement text);
+INSERT INTO statements (statement) VALUES
+    ('SELECT 1 FROM my_queue WHERE id = ANY ($1)'),
+    ('INSERT INTO my_queue (queue, payload, run_at) SELECT ''batches_too'', ''{}'', ''infinity'' FROM unnest($1)'),
+    ('SELECT 1 FROM my_queue WHERE id = ANY ($1) FOR UPDATE'),
+    ('INSERT INTO referring SELECT unnest($1)'),
+    ('UPDATE my_queue SET priority = 7 WHERE id = ANY ($1)'),
+    ('WITH gone AS (DELETE FROM my_queue WHERE id = ANY ($1) RETURNING id) SELECT id FROM gone');
+INSERT INTO statements (handler, statement) VALUES ('goes_on', 'goes on');
+-- Each twice: the second time it is known what the handler does.
+CREATE PROCEDURE run_statements() LANGUAGE plpgsql AS $$
+DECLARE
+    s record;
+BEGIN
+    FOR s IN SELECT * FROM statements, generate_series(1, 2) ORDER BY n LOOP
+        PERFORM my_worker.pause_queue('batches');
+        INSERT INTO my_queue (queue, handler, payload)
+            SELECT 'batches', s.handler, jsonb_build_array(s.statement) FROM generate_series(1, 20);
+        PERFORM my_worker.resume_queue('batches');
+        COMMIT;
+        CALL pg_temp.wait_until($x$SELECT NOT EXISTS (SELECT FROM my_queue WHERE queue = 'batches')$x$);
+    END LOOP;
+END
+$$;
+TRUNCATE calls, seen;
+CALL run_statements();
+SELECT payload->>0 AS statement, count(*), count(DISTINCT job) FROM seen GROUP BY 1 ORDER BY 1;
+SELECT DISTINCT jobs AS rows_missed FROM calls;
+SELECT handler, status, count(*), max(attempts) AS attempts, bool_or(errors IS NOT NULL) AS errors
+    FROM my_worker.history WHERE queue = 'batches' GROUP BY 1, 2 ORDER BY 1;
+SELECT my_worker.purge_queue('batches');
+SELECT my_worker.drop_queue('batches_too', true);
+DROP PROCEDURE run_statements();
+DROP FUNCTION does(bigint[], jsonb[]), goes_on(bigint[], jsonb[]);
+DROP TABLE statements, referring;
 SELECT my_worker.drop_queue('batches');
 DROP FUNCTION take(bigint[], jsonb[]);
 DROP TABLE calls, seen;

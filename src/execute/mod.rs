@@ -11,6 +11,8 @@
 //!
 //! A command cannot run in a transaction of ours: the batch claims it, ends, and `command` runs it.
 
+mod together;
+
 use std::collections::VecDeque;
 use std::io::Write;
 
@@ -26,12 +28,14 @@ use crate::pg::log::{self, Level};
 use crate::pg::memcx::MemoryContext;
 use crate::pg::table::Appender;
 use crate::pg::{activity, bgworker, clock, guc, identity, latch, marks, session, xact};
-use crate::queue::claim::{Candidate, Ended, Job, Jobs};
+use crate::queue::claim::{self, Candidate, Ended, Job, Jobs};
 use crate::queue::handler::{self, Handler, Shape};
 use crate::queue::queues::Queue;
 use crate::queue::settle::{self, Attempt, Verdict};
 use crate::settings;
 use crate::shared::{Current, SHARED, SlotId};
+
+use together::Hold;
 
 /// A batch stops taking jobs after this time, and cancels one that runs on when others are done.
 pub const BUDGET_MS: i32 = 20;
@@ -147,6 +151,8 @@ pub struct Batch<'a> {
     last: Option<Place>,
     /// Whether a batch handler may get several jobs in one call.
     together: bool,
+    /// The last job was one of a batch handler's call.
+    called_batch: bool,
     tally: Tally,
 }
 
@@ -182,6 +188,7 @@ impl<'a> Batch<'a> {
             reached: began,
             last: None,
             together: true,
+            called_batch: false,
             tally: Tally {
                 queue: queue.id,
                 ..Tally::default()
@@ -195,13 +202,14 @@ impl<'a> Batch<'a> {
         self
     }
 
-    /// Takes and runs the candidates in order until `stop` says so or the time is up. `more`
-    /// looks for up to so many behind a place, for a batch handler; `behind` for another round.
+    /// Takes and runs the candidates in order until `stop` says so or the time is up. `more` reads
+    /// up to so many behind a place, for a batch handler; `behind` looks for another round, or for
+    /// its first job alone.
     pub fn run(
         mut self,
         candidates: Vec<Candidate>,
-        more: impl Fn(Place, usize) -> Result<Vec<Candidate>>,
-        behind: impl Fn(Place) -> Result<Vec<Candidate>>,
+        more: impl Fn(Place, usize) -> Result<Vec<Job>>,
+        behind: impl Fn(Place, bool) -> Result<Vec<Candidate>>,
         stop: impl Fn() -> bool,
     ) -> Result<Tally> {
         let mut waiting = VecDeque::from(candidates);
@@ -209,7 +217,8 @@ impl<'a> Batch<'a> {
         while !self.is_full() && !stop() {
             if waiting.is_empty() {
                 let Some(last) = self.last else { break };
-                waiting = behind(last)?.into();
+                // A batch handler takes the others by itself.
+                waiting = behind(last, self.called_batch)?.into();
                 if waiting.is_empty() {
                     break;
                 }
@@ -235,7 +244,7 @@ impl<'a> Batch<'a> {
     fn step(
         &mut self,
         waiting: &mut VecDeque<Candidate>,
-        more: impl Fn(Place, usize) -> Result<Vec<Candidate>>,
+        more: impl Fn(Place, usize) -> Result<Vec<Job>>,
     ) -> Result<Step> {
         let Some(candidate) = waiting.front().copied() else {
             return Ok(Step::End);
@@ -261,8 +270,10 @@ impl<'a> Batch<'a> {
             && self.shape(index) == Some(Shape::Batch)
             && job.attempts == 0
         {
-            return self.run_together((candidate, job), index, waiting, more);
+            waiting.clear();
+            return self.run_together(job, index, more);
         }
+        self.called_batch = false;
         self.run_job(&job, known)?;
         if self.tally.interrupted {
             return Ok(Step::End);
@@ -318,78 +329,12 @@ impl<'a> Batch<'a> {
         if !self.tally.settled.is_empty() {
             session::overrun_cancels(self.launcher);
         }
-        let result = known.and_then(|index| self.attempt(&[job], index, started));
+        let result = known.and_then(|index| self.attempt(&[job], Hold::Locked, index, started));
         self.reached = clock::now();
         let settled = self.settle(job, started, self.reached, result);
         self.set_current(Current::None, 0);
         marks::clear(self.slot.index);
         settled
-    }
-
-    /// Calls a batch handler with this job and those behind it that have the same one. They
-    /// succeed together; if they fail, each is called alone, which finds the bad one.
-    fn run_together(
-        &mut self,
-        first: (Candidate, Job),
-        index: usize,
-        waiting: &mut VecDeque<Candidate>,
-        more: impl Fn(Place, usize) -> Result<Vec<Candidate>>,
-    ) -> Result<Step> {
-        let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1);
-        let (candidate, first) = first;
-        let mut last = candidate.place;
-        let mut jobs = vec![first];
-        waiting.clear();
-        let others = most.saturating_sub(1);
-        for candidate in more(last, others)?.into_iter().take(others) {
-            match self.jobs.take(candidate)? {
-                Some(job) if self.is_like(&job, index) => jobs.push(job),
-                // It stays locked until this batch commits, and is the next one's first.
-                Some(_) => break,
-                None => {
-                    self.tally.missed.push(candidate.place.id);
-                    break;
-                }
-            }
-            last = candidate.place;
-        }
-        self.set_left(0);
-        let started = clock::now();
-        if !self.tally.settled.is_empty() {
-            session::overrun_cancels(self.launcher);
-        }
-        let together: Vec<&Job> = jobs.iter().collect();
-        let result = self.attempt(&together, index, started);
-        let finished = clock::now();
-        self.reached = finished;
-        let mut step = Step::End;
-        match (result, jobs.as_slice()) {
-            // Whoever cancels the call cancels the job that it is known by.
-            (Err(error), [first, ..]) if is_cancelling(self.slot, first.id) => {
-                self.settle(first, started, finished, Err(error))?;
-            }
-            // Jobs that are done wait for this call.
-            (Err(error), _) if self.is_in_the_way(&error) => self.tally.interrupted = true,
-            // Nothing of the call is left; whose fault it was shows when each is called alone.
-            (Err(_), [_, _, ..]) => self.tally.split = jobs.len(),
-            (result, jobs) => {
-                for job in jobs {
-                    self.settle(job, started, finished, result.clone())?;
-                }
-                self.last = Some(last);
-                step = Step::Next;
-            }
-        }
-        self.set_current(Current::None, 0);
-        marks::clear(self.slot.index);
-        Ok(step)
-    }
-
-    /// Whether a job can join a call of that batch handler: a first attempt of the same one.
-    fn is_like(&self, job: &Job, index: usize) -> bool {
-        let name = job.handler.as_ref().or(self.queue.handler.as_ref());
-        let same = self.functions.get(index).map(|known| &known.name) == name;
-        same && !job.is_command && job.attempts == 0 && job.timeout.is_none()
     }
 
     fn shape(&self, index: usize) -> Option<Shape> {
@@ -398,7 +343,13 @@ impl<'a> Batch<'a> {
 
     /// Executes the jobs in one call: their effects stay if the answer is `Ok`, and are gone if
     /// not.
-    fn attempt(&mut self, jobs: &[&Job], index: usize, started: Micros) -> Result<Option<Datum>> {
+    fn attempt(
+        &mut self,
+        jobs: &[&Job],
+        hold: Hold,
+        index: usize,
+        started: Micros,
+    ) -> Result<Option<Datum>> {
         let (Some(known), Some(first)) = (self.functions.get(index), jobs.first()) else {
             return Err(PgError::internal("a handler was lost"));
         };
@@ -407,12 +358,14 @@ impl<'a> Batch<'a> {
         marks::set(self.slot.index, self.database, first.id, first.attempts);
         self.set_current(Current::Running(first.id), started);
         let timeout_ms = self.timeout_ms(first);
-        let (slot, job) = (self.slot, first.id);
+        let (slot, job, table) = (self.slot, first.id, self.jobs);
         let level = guc::Level::open();
         let mut result = xact::subtransaction(|| {
+            let jobs = hold.take(table, jobs)?;
             session::set_read_only(session::default_read_only());
             clock::start_statement();
             let value = limited(timeout_ms, || call(function, shape, jobs))?;
+            hold.check()?;
             refuse_late(started, timeout_ms)?;
             seal(slot, job)?;
             Ok(value)
@@ -505,14 +458,8 @@ impl<'a> Batch<'a> {
     ) -> Result<()> {
         let outcome = match result {
             Ok(value) => {
-                let ended = Ended {
-                    status: self.completed_status,
-                    started,
-                    finished,
-                    attempts: job.attempts.saturating_add(1),
-                    result: value,
-                };
-                if !self.jobs.complete(job, &ended, self.history.as_ref())? {
+                self.record(job, started, finished, value)?;
+                if !self.jobs.complete(job)? {
                     settle::forget(self.extension, job.id)?;
                 }
                 Outcome::Completed
@@ -522,6 +469,38 @@ impl<'a> Batch<'a> {
                 None => return Ok(()),
             },
         };
+        self.count(job, started, finished, outcome)
+    }
+
+    /// Writes a completed job into the history, if its queue keeps one.
+    fn record(
+        &self,
+        job: &Job,
+        started: Micros,
+        finished: Micros,
+        result: Option<Datum>,
+    ) -> Result<()> {
+        let Some(history) = &self.history else {
+            return Ok(());
+        };
+        let ended = Ended {
+            status: self.completed_status,
+            started,
+            finished,
+            attempts: job.attempts.saturating_add(1),
+            result,
+        };
+        claim::record(job, &ended, history)
+    }
+
+    /// Counts a job that was settled.
+    fn count(
+        &mut self,
+        job: &Job,
+        started: Micros,
+        finished: Micros,
+        outcome: Outcome,
+    ) -> Result<()> {
         let ran = finished.saturating_sub(started).max(0);
         if settings::LOG_JOBS.get() == settings::LOG_ALL {
             log_job(&self.names(job), outcome, ran)?;

@@ -1,0 +1,180 @@
+//! Batch handlers: several jobs in one call, which succeed together or are called alone.
+//!
+//! Locking a row and deleting it later are two changes of it. The jobs of a call share one
+//! subtransaction, so they are deleted in it before the call, and a rollback brings them back. They
+//! are deleted in such a way that the handler still sees its rows, and cannot lock or change them;
+//! one that tries to is called again, now and from then on, with its jobs locked.
+
+use std::cell::Cell;
+
+use super::{Batch, Outcome, Step, is_cancelling, leave_running};
+use crate::logic::low_water::Place;
+use crate::pg::datum::Oid;
+use crate::pg::error::{PgError, Result, TRIGGERED_DATA_CHANGE_VIOLATION};
+use crate::pg::local::Local;
+use crate::pg::statements::{self, Statement};
+use crate::pg::{clock, marks, session};
+use crate::queue::claim::{Found, Job, Jobs};
+use crate::settings;
+
+/// The most handlers that a process remembers to call with locked rows.
+const MAX_HOLDERS: usize = 64;
+
+/// Handlers that lock or change their own rows.
+static HOLDERS: Local<Vec<Oid>> = Local::new(Vec::new());
+/// The table whose rows the statements of the running call may not lock or change.
+static WATCHED: Local<Option<Oid>> = Local::new(None);
+/// One of them would have.
+static REFUSED: Local<bool> = Local::new(false);
+
+/// How the jobs of a call are held.
+#[derive(Clone, Copy)]
+pub(super) enum Hold<'c> {
+    /// All of them are locked.
+    Locked,
+    /// The first is locked; the others are taken away in the call's subtransaction, up to one that
+    /// somebody else has. Tells how many the call has, the first included.
+    Away(&'c Cell<usize>),
+}
+
+impl Hold<'_> {
+    /// Before the call, in its subtransaction: those of the jobs that it has.
+    pub(super) fn take<'j, 'a>(self, table: &Jobs, jobs: &'j [&'a Job]) -> Result<&'j [&'a Job]> {
+        let Hold::Away(count) = self else {
+            return Ok(jobs);
+        };
+        count.set(1);
+        for job in jobs.iter().skip(1) {
+            if !table.take_away(job)? {
+                break;
+            }
+            count.set(count.get().saturating_add(1));
+        }
+        Ok(jobs.get(..count.get()).unwrap_or_default())
+    }
+
+    /// After the call: an error if it went on without a statement that was refused.
+    pub(super) fn check(self) -> Result<()> {
+        match self {
+            Hold::Away(_) if REFUSED.get() => Err(refused()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn refused() -> PgError {
+    let message = "rows of \"my_queue\" are held for the call of their batch handler";
+    PgError::new(TRIGGERED_DATA_CHANGE_VIOLATION, message)
+}
+
+/// Refuses what the rows of the running call do not go with.
+fn refuse(statement: &Statement) -> Result<()> {
+    match WATCHED.get() {
+        Some(table) if statement.holds_rows_of(table) => {
+            REFUSED.set(true);
+            Err(refused())
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Batch<'_> {
+    /// Calls a batch handler with this job, which is locked, and those behind it that have the same
+    /// one. They succeed together; if they fail, each is called alone, which finds the bad one.
+    pub(super) fn run_together(
+        &mut self,
+        first: Job,
+        index: usize,
+        more: impl Fn(Place, usize) -> Result<Vec<Job>>,
+    ) -> Result<Step> {
+        self.called_batch = true;
+        let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1);
+        let others = more(first.place(), most.saturating_sub(1))?;
+        let like = others.iter().take_while(|job| self.is_like(job, index));
+        let mut jobs: Vec<&Job> = std::iter::once(&first).chain(like).collect();
+        self.set_left(0);
+        let started = clock::now();
+        if !self.tally.settled.is_empty() {
+            session::overrun_cancels(self.launcher);
+        }
+        let function = self.functions.get(index).map_or(0, |k| k.handler.function);
+        let mut away = !HOLDERS.with(|holders| holders.contains(&function));
+        let mut result = Ok(None);
+        if away {
+            statements::watch(refuse);
+            let count = Cell::new(1);
+            WATCHED.set(Some(self.extension.queue));
+            result = self.attempt(&jobs, Hold::Away(&count), index, started);
+            WATCHED.set(None);
+            if REFUSED.replace(false) {
+                away = false;
+                HOLDERS.with(|holders| {
+                    holders.truncate(MAX_HOLDERS - 1);
+                    holders.push(function);
+                });
+            } else {
+                self.keep_taken(&mut jobs, count.get(), result.is_ok());
+            }
+        }
+        if !away && leave_running(self.slot, first.id) {
+            let mut count = 1;
+            while let Some(job) = jobs.get(count)
+                && self.jobs.lock(job)?
+            {
+                count += 1;
+            }
+            self.keep_taken(&mut jobs, count, true);
+            result = self
+                .find_function(&first)
+                .and_then(|index| self.attempt(&jobs, Hold::Locked, index, started));
+        }
+        let finished = clock::now();
+        self.reached = finished;
+        let mut step = Step::End;
+        match (result, jobs.as_slice()) {
+            // Whoever cancels the call cancels the job that it is known by.
+            (Err(error), _) if is_cancelling(self.slot, first.id) => {
+                self.settle(&first, started, finished, Err(error))?;
+            }
+            // Jobs that are done wait for this call.
+            (Err(error), _) if self.is_in_the_way(&error) => self.tally.interrupted = true,
+            // Nothing of the call is left; whose fault it was shows when each is called alone.
+            (Err(_), [_, _, ..]) => self.tally.split = jobs.len(),
+            (result, _) => {
+                self.settle(&first, started, finished, result.clone())?;
+                for job in jobs.iter().skip(1) {
+                    if away {
+                        self.record(job, started, finished, result.clone()?)?;
+                        self.count(job, started, finished, Outcome::Completed)?;
+                    } else {
+                        self.settle(job, started, finished, result.clone())?;
+                    }
+                }
+                self.last = jobs.last().map(|job| job.place());
+                // The next call in this transaction would see them here and in the history.
+                if !away || self.history.is_none() {
+                    step = Step::Next;
+                }
+            }
+        }
+        self.set_current(super::Current::None, 0);
+        marks::clear(self.slot.index);
+        Ok(step)
+    }
+
+    /// Keeps those of a call's jobs that it has; the next one is somebody else's, if the call came
+    /// that far.
+    fn keep_taken(&mut self, jobs: &mut Vec<&Job>, count: usize, all_tried: bool) {
+        if let Some(missed) = jobs.get(count).filter(|_| all_tried) {
+            self.tally.missed.push(missed.id);
+        }
+        jobs.truncate(count);
+    }
+
+    /// Whether a job can join a call of that batch handler: a first attempt of the same one.
+    fn is_like(&self, job: &Job, index: usize) -> bool {
+        let name = job.handler.as_ref().or(self.queue.handler.as_ref());
+        let same = self.functions.get(index).map(|known| &known.name) == name;
+        same && !job.is_command && job.attempts == 0 && job.timeout.is_none()
+    }
+}

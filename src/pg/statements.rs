@@ -1,0 +1,51 @@
+//! Statements that user code has executed: told of before they start, with what they do to our
+//! tables. The server's hook is chained; utility statements have one of their own (`utility`).
+
+use super::datum::Oid;
+use super::error::Result;
+use super::guard;
+use super::local::Local;
+use crate::sys;
+
+/// A planned statement that is about to start.
+pub struct Statement(*mut sys::PlannedStmt);
+
+impl Statement {
+    /// Whether it locks, updates or deletes rows of a table, its name behind a view or not.
+    pub fn holds_rows_of(&self, table: Oid) -> bool {
+        // SAFETY: the server's plan, alive during the hook; reads its nodes.
+        unsafe { sys::mw_statement_holds(self.0, table) }
+    }
+}
+
+/// Told of each statement. An error is raised in its place.
+pub type StatementHook = fn(&Statement) -> Result<()>;
+
+static PREVIOUS: Local<sys::ExecutorStart_hook_type> = Local::new(None);
+static HOOK: Local<Option<StatementHook>> = Local::new(None);
+
+/// Chains into the server's hook (ExecutorStart_hook, executor/executor.h), for this process alone.
+pub fn watch(hook: StatementHook) {
+    if HOOK.replace(Some(hook)).is_some() {
+        return;
+    }
+    // SAFETY: a variable of this process, which has one thread.
+    unsafe {
+        PREVIOUS.set(sys::ExecutorStart_hook);
+        sys::ExecutorStart_hook = Some(executor_start);
+    }
+}
+
+unsafe extern "C-unwind" fn executor_start(query: *mut sys::QueryDesc, flags: i32) {
+    let outcome = guard::enter((), || match HOOK.get() {
+        // SAFETY: the server passes a valid description of a planned query.
+        Some(hook) => hook(&Statement(unsafe { (*query).plannedstmt })),
+        None => Ok(()),
+    });
+    // SAFETY: this frame owns nothing; the arguments go on as they came.
+    unsafe {
+        guard::raise(outcome);
+        let next = PREVIOUS.get().unwrap_or(sys::standard_ExecutorStart);
+        next(query, flags);
+    }
+}
