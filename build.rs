@@ -42,10 +42,11 @@ fn main() {
     generate_bindings(&include);
 }
 
-/// The C side: the crossing, tables and catalogs, commands at top level, and counting.
-const SOURCES: [&str; 4] = [
+/// The C side: the crossing, tables and catalogs, appending, commands at top level, and counting.
+const SOURCES: [&str; 5] = [
     "src/sys/shim.c",
     "src/sys/access.c",
+    "src/sys/append.c",
     "src/sys/command.c",
     "src/sys/leaves.c",
 ];

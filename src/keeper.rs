@@ -281,7 +281,7 @@ impl Keeper {
             }
             if due {
                 // It may be a job whose COMMIT nobody announced.
-                state.demand(database, owner, Micros::MIN)
+                state.demand(database, owner, Micros::MIN, 0)
             } else {
                 None
             }

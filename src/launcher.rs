@@ -414,6 +414,10 @@ impl State {
             }
         }
         if let Some((database, role)) = idle {
+            // Also for what a worker left behind that sticks in a long job.
+            if let Some(lane) = self.lane(database, role) {
+                lane.set_pending();
+            }
             return self.rouse_idle(database, role).map(Step::Wake);
         }
         let (have, _, database, role) = wanting?;

@@ -27,7 +27,9 @@ use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::memcx::MemoryContext;
 use crate::pg::table::Appender;
-use crate::pg::{activity, bgworker, clock, guc, identity, latch, marks, session, xact};
+use crate::pg::{
+    activity, bgworker, clock, guc, identity, latch, marks, session, statements, xact,
+};
 use crate::queue::claim::{self, Candidate, Ended, Job, Jobs};
 use crate::queue::handler::{self, Handler, Shape};
 use crate::queue::queues::Queue;
@@ -166,6 +168,7 @@ impl<'a> Batch<'a> {
         memory: Memory,
     ) -> Result<Self> {
         memory.batch.reset()?;
+        statements::watch(together::refuse);
         let history = if queue.retention > 0 {
             Some(Appender::open(extension.history)?)
         } else {

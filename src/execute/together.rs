@@ -12,7 +12,7 @@ use crate::logic::low_water::Place;
 use crate::pg::datum::Oid;
 use crate::pg::error::{PgError, Result, TRIGGERED_DATA_CHANGE_VIOLATION};
 use crate::pg::local::Local;
-use crate::pg::statements::{self, Statement};
+use crate::pg::statements::Statement;
 use crate::pg::{clock, marks, session};
 use crate::queue::claim::{Found, Job, Jobs};
 use crate::settings;
@@ -68,7 +68,7 @@ fn refused() -> PgError {
 }
 
 /// Refuses what the rows of the running call do not go with.
-fn refuse(statement: &Statement) -> Result<()> {
+pub(super) fn refuse(statement: &Statement) -> Result<()> {
     match WATCHED.get() {
         Some(table) if statement.holds_rows_of(table) => {
             REFUSED.set(true);
@@ -101,7 +101,6 @@ impl Batch<'_> {
         let mut away = !HOLDERS.with(|holders| holders.contains(&function));
         let mut result = Ok(None);
         if away {
-            statements::watch(refuse);
             let count = Cell::new(1);
             WATCHED.set(Some(self.extension.queue));
             result = self.attempt(&jobs, Hold::Away(&count), index, started);

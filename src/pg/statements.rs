@@ -3,7 +3,7 @@
 
 use super::datum::Oid;
 use super::error::Result;
-use super::guard;
+use super::guard::{self, protect};
 use super::local::Local;
 use crate::sys;
 
@@ -18,13 +18,20 @@ impl Statement {
     }
 }
 
+/// Has what was appended in this transaction written if the statement would miss it.
+pub(super) fn show_appended(statement: *mut sys::PlannedStmt) -> Result<()> {
+    // SAFETY: the server's plan, alive during the hooks that pass it; writes rows, which may raise.
+    protect(|| unsafe { sys::mw_append_show(statement) })
+}
+
 /// Told of each statement. An error is raised in its place.
 pub type StatementHook = fn(&Statement) -> Result<()>;
 
 static PREVIOUS: Local<sys::ExecutorStart_hook_type> = Local::new(None);
 static HOOK: Local<Option<StatementHook>> = Local::new(None);
 
-/// Chains into the server's hook (ExecutorStart_hook, executor/executor.h), for this process alone.
+/// Chains into the server's hook (ExecutorStart_hook, executor/executor.h), once, for this process
+/// alone: `hook` is told, and what an `Appender` holds back is written for who reads it.
 pub fn watch(hook: StatementHook) {
     if HOOK.replace(Some(hook)).is_some() {
         return;
@@ -37,10 +44,12 @@ pub fn watch(hook: StatementHook) {
 }
 
 unsafe extern "C-unwind" fn executor_start(query: *mut sys::QueryDesc, flags: i32) {
-    let outcome = guard::enter((), || match HOOK.get() {
+    let outcome = guard::enter((), || {
         // SAFETY: the server passes a valid description of a planned query.
-        Some(hook) => hook(&Statement(unsafe { (*query).plannedstmt })),
-        None => Ok(()),
+        let statement = unsafe { (*query).plannedstmt };
+        HOOK.get()
+            .map_or(Ok(()), |hook| hook(&Statement(statement)))?;
+        show_appended(statement)
     });
     // SAFETY: this frame owns nothing; the arguments go on as they came.
     unsafe {

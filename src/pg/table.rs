@@ -405,7 +405,8 @@ impl Scan {
 }
 
 /// Appends rows to one of our own tables with their index entries; looks at no constraint and
-/// fires no trigger.
+/// fires no trigger. They are written many at a time: at the end, or when a statement of this
+/// process is about to read the table, which `statements::watch` sees to. One a transaction.
 pub struct Appender {
     relation: sys::Relation,
     appender: *mut sys::MwAppender,
@@ -437,7 +438,7 @@ impl Appender {
         protect(|| unsafe { sys::mw_append_row(appender, data, nulls) })
     }
 
-    /// Closes the table; the lock stays until the transaction ends.
+    /// Writes what waits and closes the table; the lock stays until the transaction ends.
     pub fn end(self) -> Result<()> {
         // SAFETY: both are open.
         protect(|| unsafe {

@@ -11,6 +11,7 @@ use super::error::Result;
 use super::guard::{self, protect};
 use super::identity;
 use super::local::Local;
+use super::statements;
 use crate::sys;
 
 /// Told the name of a database that is about to be dropped, renamed, moved or copied. An error
@@ -63,6 +64,7 @@ fn copy_owner(statement: *mut sys::PlannedStmt) -> Result<Oid> {
 
 fn before(statement: *mut sys::PlannedStmt) -> Result<Oid> {
     tell(statement)?;
+    statements::show_appended(statement)?;
     copy_owner(statement)
 }
 

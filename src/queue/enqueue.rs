@@ -326,8 +326,11 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     }
     let role = row.get(column::OWNER).map_or(0, datum::as_oid);
     let run_at = row.get(column::RUN_AT).map_or(0, datum::as_i64);
+    let queue = row
+        .get(column::QUEUE)
+        .map_or(Ok(Vec::new()), datum::as_text)?;
     wake::on_any_end(forget)?;
-    wake::note(role, run_at)?;
+    wake::note(role, queues::id_of_last_held(&queue), run_at)?;
     Ok(row.result())
 }
 

@@ -109,6 +109,14 @@ pub fn hold(extension: &Extension, name: &[u8], alone: bool) -> Result<()> {
     }
 }
 
+/// The id of the queue that this session held last, 0 if it is another one than `name`.
+pub fn id_of_last_held(name: &[u8]) -> i32 {
+    LAST_HELD.with(|last| match last {
+        Some((_, id, known)) if known == name => *id,
+        _ => 0,
+    })
+}
+
 fn read(row: &crate::pg::table::Row, name: Datum) -> Result<Queue> {
     let interval = |column| row.get(column).map(datum::interval_micros);
     Ok(Queue {

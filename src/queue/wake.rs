@@ -16,6 +16,8 @@ use crate::stats;
 struct Note {
     subtransaction: u32,
     role: Oid,
+    /// The queue of all of it, by its id; 0: several, or not known.
+    queue: i32,
     /// A job is due at once.
     due: bool,
     /// The earliest time of all.
@@ -60,8 +62,8 @@ pub fn on_any_end(forget: fn()) -> Result<()> {
     xact::on_end(at_end)
 }
 
-/// A job of `role` was enqueued, due at `run_at`.
-pub fn note(role: Oid, run_at: Micros) -> Result<()> {
+/// A job of `role` was enqueued into a queue (0: not known), due at `run_at`.
+pub fn note(role: Oid, queue: i32, run_at: Micros) -> Result<()> {
     xact::on_end(at_end)?;
     let subtransaction = xact::current_subtransaction();
     let due = run_at <= clock::now();
@@ -70,6 +72,9 @@ pub fn note(role: Oid, run_at: Micros) -> Result<()> {
         match pending.notes.iter_mut().rev().find(same) {
             Some(note) => {
                 note.earliest = note.earliest.min(run_at);
+                if note.queue != queue {
+                    note.queue = 0;
+                }
                 note.due |= due;
                 if !due {
                     note.later = earlier(note.later, run_at);
@@ -80,6 +85,7 @@ pub fn note(role: Oid, run_at: Micros) -> Result<()> {
                 pending.notes.push(Note {
                     subtransaction,
                     role,
+                    queue,
                     due,
                     earliest: run_at,
                     later,
@@ -257,7 +263,7 @@ impl Pending {
         let database = bgworker::my_database();
         for note in self.notes.iter().filter(|_| committed) {
             if note.due || (note.later != 0 && note.later <= now) {
-                wake.extend(state.demand(database, note.role, note.earliest));
+                wake.extend(state.demand(database, note.role, note.earliest, note.queue));
             } else if note.later != 0 {
                 wake.extend(state.due_at(database, note.later));
             }

@@ -92,7 +92,7 @@ pub fn reset() {
 /// was asked to by us, which is never held against the job.
 pub fn stopped(state: &mut State, database: Oid, role: Oid, job: i64, told: bool) {
     if let Some(lane) = state.lane(database, role) {
-        lane.pending = true;
+        lane.set_pending();
     }
     if !told && state.count_stop(database, job) >= MAX_STOPS {
         state.charge(Charge {
@@ -120,7 +120,7 @@ pub fn totals() -> Option<Totals> {
     let (items_processed, last_run, running, launcher) = SHARED.read(|state| {
         let at_work =
             |s: &&crate::shared::Slot| s.phase != Phase::Free && s.current().job().is_some();
-        let running = state.slots.iter().filter(at_work).count();
+        let running = state.used_slots().iter().filter(at_work).count();
         (
             state.items_processed,
             state.last_run,

@@ -356,63 +356,6 @@ mw_role_barred(Oid role, Oid database)
 #endif
 }
 
-/*
- * Appending rows with their index entries, as COPY does (copyfrom.c).  Table
- * constraints and triggers are not looked at: for our own tables only.
- */
-struct MwAppender
-{
-	Relation	rel;
-	EState	   *estate;
-	ResultRelInfo *result;
-	TupleTableSlot *slot;
-	struct BulkInsertStateData *bulk;
-};
-
-MwAppender *
-mw_append_begin(Relation rel)
-{
-	MwAppender *appender = palloc0(sizeof(MwAppender));
-
-	appender->rel = rel;
-	appender->estate = CreateExecutorState();
-	appender->result = makeNode(ResultRelInfo);
-	InitResultRelInfo(appender->result, rel, 1, NULL, 0);
-	ExecOpenIndices(appender->result, false);
-	appender->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), table_slot_callbacks(rel));
-	appender->bulk = GetBulkInsertState();
-	return appender;
-}
-
-void
-mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls)
-{
-	TupleTableSlot *slot = appender->slot;
-	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(appender->rel), (Datum *) values,
-										(bool *) nulls);
-
-	ExecForceStoreHeapTuple(tuple, slot, false);
-	table_tuple_insert(appender->rel, slot, GetCurrentCommandId(true), 0, appender->bulk);
-	if (appender->result->ri_NumIndices > 0)
-		ExecInsertIndexTuples(appender->result, slot, appender->estate, false, false, NULL, NIL
-#if PG_VERSION_NUM >= 160000
-							  ,false
-#endif
-			);
-	ResetPerTupleExprContext(appender->estate);
-	heap_freetuple(tuple);
-}
-
-void
-mw_append_end(MwAppender *appender)
-{
-	FreeBulkInsertState(appender->bulk);
-	ExecDropSingleTupleTableSlot(appender->slot);
-	ExecCloseIndices(appender->result);
-	FreeExecutorState(appender->estate);
-	pfree(appender);
-}
-
 HeapTuple
 mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleDesc *desc, HeapTuple *old)
 {

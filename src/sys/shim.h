@@ -68,6 +68,7 @@ extern int	mw_role_barred(Oid role, Oid database);
 typedef struct MwAppender MwAppender;
 extern MwAppender *mw_append_begin(Relation rel);
 extern void mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls);
+extern void mw_append_show(PlannedStmt *statement);
 extern void mw_append_end(MwAppender *appender);
 
 /*

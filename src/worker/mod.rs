@@ -6,36 +6,28 @@
 //! so it may die at any point. It ends with exit code 1, and the launcher starts another when there
 //! is work.
 
+mod look;
+
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use crate::command;
 use crate::execute::{self, Batch, Memory, Outcome, Settled, Tally};
 use crate::keeper;
-use crate::logic::low_water::{LowWater, Place};
-use crate::logic::reach::{Reach, Reaches};
-use crate::pg::catalog::{self, Extension};
-use crate::pg::datum::{self, Micros, Oid};
+use crate::pg::catalog;
+use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, wait_event, xact};
-use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
-use crate::queue::queues::{self, Queue};
+use crate::queue::claim::Jobs;
+use crate::queue::queues::Queue;
 use crate::queue::settle::{self, Attempt, Verdict};
 use crate::queue::wait;
 use crate::settings;
-use crate::shared::{Current, Kind, Phase, SHARED, SeenArrivals, SlotId, State};
+use crate::shared::{Current, Kind, Phase, SHARED, SeenArrivals, SlotId};
+
 use crate::stats;
-
-/// A queue whose jobs prove fast is taken from in rounds that grow up to this.
-const MAX_ROUND: usize = 1024;
-
-/// So often a worker looks again that was slower than another, before it tries what it has found.
-const LOOKS: usize = 3;
-
-/// The most queues that a worker remembers.
-const MAX_KNOWN: usize = 64;
+use look::{Known, MAX_ROUND};
 
 /// This process's slot, for the callback at its end.
 static MY_SLOT: Local<Option<SlotId>> = Local::new(None);
@@ -110,6 +102,8 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         known: BTreeMap::new(),
         arrivals: SeenArrivals::default(),
         queue: None,
+        first: None,
+        rested: false,
         gone: false,
         alone: 0,
     };
@@ -128,46 +122,14 @@ struct Worker {
     arrivals: SeenArrivals,
     /// The queue of the last batch: the next one starts behind it.
     queue: Option<Vec<u8>>,
+    /// The queue, by its id, that the next look begins with.
+    first: Option<i32>,
+    /// It has slept since its last look.
+    rested: bool,
     /// The extension was dropped, or the role may run nothing any more.
     gone: bool,
     /// So many jobs are run one a transaction, since a batch failed as a whole.
     alone: usize,
-}
-
-/// What a worker knows of a queue.
-#[derive(Clone, Default)]
-struct Known {
-    /// How many of its jobs to take at once; 0: not tried yet.
-    size: usize,
-    /// It has run some.
-    proved: bool,
-    /// From where to look for more.
-    low: LowWater,
-    /// Jobs that somebody else had locked when we tried them, since we last slept.
-    skip: Vec<i64>,
-}
-
-impl Known {
-    /// The same behind a job.
-    fn behind(&self, last: Place) -> Known {
-        Known {
-            low: self.low.behind(last),
-            skip: self.skip.clone(),
-            ..*self
-        }
-    }
-}
-
-/// The first look of a batch, for those that follow it in the same transaction.
-struct Round {
-    candidates: Vec<Candidate>,
-    known: Known,
-    /// Other workers shall come if a round is full.
-    crowds: bool,
-    /// They may.
-    room: bool,
-    /// How many jobs a round has at most.
-    limit: usize,
 }
 
 impl Worker {
@@ -179,7 +141,8 @@ impl Worker {
         if self.must_leave() {
             return Ok(false);
         }
-        if settings::ENABLED.get() && self.batch()? {
+        let woken_in_vain = self.rested && !self.is_wanted();
+        if settings::ENABLED.get() && !woken_in_vain && self.batch()? {
             return Ok(true);
         }
         self.known.values_mut().for_each(|known| known.skip.clear());
@@ -199,6 +162,14 @@ impl Worker {
                 }
                 None => true,
             })
+            .unwrap_or(true)
+    }
+
+    /// Whether there may be work that nobody has looked at: what comes while it sleeps is announced.
+    fn is_wanted(&self) -> bool {
+        let (database, role) = (self.database, self.role);
+        SHARED
+            .write(|state| state.lane(database, role).is_none_or(|lane| lane.pending))
             .unwrap_or(true)
     }
 
@@ -226,6 +197,7 @@ impl Worker {
         let since = clock::now();
         let stay_ms = i64::from(settings::IDLE_TIMEOUT.get()) * 1000;
         latch::wait(Some(stay_ms), wait_event::worker_idle())?;
+        self.rested = true;
         session::forget_cancel();
         let slept_ms = clock::now().saturating_sub(since) / 1000;
         Ok(slept_ms < stay_ms || !self.may_retire())
@@ -255,17 +227,15 @@ impl Worker {
     fn batch(&mut self) -> Result<bool> {
         let (database, role) = (self.database, self.role);
         let mut seen = self.arrivals;
-        let late = SHARED
+        let (late, queue_id) = SHARED
             .write(|state| match state.lane(database, role) {
-                Some(lane) => {
-                    lane.pending = false;
-                    lane.told = false;
-                    lane.arrivals_since(&mut seen)
-                }
-                None => Some(Micros::MIN),
+                Some(lane) => (lane.arrivals_since(&mut seen), lane.take_pending()),
+                None => (Some(Micros::MIN), 0),
             })
-            .flatten();
+            .unwrap_or_default();
         self.arrivals = seen;
+        // The others had nothing when it went to sleep.
+        self.first = std::mem::take(&mut self.rested).then_some(queue_id);
         if let Some(run_at) = late {
             self.known
                 .values_mut()
@@ -382,279 +352,6 @@ impl Worker {
         asked || !settings::ENABLED.get()
     }
 
-    /// The next queue with due jobs that may run, in turn, and its first jobs.
-    fn next_work(&mut self, extension: &Extension, jobs: &Jobs) -> Result<Option<(Queue, Round)>> {
-        let last = self.queue.take();
-        let mut wrapped = last.is_none();
-        let mut at = last.clone();
-        loop {
-            let next = self.queue_after(jobs, at.as_deref())?;
-            let Some(name) =
-                next.filter(|name| !wrapped || last.is_none() || Some(name) <= last.as_ref())
-            else {
-                if wrapped {
-                    return Ok(None);
-                }
-                wrapped = true;
-                at = None;
-                continue;
-            };
-            match queues::find(extension, datum::text_datum(&name)?)? {
-                Some(queue) => {
-                    if let Some(round) = self.first_round(extension, jobs, &queue)? {
-                        self.queue = Some(name);
-                        return Ok(Some((queue, round)));
-                    }
-                }
-                None => drop(self.known.remove(&name)),
-            }
-            at = Some(name);
-        }
-    }
-
-    /// The first queue behind `after` that has jobs, or had some when we last looked: looking for
-    /// others reads nothing of its part of the index.
-    fn queue_after(&self, jobs: &Jobs, after: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
-        let lower = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let known = self
-            .known
-            .range::<[u8], _>((lower, Bound::Unbounded))
-            .next();
-        let known = known.map(|(name, _)| name.as_slice());
-        let text = |name: Option<&[u8]>| name.map(datum::text_datum).transpose();
-        let found = jobs.next_queue(self.role, text(after)?, text(known)?)?;
-        match found {
-            Some(name) => datum::as_text(name).map(Some),
-            None => Ok(known.map(<[u8]>::to_vec)),
-        }
-    }
-
-    /// Due jobs of a queue that this worker may start now, announced in its slot.
-    fn first_round(
-        &mut self,
-        extension: &Extension,
-        jobs: &Jobs,
-        queue: &Queue,
-    ) -> Result<Option<Round>> {
-        if queue.paused {
-            return Ok(None);
-        }
-        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(&queue.name) {
-            self.known.clear();
-        }
-        let limit = self.batch_size(queue);
-        let mut known = self.known.remove(&queue.name).unwrap_or_default();
-        let found = self.find(jobs, queue, limit, &mut known);
-        let proved = known.proved;
-        let mut behind = Known {
-            low: known.low.clone(),
-            skip: known.skip.clone(),
-            ..Known::default()
-        };
-        self.known.insert(queue.name.clone(), known);
-        let mut candidates = found?;
-        if candidates.is_empty() {
-            return Ok(None);
-        }
-        let Some(room) = self.enter_queue(queue) else {
-            return Ok(None);
-        };
-        // From here on a pause reaches the slot; one that came before is seen now.
-        if !queues::is_open(extension, queue)? {
-            self.leave_queue();
-            return Ok(None);
-        }
-        if queue.concurrency.is_some() {
-            // What was found before we had the permit left out what its last holder meant to take
-            // and did not: that goes first.
-            candidates = self.find(jobs, queue, limit, &mut behind)?;
-        }
-        let mut round = Round {
-            candidates: Vec::new(),
-            known: behind,
-            // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
-            crowds: room && proved,
-            room,
-            limit,
-        };
-        let look = || self.find(jobs, queue, limit, &mut round.known.clone());
-        round.candidates = self.secure(candidates, &round, look)?;
-        if round.candidates.is_empty() {
-            self.leave_queue();
-            return Ok(None);
-        }
-        Ok(Some(round))
-    }
-
-    /// What is behind `last`, or the next one alone, for the same transaction: the first round went
-    /// so fast that there is time for more.
-    fn next_round(
-        &self,
-        jobs: &Jobs,
-        queue: &Queue,
-        first: &Round,
-        last: Place,
-        one: bool,
-    ) -> Result<Vec<Candidate>> {
-        if first.limit < self.most() {
-            return Ok(Vec::new());
-        }
-        let limit = if one { 1 } else { first.limit };
-        self.more(jobs, queue, first, last, limit)
-    }
-
-    /// Up to `limit` jobs behind `last`, announced.
-    fn more<F: Found>(
-        &self,
-        jobs: &Jobs,
-        queue: &Queue,
-        first: &Round,
-        last: Place,
-        limit: usize,
-    ) -> Result<Vec<F>> {
-        let look = || self.find(jobs, queue, limit, &mut first.known.behind(last));
-        self.secure(look()?, first, look)
-    }
-
-    /// Announces what was found, or what is found instead if another worker was faster.
-    fn secure<F: Found>(
-        &self,
-        mut found: Vec<F>,
-        round: &Round,
-        look: impl Fn() -> Result<Vec<F>>,
-    ) -> Result<Vec<F>> {
-        for _ in 0..LOOKS {
-            if found.is_empty() || self.announce(&found, round) {
-                break;
-            }
-            found = look()?;
-        }
-        Ok(found)
-    }
-
-    /// Keeps others from trying the same jobs; false if one of them has announced some of these.
-    /// Wakes the launcher if there are too many.
-    fn announce<F: Found>(&self, found: &[F], round: &Round) -> bool {
-        let places: Vec<Place> = found.iter().map(F::place).collect();
-        let (Some(from), Some(to)) = (places.first().copied(), places.last().copied()) else {
-            return true;
-        };
-        let crowded = found.len() == round.limit;
-        let (id, database, role) = (self.id, self.database, self.role);
-        let now = clock::now();
-        let launcher = SHARED.write(|state| {
-            let queue_id = state.slot(id)?.queue_id;
-            if self.others(state, queue_id, now).hold_any(&places) {
-                return None;
-            }
-            if let Some(slot) = state.slot(id) {
-                slot.extend_reach(Reach { from, to }, found.len());
-            }
-            let launcher = state.launcher_procno;
-            let Some(lane) = state.lane(database, role) else {
-                return Some(None);
-            };
-            // More than this worker takes at once, and others may help with it.
-            lane.pending |= crowded && round.room;
-            lane.crowded = crowded && round.crowds;
-            Some(lane.crowded.then_some(launcher))
-        });
-        let launcher = launcher.flatten();
-        // Those of later rounds need not wake it again.
-        if round.candidates.is_empty() {
-            launcher.flatten().into_iter().for_each(latch::wake);
-        }
-        launcher.is_some()
-    }
-
-    /// What other workers have of a queue.
-    fn others(&self, state: &State, queue_id: i32, now: Micros) -> Reaches {
-        let slots = state.slots.iter().enumerate();
-        let others = slots.filter(|(index, slot)| {
-            *index != self.id.index
-                && slot.queue_id == queue_id
-                && slot.serves(Kind::Worker, self.database, self.role)
-        });
-        Reaches::new(
-            others
-                .filter_map(|(_, slot)| slot.respected_reach(now))
-                .collect(),
-        )
-    }
-
-    /// Up to `limit` due jobs of a queue that no other worker runs or is about to run.
-    fn find<F: Found>(
-        &self,
-        jobs: &Jobs,
-        queue: &Queue,
-        limit: usize,
-        known: &mut Known,
-    ) -> Result<Vec<F>> {
-        let now = clock::now();
-        let (others, running) = SHARED
-            .read(|state| (self.others(state, queue.id, now), self.running(state)))
-            .unwrap_or_default();
-        let mut avoid = Avoid {
-            others,
-            jobs: running,
-            passed: Vec::new(),
-        };
-        avoid.jobs.extend(&known.skip);
-        avoid.jobs.sort_unstable();
-        let (role, low) = (self.role, &mut known.low);
-        let found =
-            xact::with_next_snapshot(|| jobs.look(role, queue, now, limit, &mut avoid, low))?;
-        avoid.passed.sort_unstable();
-        known
-            .skip
-            .retain(|id| avoid.passed.binary_search(id).is_ok());
-        Ok(found)
-    }
-
-    /// The jobs that other processes of this database run.
-    fn running(&self, state: &State) -> Vec<i64> {
-        let slots = state.slots.iter().enumerate();
-        let others = slots.filter(|(index, slot)| {
-            *index != self.id.index && slot.phase != Phase::Free && slot.database == self.database
-        });
-        others
-            .filter_map(|(_, slot)| slot.current().job())
-            .collect()
-    }
-
-    fn batch_size(&self, queue: &Queue) -> usize {
-        let size = self.known.get(&queue.name).map_or(1, |known| known.size);
-        if self.alone > 0 {
-            1
-        } else {
-            size.clamp(1, self.most())
-        }
-    }
-
-    /// The most jobs of one round.
-    fn most(&self) -> usize {
-        let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1);
-        most.clamp(1, MAX_ROUND)
-    }
-
-    /// Takes one of the queue's permits; `None` if it has none left, else whether it has more.
-    fn enter_queue(&self, queue: &Queue) -> Option<bool> {
-        let (id, database) = (self.id, self.database);
-        SHARED
-            .write(|state| state.enter_queue(id, database, queue.id, &queue.name, queue.limit()))
-            .flatten()
-    }
-
-    fn leave_queue(&self) {
-        let id = self.id;
-        SHARED.write(|state| {
-            if let Some(slot) = state.slot(id) {
-                slot.queue_id = 0;
-                slot.queue.set(b"");
-            }
-        });
-    }
-
     /// A queue whose jobs are fast is taken from in larger batches.
     fn learn(&mut self, queue: &Queue, tally: &Tally) {
         let known = self.known.entry(queue.name.clone()).or_default();
@@ -705,7 +402,9 @@ impl Worker {
             if let Some(lane) = state.lane(database, role) {
                 lane.failures = 0;
                 // What was not reached is there for the next one, should this worker leave.
-                lane.pending |= tally.left > 0 || tally.interrupted || tally.split > 0;
+                if tally.left > 0 || tally.interrupted || tally.split > 0 {
+                    lane.set_pending();
+                }
             }
         });
         stats::count(self.id, &tally);

@@ -13,12 +13,16 @@
 //! | the rest of a slot                  | L W B | the lock, exclusive   |
 //! | lanes, databases, charges, counters | L W B | the lock, exclusive   |
 
+mod lane;
+
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
 use crate::logic::counters::Board;
 use crate::logic::reach::Reach;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::shmem::{Shared, Text, Zeroed};
+
+pub use lane::{Lane, SeenArrivals};
 
 /// The shared struct.
 pub static SHARED: Shared<State> = Shared::new(c"my_worker");
@@ -37,8 +41,6 @@ pub const MESSAGE_BYTES: usize = 160;
 pub const WAITERS: usize = 128;
 /// The longest name of a time zone, TZ_STRLEN_MAX.
 pub const ZONE_BYTES: usize = 255;
-/// The most rounds of arrivals that a lane remembers: a worker that missed more looks at all jobs.
-const ARRIVALS: usize = 8;
 const CHARGES: usize = 256;
 const STOPS: usize = 64;
 
@@ -182,77 +184,6 @@ pub struct Slot {
     reach: Reach,
 }
 
-/// A pair of database and role with work.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Lane {
-    /// 0: not in use.
-    pub database: Oid,
-    /// Whose jobs.
-    pub role: Oid,
-    /// [B W] there may be due jobs that nobody has looked at.
-    pub pending: bool,
-    /// [B W] the launcher was woken since `pending` was last cleared: once is enough, since what it
-    /// could not do at once it looks at again by itself.
-    pub told: bool,
-    /// [W] there is more than one worker can take in a round.
-    pub crowded: bool,
-    /// [L] starts in a row that failed.
-    pub failures: u32,
-    /// [L] not before this time again.
-    pub retry_at: Micros,
-    /// [L] when a worker was last started for it.
-    pub served_at: Micros,
-    /// Tells this holder of the entry from those before.
-    born: u32,
-    /// [B W] `run_at` of what came since: the earliest of each round of announcements.
-    arrivals: [Micros; ARRIVALS],
-    /// [B W] counts the rounds: one ends when a worker has read it.
-    round: u32,
-    /// [W] the current round was read.
-    round_read: bool,
-}
-
-/// How far a worker has read its lane's arrivals.
-#[derive(Clone, Copy, Default)]
-pub struct SeenArrivals {
-    born: u32,
-    round: u32,
-}
-
-impl Lane {
-    /// A job that is due at `run_at` came.
-    fn announce(&mut self, run_at: Micros) {
-        if std::mem::take(&mut self.round_read) {
-            self.round = self.round.wrapping_add(1);
-            if let Some(arrival) = self.arrivals.get_mut(self.round as usize % ARRIVALS) {
-                *arrival = run_at;
-            }
-        } else if let Some(arrival) = self.arrivals.get_mut(self.round as usize % ARRIVALS) {
-            *arrival = run_at.min(*arrival);
-        }
-    }
-
-    /// The earliest time of what came since `seen`; the beginning of time if that is no longer
-    /// known.
-    pub fn arrivals_since(&mut self, seen: &mut SeenArrivals) -> Option<Micros> {
-        let missed = self.round.wrapping_sub(seen.round) as usize;
-        let known = self.born == seen.born && missed <= ARRIVALS;
-        *seen = SeenArrivals {
-            born: self.born,
-            round: self.round,
-        };
-        self.round_read = true;
-        if !known {
-            return Some(Micros::MIN);
-        }
-        let rounds = (0..missed).map(|back| self.round.wrapping_sub(back as u32));
-        rounds
-            .filter_map(|round| self.arrivals.get(round as usize % ARRIVALS).copied())
-            .min()
-    }
-}
-
 /// What is known of a database.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -350,6 +281,8 @@ pub struct State {
     /// [B] a database that the launcher does not know has, or lost, the extension.
     pub resolve: bool,
     generation: u32,
+    /// Slots behind this were never taken.
+    slots_used: usize,
     /// [W] jobs that have ended since the server started.
     pub items_processed: i64,
     /// [W] when the last one did.
@@ -368,7 +301,7 @@ pub struct State {
     stops: [Stop; STOPS],
     /// See [`Waiter`].
     pub waiters: [Waiter; WAITERS],
-    /// See [`Slot`].
+    /// See [`Slot`]. Who looks for one by what it says asks `used_slots`.
     pub slots: [Slot; SLOTS],
 }
 
@@ -474,6 +407,17 @@ impl Slot {
 }
 
 impl State {
+    /// The slots that were ever taken, which are few: the others need not be read.
+    pub fn used_slots(&self) -> &[Slot] {
+        self.slots.get(..self.slots_used).unwrap_or(&self.slots)
+    }
+
+    /// The same, to change them.
+    pub fn used_slots_mut(&mut self) -> &mut [Slot] {
+        let used = self.slots_used.min(SLOTS);
+        self.slots.get_mut(..used).unwrap_or_default()
+    }
+
     /// The slot, if it is still held by that process.
     pub fn slot(&mut self, id: SlotId) -> Option<&mut Slot> {
         self.slots
@@ -494,6 +438,7 @@ impl State {
             .iter()
             .position(|slot| slot.phase == Phase::Free)?;
         self.generation = self.generation.wrapping_add(1).max(1);
+        self.slots_used = self.slots_used.max(index.saturating_add(1));
         let generation = self.generation;
         let slot = self.slots.get_mut(index)?;
         slot.phase = Phase::Starting;
@@ -548,20 +493,7 @@ impl State {
         let lane = self.lanes.get_mut(index)?;
         if found.is_none() {
             self.generation = born;
-            *lane = Lane {
-                database,
-                role,
-                pending: false,
-                told: false,
-                crowded: false,
-                failures: 0,
-                retry_at: 0,
-                born,
-                arrivals: [0; ARRIVALS],
-                round: 0,
-                round_read: true,
-                served_at: 0,
-            };
+            *lane = Lane::new(database, role, born);
         }
         Some(lane)
     }
@@ -573,16 +505,19 @@ impl State {
             .find(|database| database.oid == oid && oid != 0)
     }
 
-    /// Marks work for a lane, due at `run_at` or later; answers the process to wake: an idle worker
+    /// Marks work for a lane, due at `run_at` or later, in a queue (0: not known); answers the process to wake: an idle worker
     /// of the lane, else the launcher, unless it was told. `None` for a database that is not served,
     /// and while jobs are disabled: enabling them wakes everybody.
-    pub fn demand(&mut self, database: Oid, role: Oid, run_at: Micros) -> Option<i32> {
+    pub fn demand(
+        &mut self,
+        database: Oid,
+        role: Oid,
+        run_at: Micros,
+        queue_id: i32,
+    ) -> Option<i32> {
         self.database(database)?;
         match self.lane(database, role) {
-            Some(lane) => {
-                lane.pending = true;
-                lane.announce(run_at);
-            }
+            Some(lane) => lane.announce(run_at, queue_id),
             // No room: the keeper's look will find the jobs.
             None => {
                 if let Some(database) = self.database(database) {
@@ -604,7 +539,7 @@ impl State {
 
     /// Has an idle worker of the lane look, if there is one; answers the process to wake.
     pub fn rouse_idle(&mut self, database: Oid, role: Oid) -> Option<i32> {
-        let slot = self.slots.iter_mut().find(|slot| {
+        let slot = self.used_slots_mut().iter_mut().find(|slot| {
             slot.phase == Phase::Idle && slot.serves(Kind::Worker, database, role) && !slot.leave
         })?;
         // Not idle for the next one who looks, so that two commits wake two workers.
@@ -642,7 +577,7 @@ impl State {
 
     /// Asks the workers of a database to leave after their jobs; they notice within a nap.
     pub fn dismiss_workers(&mut self, database: Oid) {
-        for slot in &mut self.slots {
+        for slot in self.used_slots_mut() {
             if slot.phase != Phase::Free && slot.database == database && slot.kind == Kind::Worker {
                 slot.leave = true;
             }
@@ -660,14 +595,14 @@ impl State {
 
     /// The keeper of a database, once its process is there.
     pub fn keeper(&self, oid: Oid) -> Option<&Slot> {
-        self.slots
+        self.used_slots()
             .iter()
             .find(|slot| slot.serves(Kind::Keeper, oid, 0) && slot.procno >= 0)
     }
 
     /// The slots that run a job of that queue now.
     pub fn running_in_queue(&self, database: Oid, queue_id: i32) -> usize {
-        self.slots
+        self.used_slots()
             .iter()
             .filter(|slot| {
                 slot.phase != Phase::Free && slot.database == database && slot.queue_id == queue_id
@@ -701,7 +636,7 @@ impl State {
 
     /// Has those who work on a queue take no more of its jobs.
     pub fn halt_queue(&mut self, database: Oid, queue_id: i32) {
-        for slot in &mut self.slots {
+        for slot in self.used_slots_mut() {
             if slot.database == database && slot.queue_id == queue_id {
                 slot.halt = true;
             }
@@ -710,7 +645,7 @@ impl State {
 
     /// The slot that runs the job.
     pub fn slot_of_job(&self, database: Oid, job: i64) -> Option<&Slot> {
-        self.slots.iter().find(|slot| {
+        self.used_slots().iter().find(|slot| {
             slot.phase != Phase::Free
                 && slot.database == database
                 && slot.current().job() == Some(job)
