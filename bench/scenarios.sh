@@ -19,15 +19,15 @@ scenario_drain() {
         speed "my_worker: history kept" "$jobs" ours kept "$jobs"
         speed "my_worker: max_items 1000" "$jobs" ours plain "$jobs"
         speed "my_worker: batch handler" "$jobs" ours batch "$jobs"
-        setting my_worker.max_workers 2
+        workers 2
         speed "my_worker: two workers" "$jobs" ours plain "$jobs"
-        setting my_worker.max_workers 1
+        workers 1 || failed "one worker alone"
         speed "my_worker: max_items 1000" "$jobs" ours plain "$jobs"
         speed "PL/pgSQL loop of 1000: writing" "$jobs" loop 1000 "$jobs" true
         speed "my_worker: max_items 1000, writing" "$jobs" ours write "$jobs"
-        setting my_worker.max_workers 2
+        workers 2
         speed "my_worker: two workers, writing" "$jobs" ours write "$jobs"
-        setting my_worker.max_workers 1
+        workers 1 || failed "one worker alone"
     done
     setting my_worker.max_items 100
     target "my_worker" "PL/pgSQL loop of 100" ">= 2"
@@ -290,7 +290,7 @@ close_listener() {
 # committed. With the long one a single worker is left for them, so that is what it is held against.
 short_jobs() { # short_jobs JOBS WORKERS LONG: prints milliseconds
     local ms
-    setting my_worker.max_workers "$2"
+    workers "$2" || return
     fresh
     ours_off || return
     run_sql -c "CALL bench.fill('plain', $1)" \
@@ -311,7 +311,7 @@ scenario_mixed() {
         record "short jobs: two workers and a job of 2 s" ms "$(short_jobs "$jobs" 2 true)"
         record "short jobs: one worker" ms "$(short_jobs "$jobs" 1 false)"
     done
-    setting my_worker.max_workers 1
+    workers 1 || failed "one worker alone"
     target "short jobs: two workers and a job of 2 s" "short jobs: one worker" "-"
     target "short jobs: two workers and a job of 2 s" "short jobs: two workers" "-"
 }
