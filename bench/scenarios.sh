@@ -225,32 +225,57 @@ scenario_enqueue() {
 # just before it flushes that record to disk. So the flush is in the figure, for ours and for the
 # listener, unless the enqueuer's COMMIT does not wait for it ("unflushed").
 scenario_latency() {
+    local p suffix
+    PSYCOPG=
+    if [ -z "$PEERS" ]; then left_out psycopg "no peer was asked for"; elif have_peer psycopg; then PSYCOPG=yes; fi
     for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
         delays 20 "$(count 20 1)" on ""
         delays 20 "$(count 20 1)" off ", unflushed"
         delays 1000 "$(count 8 1)" on ""
     done
-    target "my_worker: p50 at 20/s" "LISTEN/NOTIFY: p50 at 20/s" "<= 0.5"
-    target "my_worker: p99 at 20/s" "LISTEN/NOTIFY: p99 at 20/s" "<= 0.5"
-    target "my_worker: p50 at 20/s, unflushed" "LISTEN/NOTIFY: p50 at 20/s, unflushed" "<= 0.5"
-    target "my_worker: p99 at 20/s, unflushed" "LISTEN/NOTIFY: p99 at 20/s, unflushed" "<= 0.5"
+    for suffix in "" ", unflushed"; do
+        for p in p50 p99; do
+            target "my_worker: $p at 20/s$suffix" "$BY_PSYCOPG: $p at 20/s$suffix" "<= 0.5"
+            target "my_worker: $p at 20/s$suffix" "$BY_C: $p at 20/s$suffix" "-"
+        done
+    done
     target "my_worker: p99 at 1000/s" - "<= 10"
-    target "my_worker: p99 at 1000/s" "LISTEN/NOTIFY: p99 at 1000/s" "-"
+    target "my_worker: p99 at 1000/s" "$BY_PSYCOPG: p99 at 1000/s" "-"
+    target "my_worker: p99 at 1000/s" "$BY_C: p99 at 1000/s" "-"
 }
 
+# The consumers by LISTEN/NOTIFY: as an application has it, and the least that one can be.
+BY_PSYCOPG="LISTEN/NOTIFY with psycopg"
+BY_C="LISTEN/NOTIFY in C, the bound of any listener"
+
+# Ours stands between the two, next to both.
 delays() { # delays RATE SECONDS FLUSHED SUFFIX
+    if compile_listener; then
+        listened "$BY_C" "$@" "$WORK/tmp/listener" || failed "$BY_C: at $1/s$4" "$(tail -n 1 "$WORK/tmp/listener.log")"
+    else
+        left_out "$BY_C" "$WHY"
+    fi
     fresh
     ours_on
     send "$1" "$2" "$3" "INSERT INTO my_queue (queue, handler) VALUES ('plain', 'bench.started')"
     await_empty 60
     record_delays "my_worker" "$1" "$4"
+    [ -n "$PSYCOPG" ] || return 0
+    listened "$BY_PSYCOPG" "$@" "$WORK/tmp/python/bin/python" "$WORK/tmp/python/listener.py" ||
+        left_out "$BY_PSYCOPG" "it failed: $(tail -n 1 "$WORK/tmp/listener.log")"
+}
+
+listened() { # listened WHO RATE SECONDS FLUSHED SUFFIX COMMAND ARG...
+    local status
     fresh
-    open_listener || { left_out "LISTEN/NOTIFY" "its listener could not be compiled"; return; }
-    send "$1" "$2" "$3" "WITH j AS (INSERT INTO bench.jobs DEFAULT VALUES RETURNING id)
+    open_listener "${@:6}" || return
+    send "$2" "$3" "$4" "WITH j AS (INSERT INTO bench.jobs DEFAULT VALUES RETURNING id)
         SELECT pg_notify('bench', id::text) FROM j"
     await 60 "SELECT NOT EXISTS (SELECT FROM bench.jobs)"
+    status=$?
     close_listener
-    record_delays "LISTEN/NOTIFY" "$1" "$4"
+    [ "$status" != 0 ] || record_delays "$1" "$2" "$5"
+    return "$status"
 }
 
 send() { # send RATE SECONDS FLUSHED STATEMENT
@@ -266,16 +291,23 @@ record_delays() { # record_delays WHO RATE SUFFIX
     done
 }
 
-# The consumer by LISTEN/NOTIFY is a C program on libpq (bench/listener.c).
-open_listener() {
+compile_listener() {
     local program=$WORK/tmp/listener
-    if [ ! -e "$program" ]; then
-        # A copy of pg_config beside a copy of the server names a place without headers.
-        cc -O2 -I"$("$PG_CONFIG" --includedir)" -I/usr/include/postgresql bench/listener.c -o "$program" \
-            -L"$("$PG_CONFIG" --libdir)" -Wl,-rpath,"$("$PG_CONFIG" --libdir)" -lpq >"$WORK/tmp/listener.log" 2>&1 || return
-    fi
-    exec {LISTENER}< <(as_user "$program" 2>&1)
-    read -r -t 20 -u "$LISTENER" ANSWER && [ "$ANSWER" = ready ]
+    [ ! -e "$program" ] || return 0
+    # A copy of pg_config beside a copy of the server names a place without headers.
+    cc -O2 -I"$("$PG_CONFIG" --includedir)" -I/usr/include/postgresql bench/listener.c -o "$program" \
+        -L"$("$PG_CONFIG" --libdir)" -Wl,-rpath,"$("$PG_CONFIG" --libdir)" -lpq >"$WORK/tmp/cc.log" 2>&1 || {
+        WHY="bench/listener.c could not be compiled"
+        return 1
+    }
+}
+
+# open_listener COMMAND ARG...: until it says that it listens.
+open_listener() {
+    exec {LISTENER}< <(as_user "$@" 2>"$WORK/tmp/listener.log")
+    if read -r -t 20 -u "$LISTENER" ANSWER && [ "$ANSWER" = ready ]; then return; fi
+    exec {LISTENER}<&-
+    return 1
 }
 
 close_listener() {
