@@ -166,7 +166,7 @@ scenario_backlog() {
 # ---- enqueue: eight clients, one row a transaction; and many rows in one statement ---------------
 
 bench_enqueue() { # bench_enqueue SECONDS STATEMENT: prints transactions a second
-    printf '%s;\n' "$2" >"$WORK/tmp/enqueue.sql"
+    printf '%s;\n' "${2//$'\n'/ }" >"$WORK/tmp/enqueue.sql"
     chmod 644 "$WORK/tmp/enqueue.sql"
     as_user pgbench -n -M prepared -c 8 -j 2 -T "$1" -f "$WORK/tmp/enqueue.sql" 2>/dev/null |
         awk '/^tps/ { printf "%.0f", $3 }'
@@ -177,6 +177,15 @@ timed() { run_sql -c '\timing on' -c "$1" | awk '/^Time/ { print $2 }'; }
 
 one_by_one() { record "$1" tx/s "$(bench_enqueue "$(count 8 1)" "$2")"; }
 
+# The listener reads and does nothing more: beside a session that waits for notifications a COMMIT has
+# somebody to wake.
+one_by_one_heard() { # one_by_one_heard CASE STATEMENT
+    compile_listener || { left_out "$1" "$WHY"; return; }
+    open_listener "$WORK/tmp/listener" read || { failed "$1" "the listener did not start"; return; }
+    one_by_one "$@"
+    close_listener
+}
+
 many_rows() { # many_rows CASE ROWS STATEMENT
     local ms
     sql CHECKPOINT
@@ -185,7 +194,8 @@ many_rows() { # many_rows CASE ROWS STATEMENT
 }
 
 scenario_enqueue() {
-    local many
+    local many notifying="WITH j AS (INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}') RETURNING id)
+        SELECT pg_notify('bench', '') FROM j"
     many=$(count 100000)
     # The same columns, defaults, checks and indexes; no triggers.
     sql "CREATE TABLE IF NOT EXISTS bench.like_ours
@@ -196,10 +206,19 @@ scenario_enqueue() {
         sql "TRUNCATE bench.like_ours"
         one_by_one "plain INSERT" "INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}')"
         one_by_one "my_worker: INSERT" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')"
-        one_by_one "INSERT and pg_notify" "WITH j AS (INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}') RETURNING id) SELECT pg_notify('jobs', '') FROM j"
+        one_by_one "INSERT and pg_notify, nobody listens" "$notifying"
         one_by_one "my_worker: enqueue()" "SELECT my_worker.enqueue('bench.noop', '{}', 'plain')"
+        # A COMMIT that wakes somebody: theirs a session that listens, ours a worker, which looks and finds
+        # nothing that it can run. It walks over all jobs that are held, but looks into no paused queue:
+        # there it does as little as the listener does.
         fresh
+        sql "TRUNCATE bench.like_ours"
         ours_on
+        one_by_one_heard "INSERT and pg_notify, one listens" "$notifying"
+        one_by_one "my_worker: INSERT, a worker is woken" "INSERT INTO my_queue (queue, payload) VALUES ('held', '{}')"
+        fresh
+        one_by_one "my_worker: INSERT, a worker is woken, queue paused" "INSERT INTO my_queue (queue, payload) VALUES ('paused', '{}')"
+        fresh
         one_by_one "my_worker: INSERT, jobs run meanwhile" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')"
         await_empty 300
         ours_off
@@ -212,7 +231,9 @@ scenario_enqueue() {
     fresh
     ours_on
     target "my_worker: INSERT" "plain INSERT" ">= 0.8"
-    target "my_worker: INSERT" "INSERT and pg_notify" ">= 4"
+    target "my_worker: INSERT, a worker is woken" "INSERT and pg_notify, one listens" ">= 4"
+    target "my_worker: INSERT, a worker is woken, queue paused" "INSERT and pg_notify, one listens" "-"
+    target "my_worker: INSERT" "INSERT and pg_notify, nobody listens" "-"
     target "my_worker: INSERT .. SELECT" "plain INSERT .. SELECT" ">= 0.5"
     target "my_worker: enqueue()" "plain INSERT" "-"
     target "my_worker: INSERT, jobs run meanwhile" "plain INSERT" "-"
