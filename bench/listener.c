@@ -1,7 +1,9 @@
 /*
- * A consumer by LISTEN/NOTIFY, the peer of the scenario `latency`: sleeps on its socket, takes what
- * it was told by one DELETE, and the server notes when. One connection, a prepared statement, all
- * notifications that are there in one go. Ends when it is told "stop".
+ * A consumer by LISTEN/NOTIFY with nothing around it, the bound of any other in the scenario `latency`:
+ * sleeps on its socket, takes what it was told by one DELETE, and the server notes when. One connection,
+ * a prepared statement, all notifications that are there in one go. Ends when it is told "stop".
+ *
+ * "listener read" only reads what it is told: what NOTIFY costs in use without what a consumer does then.
  */
 #include <libpq-fe.h>
 #include <poll.h>
@@ -16,8 +18,9 @@ fail(PGconn *conn)
 }
 
 int
-main(void)
+main(int argc, char **argv)
 {
+	int			takes = argc < 2 || strcmp(argv[1], "read") != 0;
 	PGconn	   *conn = PQconnectdb("");
 	struct pollfd sock = {.events = POLLIN};
 	int			stop = 0;
@@ -43,7 +46,7 @@ main(void)
 		{
 			if (strcmp(told->extra, "stop") == 0)
 				stop = 1;
-			else
+			else if (takes)
 				used += (size_t) snprintf(ids + used, sizeof(ids) - used, "%c%.20s", used ? ',' : '{', told->extra);
 			PQfreemem(told);
 		}

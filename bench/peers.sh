@@ -95,17 +95,24 @@ peer_pgboss() {
 
 # ---- PyPI ---------------------------------------------------------------------------------------
 
-# procrastinate: 24 at once, finished jobs deleted.
-get_procrastinate() {
+get_python() {
     local dir=$WORK/tmp/python
+    [ ! -e "$dir/ready" ] || return 0
     if lacks python3; then return 1; fi
     { as_user python3 -m venv "$dir" && as_user timeout 300 "$dir/bin/pip" install -q "${PYTHON_PEERS[@]}"; } >"$WORK/tmp/pip.log" 2>&1 || {
         WHY="pip could not install it"
         return 1
     }
-    cp bench/peer_procrastinate.py "$dir/"
-    version procrastinate "$("$dir/bin/python" -c 'import importlib.metadata as m; print(m.version("procrastinate"))')"
+    cp bench/peer_procrastinate.py bench/listener.py "$dir/" && touch "$dir/ready"
 }
+
+python_version() { "$WORK/tmp/python/bin/python" -c 'import importlib.metadata as m, sys; print(m.version(sys.argv[1]))' "$1"; }
+
+# psycopg: for the consumer by LISTEN/NOTIFY of the scenario `latency`.
+get_psycopg() { get_python && version psycopg "$(python_version psycopg)"; }
+
+# procrastinate: 24 at once, finished jobs deleted.
+get_procrastinate() { get_python && version procrastinate "$(python_version procrastinate)"; }
 
 python_peer() {
     fresh

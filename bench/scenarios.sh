@@ -19,15 +19,15 @@ scenario_drain() {
         speed "my_worker: history kept" "$jobs" ours kept "$jobs"
         speed "my_worker: max_items 1000" "$jobs" ours plain "$jobs"
         speed "my_worker: batch handler" "$jobs" ours batch "$jobs"
-        setting my_worker.max_workers 2
+        workers 2
         speed "my_worker: two workers" "$jobs" ours plain "$jobs"
-        setting my_worker.max_workers 1
+        workers 1 || failed "one worker alone"
         speed "my_worker: max_items 1000" "$jobs" ours plain "$jobs"
         speed "PL/pgSQL loop of 1000: writing" "$jobs" loop 1000 "$jobs" true
         speed "my_worker: max_items 1000, writing" "$jobs" ours write "$jobs"
-        setting my_worker.max_workers 2
+        workers 2
         speed "my_worker: two workers, writing" "$jobs" ours write "$jobs"
-        setting my_worker.max_workers 1
+        workers 1 || failed "one worker alone"
     done
     setting my_worker.max_items 100
     target "my_worker" "PL/pgSQL loop of 100" ">= 2"
@@ -166,7 +166,7 @@ scenario_backlog() {
 # ---- enqueue: eight clients, one row a transaction; and many rows in one statement ---------------
 
 bench_enqueue() { # bench_enqueue SECONDS STATEMENT: prints transactions a second
-    printf '%s;\n' "$2" >"$WORK/tmp/enqueue.sql"
+    printf '%s;\n' "${2//$'\n'/ }" >"$WORK/tmp/enqueue.sql"
     chmod 644 "$WORK/tmp/enqueue.sql"
     as_user pgbench -n -M prepared -c 8 -j 2 -T "$1" -f "$WORK/tmp/enqueue.sql" 2>/dev/null |
         awk '/^tps/ { printf "%.0f", $3 }'
@@ -177,6 +177,15 @@ timed() { run_sql -c '\timing on' -c "$1" | awk '/^Time/ { print $2 }'; }
 
 one_by_one() { record "$1" tx/s "$(bench_enqueue "$(count 8 1)" "$2")"; }
 
+# The listener reads and does nothing more: beside a session that waits for notifications a COMMIT has
+# somebody to wake.
+one_by_one_heard() { # one_by_one_heard CASE STATEMENT
+    compile_listener || { left_out "$1" "$WHY"; return; }
+    open_listener "$WORK/tmp/listener" read || { failed "$1" "the listener did not start"; return; }
+    one_by_one "$@"
+    close_listener
+}
+
 many_rows() { # many_rows CASE ROWS STATEMENT
     local ms
     sql CHECKPOINT
@@ -185,7 +194,8 @@ many_rows() { # many_rows CASE ROWS STATEMENT
 }
 
 scenario_enqueue() {
-    local many
+    local many notifying="WITH j AS (INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}') RETURNING id)
+        SELECT pg_notify('bench', '') FROM j"
     many=$(count 100000)
     # The same columns, defaults, checks and indexes; no triggers.
     sql "CREATE TABLE IF NOT EXISTS bench.like_ours
@@ -196,10 +206,19 @@ scenario_enqueue() {
         sql "TRUNCATE bench.like_ours"
         one_by_one "plain INSERT" "INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}')"
         one_by_one "my_worker: INSERT" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')"
-        one_by_one "INSERT and pg_notify" "WITH j AS (INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}') RETURNING id) SELECT pg_notify('jobs', '') FROM j"
+        one_by_one "INSERT and pg_notify, nobody listens" "$notifying"
         one_by_one "my_worker: enqueue()" "SELECT my_worker.enqueue('bench.noop', '{}', 'plain')"
+        # A COMMIT that wakes somebody: theirs a session that listens, ours a worker, which looks and finds
+        # nothing that it can run. It walks over all jobs that are held, but looks into no paused queue:
+        # there it does as little as the listener does.
         fresh
+        sql "TRUNCATE bench.like_ours"
         ours_on
+        one_by_one_heard "INSERT and pg_notify, one listens" "$notifying"
+        one_by_one "my_worker: INSERT, a worker is woken" "INSERT INTO my_queue (queue, payload) VALUES ('held', '{}')"
+        fresh
+        one_by_one "my_worker: INSERT, a worker is woken, queue paused" "INSERT INTO my_queue (queue, payload) VALUES ('paused', '{}')"
+        fresh
         one_by_one "my_worker: INSERT, jobs run meanwhile" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')"
         await_empty 300
         ours_off
@@ -212,7 +231,9 @@ scenario_enqueue() {
     fresh
     ours_on
     target "my_worker: INSERT" "plain INSERT" ">= 0.8"
-    target "my_worker: INSERT" "INSERT and pg_notify" ">= 4"
+    target "my_worker: INSERT, a worker is woken" "INSERT and pg_notify, one listens" ">= 4"
+    target "my_worker: INSERT, a worker is woken, queue paused" "INSERT and pg_notify, one listens" "-"
+    target "my_worker: INSERT" "INSERT and pg_notify, nobody listens" "-"
     target "my_worker: INSERT .. SELECT" "plain INSERT .. SELECT" ">= 0.5"
     target "my_worker: enqueue()" "plain INSERT" "-"
     target "my_worker: INSERT, jobs run meanwhile" "plain INSERT" "-"
@@ -225,32 +246,57 @@ scenario_enqueue() {
 # just before it flushes that record to disk. So the flush is in the figure, for ours and for the
 # listener, unless the enqueuer's COMMIT does not wait for it ("unflushed").
 scenario_latency() {
+    local p suffix
+    PSYCOPG=
+    if [ -z "$PEERS" ]; then left_out psycopg "no peer was asked for"; elif have_peer psycopg; then PSYCOPG=yes; fi
     for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
         delays 20 "$(count 20 1)" on ""
         delays 20 "$(count 20 1)" off ", unflushed"
         delays 1000 "$(count 8 1)" on ""
     done
-    target "my_worker: p50 at 20/s" "LISTEN/NOTIFY: p50 at 20/s" "<= 0.5"
-    target "my_worker: p99 at 20/s" "LISTEN/NOTIFY: p99 at 20/s" "<= 0.5"
-    target "my_worker: p50 at 20/s, unflushed" "LISTEN/NOTIFY: p50 at 20/s, unflushed" "<= 0.5"
-    target "my_worker: p99 at 20/s, unflushed" "LISTEN/NOTIFY: p99 at 20/s, unflushed" "<= 0.5"
+    for suffix in "" ", unflushed"; do
+        for p in p50 p99; do
+            target "my_worker: $p at 20/s$suffix" "$BY_PSYCOPG: $p at 20/s$suffix" "<= 0.5"
+            target "my_worker: $p at 20/s$suffix" "$BY_C: $p at 20/s$suffix" "-"
+        done
+    done
     target "my_worker: p99 at 1000/s" - "<= 10"
-    target "my_worker: p99 at 1000/s" "LISTEN/NOTIFY: p99 at 1000/s" "-"
+    target "my_worker: p99 at 1000/s" "$BY_PSYCOPG: p99 at 1000/s" "-"
+    target "my_worker: p99 at 1000/s" "$BY_C: p99 at 1000/s" "-"
 }
 
+# The consumers by LISTEN/NOTIFY: as an application has it, and the least that one can be.
+BY_PSYCOPG="LISTEN/NOTIFY with psycopg"
+BY_C="LISTEN/NOTIFY in C, the bound of any listener"
+
+# Ours stands between the two, next to both.
 delays() { # delays RATE SECONDS FLUSHED SUFFIX
+    if compile_listener; then
+        listened "$BY_C" "$@" "$WORK/tmp/listener" || failed "$BY_C: at $1/s$4" "$(tail -n 1 "$WORK/tmp/listener.log")"
+    else
+        left_out "$BY_C" "$WHY"
+    fi
     fresh
     ours_on
     send "$1" "$2" "$3" "INSERT INTO my_queue (queue, handler) VALUES ('plain', 'bench.started')"
     await_empty 60
     record_delays "my_worker" "$1" "$4"
+    [ -n "$PSYCOPG" ] || return 0
+    listened "$BY_PSYCOPG" "$@" "$WORK/tmp/python/bin/python" "$WORK/tmp/python/listener.py" ||
+        left_out "$BY_PSYCOPG" "it failed: $(tail -n 1 "$WORK/tmp/listener.log")"
+}
+
+listened() { # listened WHO RATE SECONDS FLUSHED SUFFIX COMMAND ARG...
+    local status
     fresh
-    open_listener || { left_out "LISTEN/NOTIFY" "its listener could not be compiled"; return; }
-    send "$1" "$2" "$3" "WITH j AS (INSERT INTO bench.jobs DEFAULT VALUES RETURNING id)
+    open_listener "${@:6}" || return
+    send "$2" "$3" "$4" "WITH j AS (INSERT INTO bench.jobs DEFAULT VALUES RETURNING id)
         SELECT pg_notify('bench', id::text) FROM j"
     await 60 "SELECT NOT EXISTS (SELECT FROM bench.jobs)"
+    status=$?
     close_listener
-    record_delays "LISTEN/NOTIFY" "$1" "$4"
+    [ "$status" != 0 ] || record_delays "$1" "$2" "$5"
+    return "$status"
 }
 
 send() { # send RATE SECONDS FLUSHED STATEMENT
@@ -266,16 +312,23 @@ record_delays() { # record_delays WHO RATE SUFFIX
     done
 }
 
-# The consumer by LISTEN/NOTIFY is a C program on libpq (bench/listener.c).
-open_listener() {
+compile_listener() {
     local program=$WORK/tmp/listener
-    if [ ! -e "$program" ]; then
-        # A copy of pg_config beside a copy of the server names a place without headers.
-        cc -O2 -I"$("$PG_CONFIG" --includedir)" -I/usr/include/postgresql bench/listener.c -o "$program" \
-            -L"$("$PG_CONFIG" --libdir)" -Wl,-rpath,"$("$PG_CONFIG" --libdir)" -lpq >"$WORK/tmp/listener.log" 2>&1 || return
-    fi
-    exec {LISTENER}< <(as_user "$program" 2>&1)
-    read -r -t 20 -u "$LISTENER" ANSWER && [ "$ANSWER" = ready ]
+    [ ! -e "$program" ] || return 0
+    # A copy of pg_config beside a copy of the server names a place without headers.
+    cc -O2 -I"$("$PG_CONFIG" --includedir)" -I/usr/include/postgresql bench/listener.c -o "$program" \
+        -L"$("$PG_CONFIG" --libdir)" -Wl,-rpath,"$("$PG_CONFIG" --libdir)" -lpq >"$WORK/tmp/cc.log" 2>&1 || {
+        WHY="bench/listener.c could not be compiled"
+        return 1
+    }
+}
+
+# open_listener COMMAND ARG...: until it says that it listens.
+open_listener() {
+    exec {LISTENER}< <(as_user "$@" 2>"$WORK/tmp/listener.log")
+    if read -r -t 20 -u "$LISTENER" ANSWER && [ "$ANSWER" = ready ]; then return; fi
+    exec {LISTENER}<&-
+    return 1
 }
 
 close_listener() {
@@ -290,7 +343,7 @@ close_listener() {
 # committed. With the long one a single worker is left for them, so that is what it is held against.
 short_jobs() { # short_jobs JOBS WORKERS LONG: prints milliseconds
     local ms
-    setting my_worker.max_workers "$2"
+    workers "$2" || return
     fresh
     ours_off || return
     run_sql -c "CALL bench.fill('plain', $1)" \
@@ -311,7 +364,7 @@ scenario_mixed() {
         record "short jobs: two workers and a job of 2 s" ms "$(short_jobs "$jobs" 2 true)"
         record "short jobs: one worker" ms "$(short_jobs "$jobs" 1 false)"
     done
-    setting my_worker.max_workers 1
+    workers 1 || failed "one worker alone"
     target "short jobs: two workers and a job of 2 s" "short jobs: one worker" "-"
     target "short jobs: two workers and a job of 2 s" "short jobs: two workers" "-"
 }

@@ -29,6 +29,13 @@ ours_off() {
     [ "$same" -ge 3 ] || { say "   jobs still run: $before"; return 1; }
 }
 
+# workers N: at most so many, from now on. Those that there are above it leave, and one that had not left
+# would run jobs of what is measured next.
+workers() {
+    setting my_worker.max_workers "$1"
+    await 60 "SELECT count(*) <= $1 FROM my_worker.workers WHERE kind = 'worker'"
+}
+
 # fresh: every measurement begins with empty, vacuumed tables and a checkpoint behind it.
 fresh() {
     run_sql -c "TRUNCATE bench.marks, bench.jobs, bench.starts, my_worker.history" -c "DELETE FROM my_queue" \

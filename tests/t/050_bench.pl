@@ -44,6 +44,8 @@ for my $scenario (qw(drain snapshot backlog enqueue latency mixed idle))
 	is(scalar(@cases), scalar(keys %named), "$scenario: each case has its bar");
 	like($table, qr/^\| ratio \|/m, "$scenario: ratios are in the table");
 }
+like(slurp_file("$results/latency.md"), qr/^- Left out: psycopg, no peer was asked for\.$/m,
+	'a listener that was not asked for is named');
 ok(!-e "$results/schedules.md", 'what was not asked for is not measured');
 
 # A ratio pairs neighbours of one repetition, and a figure that is missing shifts nothing.
