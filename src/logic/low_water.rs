@@ -114,9 +114,77 @@ impl LowWater {
     }
 }
 
+/// What one walk through a stretch comes upon, and what follows for the marks.
+pub struct Reading<'l> {
+    low: &'l mut LowWater,
+    /// Where the stretch begins.
+    from: Option<Place>,
+    now: Timestamp,
+    /// The priority that it is at.
+    priority: Option<i32>,
+    /// The mark of that priority is settled.
+    settled: bool,
+    /// The last of what was passed before anything that was kept.
+    passed: Option<Place>,
+}
+
+impl<'l> Reading<'l> {
+    /// Begins with a stretch of these marks.
+    pub fn new(low: &'l mut LowWater, stretch: &Stretch, now: Timestamp) -> Self {
+        Reading {
+            low,
+            from: stretch.from,
+            now,
+            priority: None,
+            settled: false,
+            passed: None,
+        }
+    }
+
+    /// What stands there is to be found again.
+    pub fn keep(&mut self, place: Place) {
+        self.reach(place);
+        if !std::mem::replace(&mut self.settled, true) {
+            self.low.found(place, self.now);
+        }
+    }
+
+    /// What stands there runs only after a change, which is announced as what is new.
+    pub fn pass(&mut self, place: Place) {
+        self.reach(place);
+        if !self.settled {
+            self.passed = Some(place);
+        }
+    }
+
+    /// The walk is at its end.
+    pub fn end(mut self) {
+        self.leave(None);
+    }
+
+    fn reach(&mut self, place: Place) {
+        if self.priority != Some(place.priority) {
+            self.leave(Some(place.priority));
+            self.priority = Some(place.priority);
+            self.settled = false;
+        }
+    }
+
+    fn leave(&mut self, next: Option<i32>) {
+        if let Some(passed) = self.passed.take().filter(|_| !self.settled) {
+            self.low.found(passed.next(), self.now);
+        }
+        if self.priority.is_none()
+            && let Some(mark) = self.from.filter(|mark| next != Some(mark.priority))
+        {
+            self.low.found_nothing(mark.priority, self.now);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{LowWater, MOST, Place, Stretch};
+    use super::{LowWater, MOST, Place, Reading, Stretch};
 
     fn place(priority: i32, run_at: i64, id: i64) -> Place {
         Place {
@@ -181,6 +249,51 @@ mod tests {
         let behind = low.behind(place(3, 20, i64::MAX));
         assert_eq!(behind.marks, [place(3, 21, i64::MIN), place(9, 10, 1)]);
         assert_eq!(behind.stretches().len(), 2);
+    }
+
+    const ALL: Stretch = Stretch {
+        from: None,
+        below: None,
+    };
+
+    #[test]
+    fn a_walk_marks_the_first_that_it_keeps_of_each_priority() {
+        let mut low = LowWater::default();
+        let mut reading = Reading::new(&mut low, &ALL, 100);
+        reading.keep(place(0, 10, 1));
+        reading.keep(place(0, 20, 2));
+        reading.pass(place(3, 5, 3));
+        reading.keep(place(3, 6, 4));
+        reading.pass(place(3, 7, 5));
+        reading.end();
+        assert_eq!(low.marks, [place(0, 10, 1), place(3, 6, 4)]);
+    }
+
+    #[test]
+    fn what_is_passed_is_not_read_again() {
+        let mut low = LowWater::default();
+        let mut reading = Reading::new(&mut low, &ALL, 100);
+        reading.pass(place(0, 10, 1));
+        reading.pass(place(0, 10, 2));
+        reading.pass(place(1, 200, 7));
+        reading.end();
+        assert_eq!(low.marks, [place(0, 10, 3), place(1, 100, i64::MIN)]);
+    }
+
+    #[test]
+    fn a_priority_where_nothing_stands_is_marked_at_now() {
+        let mut low = LowWater::default();
+        low.found(place(0, 10, 1), 50);
+        let from_mark = Stretch {
+            from: Some(place(0, 10, 1)),
+            below: None,
+        };
+        Reading::new(&mut low, &from_mark, 100).end();
+        assert_eq!(low.marks, [place(0, 100, i64::MIN)]);
+        let mut reading = Reading::new(&mut low, &from_mark, 120);
+        reading.keep(place(2, 30, 9));
+        reading.end();
+        assert_eq!(low.marks, [place(0, 120, i64::MIN), place(2, 30, 9)]);
     }
 
     #[test]

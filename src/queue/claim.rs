@@ -8,7 +8,7 @@
 //! Future jobs cost nothing: within one priority they stand behind the due ones, and the scan
 //! goes on to the next priority by a new descent of the index.
 
-use crate::logic::low_water::{LowWater, Place};
+use crate::logic::low_water::{LowWater, Place, Reading};
 use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
@@ -50,6 +50,8 @@ pub struct Avoid {
 enum Walk {
     /// With the next one.
     On,
+    /// With the next one; this one was for nobody.
+    Past,
     /// With the first one behind a place.
     Behind(Place),
     /// Not at all.
@@ -187,7 +189,7 @@ impl Jobs {
                 .below
                 .map(|priority| Key::int4(key::PRIORITY, Compare::Less, priority));
             let mut from = stretch.from.map(place_key).transpose()?;
-            let mut priority = None;
+            let mut reading = Reading::new(low, &stretch, now);
             loop {
                 let keys: Vec<Key> = [owner, queue]
                     .into_iter()
@@ -198,23 +200,25 @@ impl Jobs {
                 from = None;
                 while scan.next(&self.row)? {
                     let place = place(&self.row);
-                    if priority != Some(place.priority) {
-                        note_first(low, stretch.from.filter(|_| priority.is_none()), place, now);
-                        priority = Some(place.priority);
-                    }
                     if place.run_at > now {
+                        reading.keep(place);
                         // The rest of this priority is due later still.
                         let next = Key::int4(key::PRIORITY, Compare::Greater, place.priority);
                         from = Some(next);
                         break;
                     }
                     match visit(&self.row, place)? {
-                        Walk::On => {}
-                        Walk::Behind(place) => {
-                            from = Some(place_key(place.next())?);
+                        Walk::On => reading.keep(place),
+                        Walk::Past => reading.pass(place),
+                        Walk::Behind(end) => {
+                            reading.keep(place);
+                            from = Some(place_key(end.next())?);
                             break;
                         }
-                        Walk::Enough => return scan.end(),
+                        Walk::Enough => {
+                            reading.keep(place);
+                            return scan.end();
+                        }
                     }
                 }
                 scan.end()?;
@@ -222,9 +226,7 @@ impl Jobs {
                     break;
                 }
             }
-            if let (None, Some(mark)) = (priority, stretch.from) {
-                low.found_nothing(mark.priority, now);
-            }
+            reading.end();
         }
         Ok(())
     }
@@ -248,9 +250,12 @@ impl Jobs {
             }
             if avoid.jobs.binary_search(&place.id).is_ok() {
                 avoid.passed.push(place.id);
-            } else if is_runnable(row, queue) {
-                found.push(F::read(row, place)?);
+                return Ok(Walk::On);
             }
+            if !is_runnable(row, queue) {
+                return Ok(Walk::Past);
+            }
+            found.push(F::read(row, place)?);
             Ok(if found.len() < limit {
                 Walk::On
             } else {
@@ -335,14 +340,6 @@ fn place(row: &Row) -> Place {
 
 fn place_key(place: Place) -> Result<Key> {
     Key::from_place(key::PRIORITY, place.priority, place.run_at, place.id)
-}
-
-/// Moves the marks by what was found first of a priority, reading from `mark` on.
-fn note_first(low: &mut LowWater, mark: Option<Place>, first: Place, now: Micros) {
-    if let Some(mark) = mark.filter(|mark| mark.priority != first.priority) {
-        low.found_nothing(mark.priority, now);
-    }
-    low.found(first, now);
 }
 
 fn value(values: &[Option<Datum>], column: i32) -> Option<Datum> {

@@ -29,6 +29,8 @@ const MAX_KNOWN: usize = 64;
 pub(super) struct Known {
     /// Its id.
     pub(super) id: i32,
+    /// It has a handler for jobs that name none.
+    has_handler: bool,
     /// How many of its jobs to take at once; 0: not tried yet.
     pub(super) size: usize,
     /// It has run some.
@@ -153,8 +155,14 @@ impl Worker {
         }
         let limit = self.batch_size(queue);
         let mut known = self.known.remove(&queue.name).unwrap_or_default();
-        let found = self.find(jobs, queue, limit, &mut known);
         known.id = queue.id;
+        let has_handler = queue.handler.is_some();
+        if known.has_handler != has_handler {
+            // What was passed as for nobody may be for us.
+            known.low = LowWater::default();
+            known.has_handler = has_handler;
+        }
+        let found = self.find(jobs, queue, limit, &mut known);
         let proved = known.proved;
         let mut behind = Known {
             low: known.low.clone(),

@@ -89,5 +89,28 @@ ok(wait_for($node, 'SELECT count(*) FROM my_queue', '0', 60), 'no job is left be
 effects_are($node, 2400, 'every effect once');
 $snapshot->quit;
 
+# Jobs without a handler, in a queue without one, are held for other consumers: a look goes past them once,
+# and they are found when that changes.
+$node->safe_psql('postgres', q{TRUNCATE effects; SELECT my_worker.create_queue('held');
+	INSERT INTO my_queue (queue, payload) SELECT 'held', '{"label": "held"}' FROM generate_series(1, 5000)});
+my $left = q{SELECT count(*) FROM my_queue WHERE handler IS NOT NULL};
+my $read = q{SELECT sum(idx_tup_read) FROM pg_stat_all_indexes WHERE indexrelname = 'my_queue_claim_idx'};
+sub run_one
+{
+	$node->safe_psql('postgres', q{INSERT INTO my_queue (queue, handler) VALUES ('held', 'work')});
+	wait_for($node, $left, '0');
+	wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'worker' AND state <> 'idle'}, '0');
+	return;
+}
+run_one();
+my $before = $node->safe_psql('postgres', $read);
+run_one() for 1 .. 10;
+cmp_ok($node->safe_psql('postgres', $read) - $before, '<', 5000, 'those that are held are not read at each look');
+$node->safe_psql('postgres', q{UPDATE my_queue SET handler = 'work' WHERE id = (SELECT min(id) + 77 FROM my_queue)});
+ok(wait_for($node, q{SELECT count(*) FROM effects WHERE label = 'held'}, '1', 20), 'one that got a handler is found');
+$node->safe_psql('postgres', q{SELECT my_worker.alter_queue('held', handler => 'work')});
+ok(wait_for($node, 'SELECT count(*) FROM my_queue', '0', 60), 'and all, when their queue got one');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM effects WHERE label = 'held'}), '5000', 'each of them once');
+
 $node->stop;
 done_testing();
