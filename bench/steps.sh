@@ -38,7 +38,7 @@ workers() {
 
 # fresh: every measurement begins with empty, vacuumed tables and a checkpoint behind it.
 fresh() {
-    run_sql -c "TRUNCATE bench.marks, bench.jobs, bench.starts, my_worker.history" -c "DELETE FROM my_queue" \
+    run_sql -c "TRUNCATE bench.marks, bench.jobs, bench.starts, my_worker.history, my_queue" \
         -c "VACUUM my_queue" -c "VACUUM ANALYZE bench.jobs" -c "VACUUM bench.rows" -c "CHECKPOINT" >/dev/null
 }
 

@@ -118,6 +118,13 @@ BEGIN
     RETURN NEW;
 END
 $$;
+-- Sessions remember the queue that they enqueue into; this has them read it anew, whoever changes it.
+CREATE FUNCTION my_worker._queues_changed() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'mw_queues_changed' LANGUAGE C;
+CREATE TRIGGER queues_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker.queues
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker._queues_changed();
+ALTER TABLE my_worker.queues ENABLE ALWAYS TRIGGER queues_changed;
+
 INSERT INTO my_worker.queues (name) VALUES ('default');
 CREATE TRIGGER queues_before_write BEFORE INSERT OR DELETE ON my_worker.queues
     FOR EACH ROW EXECUTE FUNCTION my_worker._before_queue_write();

@@ -7,6 +7,7 @@ use crate::pg::fmgr::Call;
 use crate::pg::{guard, identity};
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::manage::{self, QueueSettings};
+use crate::queue::queues;
 use crate::queue::wait;
 use crate::shared::{self, SHARED};
 use crate::sys;
@@ -43,6 +44,11 @@ pub(super) use sql_function;
 
 sql_function!(mw_caller, pg_finfo_mw_caller, caller);
 sql_function!(mw_before_write, pg_finfo_mw_before_write, before_write);
+sql_function!(
+    mw_queues_changed,
+    pg_finfo_mw_queues_changed,
+    queues_changed
+);
 sql_function!(mw_enqueue, pg_finfo_mw_enqueue, enqueue_one);
 sql_function!(mw_enqueue_many, pg_finfo_mw_enqueue_many, enqueue_many);
 sql_function!(mw_run, pg_finfo_mw_run, run);
@@ -105,6 +111,11 @@ fn caller(_: &Call) -> Answer {
 
 fn before_write(call: &Call) -> Answer {
     enqueue::before_write(call.trigger_row()?).map(Some)
+}
+
+/// What an AFTER trigger returns is not looked at, but it is not NULL.
+fn queues_changed(_: &Call) -> Answer {
+    queues::changed().map(|()| Some(0))
 }
 
 /// The arguments that the enqueueing functions share, from `queue` on.

@@ -38,6 +38,8 @@ pub struct Extension {
 
 static CACHED: Local<Option<Extension>> = Local::new(None);
 static WATCHING: Local<bool> = Local::new(false);
+/// Counts what was heard of changes of our tables.
+static CHANGES: Local<u64> = Local::new(0);
 
 /// Where the extension is, or `None` if this database does not have it. In a transaction; the
 /// answer is kept until the catalogs change.
@@ -99,12 +101,30 @@ unsafe extern "C-unwind" fn on_relation_change(_: Datum, relation: Oid) {
         .contains(&relation)
     });
     if ours {
-        CACHED.set(None);
+        forget();
     }
 }
 
-unsafe extern "C-unwind" fn on_namespace_change(_: Datum, _: i32, _: u32) {
+fn forget() {
     CACHED.set(None);
+    CHANGES.set(CHANGES.get().wrapping_add(1));
+}
+
+unsafe extern "C-unwind" fn on_namespace_change(_: Datum, _: i32, _: u32) {
+    forget();
+}
+
+/// A number that is another one once this process has heard of a change of our tables, by others
+/// or by itself, committed or taken back. Whoever takes a lock hears of all that was committed
+/// before the lock was free.
+pub fn changes() -> u64 {
+    CHANGES.get()
+}
+
+/// Lets every process hear of a change of the rows of a table, once it is committed.
+pub fn announce_change(table: Oid) -> Result<()> {
+    // SAFETY: queues a message for the end of the open transaction; raises if the table is gone.
+    protect(|| unsafe { sys::CacheInvalidateRelcacheByRelid(table) })
 }
 
 fn find_extension() -> Result<Option<Extension>> {

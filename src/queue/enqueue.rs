@@ -262,10 +262,17 @@ pub fn check_queue(name: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// This database is named in `my_worker.database`.
+static SERVED: Local<bool> = Local::new(false);
+
 /// Says once a transaction that nobody will run the jobs of this database.
 pub fn warn_unserved() -> Result<()> {
     wake::on_any_end(forget)?;
     if WARNED.replace(true) {
+        return Ok(());
+    }
+    // Once it is named there, it stays so while the server runs.
+    if SERVED.get() && SHARED.read(has_no_place) != Some(true) {
         return Ok(());
     }
     let name = catalog::current_database()?;
@@ -298,6 +305,7 @@ pub fn warn_unserved() -> Result<()> {
             hint,
         )
     } else {
+        SERVED.set(true);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The settings of queues: `my_worker.queues` by name.
 
 use crate::logic::limits;
-use crate::pg::catalog::Extension;
+use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result, UNDEFINED_OBJECT};
 use crate::pg::local::Local;
@@ -76,8 +76,26 @@ pub fn is_open(extension: &Extension, queue: &Queue) -> Result<bool> {
     Ok(now.is_some_and(|now| now.id == queue.id && !now.paused))
 }
 
-/// The queue that this session held last: its table, id and name.
-static LAST_HELD: Local<Option<(Oid, i32, Vec<u8>)>> = Local::new(None);
+/// The queue that this session held last.
+struct Held {
+    table: Oid,
+    id: i32,
+    name: Vec<u8>,
+    /// What was heard of changes of the table before it was read.
+    changes: u64,
+}
+
+static LAST_HELD: Local<Option<Held>> = Local::new(None);
+
+fn last_held(extension: &Extension, name: &[u8]) -> Option<i32> {
+    LAST_HELD.with(|last| {
+        let last = last.as_ref()?;
+        let same = last.table == extension.queues
+            && last.name == name
+            && last.changes == catalog::changes();
+        same.then_some(last.id)
+    })
+}
 
 /// Finds a queue as it is at this moment, and keeps it from being dropped until the transaction
 /// ends; with `alone` waits for those who keep it so, and keeps new ones out. An error if there
@@ -85,20 +103,26 @@ static LAST_HELD: Local<Option<(Oid, i32, Vec<u8>)>> = Local::new(None);
 pub fn hold(extension: &Extension, name: &[u8], alone: bool) -> Result<()> {
     let name_datum = datum::text_datum(name)?;
     let latest = || xact::with_latest_snapshot(|| find(extension, name_datum));
-    // Most often it is the queue of the last time: one look then tells that it still is.
-    let mut held = LAST_HELD.with(|last| match last {
-        Some((table, id, known)) if *table == extension.queues && *known == name => Some(*id),
-        _ => None,
-    });
+    // Most often it is the queue of the last time. With the lock comes word of every change.
+    let mut held = last_held(extension, name);
     if let Some(id) = held {
         table::hold_object(extension.queues, id, alone)?;
+        if last_held(extension, name) == Some(id) {
+            return Ok(());
+        }
     }
     // It may be dropped, and another one of its name created, while we wait for the lock.
     loop {
+        let changes = catalog::changes();
         match latest()? {
             None => return Err(unknown(name)),
             Some(queue) if held == Some(queue.id) => {
-                LAST_HELD.set(Some((extension.queues, queue.id, name.to_vec())));
+                LAST_HELD.set(Some(Held {
+                    table: extension.queues,
+                    id: queue.id,
+                    name: name.to_vec(),
+                    changes,
+                }));
                 return Ok(());
             }
             Some(queue) => {
@@ -109,10 +133,18 @@ pub fn hold(extension: &Extension, name: &[u8], alone: bool) -> Result<()> {
     }
 }
 
+/// The rows of the table have changed: every session reads its queue anew.
+pub fn changed() -> Result<()> {
+    match catalog::extension()? {
+        Some(extension) => catalog::announce_change(extension.queues),
+        None => Ok(()),
+    }
+}
+
 /// The id of the queue that this session held last, 0 if it is another one than `name`.
 pub fn id_of_last_held(name: &[u8]) -> i32 {
     LAST_HELD.with(|last| match last {
-        Some((_, id, known)) if known == name => *id,
+        Some(last) if last.name == name => last.id,
         _ => 0,
     })
 }
