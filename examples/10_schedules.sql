@@ -1,9 +1,9 @@
 -- schedule(): jobs at their time. Rules, a preview, a run by hand, a pause.
 
 CREATE TABLE visits (day date);
-INSERT INTO visits SELECT current_date - i FROM generate_series(0, 99) AS i;
+INSERT INTO visits SELECT (now() AT TIME ZONE 'UTC')::date - i FROM generate_series(0, 99) AS i;
 CREATE FUNCTION forget_visits(payload jsonb) RETURNS text LANGUAGE sql AS $$
-    WITH gone AS (DELETE FROM visits WHERE day < current_date - (payload->>'keep')::integer RETURNING 1)
+    WITH gone AS (DELETE FROM visits WHERE day < (now() AT TIME ZONE 'UTC')::date - (payload->>'keep')::integer RETURNING 1)
     SELECT count(*) || ' forgotten' FROM gone
 $$;
 
