@@ -125,19 +125,8 @@ impl Keeper {
     }
 
     fn must_leave(&self) -> bool {
-        SHARED
-            .write(|state| match state.slot(self.id) {
-                Some(slot) if !slot.leave => {
-                    slot.phase = Phase::Idle;
-                    false
-                }
-                Some(slot) => {
-                    slot.phase = Phase::Stopping;
-                    true
-                }
-                None => true,
-            })
-            .unwrap_or(true)
+        let id = self.id;
+        SHARED.write(|state| state.begin_turn(id, Phase::Idle)) != Some(true)
     }
 
     /// Whether somebody asked, something is due, or a nap is over in which the server changed.

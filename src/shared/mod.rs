@@ -463,6 +463,15 @@ impl State {
         Some(SlotId { index, generation })
     }
 
+    /// A process begins a turn: false if it is to leave, or its slot is no longer its own.
+    pub fn begin_turn(&mut self, id: SlotId, phase: Phase) -> bool {
+        let Some(slot) = self.slot(id) else {
+            return false;
+        };
+        slot.phase = if slot.leave { Phase::Stopping } else { phase };
+        !slot.leave
+    }
+
     /// Frees the slot if that process still has it.
     pub fn free_slot(&mut self, id: SlotId) {
         if let Some(slot) = self.slot(id) {

@@ -62,6 +62,8 @@ pub(super) struct Round {
     pub(super) room: bool,
     /// How many jobs a round has at most.
     pub(super) limit: usize,
+    /// The first round is announced.
+    is_under_way: bool,
 }
 
 impl Worker {
@@ -194,13 +196,15 @@ impl Worker {
             crowds: room && proved,
             room,
             limit,
+            is_under_way: false,
         };
         let look = || self.find(jobs, queue, limit, &mut round.known.clone());
-        round.candidates = self.secure(candidates, &round, look)?;
+        round.candidates = self.secure(candidates, &round, limit, look)?;
         if round.candidates.is_empty() {
             self.leave_queue();
             return Ok(None);
         }
+        round.is_under_way = true;
         Ok(Some(round))
     }
 
@@ -231,7 +235,7 @@ impl Worker {
         limit: usize,
     ) -> Result<Vec<F>> {
         let look = || self.find(jobs, queue, limit, &mut first.known.behind(last));
-        self.secure(look()?, first, look)
+        self.secure(look()?, first, limit, look)
     }
 
     /// Announces what was found, or what is found instead if another worker was faster.
@@ -239,10 +243,11 @@ impl Worker {
         &self,
         mut found: Vec<F>,
         round: &Round,
+        limit: usize,
         look: impl Fn() -> Result<Vec<F>>,
     ) -> Result<Vec<F>> {
         for _ in 0..LOOKS {
-            if found.is_empty() || self.announce(&found, round) {
+            if found.is_empty() || self.announce(&found, round, limit) {
                 break;
             }
             found = look()?;
@@ -251,13 +256,16 @@ impl Worker {
     }
 
     /// Keeps others from trying the same jobs; false if one of them has announced some of these.
-    /// Wakes the launcher if there are too many.
-    fn announce<F: Found>(&self, found: &[F], round: &Round) -> bool {
+    /// If as many were found as were looked for, others may help, and the launcher is woken unless
+    /// it knows.
+    fn announce<F: Found>(&self, found: &[F], round: &Round, limit: usize) -> bool {
         let places: Vec<Place> = found.iter().map(F::place).collect();
         let (Some(from), Some(to)) = (places.first().copied(), places.last().copied()) else {
             return true;
         };
-        let crowded = found.len() == round.limit;
+        let crowded = found.len() == limit;
+        // A look for one job alone tells nothing.
+        let tells = limit > 1 || round.limit == 1;
         let (id, database, role) = (self.id, self.database, self.role);
         let now = clock::now();
         let launcher = SHARED.write(|state| {
@@ -269,21 +277,19 @@ impl Worker {
                 slot.extend_reach(Reach { from, to }, found.len());
             }
             let launcher = state.launcher_procno;
-            let Some(lane) = state.lane(database, role) else {
+            let Some(lane) = state.lane(database, role).filter(|_| tells) else {
                 return Some(None);
             };
             // More than this worker takes at once, and others may help with it.
             if crowded && round.room {
                 lane.set_pending();
             }
-            lane.crowded = crowded && round.crowds;
-            Some(lane.crowded.then_some(launcher))
+            let knows = std::mem::replace(&mut lane.crowded, crowded && round.crowds);
+            let wake = lane.crowded && !(knows && round.is_under_way);
+            Some(wake.then_some(launcher))
         });
         let launcher = launcher.flatten();
-        // Those of later rounds need not wake it again.
-        if round.candidates.is_empty() {
-            launcher.flatten().into_iter().for_each(latch::wake);
-        }
+        launcher.flatten().into_iter().for_each(latch::wake);
         launcher.is_some()
     }
 

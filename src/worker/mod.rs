@@ -150,19 +150,8 @@ impl Worker {
     }
 
     fn must_leave(&self) -> bool {
-        SHARED
-            .write(|state| match state.slot(self.id) {
-                Some(slot) if !slot.leave => {
-                    slot.phase = Phase::Running;
-                    false
-                }
-                Some(slot) => {
-                    slot.phase = Phase::Stopping;
-                    true
-                }
-                None => true,
-            })
-            .unwrap_or(true)
+        let id = self.id;
+        SHARED.write(|state| state.begin_turn(id, Phase::Running)) != Some(true)
     }
 
     /// Whether there may be work that nobody has looked at: what comes while it sleeps is announced.
