@@ -9,9 +9,12 @@ use lib $FindBin::RealBin;
 use MyWorkerTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 my $node = new_node('signals', 'my_worker.naptime' => 3600);
+# A job runs, or none is left; no job runs.
+my $at_work = q{SELECT EXISTS (SELECT FROM my_worker.workers WHERE job_id IS NOT NULL) OR NOT EXISTS (SELECT FROM my_queue)};
+my $at_rest = q{SELECT NOT EXISTS (SELECT FROM my_worker.workers WHERE job_id IS NOT NULL)};
 add_handlers($node);
 
 sub enqueue { return $node->safe_psql('postgres', "SELECT my_worker.enqueue('work', '$_[0]')") }
@@ -53,7 +56,7 @@ for (1 .. 6)
 {
 	$node->safe_psql('postgres',
 		q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'my_custom_worker'});
-	usleep(200_000);
+	wait_for($node, $at_work, 't');
 }
 drained($node);
 effects_are($node, 100, 'every process is terminated six times: each job has its effect once');
@@ -103,8 +106,9 @@ $node->safe_psql('postgres', q{SELECT count(my_worker.enqueue('work', '{"sleep":
 my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 for (1 .. 40)
 {
+	my $loaded = $node->safe_psql('postgres', 'SELECT pg_conf_load_time()');
 	kill 'HUP', $postmaster;
-	usleep(50_000);
+	wait_for($node, "SELECT pg_conf_load_time() <> '$loaded'", 't');
 }
 drained($node);
 effects_are($node, 100, 'a reload every 50 ms: each job has its effect once');
@@ -128,9 +132,9 @@ $node->safe_psql('postgres', q{DELETE FROM effects});
 $node->safe_psql('postgres', q{SELECT count(my_worker.enqueue('work', '{"sleep": 0.01}')) FROM generate_series(1, 200)});
 for (1 .. 4)
 {
-	usleep(100_000);
+	wait_for($node, $at_work, 't');
 	set('my_worker.enabled', 'off');
-	usleep(100_000);
+	wait_for($node, $at_rest, 't');
 	set('my_worker.enabled', 'on');
 }
 drained($node);

@@ -8,7 +8,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use MyWorkerTest;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 my $node = new_node('concurrency', 'restart_after_crash' => 'on', 'my_worker.naptime' => 1,
 	'my_worker.max_workers' => 4);
@@ -81,8 +81,11 @@ while (time < $begin + 4)
 	$node->psql('postgres', 'CALL sample(0.6)');
 	my ($status, $stdout) = $node->psql('postgres',
 		q{SELECT pid FROM my_worker.workers WHERE kind = 'worker' AND pid IS NOT NULL ORDER BY random() LIMIT 1});
-	$kills += kill 'KILL', $stdout if $status == 0 && $stdout =~ /^\d+$/;
-	usleep(50_000);
+	if ($status == 0 && $stdout =~ /^\d+$/)
+	{
+		$kills += kill 'KILL', $stdout;
+		wait_gone($stdout);
+	}
 	wait_for($node, 'SELECT true');
 }
 wait_for($node, 'SELECT true');
