@@ -86,6 +86,8 @@ fn compile_shim(include: &Path) {
         .flag("-fwrapv")
         .flag("-fexcess-precision=standard")
         .warnings(true)
+        // Else a missing header shows when the server loads the library.
+        .flag("-Werror=implicit-function-declaration")
         .flag_if_supported("-Wno-unused-parameter")
         .flag_if_supported("-Wno-sign-compare")
         .flag_if_supported("-Wno-missing-field-initializers")

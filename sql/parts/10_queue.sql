@@ -75,7 +75,7 @@ CREATE TABLE my_worker.history (
 -- It has no primary key: a retry takes a job away, and another life of it may come back.
 ALTER TABLE my_worker.history REPLICA IDENTITY FULL;
 COMMENT ON TABLE my_worker.history IS 'jobs that are completed, failed or cancelled, kept for their queue''s retention';
-CREATE INDEX history_id_idx ON my_worker.history (id);
+CREATE INDEX history_id_idx ON my_worker.history (id) WITH (deduplicate_items = off);
 CREATE INDEX history_finished_at_idx ON my_worker.history USING brin (finished_at)
     WITH (pages_per_range = 32, autosummarize = on);
 

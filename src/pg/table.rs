@@ -430,9 +430,9 @@ impl Appender {
     }
 
     /// Appends one row: a value for each column of the table, in order.
-    pub fn append(&self, values: &[Option<Datum>]) -> Result<()> {
-        let data: Vec<Datum> = values.iter().map(|v| v.unwrap_or(0)).collect();
-        let nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
+    pub fn append<const COLUMNS: usize>(&self, values: &[Option<Datum>; COLUMNS]) -> Result<()> {
+        let data = values.map(|value| value.unwrap_or(0));
+        let nulls = values.map(|value| value.is_none());
         let (appender, data, nulls) = (self.appender, data.as_ptr(), nulls.as_ptr());
         // SAFETY: the appender is open; the caller passes one value a column.
         protect(|| unsafe { sys::mw_append_row(appender, data, nulls) })

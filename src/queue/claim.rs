@@ -374,22 +374,19 @@ pub fn record(job: &Job, ended: &Ended, history: &Appender) -> Result<()> {
     history.append(&history_row(&job.values, ended))
 }
 
-fn history_row(row: &[Option<Datum>], ended: &Ended) -> Vec<Option<Datum>> {
-    let mut values: Vec<Option<Datum>> = (column::ID..=column::LAST_ERROR)
-        .map(|column| value(row, column))
-        .collect();
-    let mut put = |column: i32, value: Datum| {
-        if let Some(place) = values.get_mut(column as usize - 1) {
-            *place = Some(value);
-        }
-    };
-    put(column::STATUS, ended.status);
-    put(column::STARTED_AT, ended.started.datum());
-    put(column::ATTEMPTS, ended.attempts.datum());
-    values.push(Some(ended.finished.datum()));
-    values.push(ended.result);
-    values.push(value(row, column::ERRORS));
-    values
+fn history_row(
+    row: &[Option<Datum>],
+    ended: &Ended,
+) -> [Option<Datum>; column::OF_HISTORY as usize] {
+    std::array::from_fn(|index| match index as i32 + 1 {
+        column::STATUS => Some(ended.status),
+        column::STARTED_AT => Some(ended.started.datum()),
+        column::ATTEMPTS => Some(ended.attempts.datum()),
+        column::FINISHED_AT => Some(ended.finished.datum()),
+        column::RESULT => ended.result,
+        column::HISTORY_ERRORS => value(row, column::ERRORS),
+        same => value(row, same),
+    })
 }
 
 /// How a job ended, for its row in the history.

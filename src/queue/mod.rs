@@ -22,7 +22,7 @@ use crate::pg::error::{
 use crate::pg::spi::{self, Spi};
 use crate::pg::{guc, identity};
 
-/// Columns of `my_queue`; those up to `LAST_ERROR` stand at the same place in `history`.
+/// Columns of `my_queue` and of `history`, of which the first 16 are the same.
 pub mod column {
     /// bigint
     pub const ID: i32 = 1;
@@ -54,10 +54,16 @@ pub mod column {
     pub const UNIQUE_KEY: i32 = 14;
     /// regrole
     pub const OWNER: i32 = 15;
-    /// text
-    pub const LAST_ERROR: i32 = 16;
-    /// jsonb; the last of `my_queue`
+    /// jsonb; the last of `my_queue`, behind `last_error`
     pub const ERRORS: i32 = 17;
+    /// timestamptz, of `history`
+    pub const FINISHED_AT: i32 = 17;
+    /// jsonb, of `history`
+    pub const RESULT: i32 = 18;
+    /// jsonb; the last of `history`
+    pub const HISTORY_ERRORS: i32 = 19;
+    /// So many has `history`.
+    pub const OF_HISTORY: i32 = 19;
 }
 
 /// Where the extension is; an error if this database does not have it (any more).

@@ -10,20 +10,25 @@
  */
 #include "postgres.h"
 
+#include "access/brin_internal.h"
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "storage/lwlock.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/timestamp.h"
 
 #include "shim.h"
 
 /* The most rows and bytes that wait. */
-#define MAX_ROWS 500
+#define MAX_ROWS 128
 #define MAX_BYTES (256 * 1024)
 
 struct MwAppender
@@ -32,9 +37,13 @@ struct MwAppender
 	ResourceOwner owner;		/* of what stays open, whoever has rows written */
 	Relation	rel;
 	EState	   *estate;
-	ResultRelInfo *result;
+	ResultRelInfo *result;		/* with all indexes */
+	ResultRelInfo *fine;		/* with those that see each row */
+	ResultRelInfo *coarse;		/* with the one that sees the extremes of a page */
+	AttrNumber	coarse_key;		/* its column, or 0 */
 	struct BulkInsertStateData *bulk;
 	TupleTableSlot *rows[MAX_ROWS];
+	TimestampTz keys[MAX_ROWS]; /* what the coarse index has of them */
 	int			slots;			/* of rows[], that are made */
 	int			waiting;		/* of those, that hold a row */
 	Size		bytes;			/* of their data */
@@ -63,6 +72,63 @@ at_transaction_end(XactEvent event, void *arg)
 		current = NULL;
 }
 
+/*
+ * The column of an index that keeps the least and the greatest time of many
+ * pages, or 0 if it is of another kind.  Of the rows that come to a page at
+ * once, such an index need see the extremes only.
+ */
+static AttrNumber
+coarse_key(Relation rel, Relation index)
+{
+	AttrNumber	key = index->rd_index->indkey.values[0];
+
+	if (index->rd_rel->relam == BRIN_AM_OID &&
+		index->rd_index->indnkeyatts == 1 &&
+		key > 0 &&
+		TupleDescAttr(RelationGetDescr(rel), key - 1)->atttypid == TIMESTAMPTZOID &&
+		TupleDescAttr(RelationGetDescr(rel), key - 1)->attnotnull &&
+		RelationGetIndexPredicate(index) == NIL &&
+		index_getprocid(index, 1, BRIN_PROCNUM_OPCINFO) == F_BRIN_MINMAX_OPCINFO)
+		return key;
+	return 0;
+}
+
+/* The table without its indexes */
+static ResultRelInfo *
+without_indexes(const ResultRelInfo *result)
+{
+	ResultRelInfo *bare = makeNode(ResultRelInfo);
+	int			indexes = result->ri_NumIndices;
+
+	*bare = *result;
+	bare->ri_NumIndices = 0;
+	bare->ri_IndexRelationDescs = palloc(indexes * sizeof(Relation));
+	bare->ri_IndexRelationInfo = palloc(indexes * sizeof(IndexInfo *));
+	return bare;
+}
+
+/* Tells the indexes that see each row from one that sees the extremes */
+static void
+sort_indexes(MwAppender *appender)
+{
+	ResultRelInfo *all = appender->result;
+
+	appender->fine = without_indexes(all);
+	appender->coarse = without_indexes(all);
+	for (int i = 0; i < all->ri_NumIndices; i++)
+	{
+		Relation	index = all->ri_IndexRelationDescs[i];
+		AttrNumber	key = appender->coarse_key == 0 ? coarse_key(appender->rel, index) : 0;
+		ResultRelInfo *kind = key == 0 ? appender->fine : appender->coarse;
+
+		if (key != 0)
+			appender->coarse_key = key;
+		kind->ri_IndexRelationDescs[kind->ri_NumIndices] = index;
+		kind->ri_IndexRelationInfo[kind->ri_NumIndices] = all->ri_IndexRelationInfo[i];
+		kind->ri_NumIndices++;
+	}
+}
+
 MwAppender *
 mw_append_begin(Relation rel)
 {
@@ -85,10 +151,56 @@ mw_append_begin(Relation rel)
 	appender->result = makeNode(ResultRelInfo);
 	InitResultRelInfo(appender->result, rel, 1, NULL, 0);
 	ExecOpenIndices(appender->result, false);
+	sort_indexes(appender);
 	appender->bulk = GetBulkInsertState();
 	MemoryContextSwitchTo(before);
 	current = appender;
 	return appender;
+}
+
+static BlockNumber
+block_of(const MwAppender *appender, int row)
+{
+	return ItemPointerGetBlockNumber(&appender->rows[row]->tts_tid);
+}
+
+static void
+make_entries(MwAppender *appender, ResultRelInfo *indexes, int row)
+{
+	if (indexes->ri_NumIndices == 0)
+		return;
+	ExecInsertIndexTuples(indexes, appender->rows[row], appender->estate, false, false, NULL, NIL
+#if PG_VERSION_NUM >= 160000
+						  ,false
+#endif
+		);
+	ResetPerTupleExprContext(appender->estate);
+}
+
+/*
+ * The coarse index's entries of rows that came to one page.  It sees the
+ * first row of a page, too, with which it notices that a range is full
+ * (brininsert).
+ */
+static void
+make_coarse_entries(MwAppender *appender, int from, int end)
+{
+	const TimestampTz *keys = appender->keys;
+	int			least = from;
+	int			greatest = from;
+
+	for (int row = from + 1; row < end; row++)
+	{
+		if (keys[row] < keys[least])
+			least = row;
+		if (keys[row] > keys[greatest])
+			greatest = row;
+	}
+	make_entries(appender, appender->coarse, from);
+	if (least != from)
+		make_entries(appender, appender->coarse, least);
+	if (greatest != from)
+		make_entries(appender, appender->coarse, greatest);
 }
 
 /*
@@ -98,7 +210,6 @@ mw_append_begin(Relation rel)
 static void
 write_rows(MwAppender *appender)
 {
-	TupleTableSlot **rows = appender->rows + appender->written;
 	int			count = appender->waiting - appender->written;
 	ResourceOwner owner = CurrentResourceOwner;
 	MemoryContext before;
@@ -108,16 +219,17 @@ write_rows(MwAppender *appender)
 	(void) GetCurrentCommandId(true);
 	CurrentResourceOwner = appender->owner;
 	before = MemoryContextSwitchTo(GetPerTupleMemoryContext(appender->estate));
-	table_multi_insert(appender->rel, rows, count, FirstCommandId, 0, appender->bulk);
+	table_multi_insert(appender->rel, appender->rows + appender->written, count, FirstCommandId, 0,
+					   appender->bulk);
 	MemoryContextSwitchTo(before);
-	for (int i = 0; i < count && appender->result->ri_NumIndices > 0; i++)
+	for (int row = appender->written, page = row; row < appender->waiting; row++)
 	{
-		ExecInsertIndexTuples(appender->result, rows[i], appender->estate, false, false, NULL, NIL
-#if PG_VERSION_NUM >= 160000
-							  ,false
-#endif
-			);
-		ResetPerTupleExprContext(appender->estate);
+		make_entries(appender, appender->fine, row);
+		if (row + 1 == appender->waiting || block_of(appender, row + 1) != block_of(appender, page))
+		{
+			make_coarse_entries(appender, page, row + 1);
+			page = row + 1;
+		}
 	}
 	CurrentResourceOwner = owner;
 	appender->written = appender->waiting;
@@ -159,6 +271,9 @@ mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls)
 	ExecStoreVirtualTuple(slot);
 	ExecMaterializeSlot(slot);
 	slot->tts_tableOid = RelationGetRelid(appender->rel);
+	if (appender->coarse_key != 0)
+		appender->keys[appender->waiting] =
+			DatumGetTimestampTz(values[appender->coarse_key - 1]);
 	appender->bytes += ExecFetchSlotHeapTuple(slot, false, NULL)->t_len;
 	appender->waiting++;
 	if (appender->waiting == MAX_ROWS || appender->bytes >= MAX_BYTES)
