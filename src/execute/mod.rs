@@ -429,13 +429,24 @@ impl<'a> Batch<'a> {
             }
             self.functions.clear();
         }
-        let (role, memory) = (self.role, self.memory.batch);
-        let (handler, function) = xact::subtransaction(|| {
-            let handler = handler::resolve(name)?;
-            handler::check_rights(&handler, role)?;
-            let function = memory.run(|| Function::new(handler.function, handler.result))?;
+        let role = self.role;
+        let look_up = |handler: Handler| {
+            let function = Function::new(handler.function, handler.result)?;
             Ok((handler, function))
-        })?;
+        };
+        let recalled = match handler::recall(name) {
+            Some(handler) if catalog::may_execute(handler.function, role)? => Some(handler),
+            _ => None,
+        };
+        let (handler, function) = match recalled {
+            Some(handler) => look_up(handler)?,
+            None => xact::subtransaction(|| {
+                let handler = handler::resolve(name)?;
+                handler::check_rights(&handler, role)?;
+                handler::remember(name, &handler);
+                look_up(handler)
+            })?,
+        };
         self.functions.push(Known {
             name: name.clone(),
             handler,

@@ -40,6 +40,8 @@ static CACHED: Local<Option<Extension>> = Local::new(None);
 static WATCHING: Local<bool> = Local::new(false);
 /// Counts what was heard of changes of our tables.
 static CHANGES: Local<u64> = Local::new(0);
+/// Counts what was heard of changes of what decides which function a name is, and who may use it.
+static NAMES: Local<u64> = Local::new(0);
 
 /// Where the extension is, or `None` if this database does not have it. In a transaction; the
 /// answer is kept until the catalogs change.
@@ -84,6 +86,15 @@ fn watch() -> Result<()> {
         sys::CacheRegisterRelcacheCallback(Some(on_relation_change), 0);
         let namespaces = sys::NAMESPACEOID as i32;
         sys::CacheRegisterSyscacheCallback(namespaces, Some(on_namespace_change), 0);
+        for names in [
+            sys::PROCOID,
+            sys::TYPEOID,
+            sys::NAMESPACEOID,
+            sys::AUTHOID,
+            sys::AUTHMEMROLEMEM,
+        ] {
+            sys::CacheRegisterSyscacheCallback(names as i32, Some(on_name_change), 0);
+        }
     })
 }
 
@@ -112,6 +123,27 @@ fn forget() {
 
 unsafe extern "C-unwind" fn on_namespace_change(_: Datum, _: i32, _: u32) {
     forget();
+}
+
+unsafe extern "C-unwind" fn on_name_change(_: Datum, _: i32, _: u32) {
+    NAMES.set(NAMES.get().wrapping_add(1));
+}
+
+/// What a name of a function is found by: two that are equal find the same one.
+#[derive(PartialEq, Eq)]
+pub struct SearchState {
+    path: Vec<u8>,
+    changes: u64,
+}
+
+/// As of now, for the role that is current.
+pub fn search_state() -> SearchState {
+    // SAFETY: the value of "search_path", a C string or NULL, which the copy does not outlive.
+    let path = datum::from_c(unsafe { sys::namespace_search_path }.cast_const());
+    SearchState {
+        path: path.unwrap_or_default(),
+        changes: NAMES.get(),
+    }
 }
 
 /// A number that is another one once this process has heard of a change of our tables, by others

@@ -1,10 +1,11 @@
 //! Handlers: finding the function that a job calls, and which of the accepted signatures it has.
 
-use crate::pg::catalog;
+use crate::pg::catalog::{self, SearchState};
 use crate::pg::datum::{Oid, types};
 use crate::pg::error::{
     INSUFFICIENT_PRIVILEGE, PgError, Result, UNDEFINED_FUNCTION, UNDEFINED_OBJECT, UNDEFINED_SCHEMA,
 };
+use crate::pg::local::Local;
 
 /// The accepted signatures.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,11 @@ const HINT: &str = "A handler is a function f(bigint, jsonb), f(jsonb), f() or \
                     f(bigint[], jsonb[]); give its name, qualified or with argument types if need \
                     be.";
 
+/// The most handlers that a process remembers.
+const MAX_REMEMBERED: usize = 64;
+
 /// A handler that was found.
+#[derive(Clone)]
 pub struct Handler {
     /// The function.
     pub function: Oid,
@@ -49,6 +54,40 @@ pub struct Handler {
     pub result: Oid,
     /// Its name, qualified and quoted, with argument types if they were given.
     pub name: Vec<u8>,
+}
+
+/// What a name stood for.
+struct Remembered {
+    name: Vec<u8>,
+    found_by: SearchState,
+    handler: Handler,
+}
+
+static REMEMBERED: Local<Vec<Remembered>> = Local::new(Vec::new());
+
+/// What [`resolve`] found for that name, if it would find it again; rights are not looked at.
+pub fn recall(name: &[u8]) -> Option<Handler> {
+    let now = catalog::search_state();
+    REMEMBERED.with(|all| {
+        let found = all.iter().find(|one| one.name == name)?;
+        (found.found_by == now).then(|| found.handler.clone())
+    })
+}
+
+/// Remembers what a name stands for, for [`recall`].
+pub fn remember(name: &[u8], handler: &Handler) {
+    let found_by = catalog::search_state();
+    REMEMBERED.with(|all| {
+        all.retain(|one| one.name != name);
+        if all.len() >= MAX_REMEMBERED {
+            all.clear();
+        }
+        all.push(Remembered {
+            name: name.to_vec(),
+            found_by,
+            handler: handler.clone(),
+        });
+    });
 }
 
 /// Finds a handler by its name, with or without schema and argument types, by the search path in

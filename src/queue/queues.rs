@@ -1,5 +1,7 @@
 //! The settings of queues: `my_worker.queues` by name.
 
+use std::sync::atomic::Ordering;
+
 use crate::logic::limits;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -7,8 +9,10 @@ use crate::pg::error::{PgError, Result, UNDEFINED_OBJECT};
 use crate::pg::local::Local;
 use crate::pg::table::{self, Compare, Key, Lock, Table};
 use crate::pg::xact;
+use crate::shared::SHARED;
 
 use super::handler::quoted;
+use super::wake;
 
 /// Columns of `my_worker.queues`.
 mod column {
@@ -69,11 +73,56 @@ pub fn find(extension: &Extension, name: Datum) -> Result<Option<Queue>> {
     Ok(queue)
 }
 
-/// Whether the queue is there at this moment and not paused.
-pub fn is_open(extension: &Extension, queue: &Queue) -> Result<bool> {
-    let name = datum::text_datum(&queue.name)?;
-    let now = xact::with_latest_snapshot(|| find(extension, name))?;
-    Ok(now.is_some_and(|now| now.id == queue.id && !now.paused))
+/// What a process has heard of changes of queues.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Heard {
+    table: Oid,
+    /// Of those that told the pool at their COMMIT, at once.
+    told: u64,
+    /// Of all, a little later, so also of those by COMMIT PREPARED.
+    announced: u64,
+}
+
+fn heard(extension: &Extension) -> Heard {
+    let told = SHARED.peek(|state| state.queue_changes.load(Ordering::Acquire));
+    Heard {
+        table: extension.queues,
+        told: told.unwrap_or_default(),
+        announced: catalog::changes(),
+    }
+}
+
+/// A queue's settings that outlive the transaction in which they were read.
+#[derive(Clone)]
+pub struct Kept {
+    /// As they were read.
+    pub queue: Queue,
+    heard: Heard,
+}
+
+impl Kept {
+    /// Reads a queue as it is at this moment; `None` if there is none of that name.
+    pub fn read(extension: &Extension, name: &[u8]) -> Result<Option<Kept>> {
+        // What is not seen because it is committed later is also told later.
+        let heard = heard(extension);
+        let name = datum::text_datum(name)?;
+        let queue = xact::with_latest_snapshot(|| find(extension, name))?;
+        Ok(queue.map(|queue| Kept { queue, heard }))
+    }
+
+    /// Whether no word of a change has come since.
+    pub fn is_current(&self, extension: &Extension) -> bool {
+        self.heard == heard(extension)
+    }
+
+    /// Whether the queue is there at this moment and not paused.
+    pub fn is_open(&self, extension: &Extension) -> Result<bool> {
+        if self.is_current(extension) {
+            return Ok(!self.queue.paused);
+        }
+        let now = Kept::read(extension, &self.queue.name)?;
+        Ok(now.is_some_and(|now| now.queue.id == self.queue.id && !now.queue.paused))
+    }
 }
 
 /// The queue that this session held last.
@@ -133,8 +182,9 @@ pub fn hold(extension: &Extension, name: &[u8], alone: bool) -> Result<()> {
     }
 }
 
-/// The rows of the table have changed: every session reads its queue anew.
+/// The rows of the table have changed: every process reads them anew.
 pub fn changed() -> Result<()> {
+    wake::settings_at_commit()?;
     match catalog::extension()? {
         Some(extension) => catalog::announce_change(extension.queues),
         None => Ok(()),

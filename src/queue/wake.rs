@@ -3,6 +3,8 @@
 //! The latch carries no data: whoever is woken looks at the table. A rollback, also to a
 //! savepoint, forgets; PREPARE TRANSACTION hands over to the keeper's next look.
 
+use std::sync::atomic::Ordering;
+
 use crate::logic::counters::Ending;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
@@ -38,6 +40,8 @@ enum Promise {
     Due(Micros),
     /// So many jobs of a queue have ended.
     Count(i32, Ending, i64),
+    /// Settings of queues have changed.
+    Settings,
     /// Processes of ours may be in that database again, however the transaction ends.
     Unblock(Oid),
 }
@@ -152,6 +156,11 @@ pub fn count_many_at_commit(queue: i32, end: Ending, jobs: i64) -> Result<()> {
         return Ok(());
     }
     promise(Promise::Count(queue, end, jobs))
+}
+
+/// The settings of queues change, if this transaction commits.
+pub fn settings_at_commit() -> Result<()> {
+    promise(Promise::Settings)
 }
 
 /// Our processes keep out of a database until this transaction ends.
@@ -279,7 +288,14 @@ impl Pending {
                 Promise::Count(queue, end, count) if committed => {
                     stats::count_ends(state, database, *queue, *end, *count, now);
                 }
-                Promise::Look | Promise::Due(_) | Promise::Halt(_) | Promise::Count(..) => {}
+                Promise::Settings if committed => {
+                    state.queue_changes.fetch_add(1, Ordering::Release);
+                }
+                Promise::Look
+                | Promise::Due(_)
+                | Promise::Halt(_)
+                | Promise::Count(..)
+                | Promise::Settings => {}
                 Promise::Unblock(oid) => wake.extend(state.unblock(*oid)),
                 Promise::Launch(id) => wake.extend(state.slot(*id).map(|slot| {
                     slot.go = if committed { Go::Yes } else { Go::No };

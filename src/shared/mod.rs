@@ -10,12 +10,13 @@
 //! | field                               | by    | guarded by            |
 //! |-------------------------------------|-------|-----------------------|
 //! | Slot.current, job_started, left     | W, B  | atomics               |
+//! | State.queue_changes                 | W, B  | atomics               |
 //! | the rest of a slot                  | L W B | the lock, exclusive   |
 //! | lanes, databases, charges, counters | L W B | the lock, exclusive   |
 
 mod lane;
 
-use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 
 use crate::logic::counters::Board;
 use crate::logic::reach::Reach;
@@ -283,6 +284,8 @@ pub struct State {
     generation: u32,
     /// Slots behind this were never taken.
     slots_used: usize,
+    /// [B] counts the commits that changed settings of queues.
+    pub queue_changes: AtomicU64,
     /// [W] jobs that have ended since the server started.
     pub items_processed: i64,
     /// [W] when the last one did.

@@ -11,7 +11,7 @@ use crate::pg::datum::{self, Micros};
 use crate::pg::error::Result;
 use crate::pg::{clock, latch, xact};
 use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
-use crate::queue::queues::{self, Queue};
+use crate::queue::queues::{Kept, Queue};
 use crate::settings;
 use crate::shared::{Kind, Phase, SHARED, State};
 
@@ -39,6 +39,8 @@ pub(super) struct Known {
     pub(super) low: LowWater,
     /// Jobs that somebody else had locked when we tried them, since we last slept.
     pub(super) skip: Vec<i64>,
+    /// Its settings.
+    settings: Option<Kept>,
 }
 
 impl Known {
@@ -47,6 +49,7 @@ impl Known {
         Known {
             low: self.low.behind(last),
             skip: self.skip.clone(),
+            settings: None,
             ..*self
         }
     }
@@ -114,15 +117,32 @@ impl Worker {
         jobs: &Jobs,
         name: &[u8],
     ) -> Result<Option<(Queue, Round)>> {
-        let Some(queue) = queues::find(extension, datum::text_datum(name)?)? else {
+        let Some(settings) = self.settings(extension, name)? else {
             self.known.remove(name);
             return Ok(None);
         };
-        let round = self.first_round(extension, jobs, &queue)?;
+        let round = self.first_round(extension, jobs, &settings)?;
         Ok(round.map(|round| {
             self.queue = Some(name.to_vec());
-            (queue, round)
+            (settings.queue, round)
         }))
+    }
+
+    /// A queue's settings as of this moment; `None` if there is no such queue.
+    fn settings(&mut self, extension: &Extension, name: &[u8]) -> Result<Option<Kept>> {
+        let kept = self.known.get(name).and_then(|k| k.settings.as_ref());
+        if let Some(kept) = kept.filter(|kept| kept.is_current(extension)) {
+            return Ok(Some(kept.clone()));
+        }
+        let Some(read) = Kept::read(extension, name)? else {
+            return Ok(None);
+        };
+        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(name) {
+            self.known.clear();
+        }
+        let known = self.known.entry(name.to_vec()).or_default();
+        known.settings = Some(read.clone());
+        Ok(Some(read))
     }
 
     /// The first queue behind `after` that has jobs, or had some when we last looked: looking for
@@ -147,13 +167,11 @@ impl Worker {
         &mut self,
         extension: &Extension,
         jobs: &Jobs,
-        queue: &Queue,
+        settings: &Kept,
     ) -> Result<Option<Round>> {
+        let queue = &settings.queue;
         if queue.paused {
             return Ok(None);
-        }
-        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(&queue.name) {
-            self.known.clear();
         }
         let limit = self.batch_size(queue);
         let mut known = self.known.remove(&queue.name).unwrap_or_default();
@@ -180,7 +198,7 @@ impl Worker {
             return Ok(None);
         };
         // From here on a pause reaches the slot; one that came before is seen now.
-        if !queues::is_open(extension, queue)? {
+        if !settings.is_open(extension)? {
             self.leave_queue();
             return Ok(None);
         }
