@@ -44,12 +44,8 @@ impl Hold<'_> {
             return Ok(jobs);
         };
         count.set(1);
-        for job in jobs.iter().skip(1) {
-            if !table.take_away(job)? {
-                break;
-            }
-            count.set(count.get().saturating_add(1));
-        }
+        let others = jobs.get(1..).unwrap_or_default();
+        count.set(table.take_away(others)?.saturating_add(1));
         Ok(jobs.get(..count.get()).unwrap_or_default())
     }
 

@@ -290,23 +290,25 @@ impl Table {
     /// Deletes a row that this transaction has locked. False if this transaction has changed it
     /// meanwhile, and nothing was done.
     pub fn delete(&self, id: RowId) -> Result<bool> {
-        self.remove(id, false)
-    }
-
-    /// Deletes a row that nobody has; this transaction goes on seeing it, and cannot change it. False
-    /// if somebody has it, or has changed or deleted it.
-    pub fn delete_unseen(&self, id: RowId) -> Result<bool> {
-        self.remove(id, true)
-    }
-
-    fn remove(&self, id: RowId, stays_visible: bool) -> Result<bool> {
         let (relation, mut tid) = (self.relation, id.0);
         let tid = &raw mut tid;
         // SAFETY: the table is open for writing; the row was read from it in this transaction.
-        let result = protect(|| unsafe {
-            sys::mw_delete_row(relation, tid, sys::GetActiveSnapshot(), stays_visible)
-        })?;
+        let result =
+            protect(|| unsafe { sys::mw_delete_row(relation, tid, sys::GetActiveSnapshot()) })?;
         Ok(result == sys::TM_Ok as i32)
+    }
+
+    /// Deletes rows that nobody has, up to one that somebody has, or has changed or deleted; answers
+    /// how many. This transaction goes on seeing them, and cannot change them.
+    pub fn delete_unseen(&self, rows: &[RowId]) -> Result<usize> {
+        let mut tids: Vec<sys::ItemPointerData> = rows.iter().map(|row| row.0).collect();
+        let (relation, count) = (self.relation, tids.len() as i32);
+        let tids = tids.as_mut_ptr();
+        // SAFETY: as above; the array has `count` elements.
+        let done = protect(|| unsafe {
+            sys::mw_delete_rows_unseen(relation, tids, count, sys::GetActiveSnapshot())
+        })?;
+        Ok(usize::try_from(done).unwrap_or(0))
     }
 }
 
@@ -366,21 +368,19 @@ pub struct OwnedRow {
 }
 
 impl OwnedRow {
-    /// All columns, in order; `None` for NULL. One walk through the row, where reading them one by
-    /// one walks to each from the start.
-    pub fn values(&self) -> Result<Vec<Option<Datum>>> {
-        // SAFETY: the description is alive, as the type demands.
-        let columns = usize::try_from(unsafe { (*self.description).natts }).unwrap_or(0);
-        let mut data: Vec<Datum> = vec![0; columns];
-        let mut nulls = vec![true; columns];
+    /// The first columns, in order; `None` for NULL. One walk through the row, where reading them
+    /// one by one walks to each from the start.
+    pub fn values<const COLUMNS: usize>(&self) -> Result<[Option<Datum>; COLUMNS]> {
+        let null = sys::NullableDatum {
+            value: 0,
+            isnull: true,
+        };
+        let mut values = [null; COLUMNS];
         let (tuple, description) = (self.tuple, self.description);
-        let (to, are_null) = (data.as_mut_ptr(), nulls.as_mut_ptr());
-        // SAFETY: tuple and description belong together; there is room for each column.
-        protect(|| unsafe { sys::heap_deform_tuple(tuple, description, to, are_null) })?;
-        let values = data.into_iter().zip(nulls);
-        Ok(values
-            .map(|(value, null)| (!null).then_some(value))
-            .collect())
+        let to = values.as_mut_ptr();
+        // SAFETY: tuple and description belong together; there is room for so many columns.
+        protect(|| unsafe { sys::mw_tuple_values(tuple, description, COLUMNS as i32, to) })?;
+        Ok(values.map(|column| (!column.isnull).then_some(column.value)))
     }
 }
 

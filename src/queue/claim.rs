@@ -93,7 +93,7 @@ pub struct Job {
     row: RowId,
     place: Place,
     /// All columns of its row.
-    values: Vec<Option<Datum>>,
+    values: [Option<Datum>; column::OF_QUEUE],
     /// What it calls, if it says so itself.
     pub handler: Option<Vec<u8>>,
     /// Whether it runs a command.
@@ -316,11 +316,13 @@ impl Jobs {
         Ok(self.table.lock_row(job.row, &self.row)? == Locked::Yes)
     }
 
-    /// Takes away a job that was not locked before, in a subtransaction in which it is run: a
-    /// rollback brings it back, and until the end of the transaction it is still to be seen in it.
-    /// One change of the row in place of two. False if somebody else has it.
-    pub fn take_away(&self, job: &Job) -> Result<bool> {
-        self.table.delete_unseen(job.row)
+    /// Takes away jobs that were not locked before, in a subtransaction in which they are run: a
+    /// rollback brings them back, and until the end of the transaction they are still to be seen in
+    /// it. One change of a row in place of two. Ends with a job that somebody else has; answers how
+    /// many were taken.
+    pub fn take_away(&self, jobs: &[&Job]) -> Result<usize> {
+        let rows: Vec<RowId> = jobs.iter().map(|job| job.row).collect();
+        self.table.delete_unseen(&rows)
     }
 
     /// Ends a job that was taken well: its row vanishes. False if the job has changed its own row:
@@ -374,10 +376,7 @@ pub fn record(job: &Job, ended: &Ended, history: &Appender) -> Result<()> {
     history.append(&history_row(&job.values, ended))
 }
 
-fn history_row(
-    row: &[Option<Datum>],
-    ended: &Ended,
-) -> [Option<Datum>; column::OF_HISTORY as usize] {
+fn history_row(row: &[Option<Datum>], ended: &Ended) -> [Option<Datum>; column::OF_HISTORY] {
     std::array::from_fn(|index| match index as i32 + 1 {
         column::STATUS => Some(ended.status),
         column::STARTED_AT => Some(ended.started.datum()),

@@ -56,6 +56,8 @@ pub mod column {
     pub const OWNER: i32 = 15;
     /// jsonb; the last of `my_queue`, behind `last_error`
     pub const ERRORS: i32 = 17;
+    /// So many has `my_queue`.
+    pub const OF_QUEUE: usize = 17;
     /// timestamptz, of `history`
     pub const FINISHED_AT: i32 = 17;
     /// jsonb, of `history`
@@ -63,7 +65,7 @@ pub mod column {
     /// jsonb; the last of `history`
     pub const HISTORY_ERRORS: i32 = 19;
     /// So many has `history`.
-    pub const OF_HISTORY: i32 = 19;
+    pub const OF_HISTORY: usize = 19;
 }
 
 /// Where the extension is; an error if this database does not have it (any more).

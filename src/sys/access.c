@@ -106,22 +106,36 @@ mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *sl
 							LockTupleExclusive, LockWaitSkip, 0, &failure);
 }
 
-/*
- * DELETE of one row version, without a plan.  Returns the TM_Result.
- *
- * With stays_visible it is deleted as of the transaction's last command, so
- * that this transaction goes on seeing it (HeapTupleSatisfiesMVCC compares
- * the cmax with the snapshot's curcid), and nobody is waited for.
- */
+/* DELETE of one row version, without a plan.  Returns the TM_Result. */
 int
-mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot, bool stays_visible)
+mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot)
 {
 	TM_FailureData failure;
-	CommandId	command = stays_visible ? InvalidCommandId - 1 : FirstCommandId;
 
 	(void) GetCurrentCommandId(true);
-	return table_tuple_delete(rel, tid, command, snapshot, InvalidSnapshot, !stays_visible,
+	return table_tuple_delete(rel, tid, FirstCommandId, snapshot, InvalidSnapshot, true,
 							  &failure, false);
+}
+
+/*
+ * The same for many, up to one that cannot be had at once.  Returns how many.
+ *
+ * They are deleted as of the transaction's last command, so that this
+ * transaction goes on seeing them (HeapTupleSatisfiesMVCC compares the cmax
+ * with the snapshot's curcid).
+ */
+int
+mw_delete_rows_unseen(Relation rel, ItemPointerData *tids, int count, Snapshot snapshot)
+{
+	TM_FailureData failure;
+	int			done = 0;
+
+	(void) GetCurrentCommandId(true);
+	while (done < count &&
+		   table_tuple_delete(rel, &tids[done], InvalidCommandId - 1, snapshot, InvalidSnapshot,
+							  false, &failure, false) == TM_Ok)
+		done++;
+	return done;
 }
 
 Oid
@@ -134,6 +148,21 @@ Oid
 mw_relation_id(Relation rel)
 {
 	return RelationGetRelid(rel);
+}
+
+/* The first columns of a row, in one walk through it; NULL for those that it does not have */
+void
+mw_tuple_values(HeapTuple tuple, TupleDesc desc, int count, NullableDatum *values)
+{
+	Datum		data[MaxTupleAttributeNumber];
+	bool		nulls[MaxTupleAttributeNumber];
+
+	heap_deform_tuple(tuple, desc, data, nulls);
+	for (int i = 0; i < count; i++)
+	{
+		values[i].isnull = i >= desc->natts || nulls[i];
+		values[i].value = values[i].isnull ? (Datum) 0 : data[i];
+	}
 }
 
 Datum

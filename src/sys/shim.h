@@ -39,10 +39,13 @@ extern IndexScanDesc mw_index_beginscan(Relation heap, Relation index, Snapshot 
 										int nkeys);
 extern void mw_key_from_place(ScanKey key, AttrNumber attno, int32 x, TimestampTz y, int64 z);
 extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
-extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot, bool stays_visible);
+extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot);
+extern int	mw_delete_rows_unseen(Relation rel, ItemPointerData *tids, int count,
+								  Snapshot snapshot);
 extern Oid	mw_relation_owner(Relation rel);
 extern Oid	mw_relation_id(Relation rel);
 
+extern void mw_tuple_values(HeapTuple tuple, TupleDesc desc, int count, NullableDatum *values);
 extern Datum mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull);
 extern Datum mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull);
 extern Datum mw_to_jsonb(Datum value, Oid type);
