@@ -108,12 +108,15 @@ BEGIN
     RETURN NEW;
 END
 $$;
--- Sessions remember the queue that they enqueue into; this has them read it anew, whoever changes it.
+-- Sessions and workers remember queues; this has them read them anew, whoever changes them: for each
+-- row, since logical replication fires no triggers of statements.
 CREATE FUNCTION my_worker._queues_changed() RETURNS trigger
     AS 'MODULE_PATHNAME', 'mw_queues_changed' LANGUAGE C;
-CREATE TRIGGER queues_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker.queues
+CREATE TRIGGER queues_changed AFTER INSERT OR UPDATE OR DELETE ON my_worker.queues
+    FOR EACH ROW EXECUTE FUNCTION my_worker._queues_changed();
+CREATE TRIGGER queues_truncated AFTER TRUNCATE ON my_worker.queues
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker._queues_changed();
-ALTER TABLE my_worker.queues ENABLE ALWAYS TRIGGER queues_changed;
+ALTER TABLE my_worker.queues ENABLE ALWAYS TRIGGER queues_changed, ENABLE ALWAYS TRIGGER queues_truncated;
 
 INSERT INTO my_worker.queues (name) VALUES ('default');
 CREATE TRIGGER queues_before_write BEFORE INSERT OR DELETE ON my_worker.queues

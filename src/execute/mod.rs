@@ -443,8 +443,9 @@ impl<'a> Batch<'a> {
             None => xact::subtransaction(|| {
                 let handler = handler::resolve(name)?;
                 handler::check_rights(&handler, role)?;
-                handler::remember(name, &handler);
-                look_up(handler)
+                let found = look_up(handler)?;
+                handler::remember(name, &found.0);
+                Ok(found)
             })?,
         };
         self.functions.push(Known {

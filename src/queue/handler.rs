@@ -65,7 +65,7 @@ struct Remembered {
 
 static REMEMBERED: Local<Vec<Remembered>> = Local::new(Vec::new());
 
-/// What [`resolve`] found for that name, if it would find it again; rights are not looked at.
+/// What was remembered for that name, if [`resolve`] would find it again; rights are not looked at.
 pub fn recall(name: &[u8]) -> Option<Handler> {
     let now = catalog::search_state();
     REMEMBERED.with(|all| {
@@ -74,7 +74,7 @@ pub fn recall(name: &[u8]) -> Option<Handler> {
     })
 }
 
-/// Remembers what a name stands for, for [`recall`].
+/// Remembers what a name stands for, once it has proved to be callable.
 pub fn remember(name: &[u8], handler: &Handler) {
     let found_by = catalog::search_state();
     REMEMBERED.with(|all| {

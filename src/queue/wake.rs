@@ -160,6 +160,14 @@ pub fn count_many_at_commit(queue: i32, end: Ending, jobs: i64) -> Result<()> {
 
 /// The settings of queues change, if this transaction commits.
 pub fn settings_at_commit() -> Result<()> {
+    let subtransaction = xact::current_subtransaction();
+    let known = PENDING.with(|pending| {
+        let last = pending.promises.last();
+        last.is_some_and(|(of, what)| *of == subtransaction && matches!(what, Promise::Settings))
+    });
+    if known {
+        return Ok(());
+    }
     promise(Promise::Settings)
 }
 
