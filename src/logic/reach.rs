@@ -24,6 +24,12 @@ impl Reach {
             to: self.to.max(other.to),
         }
     }
+
+    /// Whether it holds one of the places, which are in order.
+    pub fn holds_any(&self, places: &[Place]) -> bool {
+        let first = places.partition_point(|place| *place < self.from);
+        places.get(first).is_some_and(|place| *place <= self.to)
+    }
 }
 
 /// The reaches of several workers, in order and apart from each other.
@@ -49,14 +55,6 @@ impl Reaches {
         let behind = self.0.partition_point(|reach| reach.from <= place);
         let reach = self.0.get(behind.checked_sub(1)?)?;
         (place <= reach.to).then_some(reach.to)
-    }
-
-    /// Whether one of them holds one of the places, which are in order.
-    pub fn hold_any(&self, places: &[Place]) -> bool {
-        self.0.iter().any(|reach| {
-            let first = places.partition_point(|place| *place < reach.from);
-            places.get(first).is_some_and(|place| *place <= reach.to)
-        })
     }
 }
 
@@ -101,10 +99,10 @@ mod tests {
 
     #[test]
     fn places_around_a_reach_are_free() {
-        let all = Reaches::new(vec![reach(10, 20)]);
-        assert!(!all.hold_any(&[place(1), place(9), place(21)]));
-        assert!(all.hold_any(&[place(1), place(20), place(21)]));
-        assert!(all.hold_any(&[place(10)]));
-        assert!(!all.hold_any(&[]));
+        let one = reach(10, 20);
+        assert!(!one.holds_any(&[place(1), place(9), place(21)]));
+        assert!(one.holds_any(&[place(1), place(20), place(21)]));
+        assert!(one.holds_any(&[place(10)]));
+        assert!(!one.holds_any(&[]));
     }
 }

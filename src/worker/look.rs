@@ -13,7 +13,7 @@ use crate::pg::{clock, latch, xact};
 use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
 use crate::queue::queues::{Kept, Queue};
 use crate::settings;
-use crate::shared::{Kind, Phase, SHARED, State};
+use crate::shared::{Kind, Phase, SHARED, SLOTS, State};
 
 /// A queue whose jobs prove fast is taken from in rounds that grow up to this.
 pub(super) const MAX_ROUND: usize = 1024;
@@ -288,7 +288,8 @@ impl Worker {
         let now = clock::now();
         let launcher = SHARED.write(|state| {
             let queue_id = state.slot(id)?.queue_id;
-            if self.others(state, queue_id, now).hold_any(&places) {
+            let taken = |reach: Reach| reach.holds_any(&places);
+            if self.others(state, queue_id, now).any(taken) {
                 return None;
             }
             if let Some(slot) = state.slot(id) {
@@ -312,18 +313,14 @@ impl Worker {
     }
 
     /// What other workers have of a queue.
-    fn others(&self, state: &State, queue_id: i32, now: Micros) -> Reaches {
+    fn others(&self, state: &State, queue_id: i32, now: Micros) -> impl Iterator<Item = Reach> {
         let slots = state.used_slots().iter().enumerate();
-        let others = slots.filter(|(index, slot)| {
+        let others = slots.filter(move |(index, slot)| {
             *index != self.id.index
                 && slot.queue_id == queue_id
                 && slot.serves(Kind::Worker, self.database, self.role)
         });
-        Reaches::new(
-            others
-                .filter_map(|(_, slot)| slot.respected_reach(now))
-                .collect(),
-        )
+        others.filter_map(move |(_, slot)| slot.respected_reach(now))
     }
 
     /// Up to `limit` due jobs of a queue that no other worker runs or is about to run.
@@ -335,11 +332,15 @@ impl Worker {
         known: &mut Known,
     ) -> Result<Vec<F>> {
         let now = clock::now();
-        let (others, running) = SHARED
-            .read(|state| (self.others(state, queue.id, now), self.running(state)))
-            .unwrap_or_default();
+        // Room for all before the lock: nothing allocates under it.
+        let mut others = Vec::with_capacity(SLOTS);
+        let mut running = Vec::with_capacity(SLOTS);
+        SHARED.read(|state| {
+            others.extend(self.others(state, queue.id, now));
+            running.extend(self.running(state));
+        });
         let mut avoid = Avoid {
-            others,
+            others: Reaches::new(others),
             jobs: running,
             passed: Vec::new(),
         };
@@ -356,14 +357,12 @@ impl Worker {
     }
 
     /// The jobs that other processes of this database run.
-    fn running(&self, state: &State) -> Vec<i64> {
+    fn running(&self, state: &State) -> impl Iterator<Item = i64> {
         let slots = state.used_slots().iter().enumerate();
-        let others = slots.filter(|(index, slot)| {
+        let others = slots.filter(move |(index, slot)| {
             *index != self.id.index && slot.phase != Phase::Free && slot.database == self.database
         });
-        others
-            .filter_map(|(_, slot)| slot.current().job())
-            .collect()
+        others.filter_map(|(_, slot)| slot.current().job())
     }
 
     fn batch_size(&self, queue: &Queue) -> usize {
