@@ -417,6 +417,7 @@ schedules_measured() { # schedules_measured CRON
         record "my_worker: start after each second, p$(percent $who)" ms "$(sql "SELECT round(1000 * percentile_cont($who) WITHIN GROUP (ORDER BY extract(second FROM started) % 1)::numeric, 3) FROM bench.starts")"
     done
     sql "SELECT my_worker.unschedule('second'), my_worker.schedule('year', '0 0 1 1 *', '$(due year)')" >/dev/null
+    setting my_worker.worker_idle_timeout 600
     seconds=$(count 60 1)
     quiet "$seconds"
     watch_idle "my_custom_worker pg_cron" "$seconds"
