@@ -54,8 +54,11 @@ $node->safe_psql('postgres', q{DELETE FROM effects});
 $node->safe_psql('postgres', q{SELECT count(my_worker.enqueue('work', '{"sleep": 0.02}')) FROM generate_series(1, 100)});
 for (1 .. 6)
 {
-	$node->safe_psql('postgres',
-		q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'my_custom_worker'});
+	my ($cut_off) = split /\|/, $node->safe_psql('postgres', q{
+		SELECT string_agg(coalesce(w.job_id, 0)::text, ','), bool_and(pg_terminate_backend(a.pid))
+		FROM pg_stat_activity AS a LEFT JOIN my_worker.workers AS w USING (pid) WHERE a.backend_type = 'my_custom_worker'});
+	# A job that is cut off time and again is charged for it.
+	wait_for($node, "SELECT count(*) FROM my_queue WHERE id IN ($cut_off)", '0');
 	wait_for($node, $at_work, 't');
 }
 drained($node);
