@@ -338,7 +338,13 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
         .get(column::QUEUE)
         .map_or(Ok(Vec::new()), datum::as_text)?;
     wake::on_any_end(forget)?;
-    wake::note(role, queues::id_of_last_held(&queue), run_at)?;
+    let says_itself = row.get(column::HANDLER).is_some() || row.get(column::COMMAND).is_some();
+    // Not the one that this session held: a worker finds out.
+    let (id, resting) = queues::last_held(&extension()?, &queue, |kept| {
+        (kept.queue.id, kept.resting(says_itself))
+    })
+    .unwrap_or_default();
+    wake::note(role, id, run_at, resting)?;
     Ok(row.result())
 }
 

@@ -238,11 +238,11 @@ pub fn set_paused(name: &[u8], paused: bool) -> Result<()> {
     match changed {
         None => Err(queues::unknown(name)),
         Some(queue_id) if paused => wake::halt_at_commit(queue_id),
-        Some(_) => wake::look_at_commit(),
+        Some(_) => Ok(()),
     }
 }
 
-/// Changes one queue; its jobs may have become due by it.
+/// Changes one queue.
 fn change_queue(statement: &Statement, name: &[u8], arguments: &[Option<Datum>]) -> Result<()> {
     let changed = as_owner(&extension()?, |spi| {
         spi.run(statement, arguments).map(|rows| rows.count())
@@ -250,7 +250,7 @@ fn change_queue(statement: &Statement, name: &[u8], arguments: &[Option<Datum>])
     if changed == 0 {
         return Err(queues::unknown(name));
     }
-    wake::look_at_commit()
+    Ok(())
 }
 
 /// `drop_queue()`

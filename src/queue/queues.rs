@@ -115,6 +115,13 @@ impl Kept {
         self.heard == heard(extension)
     }
 
+    /// Whether its jobs rest, since no worker can run them: the queue is paused, or neither it nor the
+    /// job says what to call. If so, how many changes had been told when that was read.
+    pub fn resting(&self, says_itself: bool) -> Option<u64> {
+        let runs = !self.queue.paused && (says_itself || self.queue.handler.is_some());
+        (!runs).then_some(self.heard.told)
+    }
+
     /// Whether the queue is there at this moment and not paused.
     pub fn is_open(&self, extension: &Extension) -> Result<bool> {
         if self.is_current(extension) {
@@ -126,23 +133,19 @@ impl Kept {
 }
 
 /// The queue that this session held last.
-struct Held {
-    table: Oid,
-    id: i32,
-    name: Vec<u8>,
-    /// What was heard of changes of the table before it was read.
-    changes: u64,
-}
+static LAST_HELD: Local<Option<Kept>> = Local::new(None);
 
-static LAST_HELD: Local<Option<Held>> = Local::new(None);
-
-fn last_held(extension: &Extension, name: &[u8]) -> Option<i32> {
+/// Answers about the queue that this session held last, if it has that name and no word of a change
+/// has come since.
+pub fn last_held<T>(
+    extension: &Extension,
+    name: &[u8],
+    answer: impl FnOnce(&Kept) -> T,
+) -> Option<T> {
     LAST_HELD.with(|last| {
-        let last = last.as_ref()?;
-        let same = last.table == extension.queues
-            && last.name == name
-            && last.changes == catalog::changes();
-        same.then_some(last.id)
+        let of_that_name = last.as_ref().filter(|kept| kept.queue.name == name);
+        let current = of_that_name.filter(|kept| kept.is_current(extension));
+        current.map(answer)
     })
 }
 
@@ -150,33 +153,26 @@ fn last_held(extension: &Extension, name: &[u8]) -> Option<i32> {
 /// ends; with `alone` waits for those who keep it so, and keeps new ones out. An error if there
 /// is none.
 pub fn hold(extension: &Extension, name: &[u8], alone: bool) -> Result<()> {
-    let name_datum = datum::text_datum(name)?;
-    let latest = || xact::with_latest_snapshot(|| find(extension, name_datum));
     // Most often it is the queue of the last time. With the lock comes word of every change.
-    let mut held = last_held(extension, name);
+    let last_id = || last_held(extension, name, |kept| kept.queue.id);
+    let mut held = last_id();
     if let Some(id) = held {
         table::hold_object(extension.queues, id, alone)?;
-        if last_held(extension, name) == Some(id) {
+        if last_id() == Some(id) {
             return Ok(());
         }
     }
     // It may be dropped, and another one of its name created, while we wait for the lock.
     loop {
-        let changes = catalog::changes();
-        match latest()? {
+        match Kept::read(extension, name)? {
             None => return Err(unknown(name)),
-            Some(queue) if held == Some(queue.id) => {
-                LAST_HELD.set(Some(Held {
-                    table: extension.queues,
-                    id: queue.id,
-                    name: name.to_vec(),
-                    changes,
-                }));
+            Some(kept) if held == Some(kept.queue.id) => {
+                LAST_HELD.set(Some(kept));
                 return Ok(());
             }
-            Some(queue) => {
-                table::hold_object(extension.queues, queue.id, alone)?;
-                held = Some(queue.id);
+            Some(kept) => {
+                table::hold_object(extension.queues, kept.queue.id, alone)?;
+                held = Some(kept.queue.id);
             }
         }
     }
@@ -189,14 +185,6 @@ pub fn changed() -> Result<()> {
         Some(extension) => catalog::announce_change(extension.queues),
         None => Ok(()),
     }
-}
-
-/// The id of the queue that this session held last, 0 if it is another one than `name`.
-pub fn id_of_last_held(name: &[u8]) -> i32 {
-    LAST_HELD.with(|last| match last {
-        Some(last) if last.name == name => last.id,
-        _ => 0,
-    })
 }
 
 fn read(row: &crate::pg::table::Row, name: Datum) -> Result<Queue> {

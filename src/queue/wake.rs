@@ -22,6 +22,8 @@ struct Note {
     queue: i32,
     /// A job is due at once.
     due: bool,
+    /// Jobs are due at once that no worker can run while no more changes of settings are told.
+    resting: Option<u64>,
     /// The earliest time of all.
     earliest: Micros,
     /// The earliest of those that are due later; 0: none.
@@ -66,38 +68,46 @@ pub fn on_any_end(forget: fn()) -> Result<()> {
     xact::on_end(at_end)
 }
 
-/// A job of `role` was enqueued into a queue (0: not known), due at `run_at`.
-pub fn note(role: Oid, queue: i32, run_at: Micros) -> Result<()> {
+/// A job of `role` was enqueued into a queue (0: not known), due at `run_at`; `resting` if no worker can
+/// run it as settings are: how many changes of them had been told then.
+pub fn note(role: Oid, queue: i32, run_at: Micros, resting: Option<u64>) -> Result<()> {
     xact::on_end(at_end)?;
     let subtransaction = xact::current_subtransaction();
     let due = run_at <= clock::now();
     PENDING.with(|pending| {
-        let same = |n: &&mut Note| n.role == role && n.subtransaction == subtransaction;
-        match pending.notes.iter_mut().rev().find(same) {
-            Some(note) => {
-                note.earliest = note.earliest.min(run_at);
-                if note.queue != queue {
-                    note.queue = 0;
-                }
-                note.due |= due;
-                if !due {
-                    note.later = earlier(note.later, run_at);
-                }
-            }
-            None => {
-                let later = if due { 0 } else { run_at };
-                pending.notes.push(Note {
-                    subtransaction,
-                    role,
-                    queue,
-                    due,
-                    earliest: run_at,
-                    later,
-                });
-            }
+        let same = |n: &Note| n.role == role && n.subtransaction == subtransaction;
+        let known = pending.notes.iter().rposition(same);
+        let index = known.unwrap_or_else(|| {
+            pending.notes.push(Note {
+                subtransaction,
+                role,
+                queue,
+                due: false,
+                resting: None,
+                earliest: run_at,
+                later: 0,
+            });
+            pending.notes.len() - 1
+        });
+        if let Some(note) = pending.notes.get_mut(index) {
+            note.add(queue, run_at, due, resting);
         }
     });
     Ok(())
+}
+
+impl Note {
+    fn add(&mut self, queue: i32, run_at: Micros, due: bool, resting: Option<u64>) {
+        self.earliest = self.earliest.min(run_at);
+        if self.queue != queue {
+            self.queue = 0;
+        }
+        match resting {
+            _ if !due => self.later = earlier(self.later, run_at),
+            Some(told) => self.resting = Some(self.resting.map_or(told, |known| known.min(told))),
+            None => self.due = true,
+        }
+    }
 }
 
 fn earlier(known: Micros, new: Micros) -> Micros {
@@ -116,17 +126,6 @@ pub fn look_at_commit() -> Result<()> {
 
 /// The keeper of this database shall look at that time, if this transaction commits.
 pub fn due_at_commit(time: Micros) -> Result<()> {
-    let subtransaction = xact::current_subtransaction();
-    let merged = PENDING.with(|pending| match pending.promises.last_mut() {
-        Some((of, Promise::Due(known))) if *of == subtransaction => {
-            *known = time.min(*known);
-            true
-        }
-        _ => false,
-    });
-    if merged {
-        return Ok(());
-    }
     promise(Promise::Due(time))
 }
 
@@ -142,32 +141,12 @@ pub fn count_at_commit(queue: i32, end: Ending) -> Result<()> {
 
 /// So many of its jobs have.
 pub fn count_many_at_commit(queue: i32, end: Ending, jobs: i64) -> Result<()> {
-    let subtransaction = xact::current_subtransaction();
-    let merged = PENDING.with(|pending| match pending.promises.last_mut() {
-        Some((of, Promise::Count(known, as_end, count)))
-            if *of == subtransaction && *known == queue && *as_end == end =>
-        {
-            *count += jobs;
-            true
-        }
-        _ => false,
-    });
-    if merged {
-        return Ok(());
-    }
     promise(Promise::Count(queue, end, jobs))
 }
 
-/// The settings of queues change, if this transaction commits.
+/// The settings of queues change, if this transaction commits: processes read them anew, and jobs may
+/// have become due by it.
 pub fn settings_at_commit() -> Result<()> {
-    let subtransaction = xact::current_subtransaction();
-    let known = PENDING.with(|pending| {
-        let last = pending.promises.last();
-        last.is_some_and(|(of, what)| *of == subtransaction && matches!(what, Promise::Settings))
-    });
-    if known {
-        return Ok(());
-    }
     promise(Promise::Settings)
 }
 
@@ -176,11 +155,36 @@ pub fn unblock_at_end(database: Oid) -> Result<()> {
     promise(Promise::Unblock(database))
 }
 
-fn promise(promise: Promise) -> Result<()> {
+fn promise(new: Promise) -> Result<()> {
     xact::on_end(at_end)?;
     let subtransaction = xact::current_subtransaction();
-    PENDING.with(|pending| pending.promises.push((subtransaction, promise)));
+    PENDING.with(|pending| {
+        let last = pending.promises.last_mut();
+        if !last.is_some_and(|(of, last)| *of == subtransaction && last.takes_in(&new)) {
+            pending.promises.push((subtransaction, new));
+        }
+    });
     Ok(())
+}
+
+impl Promise {
+    /// Becomes the promise of both; false if that takes two.
+    fn takes_in(&mut self, new: &Promise) -> bool {
+        match (self, new) {
+            (Promise::Look, Promise::Look) | (Promise::Settings, Promise::Settings) => true,
+            (Promise::Due(known), Promise::Due(time)) => {
+                *known = *time.min(known);
+                true
+            }
+            (Promise::Count(queue, end, jobs), Promise::Count(of, ending, more))
+                if queue == of && end == ending =>
+            {
+                *jobs += more;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 fn at_end(end: End) -> Result<()> {
@@ -278,13 +282,16 @@ fn tell(pending: Pending, committed: bool) {
 impl Pending {
     fn apply(&self, state: &mut State, committed: bool, now: Micros, wake: &mut Vec<i32>) {
         let database = bgworker::my_database();
+        let told = state.queue_changes.load(Ordering::Relaxed);
         for note in self.notes.iter().filter(|_| committed) {
-            if note.due || (note.later != 0 && note.later <= now) {
+            let came_due = note.later != 0 && note.later <= now;
+            let roused = note.resting.is_some_and(|known| known != told);
+            if note.due || came_due || roused {
                 wake.extend(state.demand(database, note.role, note.earliest, note.queue));
-            } else if note.later != 0 {
-                wake.extend(state.due_at(database, note.later));
+            } else if note.resting.is_some() {
+                state.arrived(database, note.role, note.earliest);
             }
-            if note.due && note.later != 0 {
+            if note.later > now {
                 wake.extend(state.due_at(database, note.later));
             }
         }
@@ -298,6 +305,7 @@ impl Pending {
                 }
                 Promise::Settings if committed => {
                     state.queue_changes.fetch_add(1, Ordering::Release);
+                    wake.extend(state.ask_look(database));
                 }
                 Promise::Look
                 | Promise::Due(_)

@@ -84,6 +84,11 @@ impl Lane {
         } else if self.queue_id != queue_id {
             self.queue_id = 0;
         }
+        self.arrived(run_at);
+    }
+
+    /// The same, of a job that no worker can run now: those that look later must see it.
+    pub(super) fn arrived(&mut self, run_at: Micros) {
         if std::mem::take(&mut self.round_read) {
             self.round = self.round.wrapping_add(1);
             if let Some(arrival) = self.arrivals.get_mut(self.round as usize % ARRIVALS) {

@@ -549,6 +549,15 @@ impl State {
         (!std::mem::replace(told, true)).then_some(launcher)
     }
 
+    /// A job came for a lane that no worker can run now.
+    pub fn arrived(&mut self, database: Oid, role: Oid, run_at: Micros) {
+        let same = |lane: &&mut Lane| lane.database == database && lane.role == role;
+        // Without a lane there is no worker that has read on.
+        if let Some(lane) = self.lanes.iter_mut().find(same) {
+            lane.arrived(run_at);
+        }
+    }
+
     /// Has an idle worker of the lane look, if there is one; answers the process to wake.
     pub fn rouse_idle(&mut self, database: Oid, role: Oid) -> Option<i32> {
         let slot = self.used_slots_mut().iter_mut().find(|slot| {
