@@ -1,37 +1,109 @@
 /*
  * A consumer by LISTEN/NOTIFY with nothing around it, the bound of any other in the scenario `latency`:
- * sleeps on its socket, takes what it was told by one DELETE, and the server notes when. One connection,
- * a prepared statement, all notifications that are there in one go. Ends when it is told "stop".
+ * sleeps on its socket, takes what it was told by one DELETE, and has a job to start when that has
+ * answered. One connection, prepared statements, all notifications that are there in one go; like ours it
+ * takes, works and finishes in one transaction, whose BEGIN costs no round trip of its own. Ends when it is
+ * told "stop".
  *
  * "listener read" only reads what it is told: what NOTIFY costs in use without what a consumer does then.
  */
 #include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-static int
-fail(PGconn *conn)
+static PGconn *conn;
+
+static void
+fail(void)
 {
 	fprintf(stderr, "%s", PQerrorMessage(conn));
-	return 1;
+	exit(1);
+}
+
+static void
+need(int done)
+{
+	if (!done)
+		fail();
+}
+
+static void
+prepare(const char *name, const char *query)
+{
+	PGresult   *result = PQprepare(conn, name, query, 0, NULL);
+
+	need(PQresultStatus(result) == PGRES_COMMAND_OK);
+	PQclear(result);
+}
+
+/* The result of the next statement of the pipeline. */
+static PGresult *
+next_result(ExecStatusType expected)
+{
+	PGresult   *result = PQgetResult(conn);
+
+	need(PQresultStatus(result) == expected);
+	if (expected != PGRES_PIPELINE_SYNC)
+		need(PQgetResult(conn) == NULL);
+	return result;
+}
+
+/* Takes the jobs of these ids, and notes when they could start. */
+static void
+take(const char *ids)
+{
+	static char commits[1 << 22];
+	char		started[32];
+	const char *values[] = {ids},
+			   *notes[] = {started, commits};
+	struct timespec now;
+	PGresult   *jobs;
+	size_t		used = 0;
+
+	need(PQenterPipelineMode(conn));
+	need(PQsendQueryPrepared(conn, "begin", 0, NULL, NULL, NULL, 0));
+	need(PQsendQueryPrepared(conn, "take", 1, values, NULL, NULL, 0));
+	need(PQpipelineSync(conn));
+	PQclear(next_result(PGRES_COMMAND_OK));
+	jobs = next_result(PGRES_TUPLES_OK);
+	clock_gettime(CLOCK_REALTIME, &now);
+	PQclear(next_result(PGRES_PIPELINE_SYNC));
+
+	snprintf(started, sizeof(started), "%lld.%06ld", (long long) now.tv_sec, now.tv_nsec / 1000);
+	for (int i = 0; i < PQntuples(jobs) && used < sizeof(commits) - 64; i++)
+		used += (size_t) snprintf(commits + used, sizeof(commits) - used, "%c\"%.40s\"", used ? ',' : '{', PQgetvalue(jobs, i, 1));
+	strcpy(commits + used, used ? "}" : "{}");
+	PQclear(jobs);
+	need(PQsendQueryPrepared(conn, "note", 2, notes, NULL, NULL, 0));
+	need(PQsendQueryPrepared(conn, "commit", 0, NULL, NULL, NULL, 0));
+	need(PQpipelineSync(conn));
+	PQclear(next_result(PGRES_COMMAND_OK));
+	PQclear(next_result(PGRES_COMMAND_OK));
+	PQclear(next_result(PGRES_PIPELINE_SYNC));
+	need(PQexitPipelineMode(conn));
 }
 
 int
 main(int argc, char **argv)
 {
 	int			takes = argc < 2 || strcmp(argv[1], "read") != 0;
-	PGconn	   *conn = PQconnectdb("");
 	struct pollfd sock = {.events = POLLIN};
 	int			stop = 0;
+	PGresult   *result;
 
-	if (PQstatus(conn) != CONNECTION_OK ||
-		PQresultStatus(PQprepare(conn, "take",
-								 "WITH j AS (DELETE FROM bench.jobs WHERE id = ANY ($1::bigint[]) RETURNING xmin) "
-								 "INSERT INTO bench.starts (what, committed) "
-								 "SELECT 'listener', pg_xact_commit_timestamp(xmin) FROM j", 0, NULL)) != PGRES_COMMAND_OK ||
-		PQresultStatus(PQexec(conn, "LISTEN bench")) != PGRES_COMMAND_OK)
-		return fail(conn);
+	conn = PQconnectdb("");
+	need(PQstatus(conn) == CONNECTION_OK);
+	prepare("begin", "BEGIN");
+	prepare("commit", "COMMIT");
+	prepare("take", "DELETE FROM bench.jobs WHERE id = ANY ($1::bigint[]) RETURNING payload, pg_xact_commit_timestamp(xmin)");
+	prepare("note", "INSERT INTO bench.starts (what, committed, started) "
+			"SELECT 'listener', c, to_timestamp($1) FROM unnest($2::timestamptz[]) AS c");
+	result = PQexec(conn, "LISTEN bench");
+	need(PQresultStatus(result) == PGRES_COMMAND_OK);
+	PQclear(result);
 	puts("ready");
 	fflush(stdout);
 	sock.fd = PQsocket(conn);
@@ -52,17 +124,11 @@ main(int argc, char **argv)
 		}
 		if (used > 0)
 		{
-			const char *values[] = {ids};
-			PGresult   *result;
-
 			strcpy(ids + used, "}");
-			result = PQexecPrepared(conn, "take", 1, values, NULL, NULL, 0);
-			if (PQresultStatus(result) != PGRES_COMMAND_OK)
-				return fail(conn);
-			PQclear(result);
+			take(ids);
 		}
 		else if (!stop && (poll(&sock, 1, -1) < 0 || !PQconsumeInput(conn)))
-			return fail(conn);
+			fail();
 	}
 	PQfinish(conn);
 	return 0;

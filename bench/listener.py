@@ -1,19 +1,24 @@
-"""The consumer by LISTEN/NOTIFY that an application has: psycopg, a program of its own. Does what listener.c
-does: sleeps on its socket, takes what it was told by one prepared DELETE, and the server notes when."""
+"""The consumer by LISTEN/NOTIFY that an application has: psycopg, a program of its own. Sleeps on its socket,
+takes what it was told by one prepared DELETE, and has a job to start when that has answered. Like ours it
+takes, works and finishes in one transaction; a consumer that commits what it has taken first waits for one
+more flush before it starts."""
 
 import sys
+import time
 
 import psycopg
 
-TAKE = """
-    WITH j AS (DELETE FROM bench.jobs WHERE id = ANY (%s::bigint[]) RETURNING xmin)
-    INSERT INTO bench.starts (what, committed) SELECT 'listener', pg_xact_commit_timestamp(xmin) FROM j"""
+TAKE = "DELETE FROM bench.jobs WHERE id = ANY (%s::bigint[]) RETURNING payload, pg_xact_commit_timestamp(xmin)::text"
+NOTE = """
+    INSERT INTO bench.starts (what, committed, started)
+    SELECT 'listener', c, to_timestamp(%s) FROM unnest(%s::timestamptz[]) AS c"""
 
 
 def main():
     with psycopg.connect("", autocommit=True) as connection:
         # Prepared before the clock runs, as all statements of the others are.
         connection.execute(TAKE, [[]], prepare=True)
+        connection.execute(NOTE, [0, []], prepare=True)
         connection.execute("LISTEN bench")
         print("ready", flush=True)
         told = []
@@ -22,7 +27,10 @@ def main():
             told = [notification.payload for notification in connection.notifies(stop_after=1)]
             ids = [int(payload) for payload in told if payload != "stop"]
             if ids:
-                connection.execute(TAKE, [ids], prepare=True)
+                with connection.transaction():
+                    jobs = connection.execute(TAKE, [ids], prepare=True).fetchall()
+                    started = time.time()
+                    connection.execute(NOTE, [started, [committed for _, committed in jobs]], prepare=True)
 
 
 try:
