@@ -177,12 +177,12 @@ timed() { run_sql -c '\timing on' -c "$1" | awk '/^Time/ { print $2 }'; }
 
 one_by_one() { record "$1" tx/s "$(bench_enqueue "$(count 8 1)" "$2")"; }
 
-# The listener reads and does nothing more: beside a session that waits for notifications a COMMIT has
-# somebody to wake.
-one_by_one_heard() { # one_by_one_heard CASE STATEMENT
+# Beside one of two listeners: one that reads what it is told and does nothing more, so that a COMMIT has
+# somebody to wake, or one that takes the jobs as well, which is all that there is to a queue.
+one_by_one_heard() { # one_by_one_heard CASE STATEMENT [read]
     compile_listener || { left_out "$1" "$WHY"; return; }
-    open_listener "$WORK/tmp/listener" read || { failed "$1" "the listener did not start"; return; }
-    one_by_one "$@"
+    open_listener "$WORK/tmp/listener" "${@:3}" || { failed "$1" "the listener did not start"; return; }
+    one_by_one "$1" "$2"
     close_listener
 }
 
@@ -208,18 +208,14 @@ scenario_enqueue() {
         one_by_one "my_worker: INSERT" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')"
         one_by_one "INSERT and pg_notify, nobody listens" "$notifying"
         one_by_one "my_worker: enqueue()" "SELECT my_worker.enqueue('bench.noop', '{}', 'plain')"
-        # A COMMIT that wakes somebody: theirs a session that listens, ours a worker, which looks and finds
-        # nothing that it can run. It walks over all jobs that are held, but looks into no paused queue:
-        # there it does as little as the listener does.
+        # A COMMIT that wakes somebody.
         fresh
         sql "TRUNCATE bench.like_ours"
         ours_on
-        one_by_one_heard "INSERT and pg_notify, one listens" "$notifying"
-        one_by_one "my_worker: INSERT, a worker is woken" "INSERT INTO my_queue (queue, payload) VALUES ('held', '{}')"
+        one_by_one_heard "INSERT and pg_notify, one listens" "$notifying" read
+        one_by_one "my_worker: INSERT, held for other consumers" "INSERT INTO my_queue (queue, payload) VALUES ('held', '{}')"
         fresh
-        one_by_one "my_worker: INSERT, a worker is woken, queue paused" "INSERT INTO my_queue (queue, payload) VALUES ('paused', '{}')"
-        fresh
-        one_by_one "my_worker: INSERT, jobs run meanwhile" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')"
+        jobs_go_meanwhile ""
         await_empty 300
         ours_off
         fresh
@@ -229,15 +225,42 @@ scenario_enqueue() {
         many_rows "my_worker: enqueue_many()" "$many" "SELECT count(*) FROM my_worker.enqueue_many('bench.noop', array_fill('{}'::jsonb, ARRAY[$many]), 'plain')"
     done
     fresh
+    slowly_flushed
     ours_on
     target "my_worker: INSERT" "plain INSERT" ">= 0.8"
-    target "my_worker: INSERT, a worker is woken" "INSERT and pg_notify, one listens" ">= 4"
-    target "my_worker: INSERT, a worker is woken, queue paused" "INSERT and pg_notify, one listens" "-"
+    target "my_worker: INSERT, jobs run meanwhile" "INSERT and pg_notify, jobs are taken meanwhile" ">= 4"
+    target "my_worker: INSERT, held for other consumers" "INSERT and pg_notify, one listens" "-"
     target "my_worker: INSERT" "INSERT and pg_notify, nobody listens" "-"
+    target "my_worker: INSERT, jobs run meanwhile, flush of 1 ms" "INSERT and pg_notify, jobs are taken meanwhile, flush of 1 ms" ">= 4"
     target "my_worker: INSERT .. SELECT" "plain INSERT .. SELECT" ">= 0.5"
     target "my_worker: enqueue()" "plain INSERT" "-"
     target "my_worker: INSERT, jobs run meanwhile" "plain INSERT" "-"
     target "my_worker: enqueue_many()" "plain INSERT .. SELECT" "-"
+}
+
+# The whole way of a job, in both: enqueued, somebody woken, taken, gone.
+jobs_go_meanwhile() { # jobs_go_meanwhile SUFFIX
+    one_by_one_heard "INSERT and pg_notify, jobs are taken meanwhile$1" \
+        "WITH j AS (INSERT INTO bench.jobs DEFAULT VALUES RETURNING id) SELECT pg_notify('bench', id::text) FROM j"
+    one_by_one "my_worker: INSERT, jobs run meanwhile$1" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')"
+    await_empty 300
+}
+
+# The same where a flush takes what it does on storage behind a network: pg_notify's lock is held over it.
+slowly_flushed() {
+    local library=$WORK/tmp/slow_flush.so
+    cc -O2 -shared -fPIC -DFLUSH_US=1000 bench/slow_flush.c -o "$library" -ldl >"$WORK/tmp/cc.log" 2>&1 || {
+        left_out "flushes of 1 ms" "bench/slow_flush.c could not be compiled"
+        return
+    }
+    chmod 755 "$library"
+    (LD_PRELOAD=$library begin_cluster slow "wal_sync_method = fdatasync") || { failed "flushes of 1 ms: a second server"; return; }
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        on slow fresh
+        on slow jobs_go_meanwhile ", flush of 1 ms"
+    done
+    on slow stop_cluster slow
+    rm -rf "$WORK/slow"
 }
 
 # ---- latency: from COMMIT to start --------------------------------------------------------------

@@ -36,10 +36,8 @@ SELECT my_worker.create_queue('plain', handler => 'bench.noop', retention => '0'
 SELECT my_worker.create_queue('kept', handler => 'bench.noop', retention => '7 days');
 SELECT my_worker.create_queue('batch', handler => 'bench.noop_batch', retention => '0');
 SELECT my_worker.create_queue('write', handler => 'bench.touch', retention => '0');
--- Two whose jobs no worker can run: without a handler they are held for other consumers, or the queue is paused.
+-- One whose jobs no worker can run: without a handler they are held for other consumers.
 SELECT my_worker.create_queue('held', retention => '0');
-SELECT my_worker.create_queue('paused', handler => 'bench.noop', retention => '0');
-SELECT my_worker.pause_queue('paused');
 
 -- Milliseconds from one mark to another.
 CREATE FUNCTION bench.elapsed(a text, b text) RETURNS numeric LANGUAGE sql AS $$
