@@ -43,11 +43,12 @@ fn main() {
 }
 
 /// The C side: the crossing, tables and catalogs, appending, commands at top level, and counting.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "src/sys/shim.c",
     "src/sys/access.c",
     "src/sys/append.c",
     "src/sys/command.c",
+    "src/sys/copy.c",
     "src/sys/leaves.c",
 ];
 

@@ -8,46 +8,12 @@ use super::datum::Oid;
 use super::error::Result;
 use super::guard::protect;
 use super::guc;
-use super::local::Local;
 use crate::sys;
 
-/// Whom the table's owner stands in for, see [`stand_in`]; 0: nobody.
-static BEHALF: Local<Oid> = Local::new(0);
-
-/// The role whose rights are in force now, or on whose behalf the owner acts.
+/// The role whose rights are in force now.
 pub fn current_role() -> Oid {
-    match BEHALF.get() {
-        // SAFETY: reads process-local state.
-        0 => unsafe { sys::GetUserId() },
-        role => role,
-    }
-}
-
-/// From here on the current user is `owner`, who acts on behalf of the caller: row-level security
-/// does not apply, everything that we check does. Answers what [`stand_down`] wants back. An error
-/// puts the user back with the transaction; the end of it has to call [`forget_behalf`].
-pub(super) fn stand_in(owner: Oid) -> (Oid, i32) {
-    let (mut role, mut context) = (0, 0);
-    // SAFETY: reads and writes process-local state.
-    unsafe {
-        sys::GetUserIdAndSecContext(&mut role, &mut context);
-        let flags = context | sys::SECURITY_LOCAL_USERID_CHANGE as i32;
-        sys::SetUserIdAndSecContext(owner, flags);
-    }
-    BEHALF.set(role);
-    (role, context)
-}
-
-/// Undoes [`stand_in`].
-pub(super) fn stand_down((role, context): (Oid, i32)) {
-    // SAFETY: writes process-local state.
-    unsafe { sys::SetUserIdAndSecContext(role, context) };
-    forget_behalf();
-}
-
-/// Nobody acts for anybody: after an error within [`stand_in`].
-pub fn forget_behalf() {
-    BEHALF.set(0);
+    // SAFETY: reads process-local state.
+    unsafe { sys::GetUserId() }
 }
 
 /// Whether the current role is a superuser.

@@ -1,15 +1,16 @@
 //! Utility statements that concern us: those that need a database for themselves are told before
-//! they run, and COPY into our table is let through row-level security.
+//! they run, and COPY FROM STDIN into our table runs where row-level security would refuse it.
 //!
 //! The server's hook is chained. Nothing of ours is alive while the statement runs, since it may
 //! raise through our frame.
+
+use std::ffi::CStr;
 
 use libc::c_char;
 
 use super::datum::{self, Oid};
 use super::error::Result;
-use super::guard::{self, protect};
-use super::identity;
+use super::guard;
 use super::local::Local;
 use super::statements;
 use crate::sys;
@@ -21,9 +22,11 @@ pub type DatabaseHook = fn(&[u8]) -> Result<()>;
 static PREVIOUS: Local<sys::ProcessUtility_hook_type> = Local::new(None);
 static HOOK: Local<Option<DatabaseHook>> = Local::new(None);
 
-/// Asked for the table that a COPY FROM STDIN may fill on behalf of roles that row-level security
-/// applies to, with its owner; `None` if there is none.
-pub type CopyHook = fn() -> Result<Option<(Oid, Oid)>>;
+/// A table that COPY FROM STDIN may fill although its one policy, of that name, would refuse it.
+pub type CopyTarget = (Oid, &'static CStr);
+
+/// Asked for it; `None` if there is none.
+pub type CopyHook = fn() -> Result<Option<CopyTarget>>;
 
 static COPY_HOOK: Local<Option<CopyHook>> = Local::new(None);
 
@@ -47,25 +50,19 @@ fn tell(statement: *mut sys::PlannedStmt) -> Result<()> {
     }
 }
 
-/// COPY FROM is refused where row-level security applies, though INSERT is not. For our table,
-/// whose trigger checks each row anyway, the owner stands in. Answers the owner, or 0.
-fn copy_owner(statement: *mut sys::PlannedStmt) -> Result<Oid> {
+/// The table that the statement may fill by COPY FROM STDIN, where the server would refuse it.
+fn copy_target(statement: *mut sys::PlannedStmt) -> Result<Option<CopyTarget>> {
     // SAFETY: the server passes a valid statement.
     if !unsafe { sys::mw_is_client_copy(statement) } {
-        return Ok(0);
+        return Ok(None);
     }
-    let Some((table, owner)) = COPY_HOOK.get().map_or(Ok(None), |hook| hook())? else {
-        return Ok(0);
-    };
-    // SAFETY: it is a COPY; catalog look-ups in its transaction.
-    let may = protect(|| unsafe { sys::mw_may_copy(statement, table) })?;
-    Ok(if may { owner } else { 0 })
+    COPY_HOOK.get().map_or(Ok(None), |hook| hook())
 }
 
-fn before(statement: *mut sys::PlannedStmt) -> Result<Oid> {
+fn before(statement: *mut sys::PlannedStmt) -> Result<Option<CopyTarget>> {
     tell(statement)?;
     statements::show_appended(statement)?;
-    copy_owner(statement)
+    copy_target(statement)
 }
 
 unsafe extern "C-unwind" fn process_utility(
@@ -78,15 +75,23 @@ unsafe extern "C-unwind" fn process_utility(
     receiver: *mut sys::DestReceiver,
     completion: *mut sys::QueryCompletion,
 ) {
-    let outcome = guard::enter(0, || before(statement));
+    let outcome = guard::enter(None, || before(statement));
     // SAFETY: this frame owns nothing; the arguments go on as they came.
     unsafe {
-        let owner = guard::raise(outcome);
-        let caller = if owner == 0 {
-            None
-        } else {
-            Some(identity::stand_in(owner))
-        };
+        let target = guard::raise(outcome);
+        // Hooks that this library chained into do not hear of it.
+        if let Some((table, policy)) = target
+            && sys::mw_client_copy(
+                statement,
+                query,
+                environment,
+                completion,
+                table,
+                policy.as_ptr(),
+            )
+        {
+            return;
+        }
         let next = PREVIOUS.get().unwrap_or(sys::standard_ProcessUtility);
         next(
             statement,
@@ -98,8 +103,5 @@ unsafe extern "C-unwind" fn process_utility(
             receiver,
             completion,
         );
-        if let Some(caller) = caller {
-            identity::stand_down(caller);
-        }
     }
 }

@@ -10,7 +10,7 @@ use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::xact::{self, End};
-use crate::pg::{bgworker, clock, identity, latch};
+use crate::pg::{bgworker, clock, latch};
 use crate::shared::{Go, SHARED, SlotId, State};
 use crate::stats;
 
@@ -194,10 +194,6 @@ fn at_end(end: End) -> Result<()> {
         End::Abort | End::Prepare => tell(PENDING.with(take), false),
         End::SubCommit { id, parent } => PENDING.with(|pending| pending.adopt(id, parent)),
         End::SubAbort { id } => tell(PENDING.with(|pending| pending.split_off(id)), false),
-    }
-    if !matches!(end, End::SubCommit { .. }) {
-        // Whoever stood in for somebody has left with the error, or is done.
-        identity::forget_behalf();
     }
     if let Some(forget) = FORGET.get() {
         forget();

@@ -32,7 +32,6 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -326,43 +325,6 @@ mw_statement_holds(PlannedStmt *planned, Oid table)
 		if (rt_fetch(lfirst_int(cell), planned->rtable)->relid == table)
 			return true;
 	return false;
-}
-
-/* COPY table (columns) FROM STDIN */
-bool
-mw_is_client_copy(PlannedStmt *planned)
-{
-	CopyStmt   *copy = (CopyStmt *) planned->utilityStmt;
-
-	return IsA(copy, CopyStmt) && copy->is_from && copy->relation != NULL &&
-		copy->filename == NULL && !copy->is_program &&
-		copy->attlist != NIL && copy->whereClause == NULL;
-}
-
-/*
- * Whether such a COPY is into this table, by a role that row-level security
- * applies to and that may INSERT into all of the columns it names.
- */
-bool
-mw_may_copy(PlannedStmt *planned, Oid table)
-{
-	CopyStmt   *copy = (CopyStmt *) planned->utilityStmt;
-	ListCell   *cell;
-
-	if (RangeVarGetRelid(copy->relation, NoLock, true) != table ||
-		check_enable_rls(table, InvalidOid, true) != RLS_ENABLED)
-		return false;
-	if (pg_class_aclcheck(table, GetUserId(), ACL_INSERT) == ACLCHECK_OK)
-		return true;
-	foreach(cell, copy->attlist)
-	{
-		AttrNumber	column = get_attnum(table, strVal(lfirst(cell)));
-
-		if (column == InvalidAttrNumber ||
-			pg_attribute_aclcheck(table, column, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
-			return false;
-	}
-	return true;
 }
 
 /* 0: may log in; 1: dropped; 2: NOLOGIN; 3: no CONNECT on the database */

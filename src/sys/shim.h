@@ -64,12 +64,14 @@ extern void mw_databases_end(MwDatabaseScan *scan);
 extern Oid	mw_extension_schema(Oid extension, char **version);
 extern bool mw_statement_holds(PlannedStmt *statement, Oid table);
 extern bool mw_is_client_copy(PlannedStmt *statement);
-extern bool mw_may_copy(PlannedStmt *statement, Oid table);
+struct QueryEnvironment;
+extern bool mw_client_copy(PlannedStmt *planned, const char *query, struct QueryEnvironment *environment,
+						   QueryCompletion *completion, Oid table, const char *policy);
 extern const char *mw_database_wanted(PlannedStmt *statement);
 extern int	mw_role_barred(Oid role, Oid database);
 
 typedef struct MwAppender MwAppender;
-extern MwAppender *mw_append_begin(Relation rel);
+extern MwAppender *mw_append_begin(Relation rel, const Oid *types, int columns);
 extern void mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls);
 extern void mw_append_show(PlannedStmt *statement);
 extern void mw_append_end(MwAppender *appender);

@@ -33,6 +33,34 @@ ROLLBACK TO s;
 INSERT INTO my_queue (queue, handler) VALUES ('copied', 'copy_handler');
 COMMIT;
 RESET ROLE;
+-- It runs as the caller alone: a table of that name which the queue's owner would find first is not filled.
+SELECT current_user AS owner, current_database() AS database \gset
+GRANT CREATE ON DATABASE :"database" TO copy_alice;
+SET ROLE copy_alice;
+CREATE SCHEMA :"owner";
+CREATE TABLE :"owner".my_queue (queue text, handler text, payload jsonb, by name DEFAULT current_user);
+COPY my_queue (queue, handler, payload) FROM STDIN;
+copied	copy_handler	{"n": 3}
+\.
+SELECT count(*) AS elsewhere FROM :"owner".my_queue;
+DROP TABLE :"owner".my_queue;
+DROP SCHEMA :"owner";
+RESET ROLE;
+REVOKE CREATE ON DATABASE :"database" FROM copy_alice;
+-- A policy that is not the extension's may want more than its trigger checks.
+CREATE POLICY more ON my_queue AS RESTRICTIVE FOR INSERT WITH CHECK (queue <> 'copied');
+SET ROLE copy_alice;
+COPY my_queue (queue, handler, payload) FROM STDIN;
+RESET ROLE;
+DROP POLICY more ON my_queue;
+-- Statements of a read-only transaction, or without the right to a column, are refused as ever.
+SET ROLE copy_alice;
+BEGIN READ ONLY;
+COPY my_queue (queue, handler, payload) FROM STDIN;
+ROLLBACK;
+COPY my_queue (queue, attempts) FROM STDIN;
+COPY my_queue (queue, nothing) FROM STDIN;
+RESET ROLE;
 -- A role without any right is refused as ever.
 SET ROLE copy_bob;
 COPY my_queue (queue, handler, payload) FROM STDIN;
