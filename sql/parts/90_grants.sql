@@ -13,8 +13,7 @@ CREATE FUNCTION my_worker._usage_rights() RETURNS SETOF text
             ' ON @extschema@.my_queue'),
            ('SELECT ON my_worker.history'),
            ('SELECT ON my_worker.jobs'),
-           ('SELECT (name, handler, concurrency, max_attempts, backoff, backoff_max, timeout, retention,'
-            ' paused) ON my_worker.queues'),
+           ('SELECT ON my_worker.queues'),
            ('EXECUTE ON FUNCTION my_worker._caller()'),
            ('EXECUTE ON FUNCTION my_worker._running()'),
            ('EXECUTE ON FUNCTION my_worker._is_running(bigint)'),
@@ -42,31 +41,33 @@ CREATE FUNCTION my_worker._usage_rights() RETURNS SETOF text
            ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(bigint)');
 $$;
 
-CREATE FUNCTION my_worker.grant_usage(role regrole) RETURNS void
+CREATE FUNCTION my_worker._change_usage(statement text, role regrole) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     item text;
 BEGIN
+    IF role IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = 'role must not be null';
+    ELSIF NOT EXISTS (SELECT FROM pg_roles WHERE oid = role) THEN
+        RAISE undefined_object USING MESSAGE = format('role with OID %s does not exist', role::oid);
+    END IF;
     FOR item IN SELECT * FROM my_worker._usage_rights() LOOP
-        EXECUTE format('GRANT %s TO %s', item, role);
+        EXECUTE format(statement, item, role);
     END LOOP;
 END
 $$;
+
+CREATE FUNCTION my_worker.grant_usage(role regrole) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS
+    $$ SELECT my_worker._change_usage('GRANT %s TO %s', role) $$;
 COMMENT ON FUNCTION my_worker.grant_usage IS 'lets a role enqueue jobs and deal with its own';
 
 CREATE FUNCTION my_worker.revoke_usage(role regrole) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    item text;
-BEGIN
-    FOR item IN SELECT * FROM my_worker._usage_rights() LOOP
-        EXECUTE format('REVOKE %s FROM %s', item, role);
-    END LOOP;
-END
-$$;
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS
+    $$ SELECT my_worker._change_usage('REVOKE %s FROM %s', role) $$;
 COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() granted';
 
-REVOKE ALL ON FUNCTION my_worker._usage_rights(), my_worker.grant_usage(regrole),
+REVOKE ALL ON FUNCTION my_worker._usage_rights(), my_worker._change_usage(text, regrole), my_worker.grant_usage(regrole),
     my_worker.revoke_usage(regrole) FROM PUBLIC;
 
 -- Readers of statistics: no payload, no error text, no message stands in these.

@@ -26,11 +26,10 @@ use crate::pg::fmgr::Function;
 use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::memcx::MemoryContext;
-use crate::pg::table::Appender;
 use crate::pg::{
     activity, bgworker, clock, guc, identity, latch, marks, session, statements, xact,
 };
-use crate::queue::claim::{self, Candidate, Ended, Job, Jobs};
+use crate::queue::claim::{self, Candidate, Ended, History, Job, Jobs};
 use crate::queue::handler::{self, Handler, Shape};
 use crate::queue::queues::Queue;
 use crate::queue::settle::{self, Attempt, Verdict};
@@ -142,7 +141,7 @@ pub struct Batch<'a> {
     role: Oid,
     database: Oid,
     launcher: i32,
-    history: Option<Appender>,
+    history: Option<History>,
     memory: Memory,
     functions: Vec<Known>,
     completed_status: Datum,
@@ -170,7 +169,7 @@ impl<'a> Batch<'a> {
         memory.batch.reset()?;
         statements::watch(together::refuse);
         let history = if queue.retention > 0 {
-            Some(Appender::open(extension.history)?)
+            Some(claim::open_history(extension)?)
         } else {
             None
         };

@@ -196,6 +196,14 @@ fn find_extension() -> Result<Option<Extension>> {
     if parts.contains(&0) || found.queues_key == 0 {
         return Ok(None);
     }
+    // Another one of that name may be there if ours was renamed, or moved out of the way.
+    for table in [found.queue, found.history, found.queues] {
+        // SAFETY: a catalog look-up.
+        let of = protect(|| unsafe { sys::getExtensionOfObject(sys::RelationRelationId, table) })?;
+        if of != oid {
+            return Ok(None);
+        }
+    }
     let queue = found.queue;
     // SAFETY: answers NULL if the table is gone meanwhile.
     let owner = protect(|| unsafe {

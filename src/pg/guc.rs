@@ -271,8 +271,17 @@ pub fn reload_if_asked() -> Result<bool> {
     Ok(asked)
 }
 
+/// Whether the session reads a script of pg_dump, by two settings that all of them begin with and that
+/// hardened functions and careful sessions do not have together (_doSetFixedOutputState,
+/// pg_backup_archiver.c).
+pub fn is_restoring() -> Result<bool> {
+    // SAFETY: a variable of this process.
+    let unchecked = unsafe { !sys::check_function_bodies };
+    Ok(unchecked && is_empty(c"search_path")?)
+}
+
 /// Whether a setting of the server is the empty string.
-pub fn is_empty(name: &'static CStr) -> Result<bool> {
+fn is_empty(name: &'static CStr) -> Result<bool> {
     // SAFETY: answers NULL or a NUL-terminated string that the server owns.
     protect(|| unsafe {
         let value = sys::GetConfigOption(name.as_ptr(), true, false);

@@ -10,6 +10,7 @@ use std::ffi::CStr;
 use super::datum::{self, Datum, Oid};
 use super::error::{PgError, Result};
 use super::guard::{protect, text};
+use super::local::Local;
 use crate::sys;
 
 /// One of our statements with its kept plan, made on first use in each process.
@@ -17,8 +18,9 @@ pub struct Statement {
     sql: &'static str,
     arguments: &'static [Oid],
     plan: Cell<sys::SPIPlanPtr>,
-    /// The extension that the plan was made for: after DROP and CREATE it is made anew.
-    extension: Cell<Oid>,
+    /// What the plan was made for, the extension and the qualified name of `my_queue`: it is made anew
+    /// after DROP and CREATE, and after either of schema and table was renamed.
+    made_for: Local<Option<(Oid, String)>>,
 }
 
 // SAFETY: plans belong to one process, and our code runs in its only thread.
@@ -31,12 +33,16 @@ impl Statement {
             sql,
             arguments,
             plan: Cell::new(std::ptr::null_mut()),
-            extension: Cell::new(0),
+            made_for: Local::new(None),
         }
     }
 
     fn plan(&self, extension: Oid, queue: &str) -> Result<sys::SPIPlanPtr> {
-        if !self.plan.get().is_null() && self.extension.get() == extension {
+        let is_current = self.made_for.with(|made| {
+            made.as_ref()
+                .is_some_and(|(of, name)| *of == extension && name == queue)
+        });
+        if !self.plan.get().is_null() && is_current {
             return Ok(self.plan.get());
         }
         let old = self.plan.replace(std::ptr::null_mut());
@@ -58,7 +64,7 @@ impl Statement {
             return Err(PgError::internal("SPI_prepare failed"));
         }
         self.plan.set(plan);
-        self.extension.set(extension);
+        self.made_for.set(Some((extension, queue.to_string())));
         Ok(plan)
     }
 }

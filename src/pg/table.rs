@@ -407,21 +407,24 @@ impl Scan {
 /// Appends rows to one of our own tables with their index entries; looks at no constraint and
 /// fires no trigger. They are written many at a time: at the end, or when a statement of this
 /// process is about to read the table, which `statements::watch` sees to. One a transaction.
-pub struct Appender {
+pub struct Appender<const COLUMNS: usize> {
     relation: sys::Relation,
     appender: *mut sys::MwAppender,
 }
 
-impl Appender {
-    /// Opens the table.
-    pub fn open(relation: Oid) -> Result<Self> {
-        // SAFETY: answers NULL if the table is gone.
+impl<const COLUMNS: usize> Appender<COLUMNS> {
+    /// Opens the table for rows with these types of columns, which are its first ones.
+    pub fn open(relation: Oid, types: &[Oid; COLUMNS]) -> Result<Self> {
+        // SAFETY: answers NULL if the table is gone; the types are as many as it is told.
         let (relation, appender) = protect(|| unsafe {
             let relation = sys::try_relation_open(relation, sys::RowExclusiveLock as i32);
             if relation.is_null() {
                 return (relation, ptr::null_mut());
             }
-            (relation, sys::mw_append_begin(relation))
+            (
+                relation,
+                sys::mw_append_begin(relation, types.as_ptr(), COLUMNS as i32),
+            )
         })?;
         if relation.is_null() {
             return Err(gone());
@@ -429,12 +432,12 @@ impl Appender {
         Ok(Appender { relation, appender })
     }
 
-    /// Appends one row: a value for each column of the table, in order.
-    pub fn append<const COLUMNS: usize>(&self, values: &[Option<Datum>; COLUMNS]) -> Result<()> {
+    /// Appends one row: a value for each of these columns, in order.
+    pub fn append(&self, values: &[Option<Datum>; COLUMNS]) -> Result<()> {
         let data = values.map(|value| value.unwrap_or(0));
         let nulls = values.map(|value| value.is_none());
         let (appender, data, nulls) = (self.appender, data.as_ptr(), nulls.as_ptr());
-        // SAFETY: the appender is open; the caller passes one value a column.
+        // SAFETY: the appender is open for so many columns.
         protect(|| unsafe { sys::mw_append_row(appender, data, nulls) })
     }
 

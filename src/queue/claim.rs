@@ -11,7 +11,7 @@
 use crate::logic::low_water::{LowWater, Place, Reading};
 use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
+use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::table::{Appender, Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
@@ -371,8 +371,38 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
     })
 }
 
+/// `history`, open to append to.
+pub type History = Appender<{ column::OF_HISTORY }>;
+
+/// Opens it; an error if its columns are of other types than the extension made them.
+pub fn open_history(extension: &Extension) -> Result<History> {
+    use types::{INT4, INT8, INTERVAL, JSONB, REGROLE, TEXT, TIMESTAMPTZ};
+    let types = [
+        INT8,
+        TEXT,
+        TEXT,
+        TEXT,
+        TEXT,
+        JSONB,
+        INT4,
+        TIMESTAMPTZ,
+        TIMESTAMPTZ,
+        TIMESTAMPTZ,
+        INT4,
+        INT4,
+        INTERVAL,
+        TEXT,
+        REGROLE,
+        TEXT,
+        TIMESTAMPTZ,
+        JSONB,
+        JSONB,
+    ];
+    History::open(extension.history, &types)
+}
+
 /// Writes a job that ended into the history.
-pub fn record(job: &Job, ended: &Ended, history: &Appender) -> Result<()> {
+pub fn record(job: &Job, ended: &Ended, history: &History) -> Result<()> {
     history.append(&history_row(&job.values, ended))
 }
 

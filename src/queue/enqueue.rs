@@ -17,6 +17,7 @@ use crate::pg::fmgr::TriggerRow;
 use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
+use crate::pg::utility::CopyTarget;
 use crate::pg::{clock, guc, identity};
 use crate::settings;
 use crate::shared::{SHARED, State};
@@ -319,12 +320,10 @@ fn has_no_place(state: &State) -> bool {
         .all(|entry| entry.oid != 0 && entry.oid != own)
 }
 
-/// The table that COPY FROM STDIN may fill for roles that row-level security applies to, and its
-/// owner: each row passes the trigger.
-pub fn copy_target() -> Result<Option<(Oid, Oid)>> {
-    let found = catalog::extension()?;
-    wake::on_any_end(forget)?;
-    Ok(found.map(|extension| (extension.queue, extension.owner)))
+/// The table that COPY FROM STDIN may fill although row-level security applies: each row passes the
+/// trigger, which checks its owner.
+pub fn copy_target() -> Result<Option<CopyTarget>> {
+    Ok(catalog::extension()?.map(|extension| (extension.queue, c"my_queue_own")))
 }
 
 /// The trigger of `my_queue`, BEFORE INSERT OR UPDATE of each row.
@@ -414,9 +413,9 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
     }
 }
 
-/// pg_dump's scripts empty the search path first, which nobody does by chance.
+/// A superuser takes a dump back.
 fn is_restore() -> Result<bool> {
-    Ok(guc::is_empty(c"search_path")? && identity::is_superuser()?)
+    Ok(guc::is_restoring()? && identity::is_superuser()?)
 }
 
 fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Result<()> {

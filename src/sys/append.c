@@ -41,6 +41,7 @@ struct MwAppender
 	ResultRelInfo *fine;		/* with those that see each row */
 	ResultRelInfo *coarse;		/* with the one that sees the extremes of a page */
 	AttrNumber	coarse_key;		/* its column, or 0 */
+	int			columns;		/* that come; NULL in those behind them */
 	struct BulkInsertStateData *bulk;
 	TupleTableSlot *rows[MAX_ROWS];
 	TimestampTz keys[MAX_ROWS]; /* what the coarse index has of them */
@@ -129,8 +130,23 @@ sort_indexes(MwAppender *appender)
 	}
 }
 
+/* Rows of other types would be read as what they are not */
+static void
+check_types(Relation rel, const Oid *types, int columns)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < columns; i++)
+		if (i >= desc->natts || TupleDescAttr(desc, i)->atttypid != types[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("columns of table \"%s\" were changed",
+							RelationGetRelationName(rel))));
+}
+
+/* Rows will be of so many columns of these types, the first ones of the table */
 MwAppender *
-mw_append_begin(Relation rel)
+mw_append_begin(Relation rel, const Oid *types, int columns)
 {
 	static bool registered = false;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "my_worker appender",
@@ -144,6 +160,8 @@ mw_append_begin(Relation rel)
 		RegisterXactCallback(at_transaction_end, NULL);
 		registered = true;
 	}
+	check_types(rel, types, columns);
+	appender->columns = columns;
 	appender->context = context;
 	appender->owner = CurrentResourceOwner;
 	appender->rel = rel;
@@ -266,8 +284,10 @@ mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls)
 		MemoryContextSwitchTo(before);
 	}
 	slot = appender->rows[appender->waiting];
-	memcpy(slot->tts_values, values, desc->natts * sizeof(Datum));
-	memcpy(slot->tts_isnull, nulls, desc->natts * sizeof(bool));
+	memcpy(slot->tts_values, values, appender->columns * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, appender->columns * sizeof(bool));
+	for (int i = appender->columns; i < desc->natts; i++)
+		slot->tts_isnull[i] = true;
 	ExecStoreVirtualTuple(slot);
 	ExecMaterializeSlot(slot);
 	slot->tts_tableOid = RelationGetRelid(appender->rel);
@@ -280,15 +300,19 @@ mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls)
 		finish(appender);
 }
 
-/* Writes what waits for a statement that reads the table */
+/*
+ * Writes what waits for a statement that reads the table.  Within a parallel
+ * one nothing can be written any more, so that is done before it starts,
+ * whatever it names: its functions may read the table, too.
+ */
 void
 mw_append_show(PlannedStmt *statement)
 {
 	ListCell   *cell;
 
-	if (current == NULL || current->written == current->waiting)
+	if (current == NULL || current->written == current->waiting || IsInParallelMode())
 		return;
-	if (statement->commandType != CMD_UTILITY)
+	if (statement->commandType != CMD_UTILITY && !statement->parallelModeNeeded)
 	{
 		bool		named = false;
 

@@ -6,6 +6,10 @@
 CREATE TABLE saw (n integer GENERATED ALWAYS AS IDENTITY, how text, job bigint, before bigint, transaction xid8 DEFAULT pg_current_xact_id());
 CREATE FUNCTION counted(id bigint) RETURNS bigint LANGUAGE sql AS
     $$ SELECT count(*) FROM my_worker.history AS h WHERE h.queue = 'kept' AND h.id < $1 $$;
+CREATE FUNCTION counted_apart(id bigint) RETURNS bigint LANGUAGE plpgsql PARALLEL SAFE AS
+    $$ BEGIN RETURN counted_safe(id); END $$;
+CREATE FUNCTION counted_safe(id bigint) RETURNS bigint LANGUAGE sql PARALLEL SAFE AS
+    $$ SELECT count(*) FROM my_worker.history AS h WHERE h.queue = 'kept' AND h.id < $1 $$;
 CREATE FUNCTION looks(id bigint, how jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     seen bigint;
@@ -52,6 +56,9 @@ BEGIN
         WHEN 'copy' THEN
             COPY my_worker.history TO '/dev/null';
             GET DIAGNOSTICS seen = ROW_COUNT;
+        WHEN 'parallel' THEN
+            PERFORM set_config((SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')), 'on', true);
+            seen := (SELECT counted_apart(looks.id));
         WHEN 'fails once' THEN
             IF NOT EXISTS (SELECT FROM my_queue AS q WHERE q.id = looks.id AND attempts > 0) THEN
                 PERFORM counted(looks.id);
@@ -69,7 +76,7 @@ SELECT my_worker.pause_queue('kept');
 -- From now on the index by time knows the pages that rows come to.
 SELECT brin_summarize_new_values('my_worker.history_finished_at_idx') IS NOT NULL AS summarized;
 INSERT INTO my_queue (queue, payload) SELECT 'kept', jsonb_build_array(CASE i % 5 WHEN 0 THEN how ELSE 'nothing' END)
-    FROM unnest('{table,view,index,function,cursor,rolled back,nested,fails once,copy}'::text[]) WITH ORDINALITY AS u (how, o), generate_series(1, 20) AS i
+    FROM unnest('{table,view,index,function,cursor,rolled back,nested,fails once,copy,parallel}'::text[]) WITH ORDINALITY AS u (how, o), generate_series(1, 20) AS i
     ORDER BY o, i;
 SELECT my_worker.resume_queue('kept');
 CALL pg_temp.wait_until($$SELECT NOT EXISTS (SELECT FROM my_queue)$$);
@@ -86,5 +93,5 @@ SET enable_seqscan = off;
 SELECT count(*) FROM unnest(:'ids'::bigint[]) AS i WHERE (SELECT h.queue FROM my_worker.history AS h WHERE h.id = i) = 'kept';
 SELECT count(*) FROM unnest(:'times'::timestamptz[]) AS t WHERE EXISTS (SELECT FROM my_worker.history AS h WHERE h.finished_at = t);
 SELECT my_worker.drop_queue('kept', true);
-DROP FUNCTION looks(bigint, jsonb), counted(bigint);
+DROP FUNCTION looks(bigint, jsonb), counted(bigint), counted_apart(bigint), counted_safe(bigint);
 DROP TABLE saw;

@@ -142,3 +142,11 @@ DROP FUNCTION public.fails_too;
 DROP SCHEMA work CASCADE;
 DROP ROLE regress_mw_alice;
 SELECT my_worker.purge_queue('default') > 0 AS purged;
+-- An empty search path alone is no restore of a dump: whoever hardens a function so is checked as ever.
+SET search_path = '';
+CALL pg_temp.fails($$INSERT INTO public.my_queue (queue, handler) VALUES ('nowhere', 'public.nothing')$$);
+CALL pg_temp.fails($$INSERT INTO public.my_queue (handler) VALUES ('public.nothing')$$);
+CREATE ROLE regress_mw_other;
+CALL pg_temp.fails($$INSERT INTO public.my_queue (command, owner) VALUES ('SELECT 1', 'regress_mw_other')$$);
+DROP ROLE regress_mw_other;
+RESET search_path;

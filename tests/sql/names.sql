@@ -58,6 +58,21 @@ SELECT owner FROM my_queue;
 SELECT my_worker.cancel(:id);
 SELECT my_worker.revoke_usage('regress_mw_eve');
 DROP ROLE regress_mw_alice, regress_mw_eve;
+-- A session that has used the table goes on when its schema is renamed, whatever the old name is now.
+SELECT my_worker.cancel(my_worker.enqueue('odd_nothing()', run_at => 'infinity')) AS cancelled;
+BEGIN;
+ALTER SCHEMA public RENAME TO odd;
+CREATE SCHEMA public;
+CREATE TABLE public.my_queue (LIKE odd.my_queue INCLUDING IDENTITY);
+SELECT my_worker.enqueue('odd.odd_nothing()', run_at => 'infinity') AS id \gset
+SELECT (SELECT count(*) FROM public.my_queue) AS other, (SELECT count(*) FROM odd.my_queue WHERE id = :id) AS ours;
+ROLLBACK;
+-- Another table under its name is not taken for it.
+BEGIN;
+ALTER TABLE my_queue RENAME TO odd_queue;
+CREATE TABLE public.my_queue (LIKE public.odd_queue INCLUDING IDENTITY);
+CALL pg_temp.fails($$SELECT my_worker.enqueue('odd_nothing()', run_at => 'infinity')$$);
+ROLLBACK;
 -- Payloads of every kind, and one of 16 megabytes.
 CREATE FUNCTION public.odd_length(p jsonb) RETURNS integer LANGUAGE sql AS 'SELECT length(p::text)';
 SELECT my_worker.enqueue('odd_length', 'null') AS a, my_worker.enqueue('odd_length', '"🦀\u00e4\n"') AS b,

@@ -153,6 +153,9 @@ SELECT my_worker.resume_queue('default');
 SELECT my_worker.wait(:h, '30 s');
 SELECT regexp_replace(last_error, '\d+', 'N') AS last_error, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id = :h;
 SELECT my_worker.purge_queue('default') > 0 AS purged;
+-- What is no role.
+CALL pg_temp.fails('SELECT my_worker.grant_usage(NULL)');
+CALL pg_temp.fails('SELECT my_worker.revoke_usage(0)');
 SELECT my_worker.revoke_usage('regress_mw_carol');
 DROP OWNED BY regress_mw_alice, regress_mw_carol, regress_mw_watch;
 DROP SCHEMA work CASCADE;
