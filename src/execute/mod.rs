@@ -475,13 +475,18 @@ impl<'a> Batch<'a> {
                 self.record(job, started, finished, value)?;
                 if !self.jobs.complete(job)? {
                     settle::forget(self.extension, job.id)?;
+                    xact::fire_deferred()?;
                 }
                 Outcome::Completed
             }
-            Err(error) => match self.settle_error(job, started, &error)? {
-                Some(outcome) => outcome,
-                None => return Ok(()),
-            },
+            Err(error) => {
+                let outcome = self.settle_error(job, started, &error)?;
+                xact::fire_deferred()?;
+                match outcome {
+                    Some(outcome) => outcome,
+                    None => return Ok(()),
+                }
+            }
         };
         self.count(job, started, finished, outcome)
     }

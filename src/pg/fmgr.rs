@@ -242,7 +242,8 @@ impl Function {
         Ok(Function { info, result })
     }
 
-    /// Calls it; the result is `None` for NULL and for `void`.
+    /// Calls it, outside of any query, and fires the triggers that it deferred; the result is `None` for
+    /// NULL and for `void`. Before it, `xact::fire_deferred` has to fire those of other statements.
     pub fn call(&self, arguments: &[Datum]) -> Result<Option<Datum>> {
         let mut null = false;
         let null_pointer = &raw mut null;

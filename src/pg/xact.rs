@@ -37,6 +37,12 @@ pub fn begin() -> Result<()> {
     })
 }
 
+/// Fires the deferred triggers of statements so far, outside of subtransactions.
+pub fn fire_deferred() -> Result<()> {
+    // SAFETY: a transaction is open, and no query runs in it.
+    protect(|| unsafe { sys::AfterTriggerFireDeferred() })
+}
+
 /// Commits what [`begin`] started. Deferred triggers fire here, so it may raise anything.
 pub fn commit() -> Result<()> {
     // SAFETY: begin() pushed the one active snapshot that is left.

@@ -170,6 +170,11 @@ mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull)
 	return heap_getattr(tuple, attno, desc, isnull);
 }
 
+/*
+ * Calls a function, outside of any query, and fires what it has deferred.  No
+ * event of an outer transaction level may wait: AfterTriggerFireDeferred()
+ * frees events, which a rollback to that level would bring back (trigger.c).
+ */
 Datum
 mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull)
 {
@@ -184,6 +189,7 @@ mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull)
 	}
 	result = FunctionCallInvoke(fcinfo);
 	*isnull = fcinfo->isnull;
+	AfterTriggerFireDeferred();
 	return result;
 }
 

@@ -155,19 +155,34 @@ SELECT my_worker.enqueue('work.becomes', to_jsonb(ARRAY['SET ROLE regress_mw_gro
        my_worker.enqueue('work.who', queue => 'one') AS j \gset
 SELECT my_worker.wait(:j, '30 s');
 SELECT result->>0 AS result FROM my_worker.history WHERE id BETWEEN :a AND :j ORDER BY id;
--- What runs at COMMIT runs as the owner: deferred triggers, and functions behind constraints.
+-- What is deferred runs as the owner: triggers, and functions behind constraints.
 CREATE TABLE work.fires (a integer);
 CREATE FUNCTION work.fires() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO work.said (what, value) VALUES ('at commit', session_user || ' ' || current_user || ' ' || current_setting('is_superuser'));
     RETURN NULL;
 END $$;
+CREATE FUNCTION work.leaves_late() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM work.leaves();
+    RETURN NULL;
+END $$;
+CREATE TABLE work.late (a integer);
+CREATE CONSTRAINT TRIGGER leaves AFTER INSERT ON work.late DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION work.leaves_late();
 CREATE CONSTRAINT TRIGGER fires AFTER INSERT ON work.fires DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION work.fires();
 CREATE FUNCTION work.writes() RETURNS void LANGUAGE sql AS 'INSERT INTO work.fires VALUES (1)';
 SELECT my_worker.enqueue('work.writes', queue => 'one') AS a \gset
 SELECT my_worker.wait(:a, '30 s');
 SELECT what, value FROM work.said;
+-- What it leaves is gone like the rest.
+CREATE FUNCTION work.late() RETURNS void LANGUAGE sql AS 'INSERT INTO work.late VALUES (1)';
+TRUNCATE work.said;
+SELECT my_worker.enqueue('work.late', queue => 'one') AS a, my_worker.enqueue('work.finds', queue => 'one') AS b \gset
+SELECT my_worker.wait(:a, '30 s'), my_worker.wait(:b, '30 s');
+SELECT last_error FROM my_worker.history WHERE id = :a;
+SELECT what, value FROM work.said WHERE what <> 'left' ORDER BY n;
 -- A schema with objects of our names, first in the path and in the role's settings; temporary ones; operators.
 CREATE SCHEMA evil;
 CREATE TABLE evil.captured (what text);

@@ -43,6 +43,16 @@ END $$;
 SELECT my_worker.enqueue('work.catches', timeout => '50 ms', max_attempts => 1) AS id \gset
 SELECT my_worker.wait(:id, '30 s');
 SELECT status, result FROM my_worker.history WHERE id = :id;
+-- What is deferred to the end of the job is part of it.
+CREATE TABLE work.slow (a integer);
+CREATE FUNCTION work.checks() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(600); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER checks AFTER INSERT ON work.slow DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION work.checks();
+CREATE FUNCTION work.defers() RETURNS void LANGUAGE sql AS 'INSERT INTO work.slow VALUES (1)';
+SELECT my_worker.enqueue('work.defers', timeout => '50 ms', max_attempts => 1) AS id \gset
+SELECT my_worker.wait(:id, '30 s');
+SELECT status, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id = :id;
+SELECT count(*) FROM work.slow;
 SELECT my_worker.drop_queue('limited');
 SELECT my_worker.revoke_usage('regress_mw_alice');
 DROP SCHEMA work CASCADE;
