@@ -11,6 +11,7 @@ use crate::pg::error::{PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::memcx::MemoryContext;
 use crate::pg::{activity, clock, command, marks, session, xact};
+use crate::queue;
 use crate::queue::queues::Queue;
 use crate::queue::settle::{self, Attempt, Verdict};
 use crate::shared::{Current, SHARED, SlotId};
@@ -39,9 +40,32 @@ pub fn is_running() -> bool {
     RUNNING.get()
 }
 
-/// Runs a claimed command and settles it. Outside a transaction.
+/// Runs a claimed command and settles it. Outside a transaction. Meanwhile DROP EXTENSION waits for it
+/// as for any job; if that was faster nothing is run, and the error is that of every job then. An error
+/// ends the process.
 pub fn execute(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Settled> {
     RUNNING.set(true);
+    let Some(held) = xact::catalog_transaction(catalog::hold_extension_on)? else {
+        end(slot);
+        return Err(queue::not_installed());
+    };
+    let settled = run_and_settle(slot, claimed, context)?;
+    catalog::release_extension(held)?;
+    Ok(settled)
+}
+
+/// No command runs any more.
+fn end(slot: SlotId) {
+    SHARED.peek(|state| {
+        if let Some(slot) = state.slots.get(slot.index) {
+            slot.set_current(Current::None, 0);
+        }
+    });
+    marks::clear(slot.index);
+    RUNNING.set(false);
+}
+
+fn run_and_settle(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Settled> {
     activity::running(&claimed.text);
     session::accept_cancels();
     // A cancel that came while it was claimed has been noted, but its signal is spent.
@@ -62,13 +86,7 @@ pub fn execute(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Resul
     command::discard_all()?;
     activity::application_name("my_worker worker");
     let outcome = settle(claimed, result, cancelled)?;
-    SHARED.peek(|state| {
-        if let Some(slot) = state.slots.get(slot.index) {
-            slot.set_current(Current::None, 0);
-        }
-    });
-    marks::clear(slot.index);
-    RUNNING.set(false);
+    end(slot);
     let ran = finished.saturating_sub(claimed.attempt.started).max(0);
     let names = execute::names(claimed.attempt.job, &claimed.queue.name, None);
     execute::log_job(&names, outcome, ran)?;

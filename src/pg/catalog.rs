@@ -71,6 +71,25 @@ pub fn hold_extension() -> Result<Option<Extension>> {
     Ok(extension()?.filter(|now| now.oid == found.oid))
 }
 
+/// An extension that this session keeps, over any number of transactions.
+pub struct Held(Oid);
+
+/// Keeps the extension like [`hold_extension`], but until [`release_extension`], or the session's end.
+pub fn hold_extension_on() -> Result<Option<Held>> {
+    let Some(found) = hold_extension()? else {
+        return Ok(None);
+    };
+    // SAFETY: takes a heavyweight lock that this transaction has already.
+    protect(|| unsafe { sys::mw_hold_object_on(sys::ExtensionRelationId, found.oid) })?;
+    Ok(Some(Held(found.oid)))
+}
+
+/// Gives it up.
+pub fn release_extension(held: Held) -> Result<()> {
+    // SAFETY: the lock was taken for the session.
+    protect(|| unsafe { sys::mw_release_object(sys::ExtensionRelationId, held.0) })
+}
+
 /// Looks the extension up anew next time: its version may have changed, which nobody announces.
 pub fn forget_extension() {
     CACHED.set(None);

@@ -78,7 +78,8 @@ pub fn hold_extension() -> Result<Extension> {
     catalog::hold_extension()?.ok_or_else(not_installed)
 }
 
-fn not_installed() -> PgError {
+/// The error for a database without the extension.
+pub fn not_installed() -> PgError {
     PgError::new(
         OBJECT_NOT_IN_PREREQUISITE_STATE,
         "extension \"my_worker\" is not installed in this database",

@@ -26,6 +26,7 @@
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "parser/parsetree.h"
+#include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -331,6 +332,32 @@ mw_statement_holds(PlannedStmt *planned, Oid table)
 		if (rt_fetch(lfirst_int(cell), planned->rtable)->relid == table)
 			return true;
 	return false;
+}
+
+static LOCKTAG
+object_tag(Oid class, Oid object)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, class, object, 0);
+	return tag;
+}
+
+/* A shared lock that this session has, whatever transactions come and go */
+void
+mw_hold_object_on(Oid class, Oid object)
+{
+	LOCKTAG		tag = object_tag(class, object);
+
+	(void) LockAcquire(&tag, AccessShareLock, true, false);
+}
+
+void
+mw_release_object(Oid class, Oid object)
+{
+	LOCKTAG		tag = object_tag(class, object);
+
+	(void) LockRelease(&tag, AccessShareLock, true);
 }
 
 /* 0: may log in; 1: dropped; 2: NOLOGIN; 3: no CONNECT on the database */

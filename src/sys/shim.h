@@ -68,6 +68,8 @@ struct QueryEnvironment;
 extern bool mw_client_copy(PlannedStmt *planned, const char *query, struct QueryEnvironment *environment,
 						   QueryCompletion *completion, Oid table, const char *policy);
 extern const char *mw_database_wanted(PlannedStmt *statement);
+extern void mw_hold_object_on(Oid class, Oid object);
+extern void mw_release_object(Oid class, Oid object);
 extern int	mw_role_barred(Oid role, Oid database);
 
 typedef struct MwAppender MwAppender;

@@ -88,6 +88,16 @@ is($node->safe_psql('later', q{SELECT count(*) FROM pg_extension WHERE extname =
 cmp_ok(time - $begin, '<', 20, 'within the end of that job');
 $node->safe_psql('later', 'CREATE EXTENSION my_worker');
 is(finished('later', enqueue('later')), 'completed', 'CREATE EXTENSION again: jobs run at once');
+# A command's transactions are its own, yet it is waited for all the same.
+$long = $node->safe_psql('later', q{SELECT my_worker.run($$SELECT gate('c'); INSERT INTO effects (label) VALUES ('command')$$)});
+job_pid($node, $long, 'later');
+$dropper = $node->background_psql('later');
+$dropper->query_until(qr/started/, "\\echo started\nDROP EXTENSION my_worker CASCADE;\n\\echo dropped\n");
+wait_for($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'DROP EXTENSION%' AND wait_event_type = 'Lock'});
+open_gate($node, 'c', 'later');
+$dropper->quit;
+is($node->safe_psql('later', q{SELECT count(*) FROM effects WHERE label = 'command'}), '1', 'DROP EXTENSION waits for a command');
+$node->safe_psql('later', 'CREATE EXTENSION my_worker');
 for (1 .. 5)
 {
 	$node->safe_psql('later', 'DROP EXTENSION my_worker CASCADE; CREATE EXTENSION my_worker;');
