@@ -46,6 +46,8 @@ pub const FEATURE_NOT_SUPPORTED: SqlState = SqlState::new(b"0A000");
 pub const INVALID_PARAMETER_VALUE: SqlState = SqlState::new(b"22023");
 /// 22004
 pub const NULL_VALUE_NOT_ALLOWED: SqlState = SqlState::new(b"22004");
+/// 22P02
+pub const INVALID_TEXT_REPRESENTATION: SqlState = SqlState::new(b"22P02");
 /// A row that breaks a rule of its table.
 pub const CHECK_VIOLATION: SqlState = SqlState::new(b"23514");
 /// 25006
@@ -58,6 +60,10 @@ pub const INVALID_AUTHORIZATION: SqlState = SqlState::new(b"28000");
 pub const UNDEFINED_SCHEMA: SqlState = SqlState::new(b"3F000");
 /// 42501
 pub const INSUFFICIENT_PRIVILEGE: SqlState = SqlState::new(b"42501");
+/// 42601
+pub const SYNTAX_ERROR: SqlState = SqlState::new(b"42601");
+/// 42602
+pub const INVALID_NAME: SqlState = SqlState::new(b"42602");
 /// 42704
 pub const UNDEFINED_OBJECT: SqlState = SqlState::new(b"42704");
 /// 42710

@@ -3,7 +3,8 @@
 use crate::pg::catalog::{self, SearchState};
 use crate::pg::datum::{Oid, types};
 use crate::pg::error::{
-    INSUFFICIENT_PRIVILEGE, PgError, Result, UNDEFINED_FUNCTION, UNDEFINED_OBJECT, UNDEFINED_SCHEMA,
+    FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_NAME, INVALID_TEXT_REPRESENTATION,
+    PgError, Result, SYNTAX_ERROR, UNDEFINED_FUNCTION, UNDEFINED_OBJECT, UNDEFINED_SCHEMA,
 };
 use crate::pg::local::Local;
 
@@ -111,7 +112,8 @@ fn has_types(name: &[u8]) -> bool {
 
 fn resolve_by_shape(name: &[u8]) -> Result<Handler> {
     for (shape, arguments, _) in SHAPES {
-        if let Some(function) = catalog::function(name, arguments)? {
+        let function = catalog::function(name, arguments).map_err(|error| no_name(name, error))?;
+        if let Some(function) = function {
             return found(function, shape, None, name);
         }
     }
@@ -119,16 +121,25 @@ fn resolve_by_shape(name: &[u8]) -> Result<Handler> {
 }
 
 fn resolve_with_types(name: &[u8]) -> Result<Handler> {
-    let function = catalog::function_with_types(name).map_err(|error| match error.sqlstate {
-        UNDEFINED_FUNCTION | UNDEFINED_SCHEMA => unknown(name),
-        // a type of the arguments
-        UNDEFINED_OBJECT => unknown(name).detail(error.message),
-        _ => error,
-    })?;
+    let function = catalog::function_with_types(name).map_err(|error| no_name(name, error))?;
     let arguments = catalog::signature(function)?.arguments;
     match SHAPES.iter().find(|shape| shape.1 == arguments.as_slice()) {
         Some((shape, _, types)) => found(function, *shape, Some(types), name),
         None => Err(unknown(name)),
+    }
+}
+
+/// What the server says of a name that it cannot read, or that can be no function's here.
+fn no_name(name: &[u8], error: PgError) -> PgError {
+    match error.sqlstate {
+        UNDEFINED_FUNCTION | UNDEFINED_SCHEMA => unknown(name),
+        // a type of the arguments, or no name at all
+        UNDEFINED_OBJECT
+        | INVALID_NAME
+        | SYNTAX_ERROR
+        | INVALID_TEXT_REPRESENTATION
+        | FEATURE_NOT_SUPPORTED => unknown(name).detail(error.message),
+        _ => error,
     }
 }
 
