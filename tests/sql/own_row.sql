@@ -31,6 +31,8 @@ SELECT my_worker.resume_queue('own');
 CALL pg_temp.wait_until('SELECT NOT EXISTS (SELECT FROM my_queue)');
 SELECT what FROM work.ran ORDER BY n;
 SELECT payload->>0 AS what, status, count(*) FROM my_worker.history WHERE handler = 'work.does' GROUP BY 1, 2 ORDER BY 1, 2;
+-- They are counted when they have been committed.
+CALL pg_temp.wait_until($$SELECT completed = 52 FROM my_worker.queue_stats WHERE queue = 'own'$$);
 SELECT completed, failed, retried, cancelled FROM my_worker.queue_stats WHERE queue = 'own';
 -- A failing one gives back its own row, too.
 SELECT my_worker.enqueue('work.does', '["fails", "DELETE FROM my_queue; SELECT 1 / 0"]', 'own') AS id \gset
