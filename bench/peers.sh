@@ -160,11 +160,14 @@ drain_pgq() { # drain_pgq JOBS WRITING
     timed_call "bench.drain_pgq($2)"
 }
 
+# It hands out a batch, of which one job that fails takes all with it: what a batch handler is here.
 peer_pgq() {
     beside_noop "$1"
     peer_speed "PgQ" "$1" drain_pgq "$1" false
+    speed "my_worker: batch handler" "$1" ours batch "$1"
     beside_writing "$1"
     peer_speed "PgQ: writing" "$1" drain_pgq "$1" true
+    speed "my_worker: batch handler, writing" "$1" ours batch_write "$1"
 }
 
 # ---- crates.io ------------------------------------------------------------------------------------

@@ -10,6 +10,12 @@ CREATE TABLE bench.rows (id integer PRIMARY KEY, n bigint NOT NULL DEFAULT 0) WI
 INSERT INTO bench.rows (id) SELECT generate_series(0, 9999);
 CREATE FUNCTION bench.touch(id bigint, payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN UPDATE bench.rows SET n = n + 1 WHERE rows.id = (touch.id % 10000)::integer; END $$;
+CREATE FUNCTION bench.touch_batch(ids bigint[], payloads jsonb[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1 .. cardinality(ids) LOOP
+        PERFORM bench.touch(ids[i], payloads[i]);
+    END LOOP;
+END $$;
 CREATE FUNCTION bench.long(id bigint, payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN PERFORM pg_sleep(2); END $$;
 
@@ -31,10 +37,11 @@ CREATE FUNCTION bench.delay(p double precision) RETURNS numeric LANGUAGE sql AS 
     SELECT round(1000 * extract(epoch FROM percentile_cont(p) WITHIN GROUP (ORDER BY started - committed))::numeric, 3)
     FROM bench.starts $$;
 
--- The queues: nothing kept, the history kept, a handler for many, jobs that write.
+-- The queues: nothing kept, the history kept, handlers for many, jobs that write.
 SELECT my_worker.create_queue('plain', handler => 'bench.noop', retention => '0');
 SELECT my_worker.create_queue('kept', handler => 'bench.noop', retention => '7 days');
 SELECT my_worker.create_queue('batch', handler => 'bench.noop_batch', retention => '0');
+SELECT my_worker.create_queue('batch_write', handler => 'bench.touch_batch', retention => '0');
 SELECT my_worker.create_queue('write', handler => 'bench.touch', retention => '0');
 -- One whose jobs no worker can run: without a handler they are held for other consumers.
 SELECT my_worker.create_queue('held', retention => '0');
@@ -62,6 +69,11 @@ BEGIN
     INSERT INTO my_queue (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, last);
     INSERT INTO my_queue (queue, handler, payload) VALUES ('plain', 'bench.mark', '{"what": "end"}');
 END $$;
+
+-- So many rows of history.
+CREATE PROCEDURE bench.fill_history(jobs integer) LANGUAGE sql AS $$
+    INSERT INTO my_worker.history (id, queue, status, payload, priority, run_at, created_at, attempts, owner, finished_at)
+        SELECT i - jobs, 'plain', 'completed', '{}', 0, now(), now(), 1, current_user::regrole, now() FROM generate_series(1, jobs) AS i $$;
 
 -- Adds jobs behind those that are due until there are so many; all due, one every two microseconds.
 CREATE PROCEDURE bench.fill_up(jobs integer) LANGUAGE plpgsql AS $$
