@@ -17,13 +17,13 @@ use crate::pg::error::{
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::claim::{Avoid, Candidate, Jobs};
-use crate::queue::manage::{self, Live};
+use crate::queue::manage::{self, Live, Taken};
 use crate::queue::queues;
 use crate::queue::settle::{self, Attempt, Verdict};
 use crate::queue::wake;
 use crate::schedule;
 use crate::settings;
-use crate::shared::{Charge, Death, Known, Phase, SHARED, SlotId};
+use crate::shared::{CHARGES, Charge, Death, Known, Phase, SHARED, SLOTS, SlotId};
 
 /// Rows of history that one transaction forgets, so that it never holds anybody up.
 const PRUNE_ROWS: i64 = 1000;
@@ -238,7 +238,7 @@ impl Keeper {
     ) -> Result<()> {
         let now = clock::now();
         let mut avoid = Avoid {
-            jobs: self.running(),
+            jobs: self.not_to_take(),
             ..Avoid::default()
         };
         let mut queue = jobs.next_queue(owner, None, None)?;
@@ -280,17 +280,18 @@ impl Keeper {
 
     /// Jobs that run now, sorted.
     fn running(&self) -> Vec<i64> {
-        let mut ids = Vec::new();
+        let mut ids = Vec::with_capacity(SLOTS);
+        SHARED.read(|state| ids.extend(state.running_in(self.database)));
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Those, and jobs that are still to be charged, sorted.
+    fn not_to_take(&self) -> Vec<i64> {
+        let mut ids = Vec::with_capacity(SLOTS + CHARGES);
         SHARED.read(|state| {
-            for slot in state
-                .slots
-                .iter()
-                .filter(|slot| slot.database == self.database)
-            {
-                if slot.phase != Phase::Free {
-                    ids.extend(slot.current().job());
-                }
-            }
+            ids.extend(state.running_in(self.database));
+            ids.extend(state.charged(self.database));
         });
         ids.sort_unstable();
         ids
@@ -329,25 +330,23 @@ impl Keeper {
         }
     }
 
-    /// Charges an attempt to each job of this database whose process died in the middle of it.
+    /// Charges an attempt to each job of this database whose process died in the middle of it. Jobs
+    /// that somebody has locked keep their charge until a later look: whoever ends a transaction with
+    /// a lock has changed the server, so there is one after the nap.
     fn charge_the_dead(&self) -> Result<()> {
-        let mut charges: Vec<Charge> = Vec::with_capacity(256);
+        let mut charges: Vec<Charge> = Vec::with_capacity(CHARGES);
         SHARED.read(|state| {
             let ours = state
                 .charges
                 .iter()
                 .filter(|c| c.job != 0 && c.database == self.database);
-            charges.extend(ours.take(256));
+            charges.extend(ours);
         });
         for charge in charges {
-            xact::transaction(|| self.charge(&charge))?;
-            SHARED.write(|state| {
-                for entry in &mut state.charges {
-                    if entry.job == charge.job && entry.database == charge.database {
-                        entry.job = 0;
-                    }
-                }
-            });
+            if !xact::transaction(|| self.charge(&charge))? {
+                continue;
+            }
+            SHARED.write(|state| state.end_charge(&charge));
             for left in marks::left_behind() {
                 if left.job == charge.job && left.database == charge.database {
                     marks::clear_if_left(left);
@@ -357,15 +356,18 @@ impl Keeper {
         Ok(())
     }
 
-    fn charge(&self, charge: &Charge) -> Result<()> {
+    /// False if somebody has the job's row.
+    fn charge(&self, charge: &Charge) -> Result<bool> {
         let Some(extension) = catalog::hold_extension()? else {
-            return Ok(());
+            return Ok(true);
         };
-        let Some(live) = manage::live_job(&extension, charge.job)? else {
-            return Ok(());
+        let live = match manage::take(&extension, charge.job)? {
+            Taken::Live(live) => live,
+            Taken::Gone => return Ok(true),
+            Taken::Locked => return Ok(false),
         };
         if charge.attempts >= 0 && charge.attempts != live.attempts {
-            return Ok(());
+            return Ok(true);
         }
         let error = match charge.death {
             Death::Crash => crashed(),
@@ -374,7 +376,8 @@ impl Keeper {
                 "the worker process was terminated again and again while it ran the job",
             ),
         };
-        self.end_attempt(&extension, charge.job, &live, &error)
+        self.end_attempt(&extension, charge.job, &live, &error)?;
+        Ok(true)
     }
 
     /// Charges the attempt that is not settled to a job whose process is gone.
@@ -422,26 +425,31 @@ impl Keeper {
                 .iter()
                 .find(|left| left.job == job && left.database == self.database);
             let told = left.is_some_and(|left| left.stopped || left.bystander);
-            xact::transaction(|| self.settle_orphan(job, told))?;
-            left.copied().into_iter().for_each(marks::clear_if_left);
+            if xact::transaction(|| self.settle_orphan(job, told))? {
+                left.copied().into_iter().for_each(marks::clear_if_left);
+            }
         }
         Ok(())
     }
 
-    /// A command that was told to stop costs no attempt, if it may run more than once at all.
-    fn settle_orphan(&self, job: i64, told: bool) -> Result<()> {
+    /// A command that was told to stop costs no attempt, if it may run more than once at all. False
+    /// if somebody has its row: a later look comes as for charges.
+    fn settle_orphan(&self, job: i64, told: bool) -> Result<bool> {
         let Some(extension) = catalog::hold_extension()? else {
-            return Ok(());
+            return Ok(true);
         };
-        let Some(live) = manage::live_job(&extension, job)?.filter(|live| live.claimed) else {
-            return Ok(());
+        let live = match manage::take(&extension, job)? {
+            Taken::Live(live) if live.claimed => live,
+            Taken::Live(_) | Taken::Gone => return Ok(true),
+            Taken::Locked => return Ok(false),
         };
         if self.running().binary_search(&job).is_ok() {
             // Somebody has claimed it again meanwhile.
-            return Ok(());
+            return Ok(true);
         }
         if told && live.max_attempts > 1 {
-            return settle::release_command(&extension, job);
+            settle::release_command(&extension, job)?;
+            return Ok(true);
         }
         let error = if told {
             PgError::new(
@@ -452,7 +460,8 @@ impl Keeper {
         } else {
             crashed()
         };
-        self.end_attempt(&extension, job, &live, &error)
+        self.end_attempt(&extension, job, &live, &error)?;
+        Ok(true)
     }
 
     /// Forgets finished jobs that are older than their queue keeps them.

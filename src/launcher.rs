@@ -486,21 +486,16 @@ impl State {
         wanting.then_some(have)
     }
 
-    /// When workers may start in a database: not before its keeper has been there, nor before the
-    /// dead were charged, nor while somebody wants to drop it.
+    /// When workers may start in a database: not before its keeper has been there, nor while
+    /// somebody wants to drop it.
     fn ready_at(&self, oid: Oid) -> Micros {
         let never = Micros::MAX;
         let Some(entry) = self.databases.iter().find(|entry| entry.oid == oid) else {
             return never;
         };
-        let charges = self
-            .charges
-            .iter()
-            .any(|charge| charge.job != 0 && charge.database == oid);
-        if entry.known != Known::Present || charges {
-            never
-        } else {
-            entry.blocked_until
+        match entry.known {
+            Known::Present => entry.blocked_until,
+            Known::Nothing | Known::Absent => never,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::pg::error::{
     DUPLICATE_OBJECT, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_IN_USE, PgError,
     Result,
 };
-use crate::pg::spi::Statement;
+use crate::pg::spi::{Spi, Statement};
 use crate::pg::{identity, xact};
 use crate::shared::{Current, SHARED};
 
@@ -102,15 +102,17 @@ static CLAIMED: Statement = Statement::new(
     &[],
 );
 
-static FIND_JOB: Statement = Statement::new(
-    "SELECT owner, queue, attempts, max_attempts, status OPERATOR(pg_catalog.=) 'processing' \
-     FROM @queue@ \
-     WHERE id OPERATOR(pg_catalog.=) $1",
-    &[types::INT8],
-);
+macro_rules! find_job {
+    () => {
+        "SELECT owner, queue, attempts, max_attempts, status OPERATOR(pg_catalog.=) 'processing' \
+         FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1"
+    };
+}
+
+static FIND_JOB: Statement = Statement::new(find_job!(), &[types::INT8]);
 
 static LOCK_JOB: Statement = Statement::new(
-    "SELECT owner FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED",
+    concat!(find_job!(), " FOR UPDATE SKIP LOCKED"),
     &[types::INT8],
 );
 
@@ -336,10 +338,7 @@ pub fn cancel(job: i64) -> Result<bool> {
         if cancel_running(job) {
             return Ok(true);
         }
-        let free = as_owner(&extension, |spi| {
-            Ok(spi.run(&LOCK_JOB, &[Some(job.datum())])?.count() > 0)
-        })?;
-        if free {
+        if as_owner(&extension, |spi| lock(spi, job))? {
             let cancelled = settle::cancel(&extension, job, None)?;
             if cancelled {
                 count_at_commit(&extension, &queue.unwrap_or_default(), Ending::Cancelled)?;
@@ -388,6 +387,11 @@ fn is_settling(job: i64) -> bool {
         .read(|state| state.slot_of_job(database, job).map(|slot| slot.current()))
         .flatten()
         .is_some_and(|current| current == Current::Sealed(job))
+}
+
+/// Locks a job's row, without waiting; false if somebody else has it, or it is gone.
+pub fn lock(spi: &Spi, job: i64) -> Result<bool> {
+    Ok(spi.run(&LOCK_JOB, &[Some(job.datum())])?.count() > 0)
 }
 
 fn still_there(extension: &Extension, job: i64) -> Result<bool> {
@@ -461,10 +465,20 @@ pub struct Live {
     pub claimed: bool,
 }
 
-/// For the keeper: a job that has not ended.
-pub fn live_job(extension: &Extension, job: i64) -> Result<Option<Live>> {
+/// What the keeper gets of a job that it means to settle.
+pub enum Taken {
+    /// It, locked until the transaction ends.
+    Live(Live),
+    /// Nothing: it has ended.
+    Gone,
+    /// Nothing yet: somebody else has its row.
+    Locked,
+}
+
+/// For the keeper: takes a job that has not ended, without waiting for whoever has its row.
+pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
     let found = as_owner(extension, |spi| {
-        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        let rows = spi.run(&LOCK_JOB, &[Some(job.datum())])?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
@@ -477,17 +491,20 @@ pub fn live_job(extension: &Extension, job: i64) -> Result<Option<Live>> {
         )))
     })?;
     let Some((name, attempts, max_attempts, claimed)) = found else {
-        return Ok(None);
+        return Ok(match still_there(extension, job)? {
+            true => Taken::Locked,
+            false => Taken::Gone,
+        });
     };
     let queue = queues::find(extension, datum::text_datum(&name)?)?;
-    Ok(queue.map(|queue| {
+    Ok(queue.map_or(Taken::Gone, |queue| {
         let max_attempts = max_attempts.unwrap_or(queue.max_attempts);
-        Live {
+        Taken::Live(Live {
             queue,
             attempts,
             max_attempts,
             claimed,
-        }
+        })
     }))
 }
 

@@ -3,7 +3,8 @@
 //! Due schedules are taken in batches; each is decided, its jobs inserted and its row advanced in
 //! one subtransaction, so that a row that cannot be fired costs itself alone. It disables itself
 //! and says why, unless the error is one that passes (no space, no memory, a deadlock): then it is
-//! tried again after a while. Rows that somebody else has locked are left for a second.
+//! tried again after a while. Rows that somebody else has locked are left for a second, also those
+//! that are to be disabled.
 //! Runs that have to wait for an earlier one are `hold`'s.
 
 use super::hold::{HELD, release_held};
@@ -62,6 +63,11 @@ static ADVANCE: Statement = Statement::new(
         types::INT8_ARRAY,
         types::INT8_ARRAY,
     ],
+);
+
+static LOCK: Statement = Statement::new(
+    "SELECT FROM my_worker._schedules WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED",
+    &[types::INT8],
 );
 
 static DISABLE: Statement = Statement::new(
@@ -162,9 +168,13 @@ pub fn fenced(
             log::report(Level::Log, &message)
         }
         Err(error) => {
-            if let Err(second) = xact::subtransaction(|| disable(extension, id, &error)) {
-                left.add(id, FAILED_FOR);
-                log::report_error(Level::Log, &second)?;
+            match xact::subtransaction(|| disable(extension, id, &error)) {
+                Ok(Fired::Done) => {}
+                Ok(Fired::Locked) => left.add(id, LOCKED_FOR),
+                Err(second) => {
+                    left.add(id, FAILED_FOR);
+                    log::report_error(Level::Log, &second)?;
+                }
             }
             Ok(())
         }
@@ -181,19 +191,24 @@ fn passes(error: &PgError) -> bool {
 }
 
 /// Disables a schedule and says why, in its row and in the log.
-fn disable(extension: &Extension, id: i64, error: &PgError) -> Result<()> {
+fn disable(extension: &Extension, id: i64, error: &PgError) -> Result<Fired> {
     as_owner(extension, |spi| {
+        // The error has cost us the lock.
+        if spi.run(&LOCK, &[Some(id.datum())])?.count() == 0 {
+            return Ok(Fired::Locked);
+        }
         let reason = datum::text_datum(&error.message)?;
         let rows = spi.run(&DISABLE, &[Some(id.datum()), Some(reason)])?;
         let Some(row) = rows.first() else {
-            return Ok(());
+            return Ok(Fired::Done);
         };
         let name = row.text(1)?.unwrap_or_default();
         let mut message = quoted("schedule ", &name, " is disabled: ");
         message.extend_from_slice(&error.message);
         let hint =
             b"Define it again with my_worker.schedule(), or use my_worker.resume_schedule().";
-        log::report_with(Level::Log, error.sqlstate, &message, None, Some(hint))
+        log::report_with(Level::Log, error.sqlstate, &message, None, Some(hint))?;
+        Ok(Fired::Done)
     })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! They are enqueued at their due time like all others, but *held*: their `run_at` is infinity
 //! until the run before has ended. The keeper has itself told of that end ([`wait::watch`]), and
-//! each of its looks releases what may go.
+//! each of its looks releases what may go. One whose row somebody has locked, to cancel it perhaps,
+//! is left for a second, and so are those behind it.
 
 use super::fire::{BATCH, Fired, Left, fenced, in_extension};
 use super::row::{array, find, first_column};
@@ -11,7 +12,7 @@ use crate::pg::datum::{Micros, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::latch;
 use crate::pg::spi::{Spi, Statement};
-use crate::queue::{as_owner, wait};
+use crate::queue::{as_owner, manage, wait};
 
 /// The `run_at` of a held job.
 pub const HELD: Micros = Micros::MAX;
@@ -75,14 +76,20 @@ fn release(spi: &Spi, id: i64, running: &mut Vec<i64>) -> Result<Fired> {
     let Some(mut found) = find(spi, id)? else {
         return Ok(Fired::Locked);
     };
-    let count = match found.overlap {
+    let most = match found.overlap {
         Overlap::Queue => usize::from(found.live.is_empty()),
         _ => found.held.len(),
     };
-    let rest = found.held.split_off(count.min(found.held.len()));
-    for job in &found.held {
+    let mut count = 0;
+    for job in found.held.iter().take(most) {
+        if !manage::lock(spi, *job)? {
+            break;
+        }
         spi.run(&RELEASE, &[Some(job.datum())])?;
+        count += 1;
     }
+    let locked = count < most.min(found.held.len());
+    let rest = found.held.split_off(count);
     found.live.append(&mut found.held);
     if !rest.is_empty() {
         running.extend(&found.live);
@@ -95,5 +102,5 @@ fn release(spi: &Spi, id: i64, running: &mut Vec<i64>) -> Result<Fired> {
     if count > 0 || rest.is_empty() {
         spi.run(&SET_JOBS, &arguments)?;
     }
-    Ok(Fired::Done)
+    Ok(if locked { Fired::Locked } else { Fired::Done })
 }

@@ -14,6 +14,7 @@
 //! | the rest of a slot                  | L W B | the lock, exclusive   |
 //! | lanes, databases, charges, counters | L W B | the lock, exclusive   |
 
+mod charge;
 mod lane;
 
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
@@ -22,7 +23,9 @@ use crate::logic::counters::Board;
 use crate::logic::reach::Reach;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::shmem::{Shared, Text, Zeroed};
+use charge::{STOPS, Stop};
 
+pub use charge::{CHARGES, Charge, Death};
 pub use lane::{Lane, SeenArrivals};
 
 /// The shared struct.
@@ -42,8 +45,6 @@ pub const MESSAGE_BYTES: usize = 160;
 pub const WAITERS: usize = 128;
 /// The longest name of a time zone, TZ_STRLEN_MAX.
 pub const ZONE_BYTES: usize = 255;
-const CHARGES: usize = 256;
-const STOPS: usize = 64;
 
 /// A job that runs longer than this no longer keeps others from the rest of its batch.
 pub const OVERRUN: Micros = 20_000;
@@ -217,39 +218,6 @@ pub struct Database {
     pub retry_at: Micros,
 }
 
-/// An attempt to be charged to a job whose process died.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Charge {
-    /// 0: not in use.
-    pub job: i64,
-    /// Its database.
-    pub database: Oid,
-    /// Executions that had ended before the one that was cut off.
-    pub attempts: i32,
-    /// How it ended.
-    pub death: Death,
-}
-
-/// How a process of ours ended in the middle of a job.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Death {
-    /// It took the server down, or was killed by a signal that does.
-    Crash = 0,
-    /// It was terminated again and again.
-    Stops,
-}
-
-/// How often a job's process was told to stop in the middle of it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Stop {
-    job: i64,
-    database: Oid,
-    count: u32,
-}
-
 /// A session that waits for a job to end.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -301,6 +269,7 @@ pub struct State {
     pub lanes: [Lane; LANES],
     /// See [`Charge`].
     pub charges: [Charge; CHARGES],
+    charges_open: usize,
     stops: [Stop; STOPS],
     /// See [`Waiter`].
     pub waiters: [Waiter; WAITERS],
@@ -673,41 +642,11 @@ impl State {
         })
     }
 
-    /// Writes down an attempt for the keeper to charge; false if there is no room.
-    pub fn charge(&mut self, charge: Charge) -> bool {
-        let same = |c: &Charge| c.job == charge.job && c.database == charge.database;
-        if self.charges.iter().any(same) {
-            return true;
-        }
-        match self.charges.iter_mut().find(|c| c.job == 0) {
-            Some(free) => {
-                *free = charge;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Counts that a job's process was told to stop in the middle of it; answers how often.
-    pub fn count_stop(&mut self, database: Oid, job: i64) -> u32 {
-        if let Some(stop) = self
-            .stops
-            .iter_mut()
-            .find(|s| s.job == job && s.database == database)
-        {
-            stop.count += 1;
-            return stop.count;
-        }
-        let next = self.stops_next as usize % STOPS;
-        self.stops_next = self.stops_next.wrapping_add(1);
-        if let Some(stop) = self.stops.get_mut(next) {
-            *stop = Stop {
-                job,
-                database,
-                count: 1,
-            };
-        }
-        1
+    /// The jobs that run in a database.
+    pub fn running_in(&self, database: Oid) -> impl Iterator<Item = i64> {
+        let ours = move |slot: &&Slot| slot.phase != Phase::Free && slot.database == database;
+        let slots = self.used_slots().iter().filter(ours);
+        slots.filter_map(|slot| slot.current().job())
     }
 }
 

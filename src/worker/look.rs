@@ -13,7 +13,7 @@ use crate::pg::{clock, latch, xact};
 use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
 use crate::queue::queues::{Kept, Queue};
 use crate::settings;
-use crate::shared::{Kind, Phase, SHARED, SLOTS, State};
+use crate::shared::{CHARGES, Kind, Phase, SHARED, SLOTS, State};
 
 /// A queue whose jobs prove fast is taken from in rounds that grow up to this.
 pub(super) const MAX_ROUND: usize = 1024;
@@ -334,10 +334,11 @@ impl Worker {
         let now = clock::now();
         // Room for all before the lock: nothing allocates under it.
         let mut others = Vec::with_capacity(SLOTS);
-        let mut running = Vec::with_capacity(SLOTS);
+        let mut running = Vec::with_capacity(SLOTS + CHARGES);
         SHARED.read(|state| {
             others.extend(self.others(state, queue.id, now));
             running.extend(self.running(state));
+            running.extend(state.charged(self.database));
         });
         let mut avoid = Avoid {
             others: Reaches::new(others),
