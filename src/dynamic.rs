@@ -53,7 +53,8 @@ pub fn launch(job: i64) -> Result<i32> {
     let id = take_slot(job, owner)?;
     let result = start(id, job);
     if result.is_err() {
-        SHARED.write(|state| state.free_slot(id));
+        let wake = SHARED.write(|state| state.free_slot(id));
+        wake.flatten().into_iter().for_each(latch::wake);
     }
     result
 }
@@ -276,11 +277,12 @@ fn enter(id: SlotId, queue: &queues::Queue) -> bool {
 }
 
 fn leave(id: SlotId) {
-    SHARED.write(|state| {
+    let wake = SHARED.write(|state| {
         if let Some(slot) = state.slot(id) {
             slot.phase = Phase::Stopping;
-            slot.queue_id = 0;
             slot.set_current(Current::None, 0);
         }
+        state.leave_queue(id)
     });
+    wake.flatten().into_iter().for_each(latch::wake);
 }

@@ -288,7 +288,8 @@ impl Launcher {
                 Ok(true)
             }
             None => {
-                SHARED.write(|state| state.free_slot(id));
+                let wake = SHARED.write(|state| state.free_slot(id));
+                wake.flatten().into_iter().for_each(latch::wake);
                 self.no_slot(step, now)?;
                 Ok(false)
             }
@@ -581,7 +582,7 @@ impl State {
     pub fn start_failed(&mut self, id: SlotId, now: Micros) {
         let Some(slot) = self.slot(id) else { return };
         let (kind, database, role) = (slot.kind, slot.database, slot.role);
-        self.free_slot(id);
+        self.free_slot(id).into_iter().for_each(latch::wake);
         match kind {
             Kind::Keeper => {
                 if let Some(entry) = self.database(database) {

@@ -444,16 +444,19 @@ impl State {
         !slot.leave
     }
 
-    /// Frees the slot if that process still has it.
-    pub fn free_slot(&mut self, id: SlotId) {
+    /// Frees the slot if that process still has it; answers the process to wake, as
+    /// [`State::leave_queue`] does.
+    #[must_use]
+    pub fn free_slot(&mut self, id: SlotId) -> Option<i32> {
+        let wake = self.leave_queue(id);
         if let Some(slot) = self.slot(id) {
             slot.phase = Phase::Free;
             slot.pid = 0;
             slot.procno = -1;
-            slot.queue_id = 0;
             slot.set_current(Current::None, 0);
             slot.withdraw_reach();
         }
+        wake
     }
 
     /// The lane of a database and role, made if there is room.
@@ -622,6 +625,25 @@ impl State {
         slot.queue.set(name);
         slot.halt = false;
         Some(running + 1 < limit)
+    }
+
+    /// Has a slot work on no queue any more, and give back its permit; answers the process to wake
+    /// if somebody was refused one. Who was refused himself and has none to give back leaves that to
+    /// those who have.
+    #[must_use]
+    pub fn leave_queue(&mut self, id: SlotId) -> Option<i32> {
+        let slot = self.slot(id)?;
+        slot.queue.set(b"");
+        if std::mem::take(&mut slot.queue_id) == 0 {
+            return None;
+        }
+        let oid = slot.database;
+        let entry = self.database(oid)?;
+        if std::mem::take(&mut entry.refused) {
+            self.ask_look(oid)
+        } else {
+            None
+        }
     }
 
     /// Has those who work on a queue take no more of its jobs.

@@ -391,11 +391,7 @@ impl Worker {
 
     fn leave_queue(&self) {
         let id = self.id;
-        SHARED.write(|state| {
-            if let Some(slot) = state.slot(id) {
-                slot.queue_id = 0;
-                slot.queue.set(b"");
-            }
-        });
+        let wake = SHARED.write(|state| state.leave_queue(id));
+        wake.flatten().into_iter().for_each(latch::wake);
     }
 }

@@ -70,7 +70,8 @@ fn at_exit(code: i32) {
         marks::clear(id.index);
     }
     let now = clock::now();
-    let launcher = SHARED.write(|state| {
+    let wake = SHARED.write(|state| {
+        let mut keeper = None;
         if let Some(slot) = state.slot(id) {
             let (database, role) = (slot.database, slot.role);
             let (job, told, kind) = (slot.current().job(), slot.leave, slot.kind);
@@ -78,14 +79,14 @@ fn at_exit(code: i32) {
             if code != 0 && !meant {
                 state.start_failed(id, now);
             }
-            state.free_slot(id);
+            keeper = state.free_slot(id);
             if let Some(job) = job {
                 stats::stopped(state, database, role, job, told || kind == Kind::Dynamic);
             }
         }
-        state.launcher_procno
+        [Some(state.launcher_procno), keeper]
     });
-    launcher.into_iter().for_each(latch::wake);
+    wake.into_iter().flatten().flatten().for_each(latch::wake);
 }
 
 /// The life of a worker.
@@ -363,24 +364,17 @@ impl Worker {
 
     /// Gives back what the batch held in shared memory; a queue with a limit has room again.
     fn end_batch(&self) {
-        let (id, database) = (self.id, self.database);
-        let keeper = SHARED.write(|state| {
+        let id = self.id;
+        let wake = SHARED.write(|state| {
             if let Some(slot) = state.slot(id) {
                 slot.set_current(Current::None, 0);
                 slot.withdraw_reach();
-                slot.queue_id = 0;
-                slot.queue.set(b"");
                 slot.progress = -1.0;
                 slot.message.set(b"");
             }
-            let entry = state.database(database)?;
-            if std::mem::take(&mut entry.refused) {
-                state.ask_look(database)
-            } else {
-                None
-            }
+            state.leave_queue(id)
         });
-        keeper.flatten().into_iter().for_each(latch::wake);
+        wake.flatten().into_iter().for_each(latch::wake);
         marks::clear(self.id.index);
     }
 
