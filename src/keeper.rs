@@ -66,12 +66,14 @@ struct Keeper {
 impl Keeper {
     /// Finds out whether the database has the extension, and tells the launcher.
     fn introduce(&self) -> Result<bool> {
+        let seen = catalog::completed_transactions();
+        let asked = self.take_requests();
         let found = xact::transaction(|| {
             activity::introduce(None)?;
             catalog::extension()
         })?;
         let current = found.is_some_and(|extension| extension.is_current);
-        if found.is_some() && !current {
+        if found.is_some() && !current && asked {
             log::report_hint(
                 Level::Log,
                 OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -79,25 +81,53 @@ impl Keeper {
                 "Use ALTER EXTENSION my_worker UPDATE, or install the library that fits.",
             )?;
         }
-        self.know(current);
+        if current {
+            self.begin_service();
+        } else {
+            self.end_service(seen);
+        }
         Ok(current)
     }
 
-    /// Tells the launcher whether there is something to serve. If not, the workers go, too.
-    fn know(&self, present: bool) {
+    /// Before the catalogs are read: what is asked for from here on counts again. False if nobody
+    /// has asked.
+    fn take_requests(&self) -> bool {
+        let database = self.database;
+        let asked = SHARED.write(|state| {
+            let entry = state.database(database)?;
+            let was_absent = entry.known == Known::Absent;
+            if was_absent {
+                // Another keeper follows should this one not come to an answer.
+                entry.known = Known::Nothing;
+            }
+            entry.probe = false;
+            Some(std::mem::take(&mut entry.look) || !was_absent)
+        });
+        asked.flatten() == Some(true)
+    }
+
+    /// Tells the launcher that there is something to serve.
+    fn begin_service(&self) {
         let database = self.database;
         SHARED.write(|state| {
             if let Some(entry) = state.database(database) {
-                entry.known = if present {
-                    Known::Present
-                } else {
-                    Known::Absent
-                };
-                entry.look = present;
+                entry.known = Known::Present;
+                entry.look = true;
             }
-            if !present {
-                state.dismiss_workers(database);
+        });
+    }
+
+    /// Tells the launcher that there was nothing to serve when so many transactions had completed.
+    /// The workers go, too.
+    fn end_service(&self, seen: u64) {
+        let (database, now) = (self.database, clock::now());
+        SHARED.write(|state| {
+            if let Some(entry) = state.database(database) {
+                entry.known = Known::Absent;
+                entry.absent_at = now;
+                entry.absent_seen = seen;
             }
+            state.dismiss_workers(database);
         });
     }
 
@@ -198,7 +228,7 @@ impl Keeper {
             _ => Ok(None),
         })?;
         let Some(barred) = found else {
-            self.know(false);
+            self.end_service(self.seen);
             return Ok(false);
         };
         for (owner, reason) in barred {

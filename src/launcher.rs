@@ -14,7 +14,8 @@ use crate::pg::{activity, clock, guc, latch, marks, session, wait_event, xact};
 use crate::schedule;
 use crate::settings::{self, Served};
 use crate::shared::{
-    Charge, DATABASES, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, Slot, SlotId, State,
+    Charge, DATABASES, Database, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, Slot, SlotId,
+    State,
 };
 
 /// `backend_type` of every process of the pool.
@@ -28,6 +29,10 @@ const TURN: Micros = 250_000;
 
 /// How soon a start is tried again after a worker was asked to leave for it.
 const ROOM_SOON: Micros = 20_000;
+
+/// A database without the extension is looked at again after so many naps, if the server has
+/// changed: who has created it by COMMIT PREPARED tells nobody.
+const PROBE_NAPS: Micros = 10;
 
 /// How often it is logged that the server has no place for another worker.
 const WARN_EVERY: Micros = 600_000_000;
@@ -62,6 +67,7 @@ pub fn main() -> Result<()> {
         seen: None,
         left_out: 0,
         last_resolve: 0,
+        last_probe: 0,
         warned_slots: 0,
     };
     launcher.forget_unborn();
@@ -141,6 +147,7 @@ struct Launcher {
     /// Transactions that had completed when the databases were looked up last.
     seen: Option<u64>,
     last_resolve: Micros,
+    last_probe: Micros,
     /// When it was logged that max_worker_processes is exhausted; 0: never.
     warned_slots: Micros,
 }
@@ -148,6 +155,7 @@ struct Launcher {
 impl Launcher {
     fn turn(&mut self) -> Result<()> {
         self.resolve_databases()?;
+        self.probe();
         self.reap()?;
         let mut next = self.nap_end();
         let enabled = settings::ENABLED.get();
@@ -220,6 +228,18 @@ impl Launcher {
         self.warn_too_many(wanted.len())
     }
 
+    /// Once a nap has a keeper see whether one of the databases without the extension has it now.
+    fn probe(&mut self) {
+        let now = clock::now();
+        let nap = Micros::from(settings::NAPTIME.get()) * 1_000_000;
+        if (0..nap).contains(&now.saturating_sub(self.last_probe)) {
+            return;
+        }
+        self.last_probe = now;
+        let completed = catalog::completed_transactions();
+        SHARED.write(|state| state.probe(now, completed, nap * PROBE_NAPS));
+    }
+
     /// Says so, whenever the number changes, if there are more databases to serve than places.
     fn warn_too_many(&mut self, wanted: usize) -> Result<()> {
         let left_out = wanted.saturating_sub(DATABASES);
@@ -290,6 +310,9 @@ impl Launcher {
             None => {
                 let wake = SHARED.write(|state| state.free_slot(id));
                 wake.flatten().into_iter().for_each(latch::wake);
+                if SHARED.write(|state| state.put_off_probe(step, now)) == Some(true) {
+                    return Ok(true);
+                }
                 self.no_slot(step, now)?;
                 Ok(false)
             }
@@ -359,8 +382,38 @@ impl State {
                 entry.next_due = 0;
                 entry.blocked_until = 0;
                 entry.retry_at = 0;
+                entry.probe = false;
             }
         }
+    }
+
+    /// Chooses the database that has been without the extension for longest, of those that may have
+    /// changed and were left alone for that long.
+    fn probe(&mut self, now: Micros, completed: u64, pause: Micros) {
+        let due = |entry: &&mut Database| {
+            entry.oid != 0
+                && entry.known == Known::Absent
+                && entry.absent_seen != completed
+                && !(0..pause).contains(&now.saturating_sub(entry.absent_at))
+        };
+        let absent = self.databases.iter_mut().filter(due);
+        if let Some(entry) = absent.min_by_key(|entry| entry.absent_at) {
+            entry.probe = true;
+        }
+    }
+
+    /// Nobody makes room for a keeper that is only to see whether the extension is there; false if
+    /// the step is for something else.
+    fn put_off_probe(&mut self, step: Step, now: Micros) -> bool {
+        let Step::StartKeeper(database) = step else {
+            return false;
+        };
+        let entry = self.database(database);
+        let probed = entry.filter(|entry| entry.known == Known::Absent && !entry.look);
+        probed.is_some_and(|entry| {
+            entry.absent_at = now;
+            std::mem::take(&mut entry.probe)
+        })
     }
 
     /// Decides on the next step, if any, and when to look again (`next` only moves down).
@@ -374,7 +427,8 @@ impl State {
     fn keeper_step(&self, now: Micros, next: &mut Micros) -> Option<Step> {
         for entry in self.databases.iter().filter(|entry| entry.oid != 0) {
             let has = |slot: &Slot| slot.serves(Kind::Keeper, entry.oid, 0);
-            if self.slots.iter().any(has) || (entry.known == Known::Absent && !entry.look) {
+            let wanted = entry.known != Known::Absent || entry.look || entry.probe;
+            if self.slots.iter().any(has) || !wanted {
                 continue;
             }
             let at = entry.blocked_until.max(entry.retry_at);

@@ -192,7 +192,8 @@ pub struct Slot {
 pub enum Known {
     /// Nothing yet: a keeper shall find out.
     Nothing = 0,
-    /// It has no extension, or one of another version; its CREATE EXTENSION tells.
+    /// It has no extension, or one of another version; its CREATE EXTENSION tells, or the launcher
+    /// has a keeper see now and then.
     Absent,
     /// A keeper has found the extension.
     Present,
@@ -216,6 +217,12 @@ pub struct Database {
     pub blocked_until: Micros,
     /// [L] a keeper that could not start is not asked for before this time.
     pub retry_at: Micros,
+    /// [L] a keeper shall see whether the extension has come without a word.
+    pub probe: bool,
+    /// [W] when a keeper has found that it is absent.
+    pub absent_at: Micros,
+    /// [W] transactions of the server that had completed then.
+    pub absent_seen: u64,
 }
 
 /// A session that waits for a job to end.
