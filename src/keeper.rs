@@ -121,14 +121,17 @@ impl Keeper {
     /// The workers go, too.
     fn end_service(&self, seen: u64) {
         let (database, now) = (self.database, clock::now());
-        SHARED.write(|state| {
+        let wake = SHARED.write(|state| {
             if let Some(entry) = state.database(database) {
                 entry.known = Known::Absent;
                 entry.absent_at = now;
                 entry.absent_seen = seen;
+                entry.waits_for_lane = false;
             }
             state.dismiss_workers(database);
+            state.drop_lanes()
         });
+        wake.flatten().into_iter().for_each(latch::wake);
     }
 
     fn turn(&mut self) -> Result<bool> {

@@ -224,7 +224,8 @@ impl Launcher {
             })
             .map(|database| database.oid)
             .collect();
-        SHARED.write(|state| state.serve(&wanted));
+        let wake = SHARED.write(|state| state.serve(&wanted));
+        wake.flatten().into_iter().for_each(latch::wake);
         self.warn_too_many(wanted.len())
     }
 
@@ -363,8 +364,8 @@ fn start(kind: Kind, id: SlotId) -> Result<Option<Handle>> {
 }
 
 impl State {
-    /// Serves these databases from now on, and no others.
-    fn serve(&mut self, wanted: &[Oid]) {
+    /// Serves these databases from now on, and no others. Answers the process to wake.
+    fn serve(&mut self, wanted: &[Oid]) -> Option<i32> {
         for entry in &mut self.databases {
             if entry.oid != 0 && !wanted.contains(&entry.oid) {
                 entry.oid = 0;
@@ -383,8 +384,10 @@ impl State {
                 entry.blocked_until = 0;
                 entry.retry_at = 0;
                 entry.probe = false;
+                entry.waits_for_lane = false;
             }
         }
+        self.drop_lanes()
     }
 
     /// Chooses the database that has been without the extension for longest, of those that may have

@@ -1,9 +1,11 @@
 //! Lanes: pairs of database and role for which there may be work, and what has come for them.
 
+use super::{Known, State};
 use crate::pg::datum::{Micros, Oid};
 
 /// The most rounds of arrivals that a lane remembers: a worker that missed more looks at all jobs.
 const ARRIVALS: usize = 8;
+
 /// A pair of database and role with work.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -116,5 +118,101 @@ impl Lane {
         rounds
             .filter_map(|round| self.arrivals.get(round as usize % ARRIVALS).copied())
             .min()
+    }
+}
+
+impl State {
+    /// The lane of a database and role, made if there is room and the database may have work.
+    pub fn lane(&mut self, database: Oid, role: Oid) -> Option<&mut Lane> {
+        let known = |l: &Lane| l.database == database && l.role == role;
+        if let Some(index) = self.lanes.iter().position(known) {
+            return self.lanes.get_mut(index);
+        }
+        self.database(database)
+            .filter(|entry| entry.known != Known::Absent)?;
+        let free = self.lanes.iter().position(|lane| lane.database == 0);
+        let idle = || self.lanes.iter().position(|lane| !lane.pending);
+        let index = free.or_else(idle)?;
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let born = self.generation;
+        let lane = self.lanes.get_mut(index)?;
+        *lane = Lane::new(database, role, born);
+        Some(lane)
+    }
+
+    /// Marks work for a lane, due at `run_at` or later, in a queue (0: not known); answers the
+    /// process to wake: an idle worker of the lane, else the launcher, unless it was told. `None` for
+    /// a database without anything to serve, which is looked at when that changes, and while jobs
+    /// are disabled: enabling them wakes everybody. Also if all lanes have work: there is a look when
+    /// one of them is free.
+    pub fn demand(
+        &mut self,
+        database: Oid,
+        role: Oid,
+        run_at: Micros,
+        queue_id: i32,
+    ) -> Option<i32> {
+        self.database(database)
+            .filter(|entry| entry.known != Known::Absent)?;
+        let Some(lane) = self.lane(database, role) else {
+            self.lanes_wanted = true;
+            self.database(database)?.waits_for_lane = true;
+            return None;
+        };
+        lane.announce(run_at, queue_id);
+        if !self.enabled {
+            return None;
+        }
+        if let Some(worker) = self.rouse_idle(database, role) {
+            return Some(worker);
+        }
+        let launcher = self.launcher_procno;
+        let told = &mut self.lane(database, role)?.told;
+        (!std::mem::replace(told, true)).then_some(launcher)
+    }
+
+    /// A job came for a lane that no worker can run now.
+    pub fn arrived(&mut self, database: Oid, role: Oid, run_at: Micros) {
+        let same = |lane: &&mut Lane| lane.database == database && lane.role == role;
+        // Without a lane there is no worker that has read on.
+        if let Some(lane) = self.lanes.iter_mut().find(same) {
+            lane.arrived(run_at);
+        }
+    }
+
+    /// A lane has no work any more: has the keeper of a database look that waits for one; answers
+    /// the process to wake.
+    pub fn lane_is_free(&mut self) -> Option<i32> {
+        if !self.lanes_wanted {
+            return None;
+        }
+        let waits = |entry: &&mut super::Database| entry.oid != 0 && entry.waits_for_lane;
+        let waiting = self.databases.iter_mut().find(waits).map(|entry| {
+            entry.waits_for_lane = false;
+            entry.oid
+        });
+        match waiting {
+            Some(oid) => self.ask_look(oid),
+            None => {
+                self.lanes_wanted = false;
+                None
+            }
+        }
+    }
+
+    /// Gives up the lanes of databases that have nothing to serve. Answers the process to wake.
+    pub fn drop_lanes(&mut self) -> Option<i32> {
+        let databases = &self.databases;
+        let served = |oid: Oid| {
+            let mut entries = databases.iter().filter(|entry| entry.oid == oid);
+            entries.any(|entry| entry.known != Known::Absent)
+        };
+        let mut some = false;
+        let used = self.lanes.iter_mut().filter(|lane| lane.database != 0);
+        for lane in used.filter(|lane| !served(lane.database)) {
+            *lane = Lane::new(0, 0, 0);
+            some = true;
+        }
+        if some { self.lane_is_free() } else { None }
     }
 }

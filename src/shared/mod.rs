@@ -217,6 +217,8 @@ pub struct Database {
     pub blocked_until: Micros,
     /// [L] a keeper that could not start is not asked for before this time.
     pub retry_at: Micros,
+    /// [B W] there was work for which no lane was free: look when one is.
+    pub waits_for_lane: bool,
     /// [L] a keeper shall see whether the extension has come without a word.
     pub probe: bool,
     /// [W] when a keeper has found that it is absent.
@@ -272,6 +274,8 @@ pub struct State {
     pub timezone: Text<ZONE_BYTES>,
     /// See [`Database`].
     pub databases: [Database; DATABASES],
+    /// Some of them wait for a lane.
+    lanes_wanted: bool,
     /// See [`Lane`].
     pub lanes: [Lane; LANES],
     /// See [`Charge`].
@@ -466,75 +470,11 @@ impl State {
         wake
     }
 
-    /// The lane of a database and role, made if there is room.
-    pub fn lane(&mut self, database: Oid, role: Oid) -> Option<&mut Lane> {
-        let found = self
-            .lanes
-            .iter()
-            .position(|l| l.database == database && l.role == role);
-        let index = match found {
-            Some(index) => index,
-            None => self
-                .lanes
-                .iter()
-                .position(|lane| lane.database == 0)
-                .or_else(|| self.lanes.iter().position(|lane| !lane.pending))?,
-        };
-        let born = self.generation.wrapping_add(1).max(1);
-        let lane = self.lanes.get_mut(index)?;
-        if found.is_none() {
-            self.generation = born;
-            *lane = Lane::new(database, role, born);
-        }
-        Some(lane)
-    }
-
     /// The entry of a served database.
     pub fn database(&mut self, oid: Oid) -> Option<&mut Database> {
         self.databases
             .iter_mut()
             .find(|database| database.oid == oid && oid != 0)
-    }
-
-    /// Marks work for a lane, due at `run_at` or later, in a queue (0: not known); answers the process to wake: an idle worker
-    /// of the lane, else the launcher, unless it was told. `None` for a database that is not served,
-    /// and while jobs are disabled: enabling them wakes everybody.
-    pub fn demand(
-        &mut self,
-        database: Oid,
-        role: Oid,
-        run_at: Micros,
-        queue_id: i32,
-    ) -> Option<i32> {
-        self.database(database)?;
-        match self.lane(database, role) {
-            Some(lane) => lane.announce(run_at, queue_id),
-            // No room: the keeper's look will find the jobs.
-            None => {
-                if let Some(database) = self.database(database) {
-                    database.look = true;
-                }
-                return Some(self.launcher_procno);
-            }
-        }
-        if !self.enabled {
-            return None;
-        }
-        if let Some(worker) = self.rouse_idle(database, role) {
-            return Some(worker);
-        }
-        let launcher = self.launcher_procno;
-        let told = &mut self.lane(database, role)?.told;
-        (!std::mem::replace(told, true)).then_some(launcher)
-    }
-
-    /// A job came for a lane that no worker can run now.
-    pub fn arrived(&mut self, database: Oid, role: Oid, run_at: Micros) {
-        let same = |lane: &&mut Lane| lane.database == database && lane.role == role;
-        // Without a lane there is no worker that has read on.
-        if let Some(lane) = self.lanes.iter_mut().find(same) {
-            lane.arrived(run_at);
-        }
     }
 
     /// Has an idle worker of the lane look, if there is one; answers the process to wake.

@@ -217,12 +217,16 @@ impl Worker {
     fn batch(&mut self) -> Result<bool> {
         let (database, role) = (self.database, self.role);
         let mut seen = self.arrivals;
-        let (late, queue_id) = SHARED
+        let (late, queue_id, wake) = SHARED
             .write(|state| match state.lane(database, role) {
-                Some(lane) => (lane.arrivals_since(&mut seen), lane.take_pending()),
-                None => (Some(Micros::MIN), 0),
+                Some(lane) => {
+                    let late = lane.arrivals_since(&mut seen);
+                    (late, lane.take_pending(), state.lane_is_free())
+                }
+                None => (Some(Micros::MIN), 0, None),
             })
             .unwrap_or_default();
+        wake.into_iter().for_each(latch::wake);
         self.arrivals = seen;
         // The others had nothing when it went to sleep.
         self.first = std::mem::take(&mut self.rested).then_some(queue_id);

@@ -1,5 +1,6 @@
 # What nobody may overlook: an extension that comes while a keeper finds that there is none, or by COMMIT
-# PREPARED.
+# PREPARED; and jobs of more roles than there are lanes (256), also when databases have gone whose lanes had
+# work.
 
 use strict;
 use warnings;
@@ -7,10 +8,12 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use MyWorkerTest;
+use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = new_node('overlooked', 'my_worker.naptime' => 3600, 'my_worker.database' => '*',
-	'my_worker.log_jobs' => 'none', 'max_prepared_transactions' => 2);
+	'my_worker.max_workers' => 1, 'my_worker.log_jobs' => 'none', 'max_prepared_transactions' => 2);
 add_handlers($node);
 
 sub sql { return $node->safe_psql($_[1] // 'postgres', $_[0]) }
@@ -60,6 +63,60 @@ is_done($job, 'an extension that nobody has announced is seen after some naps', 
 sql(q{ALTER SYSTEM RESET my_worker.naptime});
 $node->reload;
 
+# Lanes with work of a database that loses the extension, or goes.
+sql(q{DO $$ BEGIN
+	FOR n IN 1 .. 300 LOOP
+		EXECUTE format('CREATE ROLE r%s LOGIN; SELECT my_worker.grant_usage(''r%s'')', n, n);
+	END LOOP; END $$});
+my $enqueue_all = q{DO $$ BEGIN
+	FOR n IN 1 .. 300 LOOP
+		EXECUTE format('SET LOCAL ROLE r%s', n);
+		PERFORM my_worker.enqueue('work');
+		RESET ROLE;
+	END LOOP; END $$};
+for my $way ('DROP EXTENSION', 'DROP DATABASE')
+{
+	sql('CREATE DATABASE many');
+	sql('CREATE EXTENSION my_worker; SELECT my_worker.grant_usage(oid) FROM pg_roles WHERE rolname ~ \'^r\d+$\'', 'many');
+	add_handlers($node, 'many');
+	wait_for($node, keepers_of('many'), '1');
+	my $gate = sql(qq{SELECT my_worker.enqueue('work', '{"gate": "$way"}')});
+	job_pid($node, $gate);
+	sql($enqueue_all, 'many');
+	# The change of a queue has the keeper look.
+	sql(q{BEGIN; SELECT my_worker.create_queue('look'); DROP EXTENSION my_worker CASCADE; COMMIT}, 'many')
+	  if $way eq 'DROP EXTENSION';
+	sql('DROP DATABASE many') if $way eq 'DROP DATABASE';
+	wait_for($node, keepers_of('many'), '0');
+	$job = sql(q{SET ROLE r7; SELECT my_worker.enqueue('work')});
+	open_gate($node, $way);
+	is_done($gate, "$way: a job of another database");
+	is_done($job, "$way: one of a role that had none");
+	sql('DROP DATABASE IF EXISTS many');
+}
+
+# More roles with due jobs than lanes: the keeper sleeps, and all of them run.
+sql(q{TRUNCATE effects});
+my $gate = sql(q{SELECT my_worker.enqueue('work', '{"gate": "all"}')});
+job_pid($node, $gate);
+sql($enqueue_all);
+sql(q{SELECT my_worker.create_queue('look')});
+my ($keeper) = sql(q{SELECT pid FROM my_worker.workers WHERE kind = 'keeper' AND database = 'postgres'});
+sub ticks
+{
+	my ($fields) = slurp_file("/proc/$keeper/stat") =~ /\) (.*)/s;
+	my @fields = split / /, $fields;
+	return $fields[11] + $fields[12];
+}
+my $before = ticks();
+usleep(2_000_000);
+cmp_ok(ticks() - $before, '<', 40, 'with more roles than lanes the keeper sleeps');
+sql(q{ALTER SYSTEM SET my_worker.max_workers = 8});
+$node->reload;
+open_gate($node, 'all');
+is_done($gate, 'the job before them');
+drained($node);
+is(sql(q{SELECT count(DISTINCT role) FROM effects WHERE role ~ '^r\d+$'}), '300', 'all of them run, without a nap');
 is(log_has($node, qr/PANIC|terminated by signal|XX000/), 0, 'no trouble in the log');
 
 $node->stop;
