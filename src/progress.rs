@@ -10,7 +10,8 @@ use crate::pg::error::{
 use crate::pg::fmgr::{Call, Execution};
 use crate::pg::identity;
 use crate::pg::local::Local;
-use crate::shared::{Kind, MESSAGE_BYTES, Phase, SHARED};
+use crate::pg::shmem::Text;
+use crate::shared::{Kind, MESSAGE_BYTES, NAME_BYTES, Phase, SHARED, SLOTS};
 use crate::worker;
 
 /// A job that runs in this database.
@@ -26,8 +27,8 @@ pub struct Running {
     pub started: Micros,
     /// What it reported last, 0 to 100.
     pub percent: Option<f32>,
-    /// Its words.
-    pub message: Option<Vec<u8>>,
+    /// Its words, if any.
+    pub message: Text<MESSAGE_BYTES>,
 }
 
 /// A process of ours, or one that was asked for.
@@ -46,8 +47,8 @@ pub struct Process {
     pub state: &'static str,
     /// The job that it runs.
     pub job: Option<i64>,
-    /// That job's queue.
-    pub queue: Option<Vec<u8>>,
+    /// That job's queue; empty for none.
+    pub queue: Text<NAME_BYTES>,
     /// When the job began.
     pub job_started: Micros,
     /// Jobs that it has finished.
@@ -117,20 +118,20 @@ fn forget_look(execution: Execution) {
 /// The jobs that run in this database now.
 fn running() -> Vec<Running> {
     let database = bgworker::my_database();
-    let mut jobs = Vec::with_capacity(crate::shared::SLOTS);
+    // Room for all before the lock: nothing allocates under it.
+    let mut jobs = Vec::with_capacity(SLOTS);
     SHARED.read(|state| {
         for slot in state.slots.iter().filter(|slot| slot.database == database) {
             let Some(id) = slot.current().job().filter(|_| slot.phase != Phase::Free) else {
                 continue;
             };
-            let message = slot.message.get();
             jobs.push(Running {
                 id,
                 owner: slot.role,
                 pid: slot.pid,
                 started: slot.job_started.load(Ordering::Relaxed),
                 percent: (slot.progress >= 0.0).then_some(slot.progress),
-                message: (!message.is_empty()).then(|| message.to_vec()),
+                message: slot.message,
             });
         }
     });
@@ -139,7 +140,7 @@ fn running() -> Vec<Running> {
 
 /// All processes, the launcher first.
 pub fn processes() -> Vec<Process> {
-    let mut processes = Vec::with_capacity(crate::shared::SLOTS + 1);
+    let mut processes = Vec::with_capacity(SLOTS + 1);
     SHARED.read(|state| {
         if state.launcher_pid != 0 {
             processes.push(Process {
@@ -150,7 +151,7 @@ pub fn processes() -> Vec<Process> {
                 role: 0,
                 state: "running",
                 job: None,
-                queue: None,
+                queue: Text::EMPTY,
                 job_started: 0,
                 jobs_done: 0,
                 started: state.launcher_since,
@@ -160,7 +161,6 @@ pub fn processes() -> Vec<Process> {
             if slot.phase == Phase::Free {
                 continue;
             }
-            let queue = slot.queue.get();
             processes.push(Process {
                 slot: Some(index as i32 + 1),
                 pid: slot.pid,
@@ -173,7 +173,7 @@ pub fn processes() -> Vec<Process> {
                 },
                 state: slot.phase.name(),
                 job: slot.current().job(),
-                queue: (!queue.is_empty()).then(|| queue.to_vec()),
+                queue: slot.queue,
                 job_started: slot.job_started.load(Ordering::Relaxed),
                 jobs_done: slot.jobs_done,
                 started: slot.since,

@@ -260,7 +260,7 @@ fn get_worker_stats(call: &Call) -> Answer {
 fn running(call: &Call) -> Answer {
     call.begin_set(false)?;
     for job in progress::look(call, <[_]>::to_vec)? {
-        let message = job.message.as_deref().map(datum::text_datum).transpose()?;
+        let message = job.message.some().map(datum::text_datum).transpose()?;
         call.add_row(&[
             Some(job.id.datum()),
             Some(job.pid.datum()),
@@ -294,11 +294,7 @@ fn workers(call: &Call) -> Answer {
             oid(process.role),
             Some(datum::text_datum(process.state.as_bytes())?),
             process.job.map(ToDatum::datum),
-            process
-                .queue
-                .as_deref()
-                .map(datum::text_datum)
-                .transpose()?,
+            process.queue.some().map(datum::text_datum).transpose()?,
             process.job.and_then(|_| time(process.job_started)),
             Some(process.jobs_done.datum()),
             time(process.started),

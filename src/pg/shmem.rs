@@ -191,6 +191,12 @@ pub struct Text<const N: usize> {
 }
 
 impl<const N: usize> Text<N> {
+    /// No text.
+    pub const EMPTY: Self = Text {
+        length: 0,
+        bytes: [0; N],
+    };
+
     /// Takes over what fits; the caller has clipped it to whole characters.
     pub fn set(&mut self, text: &[u8]) {
         let length = text.len().min(N);
@@ -205,5 +211,10 @@ impl<const N: usize> Text<N> {
         self.bytes
             .get(..usize::from(self.length))
             .unwrap_or_default()
+    }
+
+    /// The text, unless it is empty.
+    pub fn some(&self) -> Option<&[u8]> {
+        Some(self.get()).filter(|text| !text.is_empty())
     }
 }

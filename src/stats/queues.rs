@@ -5,10 +5,11 @@ use crate::pg::bgworker;
 use crate::pg::clock;
 use crate::pg::datum::Micros;
 use crate::pg::error::Result;
+use crate::pg::shmem::Text;
 use crate::pg::spi::Statement;
 use crate::queue::live::{self, Waiting};
 use crate::queue::{as_owner, extension};
-use crate::shared::{Phase, SHARED};
+use crate::shared::{NAME_BYTES, Phase, SHARED, SLOTS};
 
 static QUEUES: Statement =
     Statement::new("SELECT name, id FROM my_worker.queues ORDER BY name", &[]);
@@ -55,14 +56,17 @@ pub fn rows() -> Result<Vec<QueueRow>> {
 /// The jobs that run in this database, sorted, with their queues.
 fn running() -> Vec<(i64, Vec<u8>)> {
     let database = bgworker::my_database();
-    let mut jobs = Vec::new();
+    // Room for all before the lock: nothing allocates under it.
+    let mut found = Vec::with_capacity(SLOTS);
     SHARED.read(|state| {
         for slot in state.slots.iter().filter(|slot| slot.database == database) {
             if let Some(job) = slot.current().job().filter(|_| slot.phase != Phase::Free) {
-                jobs.push((job, slot.queue.get().to_vec()));
+                found.push((job, slot.queue));
             }
         }
     });
+    let named = |(job, queue): (i64, Text<NAME_BYTES>)| (job, queue.get().to_vec());
+    let mut jobs: Vec<_> = found.into_iter().map(named).collect();
     jobs.sort_unstable();
     jobs
 }
