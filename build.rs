@@ -42,14 +42,16 @@ fn main() {
     generate_bindings(&include);
 }
 
-/// The C side: the crossing, tables and catalogs, appending, commands at top level, and counting.
-const SOURCES: [&str; 6] = [
+/// The C side: the crossing, tables and catalogs, appending, commands at top level, COPY, counting,
+/// and signals.
+const SOURCES: [&str; 7] = [
     "src/sys/shim.c",
     "src/sys/access.c",
     "src/sys/append.c",
     "src/sys/command.c",
     "src/sys/copy.c",
     "src/sys/leaves.c",
+    "src/sys/signals.c",
 ];
 
 const ALLOWLIST: &str = "src/sys/allowlist.txt";

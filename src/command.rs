@@ -4,7 +4,7 @@
 //! runs in transactions of its own, and the end is committed after it. If the process dies in
 //! between, the keeper finds the claimed row and settles it.
 
-use crate::execute::{self, Outcome, Settled};
+use crate::execute::{self, BUDGET_MS, Outcome, Settled};
 use crate::pg::catalog;
 use crate::pg::datum::Micros;
 use crate::pg::error::{PgError, Result};
@@ -66,13 +66,18 @@ fn end(slot: SlotId) {
 }
 
 fn run_and_settle(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Settled> {
+    let launcher = SHARED.read(|state| state.launcher_procno).unwrap_or(-1);
     activity::running(&claimed.text);
     session::accept_cancels();
     // A cancel that came while it was claimed has been noted, but its signal is spent.
     let result = if execute::is_cancelling(slot, claimed.attempt.job) {
         Err(execute::cancelled())
     } else {
-        command::run(&claimed.text, context, claimed.timeout_ms)
+        // Jobs may stand behind it that its worker had found and announced.
+        session::start_overrun_timer(BUDGET_MS, launcher)?;
+        let result = command::run(&claimed.text, context, claimed.timeout_ms);
+        session::stop_overrun_timer()?;
+        result
     };
     session::hold_cancels();
     context.reset()?;

@@ -38,7 +38,8 @@ use crate::shared::{Current, SHARED, SlotId};
 
 use together::Hold;
 
-/// A batch stops taking jobs after this time, and cancels one that runs on when others are done.
+/// A batch stops taking jobs after this time, and cancels one that runs on when others are done. The
+/// launcher is told of what runs for so long alone.
 pub const BUDGET_MS: i32 = 20;
 
 /// Subtransactions that wrote, in one transaction: more spill out of the snapshots' cache.
@@ -215,7 +216,6 @@ impl<'a> Batch<'a> {
         stop: impl Fn() -> bool,
     ) -> Result<Tally> {
         let mut waiting = VecDeque::from(candidates);
-        session::start_overrun_timer(BUDGET_MS, self.launcher)?;
         while !self.is_full() && !stop() {
             if waiting.is_empty() {
                 let Some(last) = self.last else { break };
@@ -328,15 +328,23 @@ impl<'a> Batch<'a> {
     /// Runs one job and settles it. `known` is its function, or why there is none.
     fn run_job(&mut self, job: &Job, known: Result<usize>) -> Result<()> {
         let started = clock::now();
-        if !self.tally.settled.is_empty() {
-            session::overrun_cancels(self.launcher);
-        }
+        self.watch_overrun()?;
         let result = known.and_then(|index| self.attempt(&[job], Hold::Locked, index, started));
         self.reached = clock::now();
         let settled = self.settle(job, started, self.reached, result);
         self.set_current(Current::None, 0);
         marks::clear(self.slot.index);
         settled
+    }
+
+    /// Before a job starts: the launcher is told if it takes long, as others may stand behind it; and
+    /// it is cancelled then if others are done.
+    fn watch_overrun(&self) -> Result<()> {
+        if self.tally.settled.is_empty() {
+            session::start_overrun_timer(BUDGET_MS, self.launcher)
+        } else {
+            session::overrun_cancels()
+        }
     }
 
     fn shape(&self, index: usize) -> Option<Shape> {

@@ -13,7 +13,7 @@ use crate::pg::datum::Oid;
 use crate::pg::error::{PgError, Result, TRIGGERED_DATA_CHANGE_VIOLATION};
 use crate::pg::local::Local;
 use crate::pg::statements::Statement;
-use crate::pg::{clock, marks, session};
+use crate::pg::{clock, marks};
 use crate::queue::claim::{Found, Job, Jobs};
 use crate::settings;
 
@@ -90,9 +90,7 @@ impl Batch<'_> {
         let mut jobs: Vec<&Job> = std::iter::once(&first).chain(like).collect();
         self.set_left(0);
         let started = clock::now();
-        if !self.tally.settled.is_empty() {
-            session::overrun_cancels(self.launcher);
-        }
+        self.watch_overrun()?;
         let function = self.functions.get(index).map_or(0, |k| k.handler.function);
         let mut away = !HOLDERS.with(|holders| holders.contains(&function));
         let mut result = Ok(None);

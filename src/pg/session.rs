@@ -85,31 +85,23 @@ pub fn stop_statement_timeout() -> Result<bool> {
     })
 }
 
-/// Rings after that many milliseconds: wakes the process `procno`, and cancels what runs here if
-/// `cancel` says so by then.
+/// Rings after that many milliseconds, and wakes the process `procno` then.
 pub fn start_overrun_timer(ms: i32, procno: i32) -> Result<()> {
-    // SAFETY: the id comes from RegisterTimeout.
-    protect(|| unsafe {
-        sys::mw_overrun = 0;
-        sys::mw_overrun_poke(procno, false);
-        sys::enable_timeout_after(sys::mw_overrun_timeout() as sys::TimeoutId, ms)
-    })
+    // SAFETY: the process has its timeouts set up, as every one with a database has.
+    protect(|| unsafe { sys::mw_overrun_start(procno, ms) })
 }
 
-/// From here on the overrun timer cancels; at once if it has rung.
-pub fn overrun_cancels(procno: i32) {
-    // SAFETY: writes two variables that the handler reads.
-    unsafe { sys::mw_overrun_poke(procno, true) }
+/// From here on the overrun timer also cancels what runs here, at once if it has rung; and wakes that
+/// process once more if what was cancelled still runs after as long again.
+pub fn overrun_cancels() -> Result<()> {
+    // SAFETY: as above.
+    protect(|| unsafe { sys::mw_overrun_cancels() })
 }
 
 /// Disarms the timer; true if it had rung.
 pub fn stop_overrun_timer() -> Result<bool> {
     // SAFETY: as above.
-    protect(|| unsafe {
-        sys::disable_timeout(sys::mw_overrun_timeout() as sys::TimeoutId, false);
-        sys::mw_overrun_poke(-1, false);
-        sys::mw_overrun != 0
-    })
+    protect(|| unsafe { sys::mw_overrun_stop() })
 }
 
 /// Whether the timer has rung.

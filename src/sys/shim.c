@@ -30,7 +30,6 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "pgstat.h"
-#include "postmaster/interrupt.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -44,7 +43,6 @@
 #include "utils/ps_status.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
 
 #include "shim.h"
 
@@ -228,72 +226,4 @@ mw_was_shut_down(void)
 
 	pfree(control);
 	return result;
-}
-
-/* ---- signal handlers ---- */
-
-volatile sig_atomic_t mw_overrun = false;
-static volatile sig_atomic_t overrun_cancels = false;
-static int	overrun_procno = -1;
-static volatile uint32 *bystander_flag = NULL;
-
-/* The server's own handlers, as its launchers have them. */
-void
-mw_install_signal_handlers(void)
-{
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGINT, StatementCancelHandler);
-	pqsignal(SIGTERM, die);
-}
-
-/* SIGALRM: the batch ran over its time.  Wake the launcher, and cancel if told to. */
-static void
-on_overrun(void)
-{
-	mw_overrun = true;
-	mw_set_latch(overrun_procno);
-	if (overrun_cancels)
-	{
-		InterruptPending = true;
-		QueryCancelPending = true;
-		SetLatch(MyLatch);
-	}
-}
-
-/* Registers the timeout on first use; the id is good for enable_timeout_after(). */
-int
-mw_overrun_timeout(void)
-{
-	static int	id = -1;
-
-	if (id < 0)
-		id = RegisterTimeout(USER_TIMEOUT, on_overrun);
-	return id;
-}
-
-/* What the next overrun does: whose latch to set, and whether to cancel. */
-void
-mw_overrun_poke(int procno, bool cancel)
-{
-	overrun_procno = procno;
-	overrun_cancels = cancel;
-}
-
-/*
- * SIGQUIT means that the server goes down because of somebody else.  Leave a
- * note of it in the mapped file, then die as SignalHandlerForCrashExit() does.
- */
-static void
-on_quit(SIGNAL_ARGS)
-{
-	if (bystander_flag)
-		*bystander_flag = 1;
-	_exit(2);
-}
-
-void
-mw_mark_bystander_on_quit(volatile uint32 *flag)
-{
-	bystander_flag = flag;
-	pqsignal(SIGQUIT, on_quit);
 }

@@ -1,0 +1,117 @@
+/*
+ * signals.c
+ *		Signal handlers, which must be C.
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "access/genam.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "tcop/tcopprot.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+#include "utils/timeout.h"
+
+#include "shim.h"
+
+volatile sig_atomic_t mw_overrun = false;
+static volatile sig_atomic_t overrun_cancels = false;
+static int	overrun_procno = -1;
+static int	overrun_ms = 0;
+static int	overrun_timeout(void);
+static volatile uint32 *bystander_flag = NULL;
+
+/* The server's own handlers, as its launchers have them. */
+void
+mw_install_signal_handlers(void)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGTERM, die);
+}
+
+/*
+ * SIGALRM: what runs holds up others.  Wake the launcher, and cancel if told to.
+ * What does not heed the cancel was begun later than the timer, so the launcher
+ * is woken again when that, too, has taken so long.
+ */
+static void
+on_overrun(void)
+{
+	mw_overrun = true;
+	mw_set_latch(overrun_procno);
+	if (overrun_cancels)
+	{
+		overrun_cancels = false;
+		InterruptPending = true;
+		QueryCancelPending = true;
+		SetLatch(MyLatch);
+		enable_timeout_after(overrun_timeout(), overrun_ms);
+	}
+}
+
+/* Registers the timeout on first use; the id is good for enable_timeout_after(). */
+static int
+overrun_timeout(void)
+{
+	static int	id = -1;
+
+	if (id < 0)
+		id = RegisterTimeout(USER_TIMEOUT, on_overrun);
+	return id;
+}
+
+/* Rings after that time, and sets the latch of `procno` then. */
+void
+mw_overrun_start(int procno, int ms)
+{
+	mw_overrun = false;
+	overrun_cancels = false;
+	overrun_procno = procno;
+	overrun_ms = ms;
+	enable_timeout_after(overrun_timeout(), ms);
+}
+
+/* From here on it cancels; at once if it has rung. */
+void
+mw_overrun_cancels(void)
+{
+	overrun_cancels = true;
+	if (mw_overrun)
+		on_overrun();
+}
+
+/* Disarms it.  True if it had rung. */
+bool
+mw_overrun_stop(void)
+{
+	disable_timeout(overrun_timeout(), false);
+	overrun_procno = -1;
+	overrun_cancels = false;
+	return mw_overrun;
+}
+
+/*
+ * SIGQUIT means that the server goes down because of somebody else.  Leave a
+ * note of it in the mapped file, then die as SignalHandlerForCrashExit() does.
+ */
+static void
+on_quit(SIGNAL_ARGS)
+{
+	if (bystander_flag)
+		*bystander_flag = 1;
+	_exit(2);
+}
+
+void
+mw_mark_bystander_on_quit(volatile uint32 *flag)
+{
+	bystander_flag = flag;
+	pqsignal(SIGQUIT, on_quit);
+}
