@@ -16,6 +16,7 @@ use crate::pg::error::{
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::claim::Jobs;
+use crate::queue::manage::Waiting;
 use crate::queue::{extension, hold_extension, manage, queues, wait, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Kind, Phase, SHARED, SlotId};
@@ -45,12 +46,15 @@ pub fn launch(job: i64) -> Result<i32> {
             "cannot launch a dynamic worker in single-user mode",
         ));
     }
-    let owner = find_owner(job)?;
-    manage::check_owner(identity::current_role(), owner, job)?;
-    if let Some(reason) = keeper::bar(owner)? {
+    let found = find(job)?;
+    manage::check_owner(identity::current_role(), found.owner, job)?;
+    if let Some(reason) = keeper::bar(found.owner)? {
         return Err(reason);
     }
-    let id = take_slot(job, owner)?;
+    if !is_running(job) {
+        check_runnable(job, &found)?;
+    }
+    let id = take_slot(job, found.owner)?;
     let result = start(id, job);
     if result.is_err() {
         let wake = SHARED.write(|state| state.free_slot(id));
@@ -59,11 +63,36 @@ pub fn launch(job: i64) -> Result<i32> {
     result
 }
 
-fn find_owner(job: i64) -> Result<Oid> {
-    manage::owner_of(&extension()?, job)?.ok_or_else(|| {
+fn find(job: i64) -> Result<Waiting> {
+    manage::find_waiting(&extension()?, job)?.ok_or_else(|| {
         PgError::new(UNDEFINED_OBJECT, format!("job {job} does not exist"))
             .hint("Only jobs that wait in my_queue can be launched.")
     })
+}
+
+fn is_running(job: i64) -> bool {
+    let database = bgworker::my_database();
+    SHARED
+        .read(|state| state.slot_of_job(database, job).is_some())
+        .unwrap_or(false)
+}
+
+/// Refuses what a worker would pass over.
+fn check_runnable(job: i64, found: &Waiting) -> Result<()> {
+    let (message, hint) = if found.is_claimed {
+        (
+            format!("job {job} was begun and is not settled"),
+            "Its process is gone. The attempt is settled within a nap while \"my_worker.enabled\" is on.",
+        )
+    } else if !found.is_runnable {
+        (
+            format!("job {job} has no handler, nor has its queue"),
+            "It is held for other consumers. Give the queue a handler with my_worker.alter_queue().",
+        )
+    } else {
+        return Ok(());
+    };
+    Err(PgError::new(OBJECT_NOT_IN_PREREQUISITE_STATE, message).hint(hint))
 }
 
 fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
@@ -204,7 +233,7 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
 
 /// What became of the job that was launched.
 enum Taken {
-    /// It was run, or somebody else has it; `None` if it is gone.
+    /// It was run, or somebody else has it; `None` if it is gone, or nothing that a worker may run.
     Ran(Option<Box<Tally>>),
     /// Its queue's concurrency is used up.
     Full,
@@ -221,11 +250,7 @@ fn take_and_run(
     let task = SHARED
         .write(|state| state.slot(id).map(|slot| slot.task))
         .flatten();
-    let Some((candidate, name)) = jobs.find(&extension, task.unwrap_or(0))? else {
-        jobs.close()?;
-        return Ok(Taken::Ran(None));
-    };
-    let Some(queue) = queues::find(&extension, name)? else {
+    let Some((candidate, queue)) = jobs.find(&extension, task.unwrap_or(0))? else {
         jobs.close()?;
         return Ok(Taken::Ran(None));
     };

@@ -16,7 +16,7 @@ use crate::pg::error::Result;
 use crate::pg::table::{Appender, Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
 use super::column;
-use super::queues::Queue;
+use super::queues::{self, Queue};
 
 /// Columns of the claim's index.
 pub(super) mod key {
@@ -265,21 +265,25 @@ impl Jobs {
         Ok(found)
     }
 
-    /// A job by its id, with its queue's name, copied into the current memory context.
-    pub fn find(&self, extension: &Extension, id: i64) -> Result<Option<(Candidate, Datum)>> {
+    /// A job by its id, whenever it is due, with its queue; `None` if there is no such job, or none
+    /// that a worker may run.
+    pub fn find(&self, extension: &Extension, id: i64) -> Result<Option<(Candidate, Queue)>> {
         let by_id = Table::open(extension.queue, extension.queue_key, Lock::Write)?;
         let found = by_id.first(&[Key::int8(1, Compare::Equal, id)], &self.row)?;
-        let Some(queue) = self.row_value(found, column::QUEUE) else {
-            by_id.close()?;
-            return Ok(None);
+        let queue = match self.row_value(found, column::QUEUE) {
+            Some(name) => queues::find(extension, name)?,
+            None => None,
         };
-        let name = datum::text_datum(&datum::as_text(queue)?)?;
-        let candidate = Candidate {
-            place: place(&self.row),
-            row: self.row.id(),
-        };
+        let queue = queue.filter(|queue| is_runnable(&self.row, queue));
+        let found = queue.map(|queue| {
+            let candidate = Candidate {
+                place: place(&self.row),
+                row: self.row.id(),
+            };
+            (candidate, queue)
+        });
         by_id.close()?;
-        Ok(Some((candidate, name)))
+        Ok(found)
     }
 
     /// When the next job of a role's queue is due that is not due at `now`; 0 if there is none.

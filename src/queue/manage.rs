@@ -111,6 +111,14 @@ macro_rules! find_job {
 
 static FIND_JOB: Statement = Statement::new(find_job!(), &[types::INT8]);
 
+static FIND_WAITING: Statement = Statement::new(
+    "SELECT j.owner, j.status OPERATOR(pg_catalog.=) 'processing', \
+     coalesce(j.handler, j.command, q.handler) IS NOT NULL FROM @queue@ AS j \
+     LEFT JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
+     WHERE j.id OPERATOR(pg_catalog.=) $1",
+    &[types::INT8],
+);
+
 static LOCK_JOB: Statement = Statement::new(
     concat!(find_job!(), " FOR UPDATE SKIP LOCKED"),
     &[types::INT8],
@@ -420,11 +428,25 @@ pub fn retry(job: i64) -> Result<bool> {
     })
 }
 
-/// The owner of a job that has not ended.
-pub fn owner_of(extension: &Extension, job: i64) -> Result<Option<Oid>> {
+/// A job that is to be launched.
+pub struct Waiting {
+    /// Whose it is.
+    pub owner: Oid,
+    /// It is a command that has been claimed.
+    pub is_claimed: bool,
+    /// It says what to do, or its queue does.
+    pub is_runnable: bool,
+}
+
+/// For `launch_dynamic_worker`: a job that has not ended.
+pub fn find_waiting(extension: &Extension, job: i64) -> Result<Option<Waiting>> {
     as_owner(extension, |spi| {
-        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
-        Ok(rows.first().and_then(|row| row.oid(1)))
+        let rows = spi.run(&FIND_WAITING, &[Some(job.datum())])?;
+        Ok(rows.first().map(|row| Waiting {
+            owner: row.oid(1).unwrap_or(0),
+            is_claimed: row.bool(2),
+            is_runnable: row.bool(3),
+        }))
     })
 }
 
