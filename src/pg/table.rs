@@ -24,6 +24,15 @@ fn gone() -> PgError {
 #[derive(Clone, Copy)]
 pub struct RowId(sys::ItemPointerData);
 
+/// Who keeps others from a row.
+#[derive(Clone, Copy)]
+pub struct Holder {
+    /// The transaction or subtransaction.
+    pub transaction: u32,
+    /// Its process; 0 if it is prepared, or has just ended.
+    pub pid: i32,
+}
+
 /// Strength of a table lock.
 #[derive(Clone, Copy)]
 pub enum Lock {
@@ -285,6 +294,16 @@ impl Table {
         } else {
             Locked::No
         })
+    }
+
+    /// The transaction that has a row version locked, changed or deleted, if it is another one and
+    /// still open.
+    pub fn holder(&self, id: RowId) -> Result<Option<Holder>> {
+        let (relation, mut tid, mut pid) = (self.relation, id.0, 0);
+        let (tid, to) = (&raw mut tid, &raw mut pid);
+        // SAFETY: the table is open, and the row was read from it under a snapshot that is active.
+        let transaction = protect(|| unsafe { sys::mw_row_holder(relation, tid, to) })?;
+        Ok((transaction != 0).then_some(Holder { transaction, pid }))
     }
 
     /// Deletes a row that this transaction has locked. False if this transaction has changed it

@@ -128,6 +128,13 @@ pub fn current_subtransaction() -> u32 {
     unsafe { sys::GetCurrentSubTransactionId() }
 }
 
+/// Waits for the end of another transaction or subtransaction. The server knows of it: who would
+/// wait for ever gets an error.
+pub fn wait_for_end(xid: u32) -> Result<()> {
+    // SAFETY: a transaction is open, which is not that one.
+    protect(|| unsafe { sys::mw_wait_for_transaction(xid) })
+}
+
 /// Whether a row with this xmin was written by the open transaction.
 pub fn is_own(xid: u32) -> bool {
     // SAFETY: reads process-local state.

@@ -10,8 +10,9 @@ use crate::pg::error::{
     Result,
 };
 use crate::pg::spi::{Spi, Statement};
-use crate::pg::{identity, xact};
-use crate::shared::{Current, SHARED};
+use crate::pg::table::{Compare, Holder, Key, Lock, Table};
+use crate::pg::{identity, latch, wait_event, xact};
+use crate::shared::{Current, Phase, SHARED};
 
 use super::handler::quoted;
 use super::queues::{self, Queue};
@@ -359,9 +360,43 @@ pub fn cancel(job: i64) -> Result<bool> {
         if !still_there(&extension, job)? || is_settling(job) {
             return Ok(false);
         }
-        crate::pg::latch::wait(Some(pause_ms), crate::pg::wait_event::job_wait())?;
-        pause_ms = (pause_ms * 2).min(100);
+        match holder(&extension, job)? {
+            // It may wait for this one, and the server has to know. The row itself is not waited for:
+            // a worker that is faster has it until the job ends.
+            Some(holder) if !may_run(holder.pid, job) => xact::wait_for_end(holder.transaction)?,
+            _ => {
+                latch::wait(Some(pause_ms), wait_event::job_wait())?;
+                pause_ms = (pause_ms * 2).min(100);
+            }
+        }
     }
+}
+
+/// Whose transaction keeps the job's row, as of this moment.
+fn holder(extension: &Extension, job: i64) -> Result<Option<Holder>> {
+    xact::with_latest_snapshot(|| {
+        let table = Table::open(extension.queue, extension.queue_key, Lock::Read)?;
+        let row = table.row()?;
+        let found = table.first(&[Key::int8(1, Compare::Equal, job)], &row)?;
+        let holder = if found { table.holder(row.id())? } else { None };
+        row.end()?;
+        table.close()?;
+        Ok(holder)
+    })
+}
+
+/// Whether that process is one of ours which may be about to run the job that it holds, or settles
+/// it: it shows no other job, as it would long after.
+fn may_run(pid: i32, job: i64) -> bool {
+    SHARED
+        .read(|state| {
+            let mut slots = state.used_slots().iter();
+            let ours = slots.find(|slot| slot.phase != Phase::Free && slot.pid == pid);
+            let ours = ours.filter(|_| pid != 0)?;
+            Some(ours.current().job().is_none_or(|current| current == job))
+        })
+        .flatten()
+        .unwrap_or(false)
 }
 
 /// Counts a job that ended without a worker.

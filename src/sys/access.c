@@ -7,7 +7,10 @@
 
 #include "access/genam.h"
 #include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/multixact.h"
 #include "access/relation.h"
+#include "access/subtrans.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -26,8 +29,11 @@
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "parser/parsetree.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/lwlock.h"
+#include "storage/procarray.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -104,6 +110,63 @@ mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *sl
 	(void) GetCurrentCommandId(true);
 	return table_tuple_lock(rel, tid, snapshot, slot, FirstCommandId,
 							LockTupleExclusive, LockWaitSkip, 0, &failure);
+}
+
+static bool
+goes_on(TransactionId xid)
+{
+	return TransactionIdIsNormal(xid) && !TransactionIdIsCurrentTransactionId(xid) &&
+		TransactionIdIsInProgress(xid);
+}
+
+/*
+ * A transaction, other than this one, that has this row version locked, changed or
+ * deleted; InvalidTransactionId if none has.  *pid is its process, 0 if it is prepared.
+ */
+TransactionId
+mw_row_holder(Relation rel, ItemPointer tid, int *pid)
+{
+	TransactionId holder = InvalidTransactionId;
+	TransactionId xmax;
+	HeapTupleData tuple;
+	Buffer		buffer;
+	uint16		infomask;
+
+	*pid = 0;
+	tuple.t_self = *tid;
+	if (!heap_fetch(rel, SnapshotAny, &tuple, &buffer, false))
+		return InvalidTransactionId;
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	infomask = tuple.t_data->t_infomask;
+	xmax = HeapTupleHeaderGetRawXmax(tuple.t_data);
+	UnlockReleaseBuffer(buffer);
+
+	if (infomask & HEAP_XMAX_INVALID || HEAP_LOCKED_UPGRADED(infomask))
+		return InvalidTransactionId;
+	if (infomask & HEAP_XMAX_IS_MULTI)
+	{
+		MultiXactMember *members;
+		int			count = GetMultiXactIdMembers(xmax, &members, false,
+												  HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+
+		for (int i = 0; i < count && holder == InvalidTransactionId; i++)
+			if (goes_on(members[i].xid))
+				holder = members[i].xid;
+		if (count > 0)
+			pfree(members);
+	}
+	else if (goes_on(xmax))
+		holder = xmax;
+	if (holder != InvalidTransactionId)
+		*pid = BackendXidGetPid(SubTransGetTopmostTransaction(holder));
+	return holder;
+}
+
+/* Waits for the end of a transaction as for a row that it has locked. */
+void
+mw_wait_for_transaction(TransactionId xid)
+{
+	XactLockTableWait(xid, NULL, NULL, XLTW_None);
 }
 
 /* DELETE of one row version, without a plan.  Returns the TM_Result. */

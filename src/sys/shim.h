@@ -39,6 +39,8 @@ extern IndexScanDesc mw_index_beginscan(Relation heap, Relation index, Snapshot 
 										int nkeys);
 extern void mw_key_from_place(ScanKey key, AttrNumber attno, int32 x, TimestampTz y, int64 z);
 extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
+extern TransactionId mw_row_holder(Relation rel, ItemPointer tid, int *pid);
+extern void mw_wait_for_transaction(TransactionId xid);
 extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot);
 extern int	mw_delete_rows_unseen(Relation rel, ItemPointerData *tids, int count,
 								  Snapshot snapshot);

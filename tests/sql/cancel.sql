@@ -76,5 +76,20 @@ SELECT pg_advisory_unlock(4712);
 SELECT my_worker.wait(:id, '30 s');
 SELECT status, attempts FROM my_worker.history WHERE id = :id;
 SELECT count(*) AS effects FROM work.t;
+-- Two jobs that cancel the same two others, each in its order: a deadlock, which the server ends.
+CREATE FUNCTION work.both(jobs jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM my_worker.cancel((jobs->>0)::bigint), pg_advisory_xact_lock_shared(4713);
+    WHILE (SELECT count(*) < 2 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4713) LOOP
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+    PERFORM my_worker.cancel((jobs->>1)::bigint);
+END $$;
+SELECT my_worker.enqueue('work.bad', run_at => 'infinity') AS a, my_worker.enqueue('work.bad', run_at => 'infinity') AS b \gset
+SELECT my_worker.enqueue('work.both', jsonb_build_array(:a, :b), max_attempts => 1) AS c,
+       my_worker.enqueue('work.both', jsonb_build_array(:b, :a), max_attempts => 1) AS d \gset
+SELECT my_worker.wait(:c, '30 s') IS NOT NULL AS c, my_worker.wait(:d, '30 s') IS NOT NULL AS d;
+SELECT status, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id IN (:c, :d) ORDER BY status;
+SELECT status, errors FROM my_worker.jobs WHERE id IN (:a, :b);
 SELECT my_worker.drop_queue('later');
 DROP SCHEMA work CASCADE;
