@@ -6,6 +6,7 @@
 //! look. A look makes lanes pending and wakes their workers; ends jobs whose owners may have no
 //! session; charges attempts to jobs whose process died; forgets old history.
 
+use crate::execute;
 use crate::logic::counters::Ending;
 use crate::logic::low_water::LowWater;
 use crate::pg::catalog::{self, Barred, Extension};
@@ -241,6 +242,7 @@ impl Keeper {
             SHARED.write(|state| state.due_at(database, due));
         }
         self.prune()?;
+        execute::log_held_back()?;
         activity::flush_statistics()?;
         Ok(true)
     }
@@ -339,16 +341,18 @@ impl Keeper {
                     return Ok(0);
                 };
                 let jobs = manage::due_jobs_of(&extension, owner, 100)?;
-                for (job, attempts, queue) in &jobs {
-                    let ended = attempts.saturating_add(1);
+                for job in &jobs {
+                    let ended = job.attempts.saturating_add(1);
                     let attempt = Attempt {
-                        job: *job,
-                        attempts: *attempts,
+                        job: job.id,
+                        attempts: job.attempts,
                         ended,
                         started: 0,
                     };
                     if settle::fail_for_good(&extension, &attempt, reason)? == Verdict::Failed {
-                        manage::count_at_commit(&extension, queue, Ending::Failed)?;
+                        manage::count_at_commit(&extension, &job.queue, Ending::Failed)?;
+                        let names = execute::names(job.id, &job.queue, job.handler.as_deref());
+                        execute::log_failure(&names, ended, reason)?;
                     }
                 }
                 Ok(jobs.len())
@@ -356,10 +360,9 @@ impl Keeper {
             if ended == 0 {
                 return Ok(());
             }
-            log::report(
-                Level::Log,
-                &format!("{ended} jobs failed: {}", reason.summary()),
-            )?;
+            let jobs = if ended == 1 { "job" } else { "jobs" };
+            let why = reason.summary();
+            log::report(Level::Log, &format!("{ended} {jobs} failed: {why}"))?;
         }
     }
 
@@ -434,11 +437,9 @@ impl Keeper {
             Verdict::Failed => wake::count_at_commit(live.queue.id, Ending::Failed)?,
             Verdict::Gone => {}
         }
-        let why = String::from_utf8_lossy(&error.message).into_owned();
-        log::report(
-            Level::Log,
-            &format!("job {job} is charged an attempt: {why}"),
-        )
+        let names = execute::names(job, &live.queue.name, live.handler.as_deref());
+        let why = error.summary();
+        log::report(Level::Log, &format!("{names} is charged an attempt: {why}"))
     }
 
     /// Settles commands that were claimed by processes that are gone.

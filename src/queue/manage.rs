@@ -89,7 +89,8 @@ static PRUNE: Statement = Statement::new(
 );
 
 static DUE_JOBS_OF: Statement = Statement::new(
-    "SELECT j.id, j.attempts, j.queue FROM @queue@ AS j \
+    "SELECT j.id, j.attempts, j.queue, \
+     CASE WHEN j.command IS NULL THEN coalesce(j.handler, q.handler) END FROM @queue@ AS j \
      JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
      WHERE j.owner OPERATOR(pg_catalog.=) $1 AND j.status OPERATOR(pg_catalog.=) 'pending' \
      AND j.run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
@@ -105,8 +106,8 @@ static CLAIMED: Statement = Statement::new(
 
 macro_rules! find_job {
     () => {
-        "SELECT owner, queue, attempts, max_attempts, status OPERATOR(pg_catalog.=) 'processing' \
-         FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1"
+        "SELECT owner, queue, attempts, max_attempts, status OPERATOR(pg_catalog.=) 'processing', \
+         handler, command IS NOT NULL FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1"
     };
 }
 
@@ -485,18 +486,30 @@ pub fn find_waiting(extension: &Extension, job: i64) -> Result<Option<Waiting>> 
     })
 }
 
-/// For the keeper: due jobs of a role, locked, with their attempts and queues.
-pub fn due_jobs_of(
-    extension: &Extension,
-    owner: Oid,
-    limit: i64,
-) -> Result<Vec<(i64, i32, Vec<u8>)>> {
+/// A job that is due, and that its owner may not run.
+pub struct Due {
+    /// Its id.
+    pub id: i64,
+    /// Executions that have ended.
+    pub attempts: i32,
+    /// Its queue's name.
+    pub queue: Vec<u8>,
+    /// What it would call; `None` for a command.
+    pub handler: Option<Vec<u8>>,
+}
+
+/// For the keeper: due jobs of a role, locked.
+pub fn due_jobs_of(extension: &Extension, owner: Oid, limit: i64) -> Result<Vec<Due>> {
     as_owner(extension, |spi| {
         let rows = spi.run(&DUE_JOBS_OF, &[Some(owner.datum()), Some(limit.datum())])?;
         rows.iter()
             .map(|row| {
-                let queue = row.text(3)?.unwrap_or_default();
-                Ok((row.i64(1).unwrap_or(0), row.i32(2).unwrap_or(0), queue))
+                Ok(Due {
+                    id: row.i64(1).unwrap_or(0),
+                    attempts: row.i32(2).unwrap_or(0),
+                    queue: row.text(3)?.unwrap_or_default(),
+                    handler: row.text(4)?,
+                })
             })
             .collect()
     })
@@ -520,6 +533,8 @@ pub struct Live {
     pub max_attempts: i32,
     /// Whether it is a command that has been claimed, and charged with it.
     pub claimed: bool,
+    /// What it calls; `None` for a command.
+    pub handler: Option<Vec<u8>>,
 }
 
 /// What the keeper gets of a job that it means to settle.
@@ -545,9 +560,11 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
             row.i32(3).unwrap_or(0),
             row.i32(4),
             row.bool(5),
+            row.text(6)?,
+            row.bool(7),
         )))
     })?;
-    let Some((name, attempts, max_attempts, claimed)) = found else {
+    let Some((name, attempts, max_attempts, claimed, handler, is_command)) = found else {
         return Ok(match still_there(extension, job)? {
             true => Taken::Locked,
             false => Taken::Gone,
@@ -556,7 +573,9 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
     let queue = queues::find(extension, datum::text_datum(&name)?)?;
     Ok(queue.map_or(Taken::Gone, |queue| {
         let max_attempts = max_attempts.unwrap_or(queue.max_attempts);
+        let calls = || handler.or_else(|| queue.handler.clone());
         Taken::Live(Live {
+            handler: if is_command { None } else { calls() },
             queue,
             attempts,
             max_attempts,
