@@ -329,7 +329,10 @@ impl<'a> Batch<'a> {
     fn run_job(&mut self, job: &Job, known: Result<usize>) -> Result<()> {
         let started = clock::now();
         self.watch_overrun()?;
-        let result = known.and_then(|index| self.attempt(&[job], Hold::Locked, index, started));
+        let result = match known {
+            Ok(index) => self.attempt(&[job], Hold::Locked, index, started)?,
+            Err(error) => Err(error),
+        };
         self.reached = clock::now();
         let settled = self.settle(job, started, self.reached, result);
         self.set_current(Current::None, 0);
@@ -351,15 +354,15 @@ impl<'a> Batch<'a> {
         self.functions.get(index).map(|known| known.handler.shape)
     }
 
-    /// Executes the jobs in one call: their effects stay if the answer is `Ok`, and are gone if
-    /// not.
+    /// Executes the jobs in one call: their effects stay if what it came to is `Ok`, and are gone if
+    /// not. An error around that is none of the jobs': it fails the batch, so that nothing stays.
     fn attempt(
         &mut self,
         jobs: &[&Job],
         hold: Hold,
         index: usize,
         started: Micros,
-    ) -> Result<Option<Datum>> {
+    ) -> Result<Result<Option<Datum>>> {
         let (Some(known), Some(first)) = (self.functions.get(index), jobs.first()) else {
             return Err(PgError::internal("a handler was lost"));
         };
@@ -397,9 +400,8 @@ impl<'a> Batch<'a> {
         let left = session::discard_leftovers();
         self.tally.temporary |= session::touched_temporary();
         self.tally.constraints |= session::touched_constraints();
-        // A failure to clean up is no failure of the job: it fails the batch.
         ended.and(left)?;
-        result
+        Ok(result)
     }
 
     /// The shortest of the job's, the queue's and the session's time-outs; 0 for none.

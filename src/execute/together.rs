@@ -97,8 +97,9 @@ impl Batch<'_> {
         if away {
             let count = Cell::new(1);
             WATCHED.set(Some(self.extension.queue));
-            result = self.attempt(&jobs, Hold::Away(&count), index, started);
+            let attempt = self.attempt(&jobs, Hold::Away(&count), index, started);
             WATCHED.set(None);
+            result = attempt?;
             if REFUSED.replace(false) {
                 away = false;
                 HOLDERS.with(|holders| {
@@ -117,9 +118,10 @@ impl Batch<'_> {
                 count += 1;
             }
             self.keep_taken(&mut jobs, count, true);
-            result = self
-                .find_function(&first)
-                .and_then(|index| self.attempt(&jobs, Hold::Locked, index, started));
+            result = match self.find_function(&first) {
+                Ok(index) => self.attempt(&jobs, Hold::Locked, index, started)?,
+                Err(error) => Err(error),
+            };
         }
         let finished = clock::now();
         self.reached = finished;
