@@ -83,8 +83,11 @@ need_cargo = command -v '$(CARGO)' >/dev/null || \
 
 $(EXTENSION)$(DLSUFFIX): $(SOURCES) target/pg_config.stamp
 	@$(need_cargo)
+	@touch target/began
 	$(CARGO_ENV) '$(CARGO)' build --release $(CARGO_FLAGS)
 	install -m 755 $(CARGO_BUILT) $@
+	@# As old as what it was built from: what is changed meanwhile is built next time.
+	@touch -r target/began $@
 
 # Changes only when the module was last built for another server.
 target/pg_config.stamp: FORCE

@@ -147,10 +147,20 @@ pub fn accept_signals() {
     }
 }
 
-/// Logs in. FATAL, with exit code 1, if the database or the role does not allow it.
+/// Logs in, as nobody else than that role, whatever ALTER ROLE .. SET ROLE says. FATAL, with exit code 1,
+/// if the database or the role does not allow it.
 pub fn connect(database: Oid, role: Oid) -> Result<()> {
-    // SAFETY: called once, before any database access; signals are unblocked.
-    protect(|| unsafe { sys::BackgroundWorkerInitializeConnectionByOid(database, role, 0) })
+    // SAFETY: called once, before any database access; signals are unblocked. PGC_S_OVERRIDE makes the
+    // setting what RESET ROLE goes back to, too.
+    protect(|| unsafe {
+        sys::BackgroundWorkerInitializeConnectionByOid(database, role, 0);
+        sys::SetConfigOption(
+            c"role".as_ptr(),
+            c"none".as_ptr(),
+            sys::PGC_USERSET,
+            sys::PGC_S_OVERRIDE,
+        );
+    })
 }
 
 /// Connects to the shared catalogs alone, as the launchers of the server do.

@@ -153,6 +153,20 @@ SELECT my_worker.resume_queue('default');
 SELECT my_worker.wait(:h, '30 s');
 SELECT regexp_replace(last_error, '\d+', 'N') AS last_error, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id = :h;
 SELECT my_worker.purge_queue('default') > 0 AS purged;
+-- Her settings may make a session another role's; her jobs are hers all the same.
+SELECT count(pg_terminate_backend(pid)) >= 0 AS gone FROM my_worker.workers WHERE role = 'regress_mw_carol';
+GRANT regress_mw_watch TO regress_mw_carol;
+ALTER ROLE regress_mw_carol SET role = 'regress_mw_watch';
+CREATE FUNCTION work.resets() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE 'RESET ROLE';
+    RETURN current_user || ' of ' || session_user;
+END $$;
+SET SESSION AUTHORIZATION regress_mw_carol;
+SELECT my_worker.enqueue('work.who') AS a, my_worker.enqueue('work.resets') AS b \gset
+SELECT my_worker.wait(:a, '30 s'), my_worker.wait(:b, '30 s');
+SELECT result->>0 AS result FROM my_worker.history WHERE id IN (:a, :b) ORDER BY id;
+RESET SESSION AUTHORIZATION;
 -- What is no role.
 CALL pg_temp.fails('SELECT my_worker.grant_usage(NULL)');
 CALL pg_temp.fails('SELECT my_worker.revoke_usage(0)');
