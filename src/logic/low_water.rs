@@ -157,6 +157,16 @@ impl<'l> Reading<'l> {
         }
     }
 
+    /// All up to `end` is left out, whatever stands there. The priority that this leads into is not
+    /// read from where it begins, so what is found first of it then is no mark.
+    pub fn leave_out(&mut self, end: Place) {
+        if self.priority != Some(end.priority) {
+            self.leave(Some(end.priority));
+            self.priority = Some(end.priority);
+        }
+        self.settled = true;
+    }
+
     /// The walk is at its end.
     pub fn end(mut self) {
         self.leave(None);
@@ -217,6 +227,35 @@ mod tests {
             low.stretches(),
             expected.map(|(from, below)| Stretch { from, below })
         );
+    }
+
+    #[test]
+    fn what_is_left_out_stays_to_be_read() {
+        let mut low = LowWater::default();
+        let from_the_start = Stretch {
+            from: None,
+            below: None,
+        };
+        let mut reading = Reading::new(&mut low, &from_the_start, 100);
+        reading.keep(place(0, 10, 1));
+        reading.leave_out(place(2, 20, 5));
+        reading.keep(place(2, 20, 6));
+        reading.keep(place(3, 10, 7));
+        reading.end();
+        assert_eq!(low.marks, [place(0, 10, 1), place(3, 10, 7)]);
+    }
+
+    #[test]
+    fn leaving_out_part_of_a_priority_keeps_its_mark() {
+        let mut low = LowWater::default();
+        low.found(place(0, 10, 1), 100);
+        let stretch = *low.stretches().last().unwrap();
+        let mut reading = Reading::new(&mut low, &stretch, 100);
+        reading.keep(place(0, 10, 3));
+        reading.leave_out(place(0, 10, 8));
+        reading.keep(place(0, 10, 9));
+        reading.end();
+        assert_eq!(low.marks, [place(0, 10, 3)]);
     }
 
     #[test]

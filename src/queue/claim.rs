@@ -212,6 +212,7 @@ impl Jobs {
                         Walk::Past => reading.pass(place),
                         Walk::Behind(end) => {
                             reading.keep(place);
+                            reading.leave_out(end);
                             from = Some(place_key(end.next())?);
                             break;
                         }

@@ -151,8 +151,19 @@ impl Worker {
     }
 
     fn must_leave(&self) -> bool {
-        let id = self.id;
-        SHARED.write(|state| state.begin_turn(id, Phase::Running)) != Some(true)
+        let (id, database, role) = (self.id, self.database, self.role);
+        let stays = SHARED.write(|state| {
+            let stays = state.begin_turn(id, Phase::Running);
+            // What came while others left its reach alone nobody has looked at.
+            if !stays
+                && !self.rested
+                && let Some(lane) = state.lane(database, role)
+            {
+                lane.set_pending();
+            }
+            stays
+        });
+        stays != Some(true)
     }
 
     /// Whether there may be work that nobody has looked at: what comes while it sleeps is announced.

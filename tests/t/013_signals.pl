@@ -55,7 +55,7 @@ $node->safe_psql('postgres', q{SELECT count(my_worker.enqueue('work', '{"sleep":
 for (1 .. 6)
 {
 	my ($cut_off) = split /\|/, $node->safe_psql('postgres', q{
-		SELECT string_agg(coalesce(w.job_id, 0)::text, ','), bool_and(pg_terminate_backend(a.pid))
+		SELECT coalesce(string_agg(w.job_id::text, ','), '0'), bool_and(pg_terminate_backend(a.pid))
 		FROM pg_stat_activity AS a LEFT JOIN my_worker.workers AS w USING (pid) WHERE a.backend_type = 'my_custom_worker'});
 	# A job that is cut off time and again is charged for it.
 	wait_for($node, "SELECT count(*) FROM my_queue WHERE id IN ($cut_off)", '0');
