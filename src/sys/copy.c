@@ -54,7 +54,7 @@ refused_by(Relation rel, const char *policy)
  */
 bool
 mw_client_copy(PlannedStmt *planned, const char *query, struct QueryEnvironment *environment,
-			   QueryCompletion *completion, Oid table, const char *policy)
+			   struct QueryCompletion *completion, Oid table, const char *policy)
 {
 	CopyStmt   *copy = (CopyStmt *) planned->utilityStmt;
 	Relation	rel = table_openrv_extended(copy->relation, RowExclusiveLock, true);

@@ -66,9 +66,10 @@ extern void mw_databases_end(MwDatabaseScan *scan);
 extern Oid	mw_extension_schema(Oid extension, char **version);
 extern bool mw_statement_holds(PlannedStmt *statement, Oid table);
 extern bool mw_is_client_copy(PlannedStmt *statement);
+struct QueryCompletion;
 struct QueryEnvironment;
 extern bool mw_client_copy(PlannedStmt *planned, const char *query, struct QueryEnvironment *environment,
-						   QueryCompletion *completion, Oid table, const char *policy);
+						   struct QueryCompletion *completion, Oid table, const char *policy);
 extern const char *mw_database_wanted(PlannedStmt *statement);
 extern void mw_hold_object_on(Oid class, Oid object);
 extern void mw_release_object(Oid class, Oid object);
