@@ -18,6 +18,8 @@ const PATIENCE: i64 = 2_000_000;
 
 /// Called before the statement, with the name of the database that it needs.
 pub fn make_room(name: &[u8]) -> Result<()> {
+    // A copy may have the extension, and a new name be one to be served.
+    wake::resolve_at_commit()?;
     let database = catalog::database_oid(name)?;
     let ours = SHARED
         .read(|state| state.concerns(database))

@@ -44,6 +44,8 @@ enum Promise {
     Count(i32, Ending, i64),
     /// Settings of queues have changed.
     Settings,
+    /// The launcher shall look which databases there are.
+    Resolve,
     /// Processes of ours may be in that database again, however the transaction ends.
     Unblock(Oid),
 }
@@ -150,6 +152,11 @@ pub fn settings_at_commit() -> Result<()> {
     promise(Promise::Settings)
 }
 
+/// There are other databases, or other names of them, if this transaction commits.
+pub fn resolve_at_commit() -> Result<()> {
+    promise(Promise::Resolve)
+}
+
 /// Our processes keep out of a database until this transaction ends.
 pub fn unblock_at_end(database: Oid) -> Result<()> {
     promise(Promise::Unblock(database))
@@ -171,7 +178,9 @@ impl Promise {
     /// Becomes the promise of both; false if that takes two.
     fn takes_in(&mut self, new: &Promise) -> bool {
         match (self, new) {
-            (Promise::Look, Promise::Look) | (Promise::Settings, Promise::Settings) => true,
+            (Promise::Look, Promise::Look)
+            | (Promise::Resolve, Promise::Resolve)
+            | (Promise::Settings, Promise::Settings) => true,
             (Promise::Due(known), Promise::Due(time)) => {
                 *known = *time.min(known);
                 true
@@ -303,7 +312,12 @@ impl Pending {
                     state.queue_changes.fetch_add(1, Ordering::Release);
                     wake.extend(state.ask_look(database));
                 }
+                Promise::Resolve if committed => {
+                    state.resolve = true;
+                    wake.push(state.launcher_procno);
+                }
                 Promise::Look
+                | Promise::Resolve
                 | Promise::Due(_)
                 | Promise::Halt(_)
                 | Promise::Count(..)

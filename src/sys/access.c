@@ -369,7 +369,7 @@ mw_database_wanted(PlannedStmt *planned)
 				if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
 					return defGetString(option);
 			}
-			return NULL;
+			return "template1";
 		default:
 			return NULL;
 	}

@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my $node = new_node('databases', -extension => 0, 'my_worker.naptime' => 3600,
-	'my_worker.database' => 'postgres, "Odd, name", later, alsolater');
+	'my_worker.database' => 'postgres, "Odd, name", later, alsolater, copied, renamed');
 $node->safe_psql('postgres', $_) for 'CREATE DATABASE "Odd, name"', 'CREATE DATABASE later', 'CREATE DATABASE unserved';
 
 sub enqueue
@@ -58,6 +58,15 @@ for my $sql (q{SELECT my_worker.enqueue('work')}, q{INSERT INTO my_queue (handle
 }
 is(() = $stderr =~ /WARNING/g, 1, 'once');
 is($node->safe_psql('unserved', 'SELECT count(*) FROM my_queue'), '2', 'the jobs wait');
+
+# A copy that has the extension from its template, and one that gets a name that is served.
+my $done = q{SELECT count(*) FROM my_worker.history WHERE status = 'completed'};
+$node->safe_psql('postgres', $_) for 'CREATE DATABASE copied TEMPLATE unserved', 'CREATE DATABASE unnamed TEMPLATE unserved';
+wait_for($node, $done, '2', 20, 'copied');
+$node->safe_psql('postgres', 'ALTER DATABASE unnamed RENAME TO renamed');
+wait_for($node, $done, '2', 20, 'renamed');
+pass('copies and other names are served at once');
+$node->safe_psql('postgres', $_) for 'DROP DATABASE copied', 'DROP DATABASE renamed';
 
 # Databases of others are not held up, while jobs run and while nothing does.
 my $long = enqueue('postgres', '{"gate": "a"}');
