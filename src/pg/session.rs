@@ -94,8 +94,12 @@ pub fn start_overrun_timer(ms: i32, procno: i32) -> Result<()> {
 /// From here on the overrun timer also cancels what runs here, at once if it has rung; and wakes that
 /// process once more if what was cancelled still runs after as long again.
 pub fn overrun_cancels() -> Result<()> {
+    // SAFETY: writes a variable that the handler reads.
+    if !unsafe { sys::mw_overrun_cancels() } {
+        return Ok(());
+    }
     // SAFETY: as above.
-    protect(|| unsafe { sys::mw_overrun_cancels() })
+    protect(|| unsafe { sys::mw_overrun_again() })
 }
 
 /// Disarms the timer; true if it had rung.

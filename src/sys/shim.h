@@ -110,7 +110,8 @@ extern void mw_watch_constraints(void);
 /* Signal handlers, which must be C */
 extern volatile sig_atomic_t mw_overrun;
 extern void mw_overrun_start(int procno, int ms);
-extern void mw_overrun_cancels(void);
+extern bool mw_overrun_cancels(void);
+extern void mw_overrun_again(void);
 extern bool mw_overrun_stop(void);
 extern void mw_install_signal_handlers(void);
 extern void mw_mark_bystander_on_quit(volatile uint32 *flag);

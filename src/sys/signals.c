@@ -78,13 +78,18 @@ mw_overrun_start(int procno, int ms)
 	enable_timeout_after(overrun_timeout(), ms);
 }
 
-/* From here on it cancels; at once if it has rung. */
-void
+/* From here on it cancels.  True if it has rung: then that is due at once. */
+bool
 mw_overrun_cancels(void)
 {
 	overrun_cancels = true;
-	if (mw_overrun)
-		on_overrun();
+	return mw_overrun;
+}
+
+void
+mw_overrun_again(void)
+{
+	on_overrun();
 }
 
 /* Disarms it.  True if it had rung. */
