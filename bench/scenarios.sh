@@ -199,26 +199,32 @@ many_rows() { # many_rows CASE ROWS STATEMENT
     if [ -n "$ms" ]; then record "$1" rows/s "$(rate "$2" "$ms")"; else failed "$1"; fi
 }
 
-scenario_enqueue() {
-    local many notifying="WITH j AS (INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}') RETURNING id)
-        SELECT pg_notify('bench', '') FROM j"
-    many=$(count 100000)
-    # The same columns, defaults, checks and indexes; no triggers.
+# The same columns, defaults, checks and indexes; no triggers.
+like_ours() {
     sql "CREATE TABLE IF NOT EXISTS bench.like_ours
          (LIKE my_queue INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES INCLUDING CONSTRAINTS)"
+}
+
+PLAIN_INSERT="INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}')"
+NOTIFYING_INSERT="WITH j AS ($PLAIN_INSERT RETURNING id) SELECT pg_notify('bench', '') FROM j"
+
+scenario_enqueue() {
+    local many
+    many=$(count 100000)
+    like_ours
     for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
         fresh
         ours_off
         sql "TRUNCATE bench.like_ours"
-        one_by_one "plain INSERT" "INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}')"
+        one_by_one "plain INSERT" "$PLAIN_INSERT"
         one_by_one "my_worker: INSERT" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')"
-        one_by_one "INSERT and pg_notify, nobody listens" "$notifying"
+        one_by_one "INSERT and pg_notify, nobody listens" "$NOTIFYING_INSERT"
         one_by_one "my_worker: enqueue()" "SELECT my_worker.enqueue('bench.noop', '{}', 'plain')"
         # A COMMIT that wakes somebody.
         fresh
         sql "TRUNCATE bench.like_ours"
         ours_on
-        one_by_one_heard "INSERT and pg_notify, one listens" "$notifying" read
+        one_by_one_heard "INSERT and pg_notify, one listens" "$NOTIFYING_INSERT" read
         one_by_one "my_worker: INSERT, held for other consumers" "INSERT INTO my_queue (queue, payload) VALUES ('held', '{}')"
         fresh
         jobs_go_meanwhile ""
@@ -237,7 +243,9 @@ scenario_enqueue() {
     target "my_worker: INSERT, jobs run meanwhile" "INSERT and pg_notify, jobs are taken meanwhile" ">= 4"
     target "my_worker: INSERT, held for other consumers" "INSERT and pg_notify, one listens" "-"
     target "my_worker: INSERT" "INSERT and pg_notify, nobody listens" "-"
-    target "my_worker: INSERT, jobs run meanwhile, flush of 1 ms" "INSERT and pg_notify, jobs are taken meanwhile, flush of 1 ms" ">= 4"
+    target "my_worker: INSERT, jobs run meanwhile, slower flush" "INSERT and pg_notify, one listens, slower flush" ">= 4"
+    target "my_worker: INSERT, jobs run meanwhile, slower flush" "INSERT and pg_notify, jobs are taken meanwhile, slower flush" ">= 4"
+    target "my_worker: INSERT, jobs run meanwhile, slower flush" "plain INSERT, slower flush" "-"
     target "my_worker: INSERT .. SELECT" "plain INSERT .. SELECT" ">= 0.5"
     target "my_worker: enqueue()" "plain INSERT" "-"
     target "my_worker: INSERT, jobs run meanwhile" "plain INSERT" "-"
@@ -252,18 +260,23 @@ jobs_go_meanwhile() { # jobs_go_meanwhile SUFFIX
     await_empty 300
 }
 
-# The same where a flush takes what it does on storage behind a network: pg_notify's lock is held over it.
+# The same where a flush takes 0.3 ms longer, as pg_notify's lock is held over it: on a disk on which eight
+# clients come to some 8,000 plain INSERTs a second, and to 1,500 with pg_notify.
 slowly_flushed() {
     local library=$WORK/tmp/slow_flush.so
-    cc -O2 -shared -fPIC -DFLUSH_US=1000 bench/slow_flush.c -o "$library" -ldl >"$WORK/tmp/cc.log" 2>&1 || {
-        left_out "flushes of 1 ms" "bench/slow_flush.c could not be compiled"
+    cc -O2 -shared -fPIC -DFLUSH_US=300 bench/slow_flush.c -o "$library" -ldl >"$WORK/tmp/cc.log" 2>&1 || {
+        left_out "slower flushes" "bench/slow_flush.c could not be compiled"
         return
     }
     chmod 755 "$library"
-    (LD_PRELOAD=$library begin_cluster slow "wal_sync_method = fdatasync") || { failed "flushes of 1 ms: a second server"; return; }
+    (LD_PRELOAD=$library begin_cluster slow "wal_sync_method = fdatasync") || { failed "slower flushes: a second server"; return; }
+    on slow like_ours
     for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
         on slow fresh
-        on slow jobs_go_meanwhile ", flush of 1 ms"
+        on slow sql "TRUNCATE bench.like_ours"
+        on slow one_by_one "plain INSERT, slower flush" "$PLAIN_INSERT"
+        on slow one_by_one_heard "INSERT and pg_notify, one listens, slower flush" "$NOTIFYING_INSERT" read
+        on slow jobs_go_meanwhile ", slower flush"
     done
     on slow stop_cluster slow
     rm -rf "$WORK/slow"

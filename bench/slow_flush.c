@@ -1,5 +1,5 @@
 /*
- * A disk whose flushes take FLUSH_US microseconds more, as on storage that is reached over a network: to be
+ * A disk whose flushes take FLUSH_US microseconds longer: to be
  * loaded before libc (LD_PRELOAD) into a server with wal_sync_method = fdatasync. The scenario `enqueue`
  * measures with it what depends on the time of a flush.
  */
