@@ -232,11 +232,7 @@ mod tests {
     #[test]
     fn what_is_left_out_stays_to_be_read() {
         let mut low = LowWater::default();
-        let from_the_start = Stretch {
-            from: None,
-            below: None,
-        };
-        let mut reading = Reading::new(&mut low, &from_the_start, 100);
+        let mut reading = Reading::new(&mut low, &ALL, 100);
         reading.keep(place(0, 10, 1));
         reading.leave_out(place(2, 20, 5));
         reading.keep(place(2, 20, 6));

@@ -43,7 +43,7 @@ pub fn fire_deferred() -> Result<()> {
     protect(|| unsafe { sys::AfterTriggerFireDeferred() })
 }
 
-/// Commits what [`begin`] started. Deferred triggers fire here, so it may raise anything.
+/// Commits what [`begin`] started. Triggers that are still deferred fire here, so it may raise anything.
 pub fn commit() -> Result<()> {
     // SAFETY: begin() pushed the one active snapshot that is left.
     protect(|| unsafe {

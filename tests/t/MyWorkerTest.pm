@@ -10,8 +10,8 @@
 #     drained($node);
 #     done_testing();
 #
-# Tests never sleep: they wait for a fact with a deadline (wait_for and what stands on it), or for a
-# line of the log ($node->wait_for_log). A wait that is given up ends the test file, with what was
+# Tests wait for a fact with a deadline (wait_for and what stands on it), or for a line of the log
+# ($node->wait_for_log). They sleep only to measure what does not happen meanwhile. A wait that is given up ends the test file, with what was
 # seen last and the state of jobs and workers.
 #
 # The deadline is PG_TEST_TIMEOUT_DEFAULT seconds (60 by tests/run) unless an argument says more.
