@@ -1,4 +1,4 @@
-/* my_worker--1.0.sql: built from sql/parts by "make sql", do not edit */
+/* my_worker--1.1.sql: built from sql/parts by "make sql", do not edit */
 
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION my_worker" to load this file. \quit

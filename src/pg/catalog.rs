@@ -11,7 +11,7 @@ use crate::sys;
 /// The name of the extension, and of its schema.
 const NAME: &std::ffi::CStr = c"my_worker";
 /// The version of the SQL objects that this library knows (`default_version` in the control file).
-const SQL_VERSION: &[u8] = b"1.0";
+const SQL_VERSION: &[u8] = b"1.1";
 
 /// Where the extension's objects are in this database.
 #[derive(Clone, Copy)]

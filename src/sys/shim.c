@@ -47,7 +47,7 @@
 #include "shim.h"
 
 #if PG_VERSION_NUM >= 180000
-static const Pg_magic_struct magic = PG_MODULE_MAGIC_DATA(.name = "my_worker", .version = "1.0.0");
+static const Pg_magic_struct magic = PG_MODULE_MAGIC_DATA(.name = "my_worker", .version = "1.1.0");
 #else
 static const Pg_magic_struct magic = PG_MODULE_MAGIC_DATA;
 #endif

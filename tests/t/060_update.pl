@@ -1,0 +1,88 @@
+# ALTER EXTENSION my_worker UPDATE: 1.0 updated to 1.1 has the same objects as 1.1 created: columns in
+# the same order, types, defaults, constraints, indexes, triggers, policies, rights, comments,
+# function definitions, and what pg_dump carries.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use MyWorkerTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main', -extension => 0, 'my_worker.database' => 'created, updated');
+
+# One line a fact, about every object that belongs to the extension. OIDs and generated names of
+# tables' row types do not stand in it.
+my $FACTS = q{
+WITH members AS (
+    SELECT d.classid, d.objid FROM pg_depend AS d JOIN pg_extension AS e ON d.refobjid = e.oid
+     WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'my_worker'),
+relations AS (
+    SELECT c.* FROM pg_class AS c JOIN members AS m ON m.objid = c.oid
+     WHERE m.classid = 'pg_class'::regclass),
+acls AS (
+    SELECT kind, name, (SELECT string_agg(format('%s=%s by %s', coalesce(nullif(a.grantee, 0)::regrole::text, 'PUBLIC'),
+                                          a.privilege_type, a.grantor::regrole), ' ' ORDER BY a.grantee::regrole::text, a.privilege_type)
+                          FROM aclexplode(acl) AS a) AS acl
+      FROM (SELECT 'relation', oid::regclass::text, relacl FROM relations
+            UNION ALL SELECT 'column', format('%s.%s', r.oid::regclass, t.attname), t.attacl
+              FROM relations AS r JOIN pg_attribute AS t ON t.attrelid = r.oid WHERE t.attacl IS NOT NULL
+            UNION ALL SELECT 'function', p.oid::regprocedure::text, p.proacl
+              FROM pg_proc AS p JOIN members AS m ON m.objid = p.oid AND m.classid = 'pg_proc'::regclass
+            UNION ALL SELECT 'schema', n.nspname, n.nspacl
+              FROM pg_namespace AS n JOIN members AS m ON m.objid = n.oid AND m.classid = 'pg_namespace'::regclass)
+           AS all_acls (kind, name, acl)),
+facts (fact) AS (
+    SELECT format('member %s', pg_describe_object(classid, objid, 0)) FROM members
+    UNION ALL SELECT format('relation %s kind %s options %s persistence %s rls %s/%s replica %s', oid::regclass, relkind,
+                            reloptions, relpersistence, relrowsecurity, relforcerowsecurity, relreplident) FROM relations
+    UNION ALL SELECT format('column %s %s %s %s notnull %s identity %s collation %s storage %s default %s',
+                            a.attrelid::regclass, a.position, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                            a.attidentity, a.attcollation, a.attstorage,
+                            (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef AS d
+                              WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum))
+      FROM (SELECT t.*, row_number() OVER (PARTITION BY t.attrelid ORDER BY t.attnum) AS position
+              FROM pg_attribute AS t JOIN relations AS r ON r.oid = t.attrelid
+             WHERE t.attnum > 0 AND NOT t.attisdropped) AS a
+    UNION ALL SELECT format('view %s as %s', oid::regclass, pg_get_viewdef(oid)) FROM relations WHERE relkind = 'v'
+    UNION ALL SELECT format('index %s options %s', pg_get_indexdef(i.indexrelid), c.reloptions)
+      FROM pg_index AS i JOIN relations AS r ON r.oid = i.indrelid JOIN pg_class AS c ON c.oid = i.indexrelid
+    UNION ALL SELECT format('constraint %s %s %s', k.conrelid::regclass, k.conname, pg_get_constraintdef(k.oid))
+      FROM pg_constraint AS k JOIN relations AS r ON r.oid = k.conrelid
+    UNION ALL SELECT format('trigger %s enabled %s', pg_get_triggerdef(t.oid), t.tgenabled)
+      FROM pg_trigger AS t JOIN relations AS r ON r.oid = t.tgrelid
+    UNION ALL SELECT format('policy %s on %s for %s to %s using %s check %s', p.polname, p.polrelid::regclass, p.polcmd,
+                            p.polroles, pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+      FROM pg_policy AS p JOIN relations AS r ON r.oid = p.polrelid
+    UNION ALL SELECT format('rule %s', pg_get_ruledef(w.oid))
+      FROM pg_rewrite AS w JOIN relations AS r ON r.oid = w.ev_class WHERE r.relkind <> 'v'
+    UNION ALL SELECT format('sequence %s %s', s.seqrelid::regclass, row(s.seqtypid::regtype, s.seqstart, s.seqincrement,
+                            s.seqmax, s.seqmin, s.seqcache, s.seqcycle))
+      FROM pg_sequence AS s JOIN relations AS r ON r.oid = s.seqrelid
+    UNION ALL SELECT format('function %s', pg_get_functiondef(p.oid))
+      FROM pg_proc AS p JOIN members AS m ON m.objid = p.oid AND m.classid = 'pg_proc'::regclass
+    UNION ALL SELECT format('comment on %s: %s', pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description)
+      FROM pg_description AS d JOIN members AS m ON m.classid = d.classoid AND m.objid = d.objoid
+    UNION ALL SELECT format('acl of %s %s: %s', kind, name, acl) FROM acls
+    UNION ALL SELECT format('dumped %s where %s', c.oid::regclass, c.condition)
+      FROM pg_extension AS e, unnest(e.extconfig, e.extcondition) AS c (oid, condition) WHERE e.extname = 'my_worker'
+    UNION ALL SELECT format('extension version %s relocatable %s', extversion, extrelocatable) FROM pg_extension
+     WHERE extname = 'my_worker')
+SELECT fact FROM facts ORDER BY fact COLLATE "C"};
+
+$node->safe_psql('postgres', "CREATE DATABASE $_") for qw(created updated);
+$node->safe_psql('postgres', 'CREATE ROLE app LOGIN; CREATE ROLE other LOGIN;');
+$node->safe_psql('created', q{CREATE EXTENSION my_worker; SELECT my_worker.grant_usage('app')});
+$node->safe_psql('updated', q{CREATE EXTENSION my_worker VERSION '1.0'; SELECT my_worker.grant_usage('app')});
+my $version = $node->safe_psql('created', q{SELECT extversion FROM pg_extension WHERE extname = 'my_worker'});
+$node->safe_psql('updated', 'ALTER EXTENSION my_worker UPDATE');
+
+my %facts = map { ($_ => [ split /\n(?=[a-z]+ )/, $node->safe_psql($_, $FACTS) ]) } qw(created updated);
+cmp_ok(scalar @{ $facts{created} }, '>', 200, "the objects of $version are described");
+my %created = map { $_ => 1 } @{ $facts{created} };
+my %updated = map { $_ => 1 } @{ $facts{updated} };
+is(join("\n", grep { !$updated{$_} } @{ $facts{created} }), '', 'nothing is missing after an update');
+is(join("\n", grep { !$created{$_} } @{ $facts{updated} }), '', 'nothing is left over or different after an update');
+
+done_testing();
