@@ -73,7 +73,7 @@ impl Keeper {
             activity::introduce(None)?;
             catalog::extension()
         })?;
-        let current = found.is_some_and(|extension| extension.is_current);
+        let current = found.is_some_and(|extension| extension.is_current());
         if found.is_some() && !current && asked {
             log::report_hint(
                 Level::Log,
@@ -228,7 +228,7 @@ impl Keeper {
         self.settle_orphans()?;
         catalog::forget_extension();
         let found = xact::transaction(|| match catalog::extension()? {
-            Some(extension) if extension.is_current => self.find_work(&extension).map(Some),
+            Some(extension) if extension.is_current() => self.find_work(&extension).map(Some),
             _ => Ok(None),
         })?;
         let Some(barred) = found else {

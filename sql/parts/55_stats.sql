@@ -1,5 +1,5 @@
 -- What waits, runs and was counted, one row a queue.
-CREATE FUNCTION my_worker._queue_stats(
+CREATE FUNCTION my_worker_internal.queue_stats(
     OUT queue text, OUT pending bigint, OUT scheduled bigint, OUT processing bigint,
     OUT oldest timestamptz, OUT completed bigint, OUT failed bigint, OUT retried bigint,
     OUT cancelled bigint, OUT failed_at timestamptz, OUT wait_mean float8, OUT wait_p50 float8,
@@ -12,7 +12,7 @@ CREATE VIEW my_worker.queue_stats AS
            clock_timestamp() - s.oldest AS oldest_pending_age, s.completed, s.failed, s.retried,
            s.cancelled, s.wait_mean, s.wait_p50, s.wait_p95, s.wait_p99, s.run_mean, s.run_p50,
            s.run_p95, s.run_p99
-      FROM my_worker._queue_stats() AS s;
+      FROM my_worker_internal.queue_stats() AS s;
 COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
 
 CREATE FUNCTION my_worker.reset_stats() RETURNS void
@@ -24,7 +24,7 @@ CREATE FUNCTION my_worker.why(job_id bigint) RETURNS text
 COMMENT ON FUNCTION my_worker.why IS 'says why a job is not running';
 
 -- Facts for health(), also without preload.
-CREATE FUNCTION my_worker._health(
+CREATE FUNCTION my_worker_internal.health_facts(
     OUT loaded boolean, OUT recovery boolean, OUT served boolean, OUT enabled boolean,
     OUT launcher integer, OUT keepers integer, OUT workers integer, OUT max_workers integer,
     OUT free_slots integer, OUT refused boolean, OUT library text)
@@ -43,7 +43,7 @@ DECLARE
     allowed integer := current_setting('max_worker_processes');
     version text := (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'my_worker');
 BEGIN
-    SELECT h.* INTO f FROM my_worker._health() AS h;
+    SELECT h.* INTO f FROM my_worker_internal.health_facts() AS h;
     RETURN QUERY VALUES
         ('loaded', f.loaded, CASE WHEN f.loaded THEN 'yes'
             ELSE 'add my_worker to shared_preload_libraries and restart the server' END),
@@ -74,7 +74,7 @@ BEGIN
                              date_trunc('second', now.at - s.failed_at)), ', ' ORDER BY s.failed_at DESC)
                FILTER (WHERE s.failed_at > now.at - interval '1 h') AS failures
       INTO found
-      FROM my_worker._queue_stats() AS s JOIN my_worker.queues AS q ON q.name = s.queue,
+      FROM my_worker_internal.queue_stats() AS s JOIN my_worker.queues AS q ON q.name = s.queue,
            (SELECT clock_timestamp()) AS now (at);
     RETURN QUERY VALUES
         ('backlog', found.backlog IS NULL, coalesce(found.backlog, 'none')),

@@ -24,21 +24,26 @@ CREATE TABLE my_worker._schedules (
     live_jobs        bigint[] NOT NULL DEFAULT '{}',
     held_jobs        bigint[] NOT NULL DEFAULT '{}',
     disabled_reason  text,
-    owner            regrole NOT NULL DEFAULT my_worker._caller(),
+    owner            regrole NOT NULL DEFAULT my_worker_internal.caller(),
     created_at       timestamptz NOT NULL DEFAULT now(),
+    handler_owner    regrole,
     UNIQUE (owner, name),
     CHECK ((command IS NULL) <> (handler IS NULL))
 );
+COMMENT ON COLUMN my_worker._schedules.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the schedule''s owner';
 COMMENT ON TABLE my_worker._schedules IS 'what the view my_worker.schedules shows, and what the keeper needs to know';
 CREATE INDEX _schedules_name_idx ON my_worker._schedules (name);
 CREATE INDEX _schedules_next_run_at_idx ON my_worker._schedules (next_run_at) WHERE active;
 CREATE INDEX _schedules_held_idx ON my_worker._schedules (id) WHERE cardinality(held_jobs) > 0;
 
 -- Remembers to tell the keeper at COMMIT when the schedule is due.
-CREATE FUNCTION my_worker._before_schedule_write() RETURNS trigger
+CREATE FUNCTION my_worker_internal.before_schedule_write() RETURNS trigger
     AS 'MODULE_PATHNAME', 'mw_before_schedule_write' LANGUAGE C;
 CREATE TRIGGER schedules_before_write BEFORE INSERT OR UPDATE ON my_worker._schedules
-    FOR EACH ROW EXECUTE FUNCTION my_worker._before_schedule_write();
+    FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_schedule_write();
+
+CREATE TRIGGER schedules_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._schedules
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 
 ALTER TABLE my_worker._schedules ENABLE ROW LEVEL SECURITY;
 CREATE POLICY schedules_own ON my_worker._schedules USING (pg_has_role(owner, 'USAGE'));
@@ -55,9 +60,9 @@ CREATE VIEW my_worker.schedules WITH (security_invoker = true) AS
            s.timeout, s.last_due, s.last_skipped_at, cardinality(s.held_jobs) AS held,
            s.disabled_reason, s.created_at
       FROM my_worker._schedules AS s
-      LEFT JOIN my_worker._running() AS r ON r.job_id = s.last_job_id
+      LEFT JOIN my_worker_internal.running() AS r ON r.job_id = s.last_job_id
       LEFT JOIN LATERAL (
-               SELECT q.status, q.started_at FROM @extschema@.my_queue AS q WHERE q.id = s.last_job_id
+               SELECT q.status, q.started_at FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
                UNION ALL
                SELECT h.status, h.started_at FROM my_worker.history AS h WHERE h.id = s.last_job_id
                LIMIT 1) AS j ON true;

@@ -1,22 +1,26 @@
 -- Who may do what: nobody anything, until grant_usage().
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker_internal FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.launch_dynamic_worker(integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.launch_dynamic_worker(bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.get_worker_stats() FROM PUBLIC;
 
 -- The rights of a role that uses the queue: granted and revoked from this one list.
-CREATE FUNCTION my_worker._usage_rights() RETURNS SETOF text
+CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     VALUES ('USAGE ON SCHEMA my_worker'),
            ('SELECT ON @extschema@.my_queue'),
+           ('SELECT ON my_worker._jobs'),
            ('INSERT (queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key)'
             ' ON @extschema@.my_queue'),
+           ('INSERT (queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key)'
+            ' ON my_worker._jobs'),
            ('SELECT ON my_worker.history'),
            ('SELECT ON my_worker.jobs'),
            ('SELECT ON my_worker.queues'),
-           ('EXECUTE ON FUNCTION my_worker._caller()'),
-           ('EXECUTE ON FUNCTION my_worker._running()'),
-           ('EXECUTE ON FUNCTION my_worker._is_running(bigint)'),
+           ('EXECUTE ON FUNCTION my_worker_internal.caller()'),
+           ('EXECUTE ON FUNCTION my_worker_internal.running()'),
+           ('EXECUTE ON FUNCTION my_worker_internal.is_running(bigint)'),
            ('EXECUTE ON FUNCTION my_worker.enqueue(text, jsonb, text, integer, timestamptz, integer,'
             ' interval, text)'),
            ('EXECUTE ON FUNCTION my_worker.enqueue_many(text, jsonb[], text, integer, timestamptz,'
@@ -41,7 +45,7 @@ CREATE FUNCTION my_worker._usage_rights() RETURNS SETOF text
            ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(bigint)');
 $$;
 
-CREATE FUNCTION my_worker._change_usage(statement text, role regrole) RETURNS void
+CREATE FUNCTION my_worker_internal.change_usage(statement text, role regrole) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     item text;
@@ -51,7 +55,7 @@ BEGIN
     ELSIF NOT EXISTS (SELECT FROM pg_roles WHERE oid = role) THEN
         RAISE undefined_object USING MESSAGE = format('role with OID %s does not exist', role::oid);
     END IF;
-    FOR item IN SELECT * FROM my_worker._usage_rights() LOOP
+    FOR item IN SELECT * FROM my_worker_internal.usage_rights() LOOP
         EXECUTE format(statement, item, role);
     END LOOP;
 END
@@ -59,30 +63,30 @@ $$;
 
 CREATE FUNCTION my_worker.grant_usage(role regrole) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS
-    $$ SELECT my_worker._change_usage('GRANT %s TO %s', role) $$;
+    $$ SELECT my_worker_internal.change_usage('GRANT %s TO %s', role) $$;
 COMMENT ON FUNCTION my_worker.grant_usage IS 'lets a role enqueue jobs and deal with its own';
 
 CREATE FUNCTION my_worker.revoke_usage(role regrole) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS
-    $$ SELECT my_worker._change_usage('REVOKE %s FROM %s', role) $$;
+    $$ SELECT my_worker_internal.change_usage('REVOKE %s FROM %s', role) $$;
 COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() granted';
 
-REVOKE ALL ON FUNCTION my_worker._usage_rights(), my_worker._change_usage(text, regrole), my_worker.grant_usage(regrole),
+REVOKE ALL ON FUNCTION my_worker_internal.usage_rights(), my_worker_internal.change_usage(text, regrole), my_worker.grant_usage(regrole),
     my_worker.revoke_usage(regrole) FROM PUBLIC;
 
 -- Readers of statistics: no payload, no error text, no message stands in these.
 GRANT USAGE ON SCHEMA my_worker TO pg_monitor;
-GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker._workers(),
-    my_worker._queue_stats(), my_worker.health(interval) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.workers(),
+    my_worker_internal.queue_stats(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
 
 -- What pg_dump carries.
-SELECT pg_extension_config_dump('@extschema@.my_queue', '');
-SELECT pg_extension_config_dump('@extschema@.my_queue_id_seq', '');
+SELECT pg_extension_config_dump('my_worker._jobs', '');
+SELECT pg_extension_config_dump('my_worker._jobs_id_seq', '');
 SELECT pg_extension_config_dump('my_worker.history', '');
 SELECT pg_extension_config_dump('my_worker.queues', '');
 SELECT pg_extension_config_dump('my_worker.queues_id_seq', '');
 SELECT pg_extension_config_dump('my_worker._schedules', '');
 SELECT pg_extension_config_dump('my_worker._schedules_id_seq', '');
 
-SELECT my_worker._installed();
+SELECT my_worker_internal.installed();

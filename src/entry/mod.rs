@@ -8,8 +8,8 @@ mod sql;
 mod stats;
 
 use crate::pg::error::Result;
-use crate::pg::{bgworker, guard, shmem, utility};
-use crate::queue::enqueue;
+use crate::pg::{bgworker, ddl, guard, shmem, utility};
+use crate::queue::{enqueue, rights};
 use crate::shared::SHARED;
 use crate::stats::saved;
 use crate::{evict, launcher, settings};
@@ -36,7 +36,12 @@ pub unsafe extern "C-unwind" fn _PG_init() {
 fn init() -> Result<()> {
     let preloading = bgworker::is_preloading();
     settings::define(preloading)?;
-    utility::install(evict::make_room, enqueue::copy_target);
+    utility::install(
+        evict::make_room,
+        enqueue::copy_target,
+        rights::check_definition,
+    );
+    ddl::install(rights::check_made);
     if preloading {
         shmem::install_hooks(request, startup);
         launcher::register();

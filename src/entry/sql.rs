@@ -7,8 +7,8 @@ use crate::pg::fmgr::Call;
 use crate::pg::{guard, identity};
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::manage::{self, QueueSettings};
-use crate::queue::queues;
 use crate::queue::wait;
+use crate::queue::{handler, queues, rights};
 use crate::shared::{self, SHARED};
 use crate::sys;
 use crate::{progress, stats, worker};
@@ -49,6 +49,7 @@ sql_function!(
     pg_finfo_mw_queues_changed,
     queues_changed
 );
+sql_function!(mw_only_owner, pg_finfo_mw_only_owner, only_owner);
 sql_function!(mw_enqueue, pg_finfo_mw_enqueue, enqueue_one);
 sql_function!(mw_enqueue_many, pg_finfo_mw_enqueue_many, enqueue_many);
 sql_function!(mw_run, pg_finfo_mw_run, run);
@@ -113,6 +114,10 @@ fn before_write(call: &Call) -> Answer {
     enqueue::before_write(call.trigger_row()?).map(Some)
 }
 
+fn only_owner(call: &Call) -> Answer {
+    rights::only_owner(call.trigger_table()?).map(|()| Some(0))
+}
+
 /// What an AFTER trigger returns is not looked at, but it is not NULL.
 fn queues_changed(_: &Call) -> Answer {
     queues::changed().map(|()| Some(0))
@@ -136,7 +141,7 @@ fn new_job(call: &Call, unique_key: Option<usize>) -> Result<NewJob> {
 }
 
 fn enqueue_one(call: &Call) -> Answer {
-    let handler = enqueue::qualified_handler(&required(call, 0, "handler")?)?;
+    let handler = handler::name(&required(call, 0, "handler")?)?;
     let job = NewJob {
         handler: Some(handler),
         ..new_job(call, Some(7))?
@@ -145,7 +150,7 @@ fn enqueue_one(call: &Call) -> Answer {
 }
 
 fn enqueue_many(call: &Call) -> Answer {
-    let handler = enqueue::qualified_handler(&required(call, 0, "handler")?)?;
+    let handler = handler::name(&required(call, 0, "handler")?)?;
     let job = NewJob {
         handler: Some(handler),
         ..new_job(call, None)?

@@ -266,7 +266,9 @@ impl<'a> Batch<'a> {
             }
             return Ok(Step::End);
         }
-        let known = self.find_function(&job);
+        let known = self
+            .find_function(&job)
+            .and_then(|index| self.check_author(&job, index));
         if let Ok(index) = known
             && self.together
             && self.shape(index) == Some(Shape::Batch)
@@ -450,7 +452,7 @@ impl<'a> Batch<'a> {
         let (handler, function) = match recalled {
             Some(handler) => look_up(handler)?,
             None => xact::subtransaction(|| {
-                let handler = handler::resolve(name)?;
+                let handler = handler::resolve_stored(name)?;
                 handler::check_rights(&handler, role)?;
                 let found = look_up(handler)?;
                 handler::remember(name, &found.0);
@@ -463,6 +465,18 @@ impl<'a> Batch<'a> {
             function,
         });
         Ok(self.functions.len() - 1)
+    }
+
+    /// Refuses a function that came into other hands since the job's handler was named.
+    fn check_author(&self, job: &Job, index: usize) -> Result<usize> {
+        let recorded = match job.handler {
+            Some(_) => job.handler_owner,
+            None => self.queue.handler_owner,
+        };
+        if let Some(known) = self.functions.get(index) {
+            handler::check_author(&known.handler, recorded, self.role)?;
+        }
+        Ok(index)
     }
 
     fn set_current(&self, current: Current, started: Micros) {

@@ -86,7 +86,9 @@ impl Batch<'_> {
         self.called_batch = true;
         let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1);
         let others = more(first.place(), most.saturating_sub(1))?;
-        let like = others.iter().take_while(|job| self.is_like(job, index));
+        let like = others
+            .iter()
+            .take_while(|job| self.is_like(&first, job, index));
         let mut jobs: Vec<&Job> = std::iter::once(&first).chain(like).collect();
         self.set_left(0);
         let started = clock::now();
@@ -96,7 +98,7 @@ impl Batch<'_> {
         let mut result = Ok(None);
         if away {
             let count = Cell::new(1);
-            WATCHED.set(Some(self.extension.queue));
+            WATCHED.set(Some(self.extension.jobs));
             let attempt = self.attempt(&jobs, Hold::Away(&count), index, started);
             WATCHED.set(None);
             result = attempt?;
@@ -118,7 +120,9 @@ impl Batch<'_> {
                 count += 1;
             }
             self.keep_taken(&mut jobs, count, true);
-            result = match self.find_function(&first) {
+            let found = self.find_function(&first);
+            let found = found.and_then(|index| self.check_author(&first, index));
+            result = match found {
                 Ok(index) => self.attempt(&jobs, Hold::Locked, index, started)?,
                 Err(error) => Err(error),
             };
@@ -167,9 +171,10 @@ impl Batch<'_> {
     }
 
     /// Whether a job can join a call of that batch handler: a first attempt of the same one.
-    fn is_like(&self, job: &Job, index: usize) -> bool {
+    fn is_like(&self, first: &Job, job: &Job, index: usize) -> bool {
         let name = job.handler.as_ref().or(self.queue.handler.as_ref());
         let same = self.functions.get(index).map(|known| &known.name) == name;
-        same && !job.is_command && job.attempts == 0 && job.timeout.is_none()
+        let named = job.handler_owner == first.handler_owner;
+        same && named && !job.is_command && job.attempts == 0 && job.timeout.is_none()
     }
 }

@@ -3,7 +3,7 @@
 use std::ptr;
 
 use super::datum::{self, Datum, Oid};
-use super::error::Result;
+use super::error::{INSUFFICIENT_PRIVILEGE, PgError, Result};
 use super::guard::{protect, text};
 use super::local::Local;
 use crate::sys;
@@ -18,22 +18,59 @@ const SQL_VERSION: &[u8] = b"1.1";
 pub struct Extension {
     /// Its row in pg_extension: another one after DROP and CREATE.
     pub oid: Oid,
-    /// The owner of `my_queue`: who our own statements run as.
+    /// The owner of our tables: who our own statements run as.
     pub owner: Oid,
-    /// `my_queue`.
-    pub queue: Oid,
+    /// `my_worker._jobs`
+    pub jobs: Oid,
     /// Its primary key.
-    pub queue_key: Oid,
+    pub jobs_key: Oid,
+    /// The sequence of its ids.
+    pub jobs_sequence: Oid,
     /// The index of the claim.
     pub claim_index: Oid,
     /// `my_worker.history`
     pub history: Oid,
-    /// Whether its SQL objects are those that this library was built for.
-    pub is_current: bool,
     /// `my_worker.queues`
     pub queues: Oid,
     /// Its primary key.
     pub queues_key: Oid,
+    /// `my_worker._schedules`
+    pub schedules: Oid,
+    /// The view `my_queue` in the target schema: users' way to `_jobs`, never ours.
+    pub door: Oid,
+    /// Whether this library can work with its objects.
+    pub fit: Fit,
+}
+
+/// Whether the extension's objects are those that this library was built for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// They are.
+    Good,
+    /// The script of another version has made them.
+    OtherVersion,
+    /// A table or an index is missing, or not what the script has made.
+    Incomplete,
+}
+
+/// The tables of [`Extension::tables`], as statements name them.
+pub const TABLES: [&str; 4] = [
+    "my_worker._jobs",
+    "my_worker.history",
+    "my_worker.queues",
+    "my_worker._schedules",
+];
+
+impl Extension {
+    /// Our tables, whose rows only our own code and their owner change, in the order of [`TABLES`].
+    pub fn tables(&self) -> [Oid; 4] {
+        [self.jobs, self.history, self.queues, self.schedules]
+    }
+
+    /// Whether jobs can run.
+    pub fn is_current(&self) -> bool {
+        self.fit == Fit::Good
+    }
 }
 
 static CACHED: Local<Option<Extension>> = Local::new(None);
@@ -67,8 +104,8 @@ pub fn hold_extension() -> Result<Option<Extension>> {
         let mode = sys::AccessShareLock as i32;
         sys::LockDatabaseObject(sys::ExtensionRelationId, found.oid, 0, mode)
     })?;
-    // It may have gone while we waited.
-    Ok(extension()?.filter(|now| now.oid == found.oid))
+    // It may have gone, or changed, while we waited.
+    Ok(extension()?.filter(|now| now.oid == found.oid && now.is_current()))
 }
 
 /// An extension that this session keeps, over any number of transactions.
@@ -88,6 +125,44 @@ pub fn hold_extension_on() -> Result<Option<Held>> {
 pub fn release_extension(held: Held) -> Result<()> {
     // SAFETY: the lock was taken for the session.
     protect(|| unsafe { sys::mw_release_object(sys::ExtensionRelationId, held.0) })
+}
+
+/// The number of changes as of which our tables were found to be ours alone.
+static TRUSTED: Local<Option<u64>> = Local::new(None);
+
+/// Before a statement of ours writes to some of our tables: locks these until the transaction ends,
+/// so that nobody hangs anything more on them, and refuses to go on if a trigger of anybody but their
+/// owner or a superuser hangs on one, since it would run with our rights. 42501 then.
+pub fn trust(extension: &Extension, writes: impl Fn(usize) -> bool) -> Result<()> {
+    let tables = extension.tables();
+    for (_, table) in tables.iter().enumerate().filter(|(i, _)| writes(*i)) {
+        let table = *table;
+        // SAFETY: takes a lock in an open transaction; raises on deadlock or cancel.
+        protect(|| unsafe { sys::LockRelationOid(table, sys::RowExclusiveLock as i32) })?;
+    }
+    if TRUSTED.get() == Some(changes()) {
+        return Ok(());
+    }
+    let seen = changes();
+    let owner = extension.owner;
+    for (name, table) in TABLES.iter().zip(tables) {
+        // SAFETY: opens the table and reads its description; NULL, or the name of a trigger, copied.
+        let strange = protect(|| unsafe { sys::mw_strange_trigger(table, owner).cast_const() })?;
+        if let Some(trigger) = datum::from_c(strange) {
+            let message = [
+                b"trigger \"",
+                trigger.as_slice(),
+                b"\" on table \"",
+                name.as_bytes(),
+                b"\" is not its owner's",
+            ];
+            return Err(PgError::new(INSUFFICIENT_PRIVILEGE, message.concat())
+                .detail("It would run with the rights of the owner of extension \"my_worker\".")
+                .hint("Drop the trigger."));
+        }
+    }
+    TRUSTED.set(Some(seen));
+    Ok(())
 }
 
 /// Looks the extension up anew next time: its version may have changed, which nobody announces.
@@ -119,16 +194,8 @@ fn watch() -> Result<()> {
 
 unsafe extern "C-unwind" fn on_relation_change(_: Datum, relation: Oid) {
     let ours = CACHED.get().is_none_or(|e| {
-        [
-            0,
-            e.queue,
-            e.history,
-            e.queues,
-            e.claim_index,
-            e.queue_key,
-            e.queues_key,
-        ]
-        .contains(&relation)
+        let indexes = [0, e.claim_index, e.jobs_key, e.queues_key, e.door];
+        indexes.contains(&relation) || e.tables().contains(&relation)
     });
     if ours {
         forget();
@@ -190,54 +257,78 @@ fn find_extension() -> Result<Option<Extension>> {
         let own = sys::get_namespace_oid(NAME.as_ptr(), true);
         (oid, target, own, version.cast_const())
     })?;
-    if oid == 0 {
+    let is_ours = |class, object| is_member(class, object, oid);
+    if oid == 0 || own == 0 || !is_ours(sys::NamespaceRelationId, own)? {
         return Ok(None);
     }
-    let found = Extension {
+    let mut found = Extension {
         oid,
         owner: 0,
-        is_current: datum::from_c(version).as_deref() == Some(SQL_VERSION),
-        queue: relation(c"my_queue", target)?,
-        queue_key: relation(c"my_queue_pkey", target)?,
-        claim_index: relation(c"my_queue_claim_idx", target)?,
+        jobs: relation(c"_jobs", own)?,
+        jobs_key: relation(c"_jobs_pkey", own)?,
+        jobs_sequence: relation(c"_jobs_id_seq", own)?,
+        claim_index: relation(c"_jobs_claim_idx", own)?,
         history: relation(c"history", own)?,
         queues: relation(c"queues", own)?,
         queues_key: relation(c"queues_pkey", own)?,
+        schedules: relation(c"_schedules", own)?,
+        door: relation(c"my_queue", target)?,
+        fit: Fit::Good,
     };
-    let parts = [
-        found.queue,
-        found.queue_key,
-        found.claim_index,
-        found.history,
-        found.queues,
-    ];
+    found.owner = match found.queues {
+        0 => 0,
+        queues => owner_of(queues)?,
+    };
     // An extension script that is still running has not created them all.
-    if parts.contains(&0) || found.queues_key == 0 {
+    if found.owner == 0 {
         return Ok(None);
     }
-    // Another one of that name may be there if ours was renamed, or moved out of the way.
-    for table in [found.queue, found.history, found.queues] {
-        // SAFETY: a catalog look-up.
-        let of = protect(|| unsafe { sys::getExtensionOfObject(sys::RelationRelationId, table) })?;
-        if of != oid {
-            return Ok(None);
+    found.fit = fit(&found, datum::from_c(version).as_deref())?;
+    Ok(Some(found))
+}
+
+/// Whether the tables are ours and have the indexes that this library scans.
+fn fit(found: &Extension, version: Option<&[u8]>) -> Result<Fit> {
+    if version != Some(SQL_VERSION) {
+        return Ok(Fit::OtherVersion);
+    }
+    for table in found.tables() {
+        if table == 0 || !is_member(sys::RelationRelationId, table, found.oid)? {
+            return Ok(Fit::Incomplete);
         }
     }
-    let queue = found.queue;
+    let indexes = [
+        (found.jobs_key, found.jobs),
+        (found.claim_index, found.jobs),
+        (found.queues_key, found.queues),
+    ];
+    for (index, table) in indexes {
+        // SAFETY: a catalog look-up; false for what is no index.
+        if !protect(|| unsafe { sys::mw_is_valid_index_of(index, table) })? {
+            return Ok(Fit::Incomplete);
+        }
+    }
+    Ok(Fit::Good)
+}
+
+/// Whether an object belongs to an extension.
+fn is_member(class: Oid, object: Oid, extension: Oid) -> Result<bool> {
+    // SAFETY: a catalog look-up; 0 if it belongs to none.
+    protect(|| unsafe { sys::getExtensionOfObject(class, object) == extension })
+}
+
+/// The owner of a table, 0 if the table is gone.
+fn owner_of(table: Oid) -> Result<Oid> {
     // SAFETY: answers NULL if the table is gone meanwhile.
-    let owner = protect(|| unsafe {
-        let relation = sys::try_relation_open(queue, sys::AccessShareLock as i32);
+    protect(|| unsafe {
+        let relation = sys::try_relation_open(table, sys::AccessShareLock as i32);
         if relation.is_null() {
             return 0;
         }
         let owner = sys::mw_relation_owner(relation);
         sys::table_close(relation, sys::AccessShareLock as i32);
         owner
-    })?;
-    if owner == 0 {
-        return Ok(None);
-    }
-    Ok(Some(Extension { owner, ..found }))
+    })
 }
 
 fn relation(name: &'static std::ffi::CStr, namespace: Oid) -> Result<Oid> {
@@ -245,23 +336,26 @@ fn relation(name: &'static std::ffi::CStr, namespace: Oid) -> Result<Oid> {
     protect(|| unsafe { sys::get_relname_relid(name.as_ptr(), namespace) })
 }
 
-/// The name of a table, qualified and quoted for a statement.
-pub fn qualified_name(relation: Oid) -> Result<String> {
-    // SAFETY: catalog look-ups; NULL if the table is gone.
-    let name = protect(|| unsafe {
-        let name = sys::get_rel_name(relation);
-        let schema = sys::get_namespace_name(sys::get_rel_namespace(relation));
-        if name.is_null() || schema.is_null() {
-            return ptr::null();
-        }
-        sys::quote_qualified_identifier(schema, name).cast_const()
+/// Whether a relation belongs to the extension, an index of its tables included.
+pub fn is_own_relation(extension: &Extension, relation: Oid) -> Result<bool> {
+    // SAFETY: catalog look-ups; 0 for what is gone.
+    let (own, of) = protect(|| unsafe {
+        (
+            sys::get_namespace_oid(NAME.as_ptr(), true),
+            sys::get_rel_namespace(relation),
+        )
     })?;
-    // Names of ours are ASCII; the target schema's may be anything, and goes back as it came.
-    let bytes = datum::from_c(name).unwrap_or_default();
-    Ok(String::from_utf8(bytes).unwrap_or_else(|e| {
-        // SAFETY: only passed on as bytes to the parser, which reads the database's encoding.
-        unsafe { String::from_utf8_unchecked(e.into_bytes()) }
-    }))
+    if own != 0 && own == of {
+        return Ok(true);
+    }
+    is_member(sys::RelationRelationId, relation, extension.oid)
+}
+
+/// The name of a relation; empty if it is gone.
+pub fn relation_name(relation: Oid) -> Result<Vec<u8>> {
+    // SAFETY: a catalog look-up; NULL if it is gone.
+    let name = protect(|| unsafe { sys::get_rel_name(relation).cast_const() })?;
+    Ok(datum::from_c(name).unwrap_or_default())
 }
 
 /// One database of the server.
@@ -375,16 +469,23 @@ pub struct Signature {
     pub returns_set: bool,
     /// Whether it is a plain function: no procedure, aggregate or window function.
     pub is_function: bool,
+    /// The role that owns it.
+    pub owner: Oid,
+    /// Whether it lives in a temporary schema.
+    pub is_temporary: bool,
 }
 
 /// Looks a function up by OID.
 pub fn signature(function: Oid) -> Result<Signature> {
     // SAFETY: catalog look-ups of a function that was just found; the array is palloc'd.
-    let (types, count, result, set, kind) = protect(|| unsafe {
+    let (types, count, result, set, kind, owner, temporary) = protect(|| unsafe {
         let (mut types, mut count) = (ptr::null_mut(), 0);
         let result = sys::get_func_signature(function, &mut types, &mut count);
         let set = sys::get_func_retset(function);
-        (types, count, result, set, sys::get_func_prokind(function))
+        let kind = sys::get_func_prokind(function);
+        let temporary = sys::isAnyTempNamespace(sys::get_func_namespace(function));
+        let owner = sys::mw_function_owner(function);
+        (types, count, result, set, kind, owner, temporary)
     })?;
     let count = usize::try_from(count).unwrap_or(0);
     // SAFETY: the array has `count` elements.
@@ -394,6 +495,8 @@ pub fn signature(function: Oid) -> Result<Signature> {
         result,
         returns_set: set,
         is_function: kind as u8 == b'f',
+        owner,
+        is_temporary: temporary,
     })
 }
 

@@ -98,6 +98,17 @@ impl Call {
         })
     }
 
+    /// The table whose trigger this is.
+    pub fn trigger_table(&self) -> Result<Oid> {
+        // SAFETY: answers 0 unless called as a trigger.
+        match unsafe { sys::mw_trigger_table(self.0) } {
+            0 => Err(PgError::internal(
+                "a trigger function was not called as a trigger",
+            )),
+            table => Ok(table),
+        }
+    }
+
     /// The row of a BEFORE ROW trigger.
     pub fn trigger_row(&self) -> Result<TriggerRow> {
         let mut row = TriggerRow {

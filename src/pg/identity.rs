@@ -8,6 +8,7 @@ use super::datum::Oid;
 use super::error::Result;
 use super::guard::protect;
 use super::guc;
+use super::local::Local;
 use crate::sys;
 
 /// The role whose rights are in force now.
@@ -39,8 +40,51 @@ pub fn in_restricted_operation() -> bool {
     unsafe { sys::InSecurityRestrictedOperation() }
 }
 
+/// Makes one call of the server with the rights of `owner`, which runs no code of anybody's.
+pub(super) fn with_rights_of<T>(owner: Oid, call: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (mut role, mut context) = (0, 0);
+    // SAFETY: process-local state, put back below.
+    unsafe {
+        sys::GetUserIdAndSecContext(&mut role, &mut context);
+        let flags = sys::SECURITY_LOCAL_USERID_CHANGE | sys::SECURITY_RESTRICTED_OPERATION;
+        sys::SetUserIdAndSecContext(owner, context | flags as i32);
+    }
+    let result = call();
+    // SAFETY: as above.
+    unsafe { sys::SetUserIdAndSecContext(role, context) };
+    result
+}
+
+/// Whether what runs is a statement of ours.
+static OURS: Local<bool> = Local::new(false);
+
+/// Whether what runs is a statement of ours, which has checked everything.
+pub fn is_ours() -> bool {
+    OURS.get()
+}
+
+/// Says that statements are ours until it is dropped, also by a panic.
+struct Ours {
+    before: bool,
+}
+
+impl Ours {
+    fn begin() -> Self {
+        Ours {
+            before: OURS.replace(true),
+        }
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        OURS.set(self.before);
+    }
+}
+
 /// Runs our own statements as `owner`. They are qualified throughout, operators included.
 pub fn as_owner<T>(owner: Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _ours = Ours::begin();
     let (mut role, mut context) = (0, 0);
     let level = guc::Level::open();
     // SAFETY: reads and writes process-local state; put back below, and by the transaction's end

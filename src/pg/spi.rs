@@ -1,16 +1,16 @@
 //! Statements of ours, by the Server Programming Interface, with plans that are kept.
 //!
-//! A statement is a constant. `@queue@` in it stands for the qualified name of `my_queue`, which
+//! A statement is a constant. `my_worker._jobs` in it stands for the qualified name of `my_queue`, which
 //! the target schema of CREATE EXTENSION decides; everything else is written qualified. Callers
 //! run in `identity::as_owner`, which pins the search path.
 
 use std::cell::Cell;
 use std::ffi::CStr;
 
+use super::catalog::{self, Extension};
 use super::datum::{self, Datum, Oid};
 use super::error::{PgError, Result};
 use super::guard::{protect, text};
-use super::local::Local;
 use crate::sys;
 
 /// One of our statements with its kept plan, made on first use in each process.
@@ -18,9 +18,8 @@ pub struct Statement {
     sql: &'static str,
     arguments: &'static [Oid],
     plan: Cell<sys::SPIPlanPtr>,
-    /// What the plan was made for, the extension and the qualified name of `my_queue`: it is made anew
-    /// after DROP and CREATE, and after either of schema and table was renamed.
-    made_for: Local<Option<(Oid, String)>>,
+    /// Which of our tables it writes to, a bit each, once it has a plan.
+    writes: Cell<u8>,
 }
 
 // SAFETY: plans belong to one process, and our code runs in its only thread.
@@ -33,27 +32,36 @@ impl Statement {
             sql,
             arguments,
             plan: Cell::new(std::ptr::null_mut()),
-            made_for: Local::new(None),
+            writes: Cell::new(0),
         }
     }
 
-    fn plan(&self, extension: Oid, queue: &str) -> Result<sys::SPIPlanPtr> {
-        let is_current = self.made_for.with(|made| {
-            made.as_ref()
-                .is_some_and(|(of, name)| *of == extension && name == queue)
-        });
-        if !self.plan.get().is_null() && is_current {
+    /// Whether it writes to the table of that index in [`catalog::TABLES`].
+    fn writes(&self, table: usize) -> bool {
+        self.writes.get() & (1 << table) != 0
+    }
+
+    fn find_writes(&self) {
+        for (index, name) in catalog::TABLES.iter().enumerate() {
+            let verbs = ["INSERT INTO ", "UPDATE ", "DELETE FROM "];
+            if verbs
+                .iter()
+                .any(|verb| self.sql.contains(&format!("{verb}{name} ")))
+            {
+                self.writes.set(self.writes.get() | 1 << index);
+            }
+        }
+    }
+
+    fn plan(&self) -> Result<sys::SPIPlanPtr> {
+        if !self.plan.get().is_null() {
             return Ok(self.plan.get());
         }
-        let old = self.plan.replace(std::ptr::null_mut());
-        let sql = text(self.sql.replace("@queue@", queue).as_bytes());
+        let sql = text(self.sql.as_bytes());
         let (sql, count) = (sql.as_ptr(), self.arguments.len() as i32);
         let types = self.arguments.as_ptr().cast_mut();
         // SAFETY: SPI is connected; statement and types live for the call.
         let plan = protect(|| unsafe {
-            if !old.is_null() {
-                sys::SPI_freeplan(old);
-            }
             let plan = sys::SPI_prepare(sql, count, types);
             if !plan.is_null() {
                 sys::SPI_keepplan(plan);
@@ -64,24 +72,22 @@ impl Statement {
             return Err(PgError::internal("SPI_prepare failed"));
         }
         self.plan.set(plan);
-        self.made_for.set(Some((extension, queue.to_string())));
+        self.find_writes();
         Ok(plan)
     }
 }
 
 /// An SPI connection. Rows read through it are gone at its end.
 pub struct Spi {
-    extension: Oid,
-    queue: String,
+    extension: Extension,
 }
 
 /// Runs `body` with SPI connected. After an error the (sub)transaction's end disconnects it.
-pub fn connect<T>(extension: Oid, queue: &str, body: impl FnOnce(&Spi) -> Result<T>) -> Result<T> {
+pub fn connect<T>(extension: &Extension, body: impl FnOnce(&Spi) -> Result<T>) -> Result<T> {
     // SAFETY: a transaction with an active snapshot is open.
     protect(|| unsafe { sys::SPI_connect() })?;
     let value = body(&Spi {
-        extension,
-        queue: queue.to_string(),
+        extension: *extension,
     })?;
     // SAFETY: connected above, and `value` holds nothing of SPI's memory but what callers copied.
     protect(|| unsafe { sys::SPI_finish() })?;
@@ -110,7 +116,10 @@ impl Spi {
                 "a statement got the wrong number of arguments",
             ));
         }
-        let plan = statement.plan(self.extension, &self.queue)?;
+        let plan = statement.plan()?;
+        if !read_only {
+            catalog::trust(&self.extension, |table| statement.writes(table))?;
+        }
         let values: Vec<Datum> = arguments.iter().map(|a| a.unwrap_or(0)).collect();
         let nulls: Vec<libc::c_char> = arguments
             .iter()

@@ -96,6 +96,8 @@ pub struct Job {
     values: [Option<Datum>; column::OF_QUEUE],
     /// What it calls, if it says so itself.
     pub handler: Option<Vec<u8>>,
+    /// See [`super::handler::Named`].
+    pub handler_owner: Option<Oid>,
     /// Whether it runs a command.
     pub is_command: bool,
     /// Its argument.
@@ -130,7 +132,7 @@ impl Job {
 impl Jobs {
     /// Opens the table. The active snapshot decides what is seen.
     pub fn open(extension: &Extension) -> Result<Self> {
-        let table = Table::open(extension.queue, extension.claim_index, Lock::Write)?;
+        let table = Table::open(extension.jobs, extension.claim_index, Lock::Write)?;
         let row = table.row()?;
         Ok(Jobs { table, row })
     }
@@ -269,7 +271,7 @@ impl Jobs {
     /// A job by its id, whenever it is due, with its queue; `None` if there is no such job, or none
     /// that a worker may run.
     pub fn find(&self, extension: &Extension, id: i64) -> Result<Option<(Candidate, Queue)>> {
-        let by_id = Table::open(extension.queue, extension.queue_key, Lock::Write)?;
+        let by_id = Table::open(extension.jobs, extension.jobs_key, Lock::Write)?;
         let found = by_id.first(&[Key::int8(1, Compare::Equal, id)], &self.row)?;
         let queue = match self.row_value(found, column::QUEUE) {
             Some(name) => queues::find(extension, name)?,
@@ -363,6 +365,7 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
         row: row.id,
         place,
         handler: get(column::HANDLER).map(datum::as_text).transpose()?,
+        handler_owner: get(column::HANDLER_OWNER).map(datum::as_oid),
         is_command: get(column::COMMAND).is_some(),
         payload: get(column::PAYLOAD).unwrap_or(0),
         attempts: get(column::ATTEMPTS).map_or(0, datum::as_i32),
@@ -402,6 +405,7 @@ pub fn open_history(extension: &Extension) -> Result<History> {
         TIMESTAMPTZ,
         JSONB,
         JSONB,
+        REGROLE,
     ];
     History::open(extension.history, &types)
 }
@@ -419,6 +423,7 @@ fn history_row(row: &[Option<Datum>], ended: &Ended) -> [Option<Datum>; column::
         column::FINISHED_AT => Some(ended.finished.datum()),
         column::RESULT => ended.result,
         column::HISTORY_ERRORS => value(row, column::ERRORS),
+        column::HISTORY_HANDLER_OWNER => value(row, column::HANDLER_OWNER),
         same => value(row, same),
     })
 }

@@ -23,12 +23,13 @@ use crate::settings;
 use crate::shared::{SHARED, State};
 use crate::stats;
 
-use super::{allowed, as_owner, column, extension, handler, queues, wake};
+use super::handler::Named;
+use super::{allowed, any_extension, as_owner, column, extension, handler, queues, rights, wake};
 
 /// A job as the functions take it.
 pub struct NewJob {
-    /// What to call, qualified; `None` for a command or the queue's handler.
-    pub handler: Option<Vec<u8>>,
+    /// What to call; `None` for a command or the queue's handler.
+    pub handler: Option<Named>,
     /// What to run.
     pub command: Option<Vec<u8>>,
     /// The queue's name.
@@ -49,11 +50,11 @@ pub struct NewJob {
 macro_rules! insert {
     ($payload:literal, $rest:literal) => {
         concat!(
-            "INSERT INTO @queue@ (handler, command, payload, queue, priority, run_at, \
-             max_attempts, timeout, unique_key, owner) \
+            "INSERT INTO my_worker._jobs (handler, command, payload, queue, priority, run_at, \
+             max_attempts, timeout, unique_key, owner, handler_owner) \
              SELECT $1, $2, coalesce(",
             $payload,
-            ", '{}'::pg_catalog.jsonb), $4, $5, coalesce($6, pg_catalog.now()), $7, $8, $9, $10 ",
+            ", '{}'::pg_catalog.jsonb), $4, $5, coalesce($6, pg_catalog.now()), $7, $8, $9, $10, $11 ",
             $rest
         )
     };
@@ -69,6 +70,7 @@ const INSERT_TYPES: &[Oid] = &[
     types::INT4,
     types::INTERVAL,
     types::TEXT,
+    types::REGROLE,
     types::REGROLE,
 ];
 
@@ -91,6 +93,7 @@ static INSERT_MANY: Statement = Statement::new(
         types::INTERVAL,
         types::TEXT,
         types::REGROLE,
+        types::REGROLE,
     ],
 );
 
@@ -104,13 +107,11 @@ static INSERT_UNIQUE: Statement = Statement::new(
 );
 
 static FIND_UNIQUE: Statement = Statement::new(
-    "SELECT id FROM @queue@ WHERE queue OPERATOR(pg_catalog.=) $1 \
+    "SELECT id FROM my_worker._jobs WHERE queue OPERATOR(pg_catalog.=) $1 \
      AND owner OPERATOR(pg_catalog.=) $2 AND unique_key OPERATOR(pg_catalog.=) $3",
     &[types::TEXT, types::REGROLE, types::TEXT],
 );
 
-/// Whether a statement of ours is writing, which has checked everything.
-static CHECKED: Local<bool> = Local::new(false);
 /// The queue that this transaction found last.
 static KNOWN_QUEUE: Local<Option<Vec<u8>>> = Local::new(None);
 /// Whether this transaction was warned that its database is not served.
@@ -120,7 +121,7 @@ static KNOWN_HANDLER: Local<Option<KnownHandler>> = Local::new(None);
 
 struct KnownHandler {
     asked: Vec<u8>,
-    stored: Vec<u8>,
+    stored: Named,
     role: Oid,
     statement: Micros,
 }
@@ -129,13 +130,6 @@ fn forget() {
     KNOWN_QUEUE.set(None);
     KNOWN_HANDLER.set(None);
     WARNED.set(false);
-}
-
-/// Finds the handler, checks the caller's right to execute it, and answers its qualified name.
-pub fn qualified_handler(name: &[u8]) -> Result<Vec<u8>> {
-    let found = handler::resolve(name)?;
-    handler::check_rights(&found, identity::current_role())?;
-    Ok(found.name)
 }
 
 /// Enqueues the job and answers its id. With a unique key that a live job has, nothing is added
@@ -151,7 +145,7 @@ pub fn enqueue_many(job: &NewJob, payloads: Datum) -> Result<Vec<i64>> {
     let extension = admit(job)?;
     let arguments = arguments(job, Some(payloads), identity::current_role())?;
     as_owner(&extension, |spi| {
-        let inserted = without_check(|| spi.run(&INSERT_MANY, &arguments))?;
+        let inserted = spi.run(&INSERT_MANY, &arguments)?;
         Ok(inserted.iter().filter_map(|row| row.i64(1)).collect())
     })
 }
@@ -167,10 +161,11 @@ fn admit(job: &NewJob) -> Result<Extension> {
 }
 
 /// What the statements take, in the order of [`INSERT_TYPES`].
-fn arguments(job: &NewJob, payload: Option<Datum>, caller: Oid) -> Result<[Option<Datum>; 10]> {
+fn arguments(job: &NewJob, payload: Option<Datum>, caller: Oid) -> Result<[Option<Datum>; 11]> {
     let text = |value: &Option<Vec<u8>>| value.as_deref().map(datum::text_datum).transpose();
+    let handler = job.handler.as_ref();
     Ok([
-        text(&job.handler)?,
+        handler.map(|h| datum::text_datum(&h.name)).transpose()?,
         text(&job.command)?,
         payload,
         Some(datum::text_datum(&job.queue)?),
@@ -180,6 +175,7 @@ fn arguments(job: &NewJob, payload: Option<Datum>, caller: Oid) -> Result<[Optio
         job.timeout,
         text(&job.unique_key)?,
         Some(caller.datum()),
+        handler.and_then(|h| h.owner).map(ToDatum::datum),
     ])
 }
 
@@ -192,12 +188,12 @@ pub fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) 
         &INSERT_ONE
     };
     for _ in 0..10 {
-        let inserted = without_check(|| spi.run(statement, &arguments))?;
+        let inserted = spi.run(statement, &arguments)?;
         if let Some(id) = inserted.first().and_then(|row| row.i64(1)) {
             return Ok(id);
         }
         // Somebody's job has the key, unless it has ended just now.
-        let [_, _, _, queue, .., key, owner] = arguments;
+        let [_, _, _, queue, .., key, owner, _] = arguments;
         let found = spi.run(&FIND_UNIQUE, &[queue, owner, key])?;
         if let Some(id) = found.first().and_then(|row| row.i64(1)) {
             return Ok(id);
@@ -208,14 +204,6 @@ pub fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) 
         "could not decide whether the unique key is in use",
     )
     .hint("Retry the transaction in READ COMMITTED isolation."))
-}
-
-/// Runs a statement of ours whose rows the trigger need not check.
-pub fn without_check<T>(statement: impl FnOnce() -> Result<T>) -> Result<T> {
-    CHECKED.set(true);
-    let result = statement();
-    CHECKED.set(false);
-    result
 }
 
 /// Refuses numbers, times and keys that no job can have.
@@ -258,7 +246,7 @@ pub fn check_queue(name: &[u8]) -> Result<()> {
     if KNOWN_QUEUE.with(|known| known.as_deref() == Some(name)) {
         return Ok(());
     }
-    queues::hold(&extension()?, name, false)?;
+    queues::hold(&any_extension()?, name, false)?;
     KNOWN_QUEUE.set(Some(name.to_vec()));
     Ok(())
 }
@@ -323,12 +311,18 @@ fn has_no_place(state: &State) -> bool {
 /// The table that COPY FROM STDIN may fill although row-level security applies: each row passes the
 /// trigger, which checks its owner.
 pub fn copy_target() -> Result<Option<CopyTarget>> {
-    Ok(catalog::extension()?.map(|extension| (extension.queue, c"my_queue_own")))
+    let extension = catalog::extension()?.filter(Extension::is_current);
+    Ok(extension.map(|extension| CopyTarget {
+        view: extension.door,
+        name: (c"my_worker", c"_jobs"),
+        table: extension.jobs,
+        policy: c"jobs_own",
+    }))
 }
 
 /// The trigger of `my_queue`, BEFORE INSERT OR UPDATE of each row.
 pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
-    if !CHECKED.get() {
+    if !identity::is_ours() {
         check_row(&mut row)?;
     }
     let role = row.get(column::OWNER).map_or(0, datum::as_oid);
@@ -339,7 +333,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     wake::on_any_end(forget)?;
     let says_itself = row.get(column::HANDLER).is_some() || row.get(column::COMMAND).is_some();
     // Not the one that this session held: a worker finds out.
-    let (id, resting) = queues::last_held(&extension()?, &queue, |kept| {
+    let (id, resting) = queues::last_held(&any_extension()?, &queue, |kept| {
         (kept.queue.id, kept.resting(says_itself))
     })
     .unwrap_or_default();
@@ -349,6 +343,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
 
 fn check_row(row: &mut TriggerRow) -> Result<()> {
     check_values(row)?;
+    rights::check_row(row)?;
     let caller = identity::current_role();
     let mut changes = Vec::new();
     if let Some(owner) = check_owner(row, caller)? {
@@ -430,8 +425,11 @@ fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Res
     {
         let asked = datum::as_text(handler)?;
         let stored = stored_handler(&asked)?;
-        if stored != asked {
-            changes.push((column::HANDLER, Some(datum::text_datum(&stored)?)));
+        if stored.name != asked {
+            changes.push((column::HANDLER, Some(datum::text_datum(&stored.name)?)));
+        }
+        if row.is_update || stored.owner.is_some() {
+            changes.push((column::HANDLER_OWNER, stored.owner.map(ToDatum::datum)));
         }
     }
     Ok(())
@@ -443,8 +441,8 @@ fn is_new(row: &TriggerRow, column: i32) -> Result<bool> {
     Ok(!row.is_update || text(row.old(column))? != text(row.get(column))?)
 }
 
-/// The qualified name of a handler. Within a statement a qualified one is looked up once.
-fn stored_handler(asked: &[u8]) -> Result<Vec<u8>> {
+/// What a job keeps of a handler. Within a statement a qualified one is looked up once.
+fn stored_handler(asked: &[u8]) -> Result<Named> {
     let (role, statement) = (identity::current_role(), clock::statement_start());
     let known = KNOWN_HANDLER.with(|known| {
         let same =
@@ -454,7 +452,7 @@ fn stored_handler(asked: &[u8]) -> Result<Vec<u8>> {
     if let Some(stored) = known {
         return Ok(stored);
     }
-    let stored = qualified_handler(asked)?;
+    let stored = handler::name(asked)?;
     if asked.contains(&b'.') {
         let (asked, stored) = (asked.to_vec(), stored.clone());
         KNOWN_HANDLER.set(Some(KnownHandler {

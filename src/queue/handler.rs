@@ -6,6 +6,7 @@ use crate::pg::error::{
     FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_NAME, INVALID_TEXT_REPRESENTATION,
     PgError, Result, SYNTAX_ERROR, UNDEFINED_FUNCTION, UNDEFINED_OBJECT, UNDEFINED_SCHEMA,
 };
+use crate::pg::identity;
 use crate::pg::local::Local;
 
 /// The accepted signatures.
@@ -21,8 +22,11 @@ pub enum Shape {
     Batch,
 }
 
+/// A signature, the types of its arguments, and their names as they are stored.
+type ShapeOf = (Shape, &'static [Oid], &'static str);
+
 /// In the order in which they are looked for.
-const SHAPES: [(Shape, &[Oid], &str); 4] = [
+const SHAPES: [ShapeOf; 4] = [
     (
         Shape::IdAndPayload,
         &[types::INT8, types::JSONB],
@@ -53,8 +57,19 @@ pub struct Handler {
     pub shape: Shape,
     /// The type of its result.
     pub result: Oid,
-    /// Its name, qualified and quoted, with argument types if they were given.
+    /// Its name, qualified and quoted, with argument types.
     pub name: Vec<u8>,
+    /// The role that owns the function.
+    pub owner: Oid,
+}
+
+/// A handler as jobs, queues and schedules keep it.
+#[derive(Clone)]
+pub struct Named {
+    /// Schema, name and argument types, which name one function.
+    pub name: Vec<u8>,
+    /// Who owned the function then, if that was neither the role that named it nor a superuser.
+    pub owner: Option<Oid>,
 }
 
 /// What a name stood for.
@@ -92,8 +107,14 @@ pub fn remember(name: &[u8], handler: &Handler) {
 }
 
 /// Finds a handler by its name, with or without schema and argument types, by the search path in
-/// force. 42883 with a hint if no function of an accepted signature has that name.
+/// force. 42883 with a hint if no function of an accepted signature has that name; 0A000 for a
+/// temporary function, which other sessions cannot name.
 pub fn resolve(name: &[u8]) -> Result<Handler> {
+    if let Some((shape, bare)) = stored_form(name) {
+        let function = catalog::function(bare, shape.1).map_err(|error| no_name(name, error))?;
+        let function = function.ok_or_else(|| unknown(name))?;
+        return found(function, shape, name);
+    }
     if has_types(name) {
         resolve_with_types(name)
     } else {
@@ -110,11 +131,43 @@ fn has_types(name: &[u8]) -> bool {
     })
 }
 
+/// Finds the handler of a job that is about to run, by its name as it is stored. A name that an
+/// earlier version has stored, or a restored dump, may lack the argument types: it has to be one
+/// function's alone.
+pub fn resolve_stored(name: &[u8]) -> Result<Handler> {
+    if has_types(name) {
+        return resolve(name);
+    }
+    let mut only = None;
+    for shape in &SHAPES {
+        let function = catalog::function(name, shape.1).map_err(|error| no_name(name, error))?;
+        if let Some(function) = function
+            && only.replace((function, shape)).is_some()
+        {
+            let detail =
+                "There are several functions of that name, and the job does not say which.";
+            return Err(unknown(name).detail(detail));
+        }
+    }
+    let (function, shape) = only.ok_or_else(|| unknown(name))?;
+    found(function, shape, name)
+}
+
+/// Takes a name apart that ends with the argument types of a signature as they are stored.
+fn stored_form(name: &[u8]) -> Option<(&'static ShapeOf, &[u8])> {
+    SHAPES.iter().find_map(|shape| {
+        let types = name.strip_suffix(b")")?.strip_suffix(shape.2.as_bytes())?;
+        let bare = types.strip_suffix(b"(")?;
+        (!has_types(bare)).then_some((shape, bare))
+    })
+}
+
+/// The first function of that name with an accepted signature.
 fn resolve_by_shape(name: &[u8]) -> Result<Handler> {
-    for (shape, arguments, _) in SHAPES {
-        let function = catalog::function(name, arguments).map_err(|error| no_name(name, error))?;
+    for shape in &SHAPES {
+        let function = catalog::function(name, shape.1).map_err(|error| no_name(name, error))?;
         if let Some(function) = function {
-            return found(function, shape, None, name);
+            return found(function, shape, name);
         }
     }
     Err(unknown(name))
@@ -124,7 +177,7 @@ fn resolve_with_types(name: &[u8]) -> Result<Handler> {
     let function = catalog::function_with_types(name).map_err(|error| no_name(name, error))?;
     let arguments = catalog::signature(function)?.arguments;
     match SHAPES.iter().find(|shape| shape.1 == arguments.as_slice()) {
-        Some((shape, _, types)) => found(function, *shape, Some(types), name),
+        Some(shape) => found(function, shape, name),
         None => Err(unknown(name)),
     }
 }
@@ -143,7 +196,7 @@ fn no_name(name: &[u8], error: PgError) -> PgError {
     }
 }
 
-fn found(function: Oid, shape: Shape, types: Option<&str>, asked: &[u8]) -> Result<Handler> {
+fn found(function: Oid, (shape, _, types): &ShapeOf, asked: &[u8]) -> Result<Handler> {
     let signature = catalog::signature(function)?;
     if !signature.is_function || signature.returns_set {
         return Err(unknown(asked)
@@ -152,16 +205,53 @@ fn found(function: Oid, shape: Shape, types: Option<&str>, asked: &[u8]) -> Resu
     if catalog::is_for_the_server(signature.result)? {
         return Err(unknown(asked).detail("The function of that name is for the server to call."));
     }
-    let mut name = catalog::function_name(function)?;
-    if let Some(types) = types {
-        name.extend_from_slice(format!("({types})").as_bytes());
+    if signature.is_temporary {
+        let message = quoted("handler function ", asked, " is temporary");
+        return Err(PgError::new(FEATURE_NOT_SUPPORTED, message)
+            .detail("A job runs in another session, which cannot see it."));
     }
+    let mut name = catalog::function_name(function)?;
+    name.extend_from_slice(format!("({types})").as_bytes());
     Ok(Handler {
         function,
-        shape,
+        shape: *shape,
         result: signature.result,
         name,
+        owner: signature.owner,
     })
+}
+
+/// Finds a handler that the current role names, checks its right to execute it, and answers what to
+/// keep.
+pub fn name(asked: &[u8]) -> Result<Named> {
+    let role = identity::current_role();
+    let handler = resolve(asked)?;
+    check_rights(&handler, role)?;
+    let known = handler.owner == role || identity::role_is_superuser(handler.owner)?;
+    Ok(Named {
+        name: handler.name,
+        owner: (!known).then_some(handler.owner),
+    })
+}
+
+/// A superuser's job runs no function that came into other hands since it was named: 42501 if its
+/// owner is neither a superuser nor `recorded`, who owned it then.
+pub fn check_author(handler: &Handler, recorded: Option<Oid>, role: Oid) -> Result<()> {
+    let author = handler.owner;
+    if author == role
+        || !identity::role_is_superuser(role)?
+        || recorded == Some(author)
+        || identity::role_is_superuser(author)?
+    {
+        return Ok(());
+    }
+    let message = quoted("permission denied for function ", &handler.name, "");
+    Err(PgError::new(INSUFFICIENT_PRIVILEGE, message)
+        .detail(format!(
+            "A superuser's job runs it only if its owner is the one it had when it was named; it is \"{}\" now.",
+            identity::role_name(author)
+        ))
+        .hint("Enqueue the job again if the function is to be trusted."))
 }
 
 /// The error for a name that no handler has.

@@ -41,7 +41,7 @@ pub fn waiting(
     now: Micros,
     running: &[(i64, Vec<u8>)],
 ) -> Result<Vec<Waiting>> {
-    let table = Table::open(extension.queue, extension.claim_index, Lock::Read)?;
+    let table = Table::open(extension.jobs, extension.claim_index, Lock::Read)?;
     let row = table.row()?;
     let look = Look {
         table: &table,

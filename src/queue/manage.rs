@@ -14,13 +14,13 @@ use crate::pg::table::{Compare, Holder, Key, Lock, Table};
 use crate::pg::{identity, latch, wait_event, xact};
 use crate::shared::{Current, Phase, SHARED};
 
-use super::handler::quoted;
+use super::handler::{self, Named, quoted};
 use super::queues::{self, Queue};
 use super::{allowed, as_owner, enqueue, extension, settle, wait, wake};
 
 static CREATE_QUEUE: Statement = Statement::new(
     "INSERT INTO my_worker.queues (name, handler, concurrency, max_attempts, backoff, \
-     backoff_max, timeout, retention) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+     backoff_max, timeout, retention, handler_owner) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
      ON CONFLICT (name) DO NOTHING",
     QUEUE_TYPES,
 );
@@ -29,7 +29,8 @@ static ALTER_QUEUE: Statement = Statement::new(
     "UPDATE my_worker.queues SET handler = coalesce($2, handler), \
      concurrency = coalesce($3, concurrency), max_attempts = coalesce($4, max_attempts), \
      backoff = coalesce($5, backoff), backoff_max = coalesce($6, backoff_max), \
-     timeout = coalesce($7, timeout), retention = coalesce($8, retention) \
+     timeout = coalesce($7, timeout), retention = coalesce($8, retention), \
+     handler_owner = CASE WHEN $2 IS NULL THEN handler_owner ELSE $9 END \
      WHERE name OPERATOR(pg_catalog.=) $1",
     QUEUE_TYPES,
 );
@@ -43,6 +44,7 @@ const QUEUE_TYPES: &[Oid] = &[
     types::INTERVAL,
     types::INTERVAL,
     types::INTERVAL,
+    types::REGROLE,
 ];
 
 static SET_PAUSED: Statement = Statement::new(
@@ -56,13 +58,13 @@ static DROP_QUEUE: Statement = Statement::new(
 );
 
 static HAS_JOBS: Statement = Statement::new(
-    "SELECT EXISTS (SELECT FROM @queue@ WHERE queue OPERATOR(pg_catalog.=) $1)",
+    "SELECT EXISTS (SELECT FROM my_worker._jobs WHERE queue OPERATOR(pg_catalog.=) $1)",
     &[types::TEXT],
 );
 
 static PURGE_WAITING: Statement = Statement::new(
-    "DELETE FROM @queue@ WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
-     SELECT ctid FROM @queue@ WHERE queue OPERATOR(pg_catalog.=) $1 \
+    "DELETE FROM my_worker._jobs WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
+     SELECT ctid FROM my_worker._jobs WHERE queue OPERATOR(pg_catalog.=) $1 \
      AND status OPERATOR(pg_catalog.=) 'pending' \
      AND (id OPERATOR(pg_catalog.=) my_worker.current_job()) IS NOT TRUE FOR UPDATE SKIP LOCKED))",
     &[types::TEXT],
@@ -90,7 +92,7 @@ static PRUNE: Statement = Statement::new(
 
 static DUE_JOBS_OF: Statement = Statement::new(
     "SELECT j.id, j.attempts, j.queue, \
-     CASE WHEN j.command IS NULL THEN coalesce(j.handler, q.handler) END FROM @queue@ AS j \
+     CASE WHEN j.command IS NULL THEN coalesce(j.handler, q.handler) END FROM my_worker._jobs AS j \
      JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
      WHERE j.owner OPERATOR(pg_catalog.=) $1 AND j.status OPERATOR(pg_catalog.=) 'pending' \
      AND j.run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
@@ -100,14 +102,14 @@ static DUE_JOBS_OF: Statement = Statement::new(
 );
 
 static CLAIMED: Statement = Statement::new(
-    "SELECT id FROM @queue@ WHERE status OPERATOR(pg_catalog.=) 'processing' LIMIT 1000",
+    "SELECT id FROM my_worker._jobs WHERE status OPERATOR(pg_catalog.=) 'processing' LIMIT 1000",
     &[],
 );
 
 macro_rules! find_job {
     () => {
         "SELECT owner, queue, attempts, max_attempts, status OPERATOR(pg_catalog.=) 'processing', \
-         handler, command IS NOT NULL FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1"
+         handler, command IS NOT NULL FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1"
     };
 }
 
@@ -115,7 +117,7 @@ static FIND_JOB: Statement = Statement::new(find_job!(), &[types::INT8]);
 
 static FIND_WAITING: Statement = Statement::new(
     "SELECT j.owner, j.status OPERATOR(pg_catalog.=) 'processing', \
-     coalesce(j.handler, j.command, q.handler) IS NOT NULL FROM @queue@ AS j \
+     coalesce(j.handler, j.command, q.handler) IS NOT NULL FROM my_worker._jobs AS j \
      LEFT JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
      WHERE j.id OPERATOR(pg_catalog.=) $1",
     &[types::INT8],
@@ -134,10 +136,10 @@ static FIND_FINISHED: Statement = Statement::new(
 static RETRY: Statement = Statement::new(
     "WITH back AS (DELETE FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) $1 \
      AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled']) RETURNING *) \
-     INSERT INTO @queue@ (id, queue, handler, command, payload, priority, created_at, \
-     max_attempts, timeout, unique_key, owner, last_error, errors) OVERRIDING SYSTEM VALUE \
+     INSERT INTO my_worker._jobs (id, queue, handler, command, payload, priority, created_at, \
+     max_attempts, timeout, unique_key, owner, last_error, errors, handler_owner) OVERRIDING SYSTEM VALUE \
      SELECT id, queue, handler, command, payload, priority, created_at, max_attempts, timeout, \
-     unique_key, owner, last_error, errors FROM back",
+     unique_key, owner, last_error, errors, handler_owner FROM back",
     &[types::INT8],
 );
 
@@ -178,26 +180,24 @@ impl QueueSettings {
         Ok(())
     }
 
-    fn arguments(&self, handler: Option<&[u8]>) -> Result<[Option<Datum>; 8]> {
+    fn arguments(&self, handler: Option<&Named>) -> Result<[Option<Datum>; 9]> {
         let [backoff, backoff_max, timeout, retention] = self.intervals;
         Ok([
             Some(datum::text_datum(&self.name)?),
-            handler.map(datum::text_datum).transpose()?,
+            handler.map(|h| datum::text_datum(&h.name)).transpose()?,
             self.concurrency.map(ToDatum::datum),
             self.max_attempts.map(ToDatum::datum),
             backoff,
             backoff_max,
             timeout,
             retention,
+            handler.and_then(|h| h.owner).map(ToDatum::datum),
         ])
     }
 
-    /// The handler, found and qualified, so that a typing error shows now.
-    fn qualified_handler(&self) -> Result<Option<Vec<u8>>> {
-        self.handler
-            .as_deref()
-            .map(enqueue::qualified_handler)
-            .transpose()
+    /// The handler, found, so that a typing error shows now.
+    fn named_handler(&self) -> Result<Option<Named>> {
+        self.handler.as_deref().map(handler::name).transpose()
     }
 }
 
@@ -215,8 +215,8 @@ pub fn create_queue(settings: &QueueSettings) -> Result<()> {
             "max_attempts, backoff, backoff_max and retention must not be null",
         ));
     }
-    let handler = settings.qualified_handler()?;
-    let arguments = settings.arguments(handler.as_deref())?;
+    let handler = settings.named_handler()?;
+    let arguments = settings.arguments(handler.as_ref())?;
     // Only a restored dump may replace the queue that always exists: see the trigger of the table.
     let created = match settings.name.as_slice() {
         b"default" => 0,
@@ -235,8 +235,8 @@ pub fn create_queue(settings: &QueueSettings) -> Result<()> {
 /// `alter_queue()`: only what is given changes.
 pub fn alter_queue(settings: &QueueSettings) -> Result<()> {
     settings.check()?;
-    let handler = settings.qualified_handler()?;
-    let arguments = settings.arguments(handler.as_deref())?;
+    let handler = settings.named_handler()?;
+    let arguments = settings.arguments(handler.as_ref())?;
     change_queue(&ALTER_QUEUE, &settings.name, &arguments)
 }
 
@@ -376,7 +376,7 @@ pub fn cancel(job: i64) -> Result<bool> {
 /// Whose transaction keeps the job's row, as of this moment.
 fn holder(extension: &Extension, job: i64) -> Result<Option<Holder>> {
     xact::with_latest_snapshot(|| {
-        let table = Table::open(extension.queue, extension.queue_key, Lock::Read)?;
+        let table = Table::open(extension.jobs, extension.jobs_key, Lock::Read)?;
         let row = table.row()?;
         let found = table.first(&[Key::int8(1, Compare::Equal, job)], &row)?;
         let holder = if found { table.holder(row.id())? } else { None };
@@ -459,7 +459,7 @@ pub fn retry(job: i64) -> Result<bool> {
     check_owner(identity::current_role(), owner, job)?;
     enqueue::check_queue(&queue)?;
     as_owner(&extension, |spi| {
-        let back = enqueue::without_check(|| spi.run(&RETRY, &[Some(job.datum())]))?;
+        let back = spi.run(&RETRY, &[Some(job.datum())])?;
         Ok(back.count() > 0)
     })
 }

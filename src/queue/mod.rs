@@ -10,19 +10,20 @@ pub mod handler;
 pub mod live;
 pub mod manage;
 pub mod queues;
+pub mod rights;
 pub mod settle;
 pub mod wait;
 pub mod wake;
 
 use crate::logic::limits::LimitError;
-use crate::pg::catalog::{self, Extension};
+use crate::pg::catalog::{self, Extension, Fit};
 use crate::pg::error::{
     INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
 };
 use crate::pg::spi::{self, Spi};
 use crate::pg::{guc, identity};
 
-/// Columns of `my_queue` and of `history`, of which the first 16 are the same.
+/// Columns of `_jobs` and of `history`, of which the first 16 are the same.
 pub mod column {
     /// bigint
     pub const ID: i32 = 1;
@@ -54,26 +55,51 @@ pub mod column {
     pub const UNIQUE_KEY: i32 = 14;
     /// regrole
     pub const OWNER: i32 = 15;
-    /// jsonb; the last of `my_queue`, behind `last_error`
+    /// text
+    pub const LAST_ERROR: i32 = 16;
+    /// jsonb, of `_jobs`
     pub const ERRORS: i32 = 17;
-    /// So many has `my_queue`.
-    pub const OF_QUEUE: usize = 17;
+    /// regrole; the last of `_jobs`
+    pub const HANDLER_OWNER: i32 = 18;
+    /// So many has `_jobs`.
+    pub const OF_QUEUE: usize = 18;
     /// timestamptz, of `history`
     pub const FINISHED_AT: i32 = 17;
     /// jsonb, of `history`
     pub const RESULT: i32 = 18;
-    /// jsonb; the last of `history`
+    /// jsonb, of `history`
     pub const HISTORY_ERRORS: i32 = 19;
+    /// regrole; the last of `history`
+    pub const HISTORY_HANDLER_OWNER: i32 = 20;
     /// So many has `history`.
-    pub const OF_HISTORY: usize = 19;
+    pub const OF_HISTORY: usize = 20;
 }
 
-/// Where the extension is; an error if this database does not have it (any more).
+/// Where the extension is; an error if this database does not have it (any more), or if this library
+/// cannot work with it.
 pub fn extension() -> Result<Extension> {
+    let extension = catalog::extension()?.ok_or_else(not_installed)?;
+    match extension.fit {
+        Fit::Good => Ok(extension),
+        Fit::OtherVersion => Err(PgError::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the library and the extension \"my_worker\" have different versions",
+        )
+        .hint("Use ALTER EXTENSION my_worker UPDATE, or install the library that fits.")),
+        Fit::Incomplete => Err(PgError::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "a table or an index of extension \"my_worker\" is missing or invalid",
+        )
+        .hint("See my_worker.health().")),
+    }
+}
+
+/// The same whatever its version: what is enqueued waits for the update.
+pub fn any_extension() -> Result<Extension> {
     catalog::extension()?.ok_or_else(not_installed)
 }
 
-/// The same, and keeps it: for transactions of our processes, which run jobs in them.
+/// Where it is, and keeps it: for transactions of our processes, which run jobs in them.
 pub fn hold_extension() -> Result<Extension> {
     catalog::hold_extension()?.ok_or_else(not_installed)
 }
@@ -100,13 +126,12 @@ pub fn allowed(checked: std::result::Result<(), LimitError>) -> Result<()> {
 
 /// Runs statements of ours as the extension's owner.
 pub fn as_owner<T>(extension: &Extension, body: impl FnOnce(&Spi) -> Result<T>) -> Result<T> {
-    let queue = catalog::qualified_name(extension.queue)?;
     identity::as_owner(extension.owner, || {
         // Our statements look rows up by key; a plan made while a table was tiny must not scan it
         // for ever.
         guc::set_for_level(c"enable_seqscan", c"off")?;
         // A scan that cannot be avoided then counts as ruinous, and its plan would be compiled.
         guc::set_for_level(c"jit", c"off")?;
-        spi::connect(extension.oid, &queue, body)
+        spi::connect(extension, body)
     })
 }

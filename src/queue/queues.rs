@@ -26,6 +26,7 @@ mod column {
     pub const RETENTION: i32 = 8;
     pub const PAUSED: i32 = 9;
     pub const ID: i32 = 11;
+    pub const HANDLER_OWNER: i32 = 12;
 }
 
 /// One queue's settings.
@@ -37,6 +38,8 @@ pub struct Queue {
     pub name: Vec<u8>,
     /// What its jobs call if they name nothing themselves.
     pub handler: Option<Vec<u8>>,
+    /// See [`super::handler::Named`].
+    pub handler_owner: Option<Oid>,
     /// The most of its jobs that run at once.
     pub concurrency: Option<i32>,
     /// Executions before a job is failed, unless it says otherwise.
@@ -193,6 +196,7 @@ fn read(row: &crate::pg::table::Row, name: Datum) -> Result<Queue> {
         id: row.get(column::ID).map_or(0, datum::as_i32),
         name: datum::as_text(name)?,
         handler: row.get(column::HANDLER).map(datum::as_text).transpose()?,
+        handler_owner: row.get(column::HANDLER_OWNER).map(datum::as_oid),
         concurrency: row.get(column::CONCURRENCY).map(datum::as_i32),
         max_attempts: row.get(column::MAX_ATTEMPTS).map_or(1, datum::as_i32),
         backoff: interval(column::BACKOFF).unwrap_or(0),

@@ -57,7 +57,7 @@ const ENTRY_TYPES: [u32; 7] = [
 
 static RETRY: Statement = Statement::new(
     concat!(
-        "UPDATE @queue@ SET status = 'pending', attempts = $3, last_error = $6, run_at = $10, \
+        "UPDATE my_worker._jobs SET status = 'pending', attempts = $3, last_error = $6, run_at = $10, \
          started_at = $11, errors = \
          coalesce(errors, '[]'::pg_catalog.jsonb) OPERATOR(pg_catalog.||) ",
         error_entry!(),
@@ -80,13 +80,13 @@ static RETRY: Statement = Statement::new(
 
 static FAIL: Statement = Statement::new(
     concat!(
-        "WITH gone AS (DELETE FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1 \
+        "WITH gone AS (DELETE FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1 \
          AND attempts OPERATOR(pg_catalog.=) $2 RETURNING *) \
          INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
          run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
-         last_error, finished_at, errors) \
+         last_error, finished_at, handler_owner, errors) \
          SELECT id, queue, 'failed', handler, command, payload, priority, run_at, created_at, \
-         coalesce($10, started_at), $3, max_attempts, timeout, unique_key, owner, $6, $4, \
+         coalesce($10, started_at), $3, max_attempts, timeout, unique_key, owner, $6, $4, handler_owner, \
          coalesce(errors, '[]'::pg_catalog.jsonb) OPERATOR(pg_catalog.||) ",
         error_entry!(),
         " FROM gone"
@@ -106,13 +106,13 @@ static FAIL: Statement = Statement::new(
 );
 
 static CANCEL: Statement = Statement::new(
-    "WITH gone AS (DELETE FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1 RETURNING *) \
+    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1 RETURNING *) \
      INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
      run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
-     last_error, finished_at, errors) \
+     last_error, finished_at, errors, handler_owner) \
      SELECT id, queue, 'cancelled', handler, command, payload, priority, run_at, created_at, \
      coalesce($2, started_at), coalesce($3, attempts), max_attempts, timeout, \
-     unique_key, owner, last_error, $4, errors FROM gone",
+     unique_key, owner, last_error, $4, errors, handler_owner FROM gone",
     &[
         types::INT8,
         types::TIMESTAMPTZ,
@@ -123,20 +123,20 @@ static CANCEL: Statement = Statement::new(
 
 /// Claims a command: from here on it is charged.
 static CLAIM: Statement = Statement::new(
-    "UPDATE @queue@ SET status = 'processing', started_at = $2, \
+    "UPDATE my_worker._jobs SET status = 'processing', started_at = $2, \
      attempts = attempts OPERATOR(pg_catalog.+) 1 WHERE id OPERATOR(pg_catalog.=) $1",
     &[types::INT8, types::TIMESTAMPTZ],
 );
 
 static COMPLETE: Statement = Statement::new(
-    "WITH gone AS (DELETE FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1 \
+    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1 \
      AND attempts OPERATOR(pg_catalog.=) $2 RETURNING *) \
      INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
      run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
-     last_error, finished_at, result, errors) \
+     last_error, finished_at, result, errors, handler_owner) \
      SELECT id, queue, 'completed', handler, command, payload, priority, run_at, created_at, \
      started_at, attempts, max_attempts, timeout, unique_key, owner, last_error, $3, \
-     pg_catalog.to_jsonb($4), errors FROM gone WHERE $5",
+     pg_catalog.to_jsonb($4), errors, handler_owner FROM gone WHERE $5",
     &[
         types::INT8,
         types::INT4,
@@ -148,13 +148,13 @@ static COMPLETE: Statement = Statement::new(
 
 /// Takes away what is left of a job that has ended.
 static FORGET: Statement = Statement::new(
-    "DELETE FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1",
+    "DELETE FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1",
     &[types::INT8],
 );
 
 /// Takes back the charge of a command that was told to stop.
 static RELEASE: Statement = Statement::new(
-    "UPDATE @queue@ SET status = 'pending', \
+    "UPDATE my_worker._jobs SET status = 'pending', \
      attempts = attempts OPERATOR(pg_catalog.-) 1 WHERE id OPERATOR(pg_catalog.=) $1 \
      AND status OPERATOR(pg_catalog.=) 'processing'",
     &[types::INT8],

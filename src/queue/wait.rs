@@ -12,7 +12,7 @@ use crate::worker;
 use super::{as_owner, extension, wake};
 
 static STATUS: Statement = Statement::new(
-    "SELECT q.xmin, NULL::pg_catalog.text, q.owner, q.xmax FROM @queue@ AS q \
+    "SELECT q.xmin, NULL::pg_catalog.text, q.owner, q.xmax FROM my_worker._jobs AS q \
      WHERE q.id OPERATOR(pg_catalog.=) $1 \
      UNION ALL SELECT NULL, h.status, h.owner, NULL FROM my_worker.history AS h \
      WHERE h.id OPERATOR(pg_catalog.=) $1",

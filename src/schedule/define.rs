@@ -13,19 +13,20 @@ use crate::pg::identity;
 use crate::pg::spi::Statement;
 use crate::pg::timezone::Timezone;
 use crate::queue::enqueue::{self, NewJob};
-use crate::queue::handler::quoted;
+use crate::queue::handler::{self, Named, quoted};
 use crate::queue::{allowed, as_owner, extension};
 
 static UPSERT: Statement = Statement::new(
     "INSERT INTO my_worker._schedules AS s (name, owner, schedule, timezone, command, handler, \
-     payload, queue, overlap, catchup, max_attempts, timeout, anchor, next_run_at) \
+     payload, queue, overlap, catchup, max_attempts, timeout, anchor, next_run_at, handler_owner) \
      VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, '{}'::pg_catalog.jsonb), $8, $9, $10, $11, \
-     $12, $13, $14) \
+     $12, $13, $14, $15) \
      ON CONFLICT (owner, name) DO UPDATE SET \
      schedule = excluded.schedule, timezone = excluded.timezone, command = excluded.command, \
      handler = excluded.handler, payload = excluded.payload, queue = excluded.queue, \
      overlap = excluded.overlap, catchup = excluded.catchup, \
      max_attempts = excluded.max_attempts, timeout = excluded.timeout, \
+     handler_owner = excluded.handler_owner, \
      anchor = CASE WHEN s.schedule OPERATOR(pg_catalog.=) excluded.schedule \
      AND s.timezone OPERATOR(pg_catalog.=) excluded.timezone \
      THEN s.anchor ELSE excluded.anchor END, \
@@ -50,6 +51,7 @@ static UPSERT: Statement = Statement::new(
         types::INTERVAL,
         types::TIMESTAMPTZ,
         types::TIMESTAMPTZ,
+        types::REGROLE,
     ],
 );
 
@@ -86,14 +88,14 @@ pub fn schedule(definition: &Definition) -> Result<i64> {
     let handler = definition
         .handler
         .as_deref()
-        .map(enqueue::qualified_handler)
+        .map(handler::name)
         .transpose()?;
     enqueue::check(&sample_job(definition))?;
     let zone = super::timezone(definition.timezone.as_deref())?;
     let now = super::now();
     let rule = super::parse_rule(&definition.schedule, now)?;
     let next = first_due(definition, &rule, zone, now)?;
-    let arguments = arguments(definition, handler.as_deref(), caller, zone, [now, next])?;
+    let arguments = arguments(definition, handler.as_ref(), caller, zone, [now, next])?;
     enqueue::refuse_restricted()?;
     enqueue::check_queue(&definition.queue)?;
     enqueue::warn_unserved()?;
@@ -152,11 +154,11 @@ fn sample_job(definition: &Definition) -> NewJob {
 
 fn arguments(
     definition: &Definition,
-    handler: Option<&[u8]>,
+    handler: Option<&Named>,
     owner: Oid,
     zone: Timezone,
     [anchor, next]: [i64; 2],
-) -> Result<[Option<Datum>; 14]> {
+) -> Result<[Option<Datum>; 15]> {
     let text = |value: &[u8]| datum::text_datum(value).map(Some);
     let is_command = definition.command.is_some();
     // A command runs at most once unless its author says that it may run again.
@@ -171,7 +173,7 @@ fn arguments(
             .as_deref()
             .map(datum::text_datum)
             .transpose()?,
-        handler.map(datum::text_datum).transpose()?,
+        handler.map(|h| datum::text_datum(&h.name)).transpose()?,
         definition.payload,
         text(&definition.queue)?,
         text(&definition.overlap)?,
@@ -180,5 +182,6 @@ fn arguments(
         definition.timeout,
         Some(anchor.datum()),
         Some(next.datum()),
+        handler.and_then(|h| h.owner).map(ToDatum::datum),
     ])
 }

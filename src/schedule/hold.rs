@@ -30,7 +30,7 @@ static SET_JOBS: Statement = Statement::new(
 );
 
 static RELEASE: Statement = Statement::new(
-    "UPDATE @queue@ SET run_at = pg_catalog.clock_timestamp() \
+    "UPDATE my_worker._jobs SET run_at = pg_catalog.clock_timestamp() \
      WHERE id OPERATOR(pg_catalog.=) $1 AND run_at OPERATOR(pg_catalog.=) 'infinity'",
     &[types::INT8],
 );

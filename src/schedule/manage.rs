@@ -42,7 +42,7 @@ static RESUME: Statement = Statement::new(
 );
 
 static LOCK: Statement = Statement::new(
-    "SELECT owner, command, handler, payload, queue, max_attempts, timeout \
+    "SELECT owner, command, handler, payload, queue, max_attempts, timeout, handler_owner \
      FROM my_worker._schedules WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
     &[types::INT8],
 );

@@ -5,16 +5,16 @@ use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
 use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result};
 use crate::pg::spi::{Row, Rows, Spi, Statement};
 use crate::queue::enqueue::NewJob;
-use crate::queue::handler::quoted;
+use crate::queue::handler::{Named, quoted};
 
 /// A row with its unfinished jobs.
 static LOCK: Statement = Statement::new(
-    "SELECT command, handler, payload, queue, max_attempts, timeout, schedule, timezone, \
+    "SELECT command, handler, payload, queue, max_attempts, timeout, handler_owner, schedule, timezone, \
      overlap, catchup, next_run_at, anchor, last_due, owner, active, \
      ARRAY(SELECT q.id FROM pg_catalog.unnest(s.live_jobs) AS live \
-     JOIN @queue@ AS q ON q.id OPERATOR(pg_catalog.=) live ORDER BY q.id), \
+     JOIN my_worker._jobs AS q ON q.id OPERATOR(pg_catalog.=) live ORDER BY q.id), \
      ARRAY(SELECT q.id FROM pg_catalog.unnest(s.held_jobs) AS held \
-     JOIN @queue@ AS q ON q.id OPERATOR(pg_catalog.=) held ORDER BY q.id) \
+     JOIN my_worker._jobs AS q ON q.id OPERATOR(pg_catalog.=) held ORDER BY q.id) \
      FROM my_worker._schedules AS s WHERE s.id OPERATOR(pg_catalog.=) $1 \
      FOR UPDATE OF s SKIP LOCKED",
     &[types::INT8],
@@ -59,32 +59,33 @@ pub fn find(spi: &Spi, id: i64) -> Result<Option<Found>> {
     let Some(row) = rows.first() else {
         return Ok(None);
     };
-    let overlap = row.text(9)?.unwrap_or_default();
-    let catchup = row.text(10)?.unwrap_or_default();
+    let overlap = row.text(10)?.unwrap_or_default();
+    let catchup = row.text(11)?.unwrap_or_default();
     Ok(Some(Found {
         id,
         job: job_of(&row, 1, 0)?,
         payload: row.datum(3),
-        schedule: row.text(7)?.unwrap_or_default(),
-        timezone: row.text(8)?.unwrap_or_default(),
+        schedule: row.text(8)?.unwrap_or_default(),
+        timezone: row.text(9)?.unwrap_or_default(),
         overlap: Overlap::from_name(&overlap).ok_or_else(|| unknown_word(&overlap))?,
         catchup: Catchup::from_name(&catchup).ok_or_else(|| unknown_word(&catchup))?,
-        next_run_at: row.i64(11),
-        anchor: row.i64(12).unwrap_or(0),
-        last_due: row.i64(13),
-        owner: row.oid(14).unwrap_or(0),
-        active: row.bool(15),
-        live: ids(row.datum(16))?,
-        held: ids(row.datum(17))?,
+        next_run_at: row.i64(12),
+        anchor: row.i64(13).unwrap_or(0),
+        last_due: row.i64(14),
+        owner: row.oid(15).unwrap_or(0),
+        active: row.bool(16),
+        live: ids(row.datum(17))?,
+        held: ids(row.datum(18))?,
     }))
 }
 
-/// The job that a schedule's row describes: command, handler, payload, queue, max_attempts and
-/// timeout stand in it from column `first` on.
+/// The job that a schedule's row describes: command, handler, payload, queue, max_attempts, timeout
+/// and handler_owner stand in it from column `first` on.
 pub fn job_of(row: &Row<'_>, first: i32, run_at: Micros) -> Result<NewJob> {
+    let owner = row.oid(first + 6);
     Ok(NewJob {
         command: row.text(first)?,
-        handler: row.text(first + 1)?,
+        handler: row.text(first + 1)?.map(|name| Named { name, owner }),
         queue: row.text(first + 3)?.unwrap_or_default(),
         priority: 0,
         run_at: Some(run_at),

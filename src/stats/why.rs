@@ -21,7 +21,7 @@ static LIVE: Statement = Statement::new(
      WHERE l.locktype OPERATOR(pg_catalog.=) 'transactionid' AND l.granted \
      AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' \
      AND l.transactionid OPERATOR(pg_catalog.=) q.xmax LIMIT 1) \
-     FROM @queue@ AS q WHERE q.id OPERATOR(pg_catalog.=) $1",
+     FROM my_worker._jobs AS q WHERE q.id OPERATOR(pg_catalog.=) $1",
     &[types::INT8],
 );
 

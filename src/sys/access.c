@@ -18,6 +18,8 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
@@ -341,6 +343,62 @@ mw_extension_schema(Oid extension, char **version)
 	return schema;
 }
 
+/* Whether that is an index of that table, and can be scanned */
+bool
+mw_is_valid_index_of(Oid index, Oid table)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	bool		result = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
+
+		result = form->indrelid == table && form->indisvalid && form->indisready && form->indislive;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+/* Who owns a function; 0 if it is gone */
+Oid
+mw_function_owner(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
+/*
+ * A trigger of a table whose function belongs neither to that role nor to a
+ * superuser, palloc'd; NULL if there is none.  The server's own triggers do not
+ * count.  The table stays locked.
+ */
+char *
+mw_strange_trigger(Oid table, Oid owner)
+{
+	Relation	rel = table_open(table, AccessShareLock);
+	TriggerDesc *triggers = rel->trigdesc;
+	char	   *found = NULL;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers && found == NULL; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+		Oid			of = trigger->tgisinternal ? owner : mw_function_owner(trigger->tgfoid);
+
+		if (of != owner && !superuser_arg(of))
+			found = pstrdup(trigger->tgname);
+	}
+	table_close(rel, NoLock);
+	return found;
+}
+
 /* The database that a utility statement needs free of sessions, or NULL */
 const char *
 mw_database_wanted(PlannedStmt *planned)
@@ -441,6 +499,14 @@ mw_role_barred(Oid role, Oid database)
 #else
 	return pg_database_aclcheck(database, role, ACL_CONNECT) == ACLCHECK_OK ? 0 : 3;
 #endif
+}
+
+Oid
+mw_trigger_table(FunctionCallInfo fcinfo)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	return CALLED_AS_TRIGGER(fcinfo) ? RelationGetRelid(data->tg_relation) : InvalidOid;
 }
 
 HeapTuple

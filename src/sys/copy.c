@@ -7,11 +7,14 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/relation.h"
 #include "access/skey.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "commands/copy.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "parser/parse_relation.h"
@@ -19,11 +22,62 @@
 #include "storage/lwlock.h"
 #include "tcop/cmdtag.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 
 #include "shim.h"
+
+bool
+mw_is_copy(PlannedStmt *planned)
+{
+	return IsA(planned->utilityStmt, CopyStmt);
+}
+
+/* All columns of a relation, as a list of names */
+static List *
+column_names(Oid relation)
+{
+	Relation	rel = relation_open(relation, AccessShareLock);
+	List	   *names = NIL;
+
+	for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(RelationGetDescr(rel), i);
+
+		if (!column->attisdropped)
+			names = lappend(names, makeString(pstrdup(NameStr(column->attname))));
+	}
+	relation_close(rel, NoLock);
+	return names;
+}
+
+/*
+ * The server copies to and from tables only.  A COPY of this view becomes one
+ * of the table behind it, with the same columns and the caller's rights; any
+ * other statement stays as it is.
+ */
+PlannedStmt *
+mw_copy_through(PlannedStmt *planned, Oid view, const char *schema, const char *table)
+{
+	CopyStmt   *copy = (CopyStmt *) planned->utilityStmt;
+
+	if (!IsA(copy, CopyStmt) || copy->relation == NULL ||
+		RangeVarGetRelid(copy->relation, NoLock, true) != view)
+		return planned;
+	/* as if the view were copied, before the table's own rights are looked at */
+	if (pg_class_aclcheck(view, GetUserId(), copy->is_from ? ACL_INSERT : ACL_SELECT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(view, GetUserId(), copy->is_from ? ACL_INSERT : ACL_SELECT,
+								  ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, get_rel_name(view));
+	planned = copyObject(planned);
+	copy = (CopyStmt *) planned->utilityStmt;
+	if (copy->attlist == NIL)
+		copy->attlist = column_names(view);
+	copy->relation = makeRangeVar(pstrdup(schema), pstrdup(table), copy->relation->location);
+	return planned;
+}
 
 /* COPY table (columns) FROM STDIN */
 bool

@@ -63,8 +63,26 @@ typedef struct MwDatabaseScan MwDatabaseScan;
 extern MwDatabaseScan *mw_databases_begin(void);
 extern bool mw_databases_next(MwDatabaseScan *scan, MwDatabase *database);
 extern void mw_databases_end(MwDatabaseScan *scan);
+extern Oid	mw_function_owner(Oid function);
+extern char *mw_strange_trigger(Oid table, Oid owner);
+extern bool mw_is_valid_index_of(Oid index, Oid table);
 extern Oid	mw_extension_schema(Oid extension, char **version);
 extern bool mw_statement_holds(PlannedStmt *statement, Oid table);
+/* A relation that a utility statement names, see ddl.c */
+typedef struct MwTarget
+{
+	Oid			relation;
+	bool		is_foreign_key; /* a foreign key points at it */
+} MwTarget;
+extern MwTarget *mw_locked_first(PlannedStmt *planned, int *count);
+extern bool mw_drops_extension(PlannedStmt *planned, const char *name);
+extern Oid	mw_relation_of_trigger(Oid trigger);
+extern Oid	mw_relation_of_rule(Oid rule);
+extern Oid	mw_relation_of_policy(Oid policy);
+extern Oid	mw_relation_referred(Oid constraint);
+extern bool mw_is_copy(PlannedStmt *planned);
+extern PlannedStmt *mw_copy_through(PlannedStmt *planned, Oid view, const char *schema,
+									const char *table);
 extern bool mw_is_client_copy(PlannedStmt *statement);
 struct QueryCompletion;
 struct QueryEnvironment;
@@ -93,6 +111,8 @@ typedef struct MwLeafGroup
 	int64		after;			/* the others */
 } MwLeafGroup;
 extern MwLeafGroup *mw_count_leaves(Relation index, TimestampTz bound, int *count);
+
+extern Oid	mw_trigger_table(FunctionCallInfo fcinfo);
 
 /* Trigger calls: NULL unless fired BEFORE ROW by INSERT or UPDATE */
 extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleDesc *desc,

@@ -45,7 +45,6 @@ SELECT max(jobs) AS most, sum(jobs) AS jobs FROM calls;
 SELECT my_worker.purge_queue('batches');
 -- What a handler does with the rows of its own jobs works as anywhere: it reads them, locks them, refers to
 -- them, changes them, deletes them, and goes on after an error.
-CREATE TABLE referring (job bigint REFERENCES my_queue ON DELETE CASCADE);
 CREATE FUNCTION does(ids bigint[], payloads jsonb[]) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     rows bigint;
@@ -74,7 +73,7 @@ INSERT INTO statements (statement) VALUES
     ('SELECT 1 FROM my_queue WHERE id = ANY ($1)'),
     ('INSERT INTO my_queue (queue, payload, run_at) SELECT ''batches_too'', ''{}'', ''infinity'' FROM unnest($1)'),
     ('SELECT 1 FROM my_queue WHERE id = ANY ($1) FOR UPDATE'),
-    ('INSERT INTO referring SELECT unnest($1)'),
+    ('SELECT 1 FROM my_queue WHERE id = ANY ($1) FOR KEY SHARE'),
     ('UPDATE my_queue SET priority = 7 WHERE id = ANY ($1)'),
     ('WITH gone AS (DELETE FROM my_queue WHERE id = ANY ($1) RETURNING id) SELECT id FROM gone');
 INSERT INTO statements (handler, statement) VALUES ('goes_on', 'goes on');
@@ -103,7 +102,7 @@ SELECT my_worker.purge_queue('batches');
 SELECT my_worker.drop_queue('batches_too', true);
 DROP PROCEDURE run_statements();
 DROP FUNCTION does(bigint[], jsonb[]), goes_on(bigint[], jsonb[]);
-DROP TABLE statements, referring;
+DROP TABLE statements;
 SELECT my_worker.drop_queue('batches');
 DROP FUNCTION take(bigint[], jsonb[]);
 DROP TABLE calls, seen;

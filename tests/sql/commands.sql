@@ -139,7 +139,7 @@ BEGIN
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER gate BEFORE UPDATE ON my_queue FOR EACH ROW WHEN (NEW.command = 'SELECT 4811') EXECUTE FUNCTION gate();
+CREATE TRIGGER gate BEFORE UPDATE ON my_worker._jobs FOR EACH ROW WHEN (NEW.command = 'SELECT 4811') EXECUTE FUNCTION gate();
 SELECT pg_advisory_lock(4811);
 SELECT my_worker.run('SELECT 4811') AS job \gset
 DO $$
@@ -154,7 +154,7 @@ SELECT my_worker.cancel(:job);
 SELECT pg_advisory_unlock(4811);
 SELECT my_worker.wait(:job);
 SELECT status, attempts FROM my_worker.history WHERE id = :job;
-DROP TRIGGER gate ON my_queue;
+DROP TRIGGER gate ON my_worker._jobs;
 DROP FUNCTION gate;
 -- One that goes on regardless, and so has done its work, has completed.
 SELECT my_worker.run('DO $b$ BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN INSERT INTO c VALUES (30); END $b$') AS job \gset

@@ -48,11 +48,11 @@ DROP SCHEMA :"owner";
 RESET ROLE;
 REVOKE CREATE ON DATABASE :"database" FROM copy_alice;
 -- A policy that is not the extension's may want more than its trigger checks.
-CREATE POLICY more ON my_queue AS RESTRICTIVE FOR INSERT WITH CHECK (queue <> 'copied');
+CREATE POLICY more ON my_worker._jobs AS RESTRICTIVE FOR INSERT WITH CHECK (queue <> 'copied');
 SET ROLE copy_alice;
 COPY my_queue (queue, handler, payload) FROM STDIN;
 RESET ROLE;
-DROP POLICY more ON my_queue;
+DROP POLICY more ON my_worker._jobs;
 -- Statements of a read-only transaction, or without the right to a column, are refused as ever.
 SET ROLE copy_alice;
 BEGIN READ ONLY;

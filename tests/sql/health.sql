@@ -35,7 +35,7 @@ SET ROLE regress_health_user;
 CALL pg_temp.fails('SELECT * FROM my_worker.health()');
 SET ROLE regress_health_monitor;
 SELECT count(*) > 5 AS checks FROM my_worker.health();
-CALL pg_temp.fails('SELECT my_worker._health()');
+CALL pg_temp.fails('SELECT my_worker_internal.health_facts()');
 RESET ROLE;
 SELECT my_worker.revoke_usage('regress_health_user');
 DROP ROLE regress_health_none, regress_health_user, regress_health_monitor;

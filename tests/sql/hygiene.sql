@@ -117,7 +117,7 @@ SELECT my_worker.resume_queue('one');
 CALL pg_temp.wait_until('SELECT NOT EXISTS (SELECT FROM my_queue)');
 SET SESSION AUTHORIZATION regress_mw_alice;
 SELECT handler, status, result, count(*) FROM my_worker.history
- WHERE handler IN ('work.defers', 'work.violates') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
+ WHERE handler IN ('work.defers()', 'work.violates()') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
 -- What a failed job did is gone with it, its session settings, too.
 TRUNCATE work.said;
 CREATE FUNCTION work.leaves_and_fails() RETURNS void LANGUAGE plpgsql AS $$
@@ -234,7 +234,7 @@ RESET SESSION AUTHORIZATION;
 RESET search_path;
 CALL pg_temp.wait_until('SELECT NOT EXISTS (SELECT FROM my_queue WHERE queue = ''one'')');
 SELECT id - :a AS job, status, result, last_error FROM my_worker.history WHERE id IN (:a, :b, :c) ORDER BY id;
-SELECT status, count(*) FROM my_worker.history WHERE handler = 'work.warms' AND id > :a GROUP BY status ORDER BY status;
+SELECT status, count(*) FROM my_worker.history WHERE handler LIKE 'work.warms(%' AND id > :a GROUP BY status ORDER BY status;
 SELECT * FROM evil.captured;
 SELECT count(*) FROM evil.my_queue;
 SELECT count(*) FROM evil.history;

@@ -8,12 +8,16 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS 
        a.attidentity <> '' AS identity, pg_get_expr(d.adbin, d.adrelid) AS "default"
   FROM pg_attribute AS a
   LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
- WHERE a.attrelid = 'my_queue'::regclass AND a.attnum BETWEEN 1 AND 16 ORDER BY a.attnum;
+ WHERE a.attrelid = 'my_worker._jobs'::regclass AND a.attnum BETWEEN 1 AND 16 ORDER BY a.attnum;
 SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
- WHERE conrelid = 'my_queue'::regclass AND contype = 'p';
+ WHERE conrelid = 'my_worker._jobs'::regclass AND contype = 'p';
+-- The view in the extension's schema has the same ones, and none is required of it.
+SELECT count(*) AS same FROM pg_attribute AS v JOIN pg_attribute AS t USING (attname, atttypid, attnum)
+ WHERE v.attrelid = 'my_queue'::regclass AND t.attrelid = 'my_worker._jobs'::regclass AND attnum BETWEEN 1 AND 16;
+SELECT relkind, reloptions FROM pg_class WHERE oid = 'my_queue'::regclass;
 -- The history has the same ones, and how it ended.
 SELECT count(*) AS same FROM pg_attribute AS q JOIN pg_attribute AS h USING (attname, atttypid)
- WHERE q.attrelid = 'my_queue'::regclass AND h.attrelid = 'my_worker.history'::regclass
+ WHERE q.attrelid = 'my_worker._jobs'::regclass AND h.attrelid = 'my_worker.history'::regclass
    AND q.attnum BETWEEN 1 AND 16;
 SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute
  WHERE attrelid = 'my_worker.history'::regclass AND attname IN ('finished_at', 'result', 'errors')
@@ -55,7 +59,7 @@ SELECT c.attrelid::regclass, c.attname FROM pg_attribute AS c
   JOIN pg_temp.members AS m ON m.classid = 'pg_class'::regclass AND m.objid = c.attrelid,
        aclexplode(c.attacl) AS a WHERE a.grantee = 0;
 SELECT n.nspname FROM pg_namespace AS n, aclexplode(n.nspacl) AS a
- WHERE n.nspname = 'my_worker' AND a.grantee = 0;
+ WHERE n.nspname IN ('my_worker', 'my_worker_internal') AND a.grantee = 0;
 -- What is not C has its search path pinned, and nothing runs with its definer's rights unpinned.
 SELECT p.oid::regprocedure FROM pg_proc AS p
   JOIN pg_temp.members AS m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
@@ -64,7 +68,7 @@ SELECT p.oid::regprocedure FROM pg_proc AS p
    AND NOT coalesce(p.proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false);
 -- Rows are guarded in both tables.
 SELECT relname FROM pg_class
- WHERE oid IN ('my_queue'::regclass, 'my_worker.history'::regclass) AND relrowsecurity ORDER BY relname;
+ WHERE oid IN ('my_worker._jobs'::regclass, 'my_worker.history'::regclass) AND relrowsecurity ORDER BY relname;
 -- The settings.
 \x on
 SELECT name, unit, vartype, min_val, max_val, enumvals, context, boot_val, short_desc FROM pg_settings

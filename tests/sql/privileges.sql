@@ -65,16 +65,16 @@ SELECT s AS statement, work.try(s) AS outcome FROM unnest(ARRAY[
     'INSERT INTO public.my_queue (handler, status) VALUES (''work.nothing'', ''processing'')',
     'INSERT INTO public.my_queue (handler, attempts) VALUES (''work.nothing'', -5)',
     'UPDATE public.my_queue SET owner = ''regress_mw_bob''', 'UPDATE public.my_queue SET priority = 0',
-    'DELETE FROM public.my_queue', 'TRUNCATE public.my_queue', 'SELECT * FROM public.my_queue FOR UPDATE', 'LOCK TABLE public.my_queue',
+    'DELETE FROM public.my_queue', 'TRUNCATE my_worker._jobs', 'SELECT * FROM public.my_queue FOR UPDATE', 'LOCK TABLE my_worker._jobs',
     'CREATE TRIGGER t AFTER INSERT ON public.my_queue FOR EACH ROW EXECUTE FUNCTION work.nothing()',
-    'CREATE RULE r AS ON INSERT TO public.my_queue DO INSTEAD NOTHING', 'CREATE INDEX ON public.my_queue (id)',
-    'CREATE POLICY p ON public.my_queue', 'ALTER TABLE public.my_queue DISABLE ROW LEVEL SECURITY',
+    'CREATE RULE r AS ON INSERT TO public.my_queue DO INSTEAD NOTHING', 'CREATE INDEX ON my_worker._jobs (id)',
+    'CREATE POLICY p ON my_worker._jobs', 'ALTER TABLE my_worker._jobs DISABLE ROW LEVEL SECURITY',
     'CREATE TABLE work.ref (id bigint REFERENCES public.my_queue)', 'INSERT INTO my_worker.history SELECT * FROM my_worker.history',
     'UPDATE my_worker.history SET status = ''failed''', 'DELETE FROM my_worker.history', 'UPDATE my_worker.queues SET paused = true',
     'CREATE TABLE my_worker.t ()', 'SELECT my_worker.create_queue(''q'')', 'SELECT my_worker.alter_queue(''default'')',
     'SELECT my_worker.drop_queue(''default'')', 'SELECT my_worker.pause_queue(''default'')', 'SELECT my_worker.resume_queue(''default'')',
     'SELECT my_worker.purge_queue(''default'')', 'SELECT my_worker.grant_usage(''regress_mw_carol'')', 'SELECT my_worker.revoke_usage(''regress_mw_bob'')',
-    'SELECT * FROM my_worker.workers', 'SELECT public.get_worker_stats()', 'SELECT * FROM my_worker._workers()', 'SELECT my_worker._installed()',
+    'SELECT * FROM my_worker.workers', 'SELECT public.get_worker_stats()', 'SELECT * FROM my_worker_internal.workers()', 'SELECT my_worker_internal.installed()',
     'DROP EXTENSION my_worker']) WITH ORDINALITY AS u(s, n) ORDER BY n;
 -- A function of hers that others call enqueues as her only if it is SECURITY DEFINER.
 CREATE FUNCTION work.as_me() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
@@ -102,7 +102,7 @@ SELECT work.try('INSERT INTO public.my_queue (handler, owner) VALUES (''work.not
 RESET SESSION AUTHORIZATION;
 CALL pg_temp.fails($$INSERT INTO my_queue (handler, owner) VALUES ('work.nothing', 'regress_mw_alice')$$);
 CALL pg_temp.fails($$UPDATE my_queue SET owner = 'regress_mw_alice' WHERE owner = 'regress_mw_bob'::regrole$$);
-CALL pg_temp.fails(format($$MERGE INTO my_queue AS q USING (SELECT %s AS id) AS s ON q.id = s.id
+CALL pg_temp.fails(format($$MERGE INTO my_worker._jobs AS q USING (SELECT %s AS id) AS s ON q.id = s.id
     WHEN MATCHED THEN UPDATE SET owner = 'regress_mw_alice'$$, :bob));
 -- Superusers see all, and may deal with all.
 SELECT owner, payload, status FROM my_worker.jobs WHERE id IN (:bob, :c) ORDER BY id;
@@ -113,7 +113,7 @@ SELECT count(*) FROM my_worker_status;
 SELECT count(*) > 0 AS workers FROM my_worker.workers;
 SELECT s AS statement, work.try(s) AS outcome FROM unnest(ARRAY[
     'SELECT * FROM public.my_queue', 'SELECT * FROM my_worker.jobs', 'SELECT * FROM my_worker.history',
-    'SELECT * FROM my_worker._running()', 'SELECT my_worker.enqueue(''work.nothing'')', 'SELECT my_worker.wait(1)']) WITH ORDINALITY AS u(s, n) ORDER BY n;
+    'SELECT * FROM my_worker_internal.running()', 'SELECT my_worker.enqueue(''work.nothing'')', 'SELECT my_worker.wait(1)']) WITH ORDINALITY AS u(s, n) ORDER BY n;
 RESET SESSION AUTHORIZATION;
 -- Usage taken back: no new jobs; what was enqueued runs.
 SET SESSION AUTHORIZATION regress_mw_alice;

@@ -32,7 +32,7 @@ CREATE FUNCTION work.one(jsonb) RETURNS integer LANGUAGE sql AS $$ SELECT 3 $$;
 COMMIT;
 CALL run('another function');
 CREATE FUNCTION work.one(bigint, jsonb) RETURNS text LANGUAGE sql AS $$ SELECT 'with its id' $$;
-CALL run('a better signature');
+CALL run('a better signature beside it, which the queue does not name');
 DROP FUNCTION work.one(bigint, jsonb);
 CALL run('and back');
 REVOKE EXECUTE ON FUNCTION work.one(jsonb) FROM PUBLIC;

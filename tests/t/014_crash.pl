@@ -77,7 +77,7 @@ job_pid($node, $job);
 crash($node, $dynamic);
 wait_for($node, "SELECT attempts FROM my_queue WHERE id = $job", '1');
 pass('a dynamic worker killed: its job is charged');
-wait_log($node, qr/LOG:  job $job \(queue "default", handler public\.work\) is charged an attempt: .* \(SQLSTATE 57P02\)/);
+wait_log($node, qr/LOG:  job $job \(queue "default", handler public\.work\(bigint, jsonb\)\) is charged an attempt: .* \(SQLSTATE 57P02\)/);
 open_gate($node, 'd');
 $node->safe_psql('postgres', q{SELECT my_worker.resume_queue('default')});
 is(finished($job), 'completed', 'a dynamic worker killed: its job is run by the pool');

@@ -57,7 +57,7 @@ for my $role (sort keys %says)
 		"$role: its error says why");
 	is($node->safe_psql('postgres', "SELECT errors->0->>'sqlstate' <> '', count(*) FROM my_worker.history WHERE id = $job{$role} GROUP BY 1"),
 		't|1', "$role: with a SQLSTATE, once");
-	ok(log_has($node, qr/LOG:  job $job{$role} \(queue "default", handler public\.work\) failed in attempt 1 with SQLSTATE/),
+	ok(log_has($node, qr/LOG:  job $job{$role} \(queue "default", handler public\.work\(bigint, jsonb\)\) failed in attempt 1 with SQLSTATE/),
 		"$role: and the log names it") if $role eq 'nologin';
 }
 is($node->safe_psql('postgres', 'SELECT count(*) FROM my_queue'), '0', 'nothing is left over');

@@ -94,7 +94,7 @@ $snapshot->quit;
 $node->safe_psql('postgres', q{TRUNCATE effects; SELECT my_worker.create_queue('held');
 	INSERT INTO my_queue (queue, payload) SELECT 'held', '{"label": "held"}' FROM generate_series(1, 5000)});
 my $left = q{SELECT count(*) FROM my_queue WHERE handler IS NOT NULL};
-my $read = q{SELECT sum(idx_tup_read) FROM pg_stat_all_indexes WHERE indexrelname = 'my_queue_claim_idx'};
+my $read = q{SELECT sum(idx_tup_read) FROM pg_stat_all_indexes WHERE indexrelname = '_jobs_claim_idx'};
 sub run_one
 {
 	$node->safe_psql('postgres', q{INSERT INTO my_queue (queue, handler) VALUES ('held', 'work')});

@@ -16,7 +16,7 @@ add_handlers($node);
 $node->safe_psql('postgres', q{
 	CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(77); RETURN NEW; END $$;
-	CREATE TRIGGER zz_held BEFORE UPDATE ON my_queue FOR EACH ROW
+	CREATE TRIGGER zz_held BEFORE UPDATE ON my_worker._jobs FOR EACH ROW
 		WHEN (NEW.attempts > OLD.attempts) EXECUTE FUNCTION held()});
 my $holder = $node->background_psql('postgres');
 $holder->query_safe('SELECT pg_advisory_lock(77)');

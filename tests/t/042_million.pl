@@ -47,11 +47,11 @@ sub pages
 one(q{SELECT my_worker.create_queue('many'), my_worker.pause_queue('many');
 	CREATE ROLE app LOGIN; SELECT my_worker.grant_usage('app')});
 one(qq{
-	ALTER TABLE my_queue DISABLE TRIGGER USER;
+	ALTER TABLE my_worker._jobs DISABLE TRIGGER USER;
 	INSERT INTO my_queue (queue, handler, priority, run_at, owner)
 	SELECT 'many', 'public.work', n % 3, now() + CASE WHEN n % 10 = 0 THEN 1 ELSE -1 END * interval '1 h', 'app'
 	  FROM generate_series(1, $waiting) AS n;
-	ALTER TABLE my_queue ENABLE TRIGGER USER;
+	ALTER TABLE my_worker._jobs ENABLE TRIGGER USER;
 	INSERT INTO my_worker.history (id, queue, status, handler, payload, priority, run_at, created_at, started_at,
 		attempts, owner, finished_at)
 	SELECT -n, 'many', CASE WHEN n % 100 = 0 THEN 'failed' ELSE 'completed' END, 'public.work', '{}', 0, at, at, at, 1, 'app', at

@@ -83,13 +83,13 @@ like(why($command), qr/^running since .* in process \d+$/, 'a command runs');
 is(one("SELECT my_worker.cancel($command)"), 't', 'cancelled');
 is(one("SELECT my_worker.wait($command, '30 s')"), 'cancelled', 'and ended');
 like(why($command), qr/^finished: cancelled at /, 'which why() says');
-is(last_line(q{BEGIN; ALTER TABLE my_queue DISABLE TRIGGER USER;
+is(last_line(q{BEGIN; ALTER TABLE my_worker._jobs DISABLE TRIGGER USER;
 	INSERT INTO my_queue (id, command, status) VALUES (900001, 'SELECT 1', 'processing'); SELECT my_worker.why(900001); ROLLBACK}),
 	'the command was claimed by a process that is gone: the keeper will settle it', 'claimed, and nobody runs it');
 
 # ---- owners ----
 
-is(last_line(q{BEGIN; ALTER TABLE my_queue DISABLE TRIGGER USER;
+is(last_line(q{BEGIN; ALTER TABLE my_worker._jobs DISABLE TRIGGER USER;
 	INSERT INTO my_queue (id, handler, owner) VALUES (900002, 'public.work', 987654::oid::regrole); SELECT my_worker.why(900002); ROLLBACK}),
 	'its owner was dropped', 'the owner is gone');
 is(last_line(q{BEGIN; ALTER ROLE alice NOLOGIN; SET LOCAL ROLE alice;

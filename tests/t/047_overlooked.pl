@@ -40,7 +40,7 @@ $known->query_safe(q{SELECT my_worker.create_queue('second')});
 wait_for($node, keepers_of('race'), '0');
 my $holder = $node->background_psql('race');
 $known->query_safe(q{BEGIN; SELECT my_worker.create_queue('third')});
-$holder->query_safe('BEGIN; LOCK TABLE my_queue');
+$holder->query_safe('BEGIN; LOCK TABLE my_worker._jobs');
 $known->query_safe('COMMIT');
 wait_for($node, q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'my_worker keeper'
 	AND datname = 'race' AND wait_event_type = 'Lock'}, '1');

@@ -76,7 +76,30 @@ $node->safe_psql('postgres', 'CREATE ROLE app LOGIN; CREATE ROLE other LOGIN;');
 $node->safe_psql('created', q{CREATE EXTENSION my_worker; SELECT my_worker.grant_usage('app')});
 $node->safe_psql('updated', q{CREATE EXTENSION my_worker VERSION '1.0'; SELECT my_worker.grant_usage('app')});
 my $version = $node->safe_psql('created', q{SELECT extversion FROM pg_extension WHERE extname = 'my_worker'});
+$node->safe_psql('updated', q{
+	CREATE FUNCTION f(bigint, jsonb) RETURNS void LANGUAGE sql AS '';
+	CREATE FUNCTION f(jsonb) RETURNS void LANGUAGE sql AS '';
+	CREATE FUNCTION g() RETURNS void LANGUAGE sql AS '';
+	ALTER FUNCTION g() OWNER TO other;
+	GRANT SELECT, INSERT, DELETE ON my_queue TO other;
+	ALTER TABLE my_queue DISABLE TRIGGER USER;
+	INSERT INTO my_queue (handler, run_at) VALUES ('public.f', 'infinity'), ('public.g', 'infinity'), ('public.f(jsonb)', 'infinity'),
+		('public.gone', 'infinity');
+	INSERT INTO my_queue (handler, owner, run_at) VALUES ('public.g', 'other', 'infinity');
+	ALTER TABLE my_queue ENABLE TRIGGER USER});
 $node->safe_psql('updated', 'ALTER EXTENSION my_worker UPDATE');
+my $me = $node->safe_psql('updated', 'SELECT current_user');
+is($node->safe_psql('updated', 'SELECT handler, handler_owner, owner FROM my_worker._jobs ORDER BY id'), <<EOT =~ s/\n$//r,
+public.f(bigint, jsonb)||$me
+public.g()|other|$me
+public.f(jsonb)||$me
+public.gone||$me
+public.g()||other
+EOT
+	'handlers get the argument types that they stood for, and who owned the function');
+is($node->safe_psql('updated', q{SET ROLE other; DELETE FROM my_queue; SELECT count(*) FROM my_queue}), '0',
+	'a role with rights on the table has them on the view');
+$node->safe_psql('updated', q{REVOKE ALL ON my_queue FROM other; REVOKE ALL ON my_worker._jobs FROM other; DROP FUNCTION f(jsonb), f(bigint, jsonb), g()});
 
 my %facts = map { ($_ => [ split /\n(?=[a-z]+ )/, $node->safe_psql($_, $FACTS) ]) } qw(created updated);
 cmp_ok(scalar @{ $facts{created} }, '>', 200, "the objects of $version are described");
@@ -84,5 +107,13 @@ my %created = map { $_ => 1 } @{ $facts{created} };
 my %updated = map { $_ => 1 } @{ $facts{updated} };
 is(join("\n", grep { !$updated{$_} } @{ $facts{created} }), '', 'nothing is missing after an update');
 is(join("\n", grep { !$created{$_} } @{ $facts{updated} }), '', 'nothing is left over or different after an update');
+
+# Without preload nobody refuses a foreign key where it is made.
+my $bare = new_node('bare', -preload => 0, -extension => 0);
+$bare->safe_psql('postgres', q{CREATE EXTENSION my_worker VERSION '1.0'});
+$bare->safe_psql('postgres', q{CREATE TABLE refers (job bigint REFERENCES my_queue)});
+like(query_error($bare, 'ALTER EXTENSION my_worker UPDATE'), qr/^0A000: .*constraint refers_job_fkey on table (public\.)?refers.*HINT/s,
+	'a foreign key to the queue stops the update, which says what to drop');
+$bare->safe_psql('postgres', 'DROP TABLE refers; ALTER EXTENSION my_worker UPDATE');
 
 done_testing();

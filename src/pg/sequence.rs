@@ -1,0 +1,23 @@
+//! Sequences by OID.
+
+use super::datum::{self, Datum, Oid};
+use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use super::guard::protect;
+use super::identity;
+use crate::sys;
+
+/// What this session drew last from a sequence that `owner` owns; `None` if it has drawn nothing. After
+/// `None` nothing but an error of the caller's may follow.
+pub fn last_drawn(sequence: Oid, owner: Oid) -> Result<Option<i64>> {
+    let drawn = identity::with_rights_of(owner, || {
+        // SAFETY: currval_oid takes one OID.
+        protect(|| unsafe {
+            sys::DirectFunctionCall1Coll(Some(sys::currval_oid), 0, sequence as Datum)
+        })
+    });
+    match drawn {
+        Ok(value) => Ok(Some(datum::as_i64(value))),
+        Err(error) if error.sqlstate == OBJECT_NOT_IN_PREREQUISITE_STATE => Ok(None),
+        Err(error) => Err(error),
+    }
+}
