@@ -76,7 +76,7 @@ scenario_peers() {
 snapshot_ours() { # snapshot_ours JOBS LAST HELD
     fresh
     ours_off || return
-    run_sql -c "CALL bench.fill_parts($1 - $2, $2)" -c "VACUUM ANALYZE my_queue" -c "CHECKPOINT" >/dev/null || return
+    run_sql -c "CALL bench.fill_parts($1 - $2, $2)" -c "VACUUM ANALYZE my_worker._jobs" -c "CHECKPOINT" >/dev/null || return
     if [ "$3" = held ]; then hold_snapshot || return; fi
     ours_on
     await_done 900 end
@@ -123,7 +123,7 @@ scenario_snapshot() {
 # milliseconds of the first.
 head_of_queue() {
     local from
-    run_sql -c "TRUNCATE bench.marks" -c "CALL bench.fill_up($1 + $2)" -c "VACUUM ANALYZE my_queue" >/dev/null || return
+    run_sql -c "TRUNCATE bench.marks" -c "CALL bench.fill_up($1 + $2)" -c "VACUUM ANALYZE my_worker._jobs" >/dev/null || return
     from=$(sql "SELECT min(run_at) FROM my_queue WHERE run_at <= now()")
     sql "CALL bench.mark_head('$from', $1)" && sql "CHECKPOINT" || return
     ours_on
@@ -202,7 +202,7 @@ many_rows() { # many_rows CASE ROWS STATEMENT
 # The same columns, defaults, checks and indexes; no triggers.
 like_ours() {
     sql "CREATE TABLE IF NOT EXISTS bench.like_ours
-         (LIKE my_queue INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES INCLUDING CONSTRAINTS)"
+         (LIKE my_worker._jobs INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES INCLUDING CONSTRAINTS)"
 }
 
 PLAIN_INSERT="INSERT INTO bench.like_ours (queue, payload) VALUES ('plain', '{}')"
@@ -390,7 +390,7 @@ short_jobs() { # short_jobs JOBS WORKERS LONG: prints milliseconds
     ours_off || return
     run_sql -c "CALL bench.fill('plain', $1)" \
         -c "UPDATE my_queue SET handler = 'bench.long' WHERE $3 AND id = (SELECT min(id) + 500 FROM my_queue)" \
-        -c "VACUUM ANALYZE my_queue" -c "CHECKPOINT" >/dev/null || return
+        -c "VACUUM ANALYZE my_worker._jobs" -c "CHECKPOINT" >/dev/null || return
     ours_on
     await 300 "SELECT NOT EXISTS (SELECT FROM my_queue WHERE handler IS DISTINCT FROM 'bench.long')" || return
     ms=$(sql "SELECT round(1000 * extract(epoch FROM clock_timestamp() - at), 3) FROM bench.marks WHERE what = 'first'")

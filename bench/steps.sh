@@ -38,8 +38,8 @@ workers() {
 
 # fresh: every measurement begins with empty, vacuumed tables and a checkpoint behind it.
 fresh() {
-    run_sql -c "TRUNCATE bench.marks, bench.jobs, bench.starts, my_worker.history, my_queue" \
-        -c "VACUUM my_queue" -c "VACUUM ANALYZE bench.jobs" -c "VACUUM bench.rows" -c "CHECKPOINT" >/dev/null
+    run_sql -c "TRUNCATE bench.marks, bench.jobs, bench.starts, my_worker.history, my_worker._jobs" \
+        -c "VACUUM my_worker._jobs" -c "VACUUM ANALYZE bench.jobs" -c "VACUUM bench.rows" -c "CHECKPOINT" >/dev/null
 }
 
 # percent 0.5: prints 50.
@@ -108,7 +108,7 @@ ours() {
     fresh
     ours_off || return
     [ -z "${3:-}" ] || run_sql -c "CALL bench.fill_history($3)" -c "VACUUM ANALYZE my_worker.history" >/dev/null || return
-    run_sql -c "CALL bench.fill('$1', $2)" -c "VACUUM ANALYZE my_queue" -c "CHECKPOINT" >/dev/null || return
+    run_sql -c "CALL bench.fill('$1', $2)" -c "VACUUM ANALYZE my_worker._jobs" -c "CHECKPOINT" >/dev/null || return
     ours_on
     await_done 600 last || return
     sql "SELECT bench.elapsed('first', 'last')"

@@ -18,7 +18,7 @@ add_handlers($node);
 $node->safe_psql('postgres', q{SELECT count(my_worker.enqueue('work')) FROM generate_series(1, 500)});
 drained($node);
 wait_for($node, q{SELECT n_tup_ins >= 500 FROM pg_stat_user_tables WHERE relname = 'effects'});
-wait_for($node, q{SELECT n_dead_tup >= 500 OR n_tup_del >= 500 FROM pg_stat_user_tables WHERE relname = 'my_queue'});
+wait_for($node, q{SELECT n_dead_tup >= 500 OR n_tup_del >= 500 FROM pg_stat_user_tables WHERE relname = '_jobs'});
 is(scalar(worker_pids($node, 'worker')), 1, 'what jobs and their ends write is counted while the worker lives');
 
 # 60 payloads of 4 MB, which take next to no room on disk.
@@ -36,7 +36,7 @@ cmp_ok($peak, '<', 120_000, "60 payloads of 4 MB, all due at once, never need me
 my $job = $node->safe_psql('postgres', q{SELECT my_worker.enqueue('work', '{"gate": "a"}')});
 my $start = log_end($node);
 crash($node, job_pid($node, $job));
-is(log_has($node, qr/Failed process was running: public\.work \(job $job\)/, $start), 1,
+is(log_has($node, qr/Failed process was running: public\.work\(bigint, jsonb\) \(job $job\)/, $start), 1,
 	'the report of a crash names handler and job');
 open_gate($node, 'a');
 drained($node);

@@ -56,7 +56,7 @@ one(qq{
 		attempts, owner, finished_at)
 	SELECT -n, 'many', CASE WHEN n % 100 = 0 THEN 'failed' ELSE 'completed' END, 'public.work', '{}', 0, at, at, at, 1, 'app', at
 	  FROM generate_series($ended, 1, -1) AS n, LATERAL (SELECT now() - n * interval '100 ms') AS t (at)});
-one('VACUUM ANALYZE my_queue');
+one('VACUUM ANALYZE my_worker._jobs');
 one('VACUUM ANALYZE my_worker.history');
 is(one(q{SELECT pending, scheduled, oldest_pending_age BETWEEN '1 h' AND '2 h' FROM my_worker.queue_stats WHERE queue = 'many'}),
 	join('|', $waiting * 0.9, $waiting * 0.1, 't'), 'what waits is counted exactly');
