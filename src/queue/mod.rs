@@ -7,6 +7,7 @@
 pub mod claim;
 pub mod enqueue;
 pub mod handler;
+pub mod ids;
 pub mod live;
 pub mod manage;
 pub mod queues;

@@ -36,15 +36,15 @@ add_handlers($node, 'race');
 my $known = $node->background_psql('race');
 $known->query_safe(q{SELECT my_worker.create_queue('first')});
 sql(q{UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'my_worker'}, 'race');
-$known->query_safe(q{SELECT my_worker.create_queue('second')});
+$known->query_safe(q{INSERT INTO my_worker.queues (name) VALUES ('second')});
 wait_for($node, keepers_of('race'), '0');
 my $holder = $node->background_psql('race');
-$known->query_safe(q{BEGIN; SELECT my_worker.create_queue('third')});
+$known->query_safe(q{BEGIN; INSERT INTO my_worker.queues (name) VALUES ('third')});
 $holder->query_safe('BEGIN; LOCK TABLE my_worker._jobs');
 $known->query_safe('COMMIT');
 wait_for($node, q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'my_worker keeper'
 	AND datname = 'race' AND wait_event_type = 'Lock'}, '1');
-$holder->query_safe(q{UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'my_worker';
+$holder->query_safe(q{UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'my_worker';
 	SELECT my_worker.create_queue('fourth'); COMMIT;});
 is_done(sql(q{SELECT my_worker.enqueue('work')}, 'race'), 'an extension that comes while its keeper looks is seen', 'race');
 $_->quit for $known, $holder;
