@@ -275,9 +275,11 @@ fn find_extension() -> Result<Option<Extension>> {
         door: relation(c"my_queue", target)?,
         fit: Fit::Good,
     };
-    found.owner = match found.queues {
-        0 => 0,
-        queues => owner_of(queues)?,
+    // Version 1.0 has no `_jobs`.
+    found.owner = match (found.jobs, found.queues) {
+        (_, 0) => 0,
+        (0, queues) => owner_of(queues)?,
+        (jobs, _) => owner_of(jobs)?,
     };
     // An extension script that is still running has not created them all.
     if found.owner == 0 {
