@@ -18,7 +18,9 @@ MODULES   = my_worker
 DEFAULT_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(EXTENSION).control 2>/dev/null)
 FULL_SQL  := sql/$(EXTENSION)--$(DEFAULT_VERSION).sql
 SQL_PARTS := $(sort $(wildcard sql/parts/*.sql))
-DATA       = $(sort $(FULL_SQL) $(wildcard sql/$(EXTENSION)--*.sql))
+UPDATES   := $(sort $(wildcard sql/updates/*.sql))
+UPDATE_SQL = $(UPDATES:sql/updates/%=sql/%)
+DATA       = $(sort $(FULL_SQL) $(UPDATE_SQL) $(wildcard sql/$(EXTENSION)--*.sql))
 
 PG_CONFIG   ?= pg_config
 CARGO       ?= $(or $(shell command -v cargo 2>/dev/null),$(wildcard $(HOME)/.cargo/bin/cargo),cargo)
@@ -111,14 +113,18 @@ cargo-clippy:
 # ---- the SQL script -----------------------------------------------------------------------------
 
 ifneq ($(SQL_PARTS),)
-all: $(FULL_SQL)
+all: $(FULL_SQL) $(UPDATE_SQL)
 
 $(FULL_SQL): $(SQL_PARTS)
 	@cat $^ | cmp -s - $@ || { echo "cat sql/parts/*.sql > $@"; cat $^ > $@; }
+
+$(UPDATE_SQL): sql/%: sql/updates/% $(SQL_PARTS) scripts/update-script
+	@scripts/update-script $< | cmp -s - $@ || { echo "scripts/update-script $< > $@"; scripts/update-script $< > $@; }
 endif
 
-sql: ## Write sql/my_worker--<default_version>.sql anew from sql/parts/
+sql: ## Write the scripts of the version in the making anew from sql/parts/ and sql/updates/
 	cat $(SQL_PARTS) > $(FULL_SQL)
+	for update in $(UPDATES); do scripts/update-script $$update > sql/$${update##*/}; done
 
 # ---- the rest -----------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-/* my_worker--1.0--1.1.sql: what changes from 1.0 to 1.1 */
+/* my_worker--1.0--1.1.sql: built from sql/updates and sql/parts by "make sql", do not edit */
 
 -- complain if script is sourced in psql, rather than via ALTER EXTENSION
 \echo Use "ALTER EXTENSION my_worker UPDATE TO '1.1'" to load this file. \quit
@@ -80,41 +80,197 @@ ALTER INDEX my_worker.my_queue_unique_key_idx RENAME TO _jobs_unique_key_idx;
 ALTER INDEX my_worker.my_queue_processing_idx RENAME TO _jobs_processing_idx;
 ALTER TRIGGER my_queue_before_write ON my_worker._jobs RENAME TO jobs_before_write;
 ALTER POLICY my_queue_own ON my_worker._jobs RENAME TO jobs_own;
-COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_queue';
 
 ALTER TABLE my_worker.queues ADD COLUMN handler_owner regrole;
 ALTER TABLE my_worker._jobs ADD COLUMN handler_owner regrole;
 ALTER TABLE my_worker.history ADD COLUMN handler_owner regrole;
 ALTER TABLE my_worker._schedules ADD COLUMN handler_owner regrole;
-COMMENT ON COLUMN my_worker.queues.handler_owner IS 'who owned the handler when it was named, unless that was a superuser';
-COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
-COMMENT ON COLUMN my_worker._schedules.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the schedule''s owner';
 
--- The door to it, in a schema that may belong to anybody: nothing of ours goes through it. INSERT,
--- UPDATE and DELETE reach the table by the server's own rules, COPY by the library, each with the
--- caller's rights.
-CREATE VIEW @extschema@.my_queue WITH (security_invoker = true) AS
+COMMENT ON SCHEMA my_worker IS 'my_worker: jobs, queues, schedules and what they report';
+COMMENT ON SCHEMA my_worker_internal IS 'my_worker: functions that its own tables, views and functions call';
+CREATE OR REPLACE FUNCTION my_worker_internal.caller() RETURNS regrole
+    AS 'MODULE_PATHNAME', 'mw_caller' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON COLUMN my_worker.queues.handler_owner IS 'who owned the handler when it was named, unless that was a superuser';
+COMMENT ON TABLE my_worker.queues IS 'queues and their settings; change them by alter_queue() and its like';
+COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_queue';
+COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
+CREATE OR REPLACE VIEW @extschema@.my_queue WITH (security_invoker = true) AS
     SELECT j.id, j.queue, j.status, j.handler, j.command, j.payload, j.priority, j.run_at, j.created_at,
            j.started_at, j.attempts, j.max_attempts, j.timeout, j.unique_key, j.owner, j.last_error,
            j.errors
       FROM my_worker._jobs AS j;
 COMMENT ON VIEW @extschema@.my_queue IS 'jobs still to be done; enqueue by INSERT or my_worker.enqueue()';
-
--- No right that somebody is granted lets him write past the functions into what the engine and all
--- roles rely on: GRANT ALL, pg_write_all_data.
-CREATE FUNCTION my_worker_internal.only_owner() RETURNS trigger
+COMMENT ON TABLE my_worker.history IS 'jobs that are completed, failed or cancelled, kept for their queue''s retention';
+CREATE OR REPLACE FUNCTION my_worker_internal.before_job_write() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'mw_before_write' LANGUAGE C;
+CREATE OR REPLACE FUNCTION my_worker_internal.before_queue_write() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
+    END IF;
+    IF TG_OP = 'UPDATE' THEN
+        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        IF OLD.name = 'default' AND pg_trigger_depth() = 1 THEN
+            RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
+        END IF;
+        RETURN OLD;
+    END IF;
+    IF TG_OP = 'INSERT' AND NEW.name = 'default' THEN
+        DELETE FROM my_worker.queues WHERE name = 'default';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE OR REPLACE FUNCTION my_worker_internal.queues_changed() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'mw_queues_changed' LANGUAGE C;
+CREATE OR REPLACE FUNCTION my_worker_internal.only_owner() RETURNS trigger
     AS 'MODULE_PATHNAME', 'mw_only_owner' LANGUAGE C;
-CREATE TRIGGER queues_only_owner BEFORE INSERT OR UPDATE OR DELETE ON my_worker.queues
-    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
-CREATE TRIGGER history_only_owner BEFORE INSERT OR UPDATE OR TRUNCATE ON my_worker.history
-    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
-CREATE TRIGGER jobs_only_owner BEFORE TRUNCATE ON my_worker._jobs
-    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
-
-CREATE TRIGGER schedules_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._schedules
-    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
-
--- Runs as its owner, who sees all queues, schedules and sessions; what it says holds no payload.
+CREATE OR REPLACE FUNCTION my_worker.enqueue(
+    handler text, payload jsonb DEFAULT '{}', queue text DEFAULT 'default',
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
+    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_enqueue' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.enqueue IS 'enqueues a call of a handler function and returns the job''s id';
+CREATE OR REPLACE FUNCTION my_worker.enqueue_many(
+    handler text, payloads jsonb[], queue text DEFAULT 'default', priority integer DEFAULT 0,
+    run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
+    timeout interval DEFAULT NULL) RETURNS SETOF bigint
+    AS 'MODULE_PATHNAME', 'mw_enqueue_many' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.enqueue_many IS 'enqueues one call of a handler for each payload and returns the ids';
+CREATE OR REPLACE FUNCTION my_worker.run(
+    command text, queue text DEFAULT 'default', priority integer DEFAULT 0,
+    run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT 1,
+    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_run' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.run IS 'enqueues an SQL command, run at top level, and returns the job''s id';
+CREATE OR REPLACE FUNCTION my_worker.cancel(job_id bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_cancel' LANGUAGE C STRICT;
+COMMENT ON FUNCTION my_worker.cancel IS 'cancels a waiting or running job; false if it is finished or unknown';
+CREATE OR REPLACE FUNCTION my_worker.retry(job_id bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_retry' LANGUAGE C STRICT;
+COMMENT ON FUNCTION my_worker.retry IS 'puts a failed or cancelled job back into my_queue';
+CREATE OR REPLACE FUNCTION my_worker.wait(job_id bigint, timeout interval DEFAULT NULL) RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_wait' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.wait IS 'waits for a job to finish and returns its final status, NULL on time-out';
+CREATE OR REPLACE FUNCTION my_worker.progress(percent real, message text DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_progress' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.progress IS 'reports how far the running job is';
+CREATE OR REPLACE FUNCTION my_worker.current_job() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_current_job' LANGUAGE C STABLE;
+COMMENT ON FUNCTION my_worker.current_job IS 'the id of the job that runs this call, NULL outside a job';
+CREATE OR REPLACE FUNCTION my_worker.create_queue(
+    name text, handler text DEFAULT NULL, concurrency integer DEFAULT NULL,
+    max_attempts integer DEFAULT 5, backoff interval DEFAULT '5 s', backoff_max interval DEFAULT '1 h',
+    timeout interval DEFAULT NULL, retention interval DEFAULT '7 days') RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_create_queue' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.create_queue IS 'creates a queue with its settings';
+CREATE OR REPLACE FUNCTION my_worker.alter_queue(
+    name text, handler text DEFAULT NULL, concurrency integer DEFAULT NULL,
+    max_attempts integer DEFAULT NULL, backoff interval DEFAULT NULL,
+    backoff_max interval DEFAULT NULL, timeout interval DEFAULT NULL,
+    retention interval DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_alter_queue' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.alter_queue IS 'changes the settings of a queue that are given';
+CREATE OR REPLACE FUNCTION my_worker.drop_queue(name text, force boolean DEFAULT false) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_drop_queue' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.drop_queue IS 'drops an empty queue, or with force a queue and its jobs';
+CREATE OR REPLACE FUNCTION my_worker.pause_queue(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_pause_queue' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.pause_queue IS 'starts no more jobs of a queue; running ones go on';
+CREATE OR REPLACE FUNCTION my_worker.resume_queue(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_resume_queue' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.resume_queue IS 'starts jobs of a paused queue again';
+CREATE OR REPLACE FUNCTION my_worker.purge_queue(name text) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_purge_queue' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.purge_queue IS 'deletes the waiting jobs of a queue and its finished ones, and returns how many';
+CREATE OR REPLACE FUNCTION @extschema@.launch_dynamic_worker(task_id integer) RETURNS integer
+    AS 'MODULE_PATHNAME', 'mw_launch_dynamic_worker' LANGUAGE C STRICT;
+CREATE OR REPLACE FUNCTION @extschema@.launch_dynamic_worker(task_id bigint) RETURNS integer
+    AS 'MODULE_PATHNAME', 'mw_launch_dynamic_worker_bigint' LANGUAGE C STRICT;
+COMMENT ON FUNCTION @extschema@.launch_dynamic_worker(integer)
+    IS 'starts a one-shot background worker for the job of that id, after COMMIT, and returns its PID';
+COMMENT ON FUNCTION @extschema@.launch_dynamic_worker(bigint)
+    IS 'starts a one-shot background worker for the job of that id, after COMMIT, and returns its PID';
+CREATE OR REPLACE FUNCTION @extschema@.get_worker_stats(
+    OUT items_processed bigint, OUT last_run timestamptz, OUT status text)
+    AS 'MODULE_PATHNAME', 'mw_get_worker_stats' LANGUAGE C STRICT;
+COMMENT ON FUNCTION @extschema@.get_worker_stats()
+    IS 'jobs finished since the server started, time of the last run, and what goes on';
+CREATE OR REPLACE VIEW @extschema@.my_worker_status AS
+    SELECT s.items_processed, s.last_run, s.status FROM @extschema@.get_worker_stats() AS s;
+COMMENT ON VIEW @extschema@.my_worker_status IS 'get_worker_stats() as a view';
+CREATE OR REPLACE FUNCTION my_worker_internal.running(
+    OUT job_id bigint, OUT pid integer, OUT started_at timestamptz, OUT progress real,
+    OUT progress_message text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_running' LANGUAGE C STRICT VOLATILE ROWS 10;
+CREATE OR REPLACE FUNCTION my_worker_internal.workers(
+    OUT slot integer, OUT pid integer, OUT kind text, OUT database oid, OUT role oid,
+    OUT state text, OUT job_id bigint, OUT queue text, OUT job_started_at timestamptz,
+    OUT jobs_done bigint, OUT started_at timestamptz) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_workers' LANGUAGE C STRICT VOLATILE ROWS 10;
+CREATE OR REPLACE VIEW my_worker.workers AS
+    SELECT w.slot, w.pid, w.kind, d.datname AS database, r.rolname AS role, w.state, w.job_id,
+           w.queue, w.job_started_at, w.jobs_done, w.started_at
+      FROM my_worker_internal.workers() AS w
+      LEFT JOIN pg_database AS d ON d.oid = w.database
+      LEFT JOIN pg_roles AS r ON r.oid = w.role;
+COMMENT ON VIEW my_worker.workers IS 'the processes of my_worker, one row each';
+CREATE OR REPLACE FUNCTION my_worker_internal.is_running(job_id bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_is_running' LANGUAGE C STRICT VOLATILE;
+CREATE OR REPLACE VIEW my_worker.jobs WITH (security_invoker = true) AS
+    SELECT q.id, q.queue, 'processing'::text AS status, q.handler, q.command, q.payload, q.priority,
+           q.run_at, q.created_at, r.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key,
+           q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
+           r.pid, r.progress, r.progress_message
+      FROM my_worker_internal.running() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
+    UNION ALL
+   (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+      FROM my_worker._jobs AS q
+     WHERE q.status = 'pending' AND NOT my_worker_internal.is_running(q.id) ORDER BY q.id DESC)
+    UNION ALL
+    SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+      FROM my_worker._jobs AS q
+     WHERE q.status = 'processing' AND NOT my_worker_internal.is_running(q.id)
+    UNION ALL
+    SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
+           h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
+           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL
+      FROM my_worker.history AS h;
+COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one row each';
+CREATE OR REPLACE FUNCTION my_worker_internal.installed() RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_installed' LANGUAGE C STRICT;
+CREATE OR REPLACE FUNCTION my_worker_internal.queue_stats(
+    OUT queue text, OUT pending bigint, OUT scheduled bigint, OUT processing bigint,
+    OUT oldest timestamptz, OUT completed bigint, OUT failed bigint, OUT retried bigint,
+    OUT cancelled bigint, OUT failed_at timestamptz, OUT wait_mean float8, OUT wait_p50 float8,
+    OUT wait_p95 float8, OUT wait_p99 float8, OUT run_mean float8, OUT run_p50 float8,
+    OUT run_p95 float8, OUT run_p99 float8) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_queue_stats' LANGUAGE C STRICT VOLATILE ROWS 10;
+CREATE OR REPLACE VIEW my_worker.queue_stats AS
+    SELECT s.queue, s.pending, s.scheduled, s.processing,
+           clock_timestamp() - s.oldest AS oldest_pending_age, s.completed, s.failed, s.retried,
+           s.cancelled, s.wait_mean, s.wait_p50, s.wait_p95, s.wait_p99, s.run_mean, s.run_p50,
+           s.run_p95, s.run_p99
+      FROM my_worker_internal.queue_stats() AS s;
+COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
+CREATE OR REPLACE FUNCTION my_worker.reset_stats() RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_reset_stats' LANGUAGE C STRICT;
+COMMENT ON FUNCTION my_worker.reset_stats IS 'zeroes the counters of this database''s queues';
+CREATE OR REPLACE FUNCTION my_worker.why(job_id bigint) RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_why' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION my_worker.why IS 'says why a job is not running';
+CREATE OR REPLACE FUNCTION my_worker_internal.health_facts(
+    OUT loaded boolean, OUT recovery boolean, OUT served boolean, OUT enabled boolean,
+    OUT launcher integer, OUT keepers integer, OUT workers integer, OUT max_workers integer,
+    OUT free_slots integer, OUT refused boolean, OUT library text)
+    AS 'MODULE_PATHNAME', 'mw_health' LANGUAGE C STRICT VOLATILE;
 CREATE OR REPLACE FUNCTION my_worker.health(
     max_age interval DEFAULT '5 min', OUT "check" text, OUT ok boolean, OUT detail text)
     RETURNS SETOF record
@@ -188,7 +344,53 @@ BEGIN
          WHERE o.since < clock_timestamp() - interval '1 h';
 END
 $$;
--- The rights of a role that uses the queue: granted and revoked from this one list.
+COMMENT ON FUNCTION my_worker.health IS 'checks whether jobs can run and keep up, one row a check';
+COMMENT ON COLUMN my_worker._schedules.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the schedule''s owner';
+COMMENT ON TABLE my_worker._schedules IS 'what the view my_worker.schedules shows, and what the keeper needs to know';
+CREATE OR REPLACE FUNCTION my_worker_internal.before_schedule_write() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'mw_before_schedule_write' LANGUAGE C;
+CREATE OR REPLACE VIEW my_worker.schedules WITH (security_invoker = true) AS
+    SELECT s.name, s.schedule, s.timezone, s.command, s.handler, s.active, s.next_run_at,
+           CASE WHEN s.last_job_id IS NOT NULL
+                THEN coalesce(r.started_at, j.started_at, s.last_enqueued_at) END AS last_run_at,
+           CASE WHEN s.last_job_id IS NULL THEN NULL
+                WHEN r.job_id IS NOT NULL THEN 'processing'
+                ELSE coalesce(j.status, 'completed') END AS last_status,
+           s.last_job_id, s.owner, s.id, s.payload, s.queue, s.overlap, s.catchup, s.max_attempts,
+           s.timeout, s.last_due, s.last_skipped_at, cardinality(s.held_jobs) AS held,
+           s.disabled_reason, s.created_at
+      FROM my_worker._schedules AS s
+      LEFT JOIN my_worker_internal.running() AS r ON r.job_id = s.last_job_id
+      LEFT JOIN LATERAL (
+               SELECT q.status, q.started_at FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
+               UNION ALL
+               SELECT h.status, h.started_at FROM my_worker.history AS h WHERE h.id = s.last_job_id
+               LIMIT 1) AS j ON true;
+COMMENT ON VIEW my_worker.schedules IS 'schedules with their next and last run';
+CREATE OR REPLACE FUNCTION my_worker.schedule(
+    name text, schedule text, command text DEFAULT NULL, handler text DEFAULT NULL,
+    payload jsonb DEFAULT '{}', queue text DEFAULT 'default', timezone text DEFAULT NULL,
+    overlap text DEFAULT 'skip', catchup text DEFAULT 'one', max_attempts integer DEFAULT NULL,
+    timeout interval DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_schedule' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.schedule IS 'enqueues a command or a call of a handler whenever the schedule is due; replaces the caller''s schedule of that name, and returns its id';
+CREATE OR REPLACE FUNCTION my_worker.unschedule(name text, owner regrole DEFAULT NULL) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_unschedule' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.unschedule IS 'removes a schedule; jobs that wait for an earlier run are cancelled';
+CREATE OR REPLACE FUNCTION my_worker.pause_schedule(name text, owner regrole DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_pause_schedule' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.pause_schedule IS 'enqueues nothing for a schedule until it is resumed';
+CREATE OR REPLACE FUNCTION my_worker.resume_schedule(name text, owner regrole DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_resume_schedule' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.resume_schedule IS 'resumes a paused or disabled schedule; what it missed meanwhile is left out';
+CREATE OR REPLACE FUNCTION my_worker.run_now(name text, owner regrole DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_run_now' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.run_now IS 'enqueues a job of a schedule at once and returns its id';
+CREATE OR REPLACE FUNCTION my_worker.next_runs(
+    schedule text, n integer DEFAULT 5, timezone text DEFAULT NULL,
+    after timestamptz DEFAULT now()) RETURNS SETOF timestamptz
+    AS 'MODULE_PATHNAME', 'mw_next_runs' LANGUAGE C STABLE ROWS 5;
+COMMENT ON FUNCTION my_worker.next_runs IS 'the next times at which a schedule would be due';
 CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     VALUES ('USAGE ON SCHEMA my_worker'),
@@ -227,7 +429,6 @@ CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(integer)'),
            ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(bigint)');
 $$;
-
 CREATE OR REPLACE FUNCTION my_worker_internal.change_usage(statement text, role regrole) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -243,15 +444,25 @@ BEGIN
     END LOOP;
 END
 $$;
-
 CREATE OR REPLACE FUNCTION my_worker.grant_usage(role regrole) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS
     $$ SELECT my_worker_internal.change_usage('GRANT %s TO %s', role) $$;
-
+COMMENT ON FUNCTION my_worker.grant_usage IS 'lets a role enqueue jobs and deal with its own';
 CREATE OR REPLACE FUNCTION my_worker.revoke_usage(role regrole) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS
     $$ SELECT my_worker_internal.change_usage('REVOKE %s FROM %s', role) $$;
+COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() granted';
 
+-- Writing past the functions is the owner's alone.
+CREATE TRIGGER queues_only_owner BEFORE INSERT OR UPDATE OR DELETE ON my_worker.queues
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER history_only_owner BEFORE INSERT OR UPDATE OR TRUNCATE ON my_worker.history
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER jobs_only_owner BEFORE TRUNCATE ON my_worker._jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+
+CREATE TRIGGER schedules_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._schedules
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 
 -- Whoever had rights on the table my_queue has them on the view, and keeps those on the table behind.
 DO $$

@@ -1,0 +1,167 @@
+/* my_worker--1.0--1.1.sql: built from sql/updates and sql/parts by "make sql", do not edit */
+
+-- complain if script is sourced in psql, rather than via ALTER EXTENSION
+\echo Use "ALTER EXTENSION my_worker UPDATE TO '1.1'" to load this file. \quit
+
+-- Every name below is qualified; the path is pinned so that none can be captured.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
+-- The target schema keeps its name until the script has ended: whoever owns it could rename it and
+-- put a look-alike in its place between two statements, since these find it by its name.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    SELECT quote_ident(n.nspname) INTO name
+      FROM pg_namespace AS n
+     WHERE n.oid = (SELECT e.extnamespace FROM pg_extension AS e WHERE e.extname = 'my_worker')
+       FOR UPDATE;
+    IF name IS DISTINCT FROM '@extschema@' THEN
+        RAISE object_in_use USING MESSAGE = 'the schema of the extension was renamed meanwhile';
+    END IF;
+END
+$$;
+
+-- Foreign keys to the queue cannot hold: jobs leave it without firing their triggers.
+DO $$
+DECLARE
+    found text;
+BEGIN
+    SELECT string_agg(format('constraint %I on table %s', c.conname, c.conrelid::regclass), ', ') INTO found
+      FROM pg_constraint AS c
+     WHERE c.contype = 'f' AND c.confrelid IN ('@extschema@.my_queue'::regclass, 'my_worker.history'::regclass,
+                                               'my_worker.queues'::regclass, 'my_worker._schedules'::regclass);
+    IF found IS NOT NULL THEN
+        RAISE feature_not_supported
+        USING MESSAGE = 'foreign keys to tables of my_worker are not supported',
+              DETAIL = 'There is ' || found || '.',
+              HINT = 'Drop them, then update the extension.';
+    END IF;
+END
+$$;
+
+CREATE SCHEMA my_worker_internal;
+COMMENT ON SCHEMA my_worker_internal IS 'my_worker: functions that its own tables, views and functions call';
+
+ALTER FUNCTION my_worker._caller() SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._caller() RENAME TO caller;
+ALTER FUNCTION my_worker._before_write() SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._before_write() RENAME TO before_job_write;
+ALTER FUNCTION my_worker._before_queue_write() SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._before_queue_write() RENAME TO before_queue_write;
+ALTER FUNCTION my_worker._queues_changed() SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._queues_changed() RENAME TO queues_changed;
+ALTER FUNCTION my_worker._running() SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._running() RENAME TO running;
+ALTER FUNCTION my_worker._workers() SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._workers() RENAME TO workers;
+ALTER FUNCTION my_worker._is_running(bigint) SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._is_running(bigint) RENAME TO is_running;
+ALTER FUNCTION my_worker._installed() SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._installed() RENAME TO installed;
+ALTER FUNCTION my_worker._queue_stats() SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._queue_stats() RENAME TO queue_stats;
+ALTER FUNCTION my_worker._health() SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._health() RENAME TO health_facts;
+ALTER FUNCTION my_worker._before_schedule_write() SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._before_schedule_write() RENAME TO before_schedule_write;
+ALTER FUNCTION my_worker._usage_rights() SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._usage_rights() RENAME TO usage_rights;
+ALTER FUNCTION my_worker._change_usage(text, regrole) SET SCHEMA my_worker_internal;
+ALTER FUNCTION my_worker_internal._change_usage(text, regrole) RENAME TO change_usage;
+
+-- The queue moves into a schema that belongs to the extension.
+ALTER TABLE @extschema@.my_queue SET SCHEMA my_worker;
+ALTER TABLE my_worker.my_queue RENAME TO _jobs;
+ALTER SEQUENCE my_worker.my_queue_id_seq RENAME TO _jobs_id_seq;
+ALTER INDEX my_worker.my_queue_pkey RENAME TO _jobs_pkey;
+ALTER INDEX my_worker.my_queue_claim_idx RENAME TO _jobs_claim_idx;
+ALTER INDEX my_worker.my_queue_unique_key_idx RENAME TO _jobs_unique_key_idx;
+ALTER INDEX my_worker.my_queue_processing_idx RENAME TO _jobs_processing_idx;
+ALTER TRIGGER my_queue_before_write ON my_worker._jobs RENAME TO jobs_before_write;
+ALTER POLICY my_queue_own ON my_worker._jobs RENAME TO jobs_own;
+
+ALTER TABLE my_worker.queues ADD COLUMN handler_owner regrole;
+ALTER TABLE my_worker._jobs ADD COLUMN handler_owner regrole;
+ALTER TABLE my_worker.history ADD COLUMN handler_owner regrole;
+ALTER TABLE my_worker._schedules ADD COLUMN handler_owner regrole;
+
+-- @functions and views@
+
+-- Writing past the functions is the owner's alone.
+CREATE TRIGGER queues_only_owner BEFORE INSERT OR UPDATE OR DELETE ON my_worker.queues
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER history_only_owner BEFORE INSERT OR UPDATE OR TRUNCATE ON my_worker.history
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER jobs_only_owner BEFORE TRUNCATE ON my_worker._jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+
+CREATE TRIGGER schedules_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._schedules
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+
+-- Whoever had rights on the table my_queue has them on the view, and keeps those on the table behind.
+DO $$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT a.privilege_type AS privilege, '' AS columns, a.grantee, a.is_grantable
+          FROM pg_class AS c, aclexplode(c.relacl) AS a
+         WHERE c.oid = 'my_worker._jobs'::regclass AND a.grantee <> c.relowner
+           AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+        UNION ALL
+        SELECT a.privilege_type, format('(%I)', t.attname), a.grantee, a.is_grantable
+          FROM pg_attribute AS t, aclexplode(t.attacl) AS a
+         WHERE t.attrelid = 'my_worker._jobs'::regclass AND t.attacl IS NOT NULL
+           AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE')
+    LOOP
+        EXECUTE format('GRANT %s %s ON @extschema@.my_queue TO %s %s', granted.privilege, granted.columns,
+                       CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::regrole::text END,
+                       CASE WHEN granted.is_grantable THEN 'WITH GRANT OPTION' END);
+    END LOOP;
+END
+$$;
+
+-- A stored handler names one function: its argument types stand behind its name. Where the name
+-- alone stood, it meant the first of these that is there.
+CREATE FUNCTION my_worker_internal.typed_handler(handler text, OUT name text, OUT owner regrole)
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN handler LIKE '%)' THEN handler ELSE handler || t.types END,
+           CASE WHEN NOT r.rolsuper THEN p.proowner::regrole END
+      FROM (VALUES (1, '(bigint, jsonb)'), (2, '(jsonb)'), (3, '()'), (4, '(bigint[], jsonb[])')) AS t (turn, types)
+      JOIN pg_proc AS p ON p.oid = to_regprocedure(CASE WHEN handler LIKE '%)' THEN handler ELSE handler || t.types END)
+      JOIN pg_roles AS r ON r.oid = p.proowner
+     ORDER BY t.turn LIMIT 1
+$$;
+ALTER TABLE my_worker._jobs DISABLE TRIGGER jobs_before_write;
+UPDATE my_worker._jobs AS j SET handler = h.name, handler_owner = nullif(h.owner, j.owner)
+  FROM (SELECT DISTINCT handler FROM my_worker._jobs WHERE handler IS NOT NULL) AS d (handler),
+       my_worker_internal.typed_handler(d.handler) AS h
+ WHERE j.handler = d.handler AND h.name IS NOT NULL;
+ALTER TABLE my_worker._jobs ENABLE TRIGGER jobs_before_write;
+UPDATE my_worker.history AS j SET handler = h.name, handler_owner = nullif(h.owner, j.owner)
+  FROM (SELECT DISTINCT handler FROM my_worker.history
+         WHERE status <> 'completed' AND handler IS NOT NULL) AS d (handler),
+       my_worker_internal.typed_handler(d.handler) AS h
+ WHERE j.status <> 'completed' AND j.handler = d.handler AND h.name IS NOT NULL;
+UPDATE my_worker._schedules AS s SET handler = h.name, handler_owner = nullif(h.owner, s.owner)
+  FROM (SELECT DISTINCT handler FROM my_worker._schedules WHERE handler IS NOT NULL) AS d (handler),
+       my_worker_internal.typed_handler(d.handler) AS h
+ WHERE s.handler = d.handler AND h.name IS NOT NULL;
+UPDATE my_worker.queues AS q SET handler = h.name, handler_owner = h.owner
+  FROM (SELECT DISTINCT handler FROM my_worker.queues WHERE handler IS NOT NULL) AS d (handler),
+       my_worker_internal.typed_handler(d.handler) AS h
+ WHERE q.handler = d.handler AND h.name IS NOT NULL;
+DROP FUNCTION my_worker_internal.typed_handler(text);
+
+-- ---- the end: what follows must stay last ----
+
+-- Functions that are new are nobody's, as all of them.
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker_internal FROM PUBLIC;
+
+-- Roles that were granted usage have all that it grants now.
+SELECT my_worker.grant_usage(a.grantee)
+  FROM pg_proc AS p, aclexplode(p.proacl) AS a
+ WHERE p.oid = 'my_worker.cancel(bigint)'::regprocedure
+   AND a.privilege_type = 'EXECUTE' AND a.grantee NOT IN (0, p.proowner);
