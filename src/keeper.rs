@@ -350,7 +350,7 @@ impl Keeper {
                         started: 0,
                     };
                     if settle::fail_for_good(&extension, &attempt, reason)? == Verdict::Failed {
-                        manage::count_at_commit(&extension, &job.queue, Ending::Failed)?;
+                        manage::count_at_commit(&extension, &job.queue, owner, Ending::Failed)?;
                         let names = execute::names(job.id, &job.queue, job.handler.as_deref());
                         execute::log_failure(&names, ended, reason)?;
                     }
@@ -433,8 +433,8 @@ impl Keeper {
         };
         let verdict = settle::fail(extension, &live.queue, &attempt, live.max_attempts, error)?;
         match verdict {
-            Verdict::Retry => wake::count_at_commit(live.queue.id, Ending::Retried)?,
-            Verdict::Failed => wake::count_at_commit(live.queue.id, Ending::Failed)?,
+            Verdict::Retry => wake::count_at_commit(live.queue.id, live.owner, Ending::Retried)?,
+            Verdict::Failed => wake::count_at_commit(live.queue.id, live.owner, Ending::Failed)?,
             Verdict::Gone => {}
         }
         let names = execute::names(job, &live.queue.name, live.handler.as_deref());

@@ -283,7 +283,7 @@ fn workers(call: &Call) -> Answer {
         return Err(shared::not_preloaded());
     }
     call.begin_set(false)?;
-    for process in progress::processes() {
+    for process in progress::processes()? {
         let oid = |oid: datum::Oid| (oid != 0).then(|| oid.datum());
         let time = |time: datum::Micros| (time != 0).then(|| time.datum());
         call.add_row(&[
@@ -296,7 +296,7 @@ fn workers(call: &Call) -> Answer {
             process.job.map(ToDatum::datum),
             process.queue.some().map(datum::text_datum).transpose()?,
             process.job.and_then(|_| time(process.job_started)),
-            Some(process.jobs_done.datum()),
+            process.jobs_done.map(ToDatum::datum),
             time(process.started),
         ])?;
     }

@@ -97,6 +97,15 @@ pub fn parse(text: &str) -> Result<Parsed<'_>, RuleError> {
     }
 }
 
+/// Whether a text that should be a name is a schedule by its form.
+pub fn looks_like_schedule(text: &str) -> bool {
+    match parse(text) {
+        Ok(Parsed::Cron(_)) => true,
+        Ok(Parsed::Every(interval)) => interval.starts_with(|c: char| c.is_ascii_digit()),
+        Err(_) => false,
+    }
+}
+
 fn starts_blank(rest: &str) -> bool {
     rest.bytes().next().is_none_or(|b| b.is_ascii_whitespace())
 }
@@ -260,6 +269,23 @@ mod tests {
         assert!(matches!(parse("everyday"), Err(RuleError::Cron(_))));
         assert!(matches!(parse("\u{e9}very 1 s"), Err(RuleError::Cron(_))));
         assert!(matches!(parse(""), Err(RuleError::Cron(CronError::Empty))));
+    }
+
+    #[test]
+    fn a_name_is_no_schedule() {
+        for text in ["* * * * *", "@daily", "every 5 minutes", " 0 3 * * mon"] {
+            assert!(looks_like_schedule(text), "{text}");
+        }
+        for text in [
+            "nightly",
+            "every night",
+            "tidy up",
+            "",
+            "1",
+            "one two three four five",
+        ] {
+            assert!(!looks_like_schedule(text), "{text}");
+        }
     }
 
     #[test]

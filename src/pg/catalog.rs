@@ -360,7 +360,7 @@ pub fn why_no_function(signature: &[u8]) -> Result<()> {
     })
 }
 
-/// Kind, name and argument types of a function or its like, as in `procedure app.f(jsonb)`.
+/// Kind, name and argument types of a function or its like, as in `a procedure app.f(jsonb)`.
 pub fn describe_routine(routine: Oid) -> Result<Vec<u8>> {
     // SAFETY: a catalog look-up; NULL if it is gone meanwhile.
     let text = protect(|| unsafe { sys::mw_describe_routine(routine).cast_const() })?;

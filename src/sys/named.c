@@ -79,17 +79,17 @@ kind_of(char prokind)
 	switch (prokind)
 	{
 		case PROKIND_PROCEDURE:
-			return "procedure";
+			return "a procedure";
 		case PROKIND_AGGREGATE:
-			return "aggregate";
+			return "an aggregate";
 		case PROKIND_WINDOW:
-			return "window function";
+			return "a window function";
 		default:
-			return "function";
+			return "a function";
 	}
 }
 
-/* "procedure work.f(jsonb)"; NULL if the routine is gone. */
+/* "a procedure work.f(jsonb)"; NULL if the routine is gone. */
 char *
 mw_describe_routine(Oid routine)
 {

@@ -32,6 +32,7 @@ extern Size mw_varsize_any_exhdr(const void *datum);
 extern const char *mw_vardata_any(const void *datum);
 extern void mw_set_ps_display(const char *activity);
 extern bool mw_was_shut_down(void);
+extern bool mw_replay_is_paused(void);
 
 /* Tuples and tables */
 extern Datum mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull);
