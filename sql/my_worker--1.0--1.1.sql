@@ -219,3 +219,8 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- The launcher learns, at COMMIT, that the library fits the database now.
+CREATE FUNCTION my_worker._updated() RETURNS void AS 'MODULE_PATHNAME', 'mw_updated' LANGUAGE C STRICT;
+SELECT my_worker._updated();
+DROP FUNCTION my_worker._updated();

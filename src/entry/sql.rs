@@ -82,6 +82,7 @@ sql_function!(mw_running, pg_finfo_mw_running, running);
 sql_function!(mw_is_running, pg_finfo_mw_is_running, is_running);
 sql_function!(mw_workers, pg_finfo_mw_workers, workers);
 sql_function!(mw_installed, pg_finfo_mw_installed, installed);
+sql_function!(mw_updated, pg_finfo_mw_updated, updated);
 
 /// What a function answers.
 pub(super) type Answer = Result<Option<Datum>>;
@@ -301,6 +302,10 @@ fn workers(call: &Call) -> Answer {
         ])?;
     }
     Ok(None)
+}
+
+fn updated(_: &Call) -> Answer {
+    enqueue::updated().map(|()| None)
 }
 
 fn installed(_: &Call) -> Answer {

@@ -515,6 +515,15 @@ fn stored_handler(asked: &[u8]) -> Result<Vec<u8>> {
     Ok(stored)
 }
 
+/// After ALTER EXTENSION UPDATE: the launcher learns at COMMIT that the library fits, and jobs run at
+/// once. It had given the database up for one without the extension.
+pub fn updated() -> Result<()> {
+    match bgworker::in_recovery() {
+        true => Ok(()),
+        false => wake::look_at_commit(),
+    }
+}
+
 /// After CREATE EXTENSION: the launcher learns of it at COMMIT. The numbers of queues start anew,
 /// so what an earlier one of this database has counted is not theirs.
 pub fn installed() -> Result<()> {
