@@ -43,8 +43,8 @@ fn main() {
 }
 
 /// The C side: the crossing, tables and catalogs, appending, commands at top level, COPY, counting,
-/// and signals.
-const SOURCES: [&str; 8] = [
+/// what users name, and signals.
+const SOURCES: [&str; 9] = [
     "src/sys/shim.c",
     "src/sys/access.c",
     "src/sys/append.c",
@@ -52,6 +52,7 @@ const SOURCES: [&str; 8] = [
     "src/sys/copy.c",
     "src/sys/ddl.c",
     "src/sys/leaves.c",
+    "src/sys/named.c",
     "src/sys/signals.c",
 ];
 

@@ -271,10 +271,14 @@ CREATE OR REPLACE FUNCTION my_worker_internal.health_facts(
     OUT launcher integer, OUT keepers integer, OUT workers integer, OUT max_workers integer,
     OUT free_slots integer, OUT refused boolean, OUT library text)
     AS 'MODULE_PATHNAME', 'mw_health' LANGUAGE C STRICT VOLATILE;
+CREATE OR REPLACE FUNCTION my_worker_internal.named_databases() RETURNS SETOF text
+    AS 'MODULE_PATHNAME', 'mw_named_databases' LANGUAGE C STRICT VOLATILE ROWS 5;
+CREATE OR REPLACE FUNCTION my_worker_internal.late_schedules(OUT name text, OUT disabled boolean) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_late_schedules' LANGUAGE C STRICT VOLATILE ROWS 5;
 CREATE OR REPLACE FUNCTION my_worker.health(
     max_age interval DEFAULT '5 min', OUT "check" text, OUT ok boolean, OUT detail text)
     RETURNS SETOF record
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     SET intervalstyle = postgres AS $$
 DECLARE
     f record;
@@ -282,6 +286,7 @@ DECLARE
     needed integer;
     allowed integer := current_setting('max_worker_processes');
     version text := (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'my_worker');
+    list text := format('my_worker.database is %L', current_setting('my_worker.database'));
 BEGIN
     SELECT h.* INTO f FROM my_worker_internal.health_facts() AS h;
     RETURN QUERY VALUES
@@ -295,8 +300,8 @@ BEGIN
     needed := 1 + f.keepers + f.max_workers;
     RETURN QUERY VALUES
         ('enabled', f.enabled, CASE WHEN f.enabled THEN 'yes' ELSE 'my_worker.enabled is off' END),
-        ('served', f.served, CASE WHEN f.served THEN 'yes'
-            ELSE 'my_worker.database does not name this database' END),
+        ('served', f.served, CASE WHEN f.served THEN 'yes: ' || list
+            ELSE 'no: ' || list END),
         ('launcher', f.recovery OR f.launcher IS NOT NULL,
             CASE WHEN f.recovery THEN 'standby: jobs run on the primary server'
                  WHEN f.launcher IS NULL THEN 'not running'
@@ -306,6 +311,14 @@ BEGIN
                  ELSE format('%s of %s workers, %s slots free', f.workers, f.max_workers, f.free_slots) END),
         ('max_worker_processes', needed <= allowed,
             format('%s, of which my_worker may take %s', allowed, needed));
+    RETURN QUERY
+        SELECT 'databases', count(*) = 0,
+               coalesce(string_agg(CASE WHEN n.name IS NULL THEN 'the list was refused: see the server log'
+                                        WHEN d.oid IS NULL THEN format('"%s" does not exist', n.name)
+                                        ELSE format('"%s" is a template, or does not accept connections', n.name)
+                                   END, ', ' ORDER BY n.name), 'those that are named are there')
+          FROM my_worker_internal.named_databases() AS n (name) LEFT JOIN pg_database AS d ON d.datname = n.name
+         WHERE d.oid IS NULL OR d.datistemplate OR NOT d.datallowconn;
     -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
@@ -325,11 +338,9 @@ BEGIN
           FROM my_worker.queues AS q WHERE q.paused;
     RETURN QUERY
         SELECT 'schedules', count(*) = 0,
-               coalesce(string_agg(format('"%s" %s', s.name, CASE WHEN s.disabled_reason IS NOT NULL
+               coalesce(string_agg(format('"%s" %s', s.name, CASE WHEN s.disabled
                                    THEN 'is disabled' ELSE 'is late' END), ', ' ORDER BY s.name), 'on time')
-          FROM my_worker._schedules AS s
-         WHERE s.disabled_reason IS NOT NULL
-            OR (s.active AND s.next_run_at < clock_timestamp() - interval '1 min');
+          FROM my_worker_internal.late_schedules() AS s;
     RETURN QUERY
         SELECT 'vacuum', count(*) = 0,
                coalesce(string_agg(format('%s has held a snapshot for %s', o.holder,
@@ -392,12 +403,14 @@ CREATE OR REPLACE FUNCTION my_worker.next_runs(
     AS 'MODULE_PATHNAME', 'mw_next_runs' LANGUAGE C STABLE ROWS 5;
 COMMENT ON FUNCTION my_worker.next_runs IS 'the next times at which a schedule would be due';
 CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format(r.item, e.extnamespace::regnamespace) FROM pg_extension AS e, (
     VALUES ('USAGE ON SCHEMA my_worker'),
-           ('SELECT ON @extschema@.my_queue'),
+           ('USAGE ON SCHEMA my_worker_internal'),
+           ('SELECT ON %1$s.my_queue'),
            ('SELECT ON my_worker._jobs'),
            ('INSERT (queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key)'
-            ' ON @extschema@.my_queue'),
+            ' ON %1$s.my_queue'),
            ('INSERT (queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key)'
             ' ON my_worker._jobs'),
            ('SELECT ON my_worker.history'),
@@ -426,13 +439,31 @@ CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            ('EXECUTE ON FUNCTION my_worker.resume_schedule(text, regrole)'),
            ('EXECUTE ON FUNCTION my_worker.run_now(text, regrole)'),
            ('EXECUTE ON FUNCTION my_worker.next_runs(text, integer, text, timestamptz)'),
-           ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(integer)'),
-           ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(bigint)');
+           ('EXECUTE ON FUNCTION %1$s.launch_dynamic_worker(integer)'),
+           ('EXECUTE ON FUNCTION %1$s.launch_dynamic_worker(bigint)'),
+           -- statistics: of its own jobs, which each of these functions sees to
+           ('EXECUTE ON FUNCTION %1$s.get_worker_stats()'),
+           ('SELECT ON %1$s.my_worker_status'),
+           ('EXECUTE ON FUNCTION my_worker_internal.workers()'),
+           ('SELECT ON my_worker.workers'),
+           ('EXECUTE ON FUNCTION my_worker_internal.queue_stats()'),
+           ('SELECT ON my_worker.queue_stats'),
+           ('EXECUTE ON FUNCTION my_worker_internal.health_facts()'),
+           ('EXECUTE ON FUNCTION my_worker_internal.named_databases()'),
+           ('EXECUTE ON FUNCTION my_worker_internal.late_schedules()'),
+           ('EXECUTE ON FUNCTION my_worker.health(interval)')) AS r (item)
+     WHERE e.extname = 'my_worker'
 $$;
+CREATE OR REPLACE FUNCTION my_worker_internal.run_outside_script(statement text) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_run_outside_script_sql' LANGUAGE C STRICT VOLATILE;
+CREATE OR REPLACE FUNCTION my_worker_internal.schema_usage_given() RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS '';
 CREATE OR REPLACE FUNCTION my_worker_internal.change_usage(statement text, role regrole) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     item text;
+    given boolean;
+    target regnamespace := (SELECT e.extnamespace FROM pg_extension AS e WHERE e.extname = 'my_worker');
 BEGIN
     IF role IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = 'role must not be null';
@@ -440,8 +471,24 @@ BEGIN
         RAISE undefined_object USING MESSAGE = format('role with OID %s does not exist', role::oid);
     END IF;
     FOR item IN SELECT * FROM my_worker_internal.usage_rights() LOOP
-        EXECUTE format(statement, item, role);
+        PERFORM my_worker_internal.run_outside_script(format(statement, item, role));
     END LOOP;
+    -- Nobody's own grant is repeated, so that it is not taken back.
+    IF statement LIKE 'GRANT %' THEN
+        given := NOT EXISTS (
+            SELECT FROM pg_namespace AS n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
+             WHERE n.oid = target AND a.grantee = role AND a.privilege_type = 'USAGE');
+    ELSE
+        given := EXISTS (
+            SELECT FROM pg_proc AS p, aclexplode(p.proacl) AS a
+             WHERE p.oid = 'my_worker_internal.schema_usage_given()'::regprocedure AND a.grantee = role
+               AND a.grantee <> p.proowner);
+    END IF;
+    IF given THEN
+        PERFORM my_worker_internal.run_outside_script(format(statement, format('USAGE ON SCHEMA %s', target), role));
+        PERFORM my_worker_internal.run_outside_script(
+            format(statement, 'EXECUTE ON FUNCTION my_worker_internal.schema_usage_given()', role));
+    END IF;
 END
 $$;
 CREATE OR REPLACE FUNCTION my_worker.grant_usage(role regrole) RETURNS void
@@ -480,9 +527,10 @@ BEGIN
          WHERE t.attrelid = 'my_worker._jobs'::regclass AND t.attacl IS NOT NULL
            AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE')
     LOOP
-        EXECUTE format('GRANT %s %s ON @extschema@.my_queue TO %s %s', granted.privilege, granted.columns,
-                       CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::regrole::text END,
-                       CASE WHEN granted.is_grantable THEN 'WITH GRANT OPTION' END);
+        PERFORM my_worker_internal.run_outside_script(
+            format('GRANT %s %s ON @extschema@.my_queue TO %s %s', granted.privilege, granted.columns,
+                   CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::regrole::text END,
+                   CASE WHEN granted.is_grantable THEN 'WITH GRANT OPTION' END));
     END LOOP;
 END
 $$;
@@ -519,14 +567,51 @@ UPDATE my_worker.queues AS q SET handler = h.name, handler_owner = h.owner
  WHERE q.handler = d.handler AND h.name IS NOT NULL;
 DROP FUNCTION my_worker_internal.typed_handler(text);
 
--- ---- the end: what follows must stay last ----
+-- A bare number as a time zone counts hours east of Greenwich, as for SET timezone. What was stored under
+-- 1.0 counted them west of it, and keeps its meaning.
+UPDATE my_worker._schedules SET timezone = format('<%1$s>%1$s', timezone) WHERE timezone ~ '^[+-]?[0-9]+$';
 
--- Functions that are new are nobody's, as all of them.
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker_internal FROM PUBLIC;
+-- ---- the end: whatever else changes comes before this line ----
 
--- Roles that were granted usage have all that it grants now.
-SELECT my_worker.grant_usage(a.grantee)
-  FROM pg_proc AS p, aclexplode(p.proacl) AS a
- WHERE p.oid = 'my_worker.cancel(bigint)'::regprocedure
-   AND a.privilege_type = 'EXECUTE' AND a.grantee NOT IN (0, p.proowner);
+-- Functions that are new are nobody's, as all of them. Others keep their rights untouched: what a script
+-- grants or revokes of an object, pg_dump takes for what the extension comes with.
+DO $$
+DECLARE
+    function regprocedure;
+BEGIN
+    FOR function IN
+        SELECT p.oid FROM pg_proc AS p JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+         WHERE d.deptype = 'e' AND d.refobjid = (SELECT e.oid FROM pg_extension AS e WHERE e.extname = 'my_worker')
+           AND p.proacl IS NULL
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
+    END LOOP;
+END
+$$;
+GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
+GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
+    my_worker_internal.late_schedules() TO pg_monitor;
+GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
+
+-- Roles that use the queue under 1.0 get what is new, and need no new grant.
+DO $$
+DECLARE
+    role regrole;
+BEGIN
+    FOR role IN
+        SELECT a.grantee::regrole
+          FROM pg_catalog.pg_proc AS p, pg_catalog.aclexplode(p.proacl) AS a
+         WHERE p.oid IN ('my_worker.cancel(bigint)'::regprocedure, 'my_worker.retry(bigint)'::regprocedure,
+                         'my_worker.wait(bigint, interval)'::regprocedure)
+           AND a.privilege_type = 'EXECUTE' AND a.grantee NOT IN (0, p.proowner)
+         GROUP BY a.grantee HAVING count(*) >= 3
+    LOOP
+        PERFORM my_worker.grant_usage(role);
+    END LOOP;
+END
+$$;
+
+-- The launcher learns, at COMMIT, that the library fits the database now.
+CREATE FUNCTION my_worker_internal.updated() RETURNS void AS 'MODULE_PATHNAME', 'mw_updated' LANGUAGE C STRICT;
+SELECT my_worker_internal.updated();
+DROP FUNCTION my_worker_internal.updated();

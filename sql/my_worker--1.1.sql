@@ -367,11 +367,20 @@ CREATE FUNCTION my_worker_internal.health_facts(
     OUT free_slots integer, OUT refused boolean, OUT library text)
     AS 'MODULE_PATHNAME', 'mw_health' LANGUAGE C STRICT VOLATILE;
 
--- Runs as its owner, who sees all queues, schedules and sessions; what it says holds no payload.
+-- The names in my_worker.database; one NULL if the server refused its value at the start.
+CREATE FUNCTION my_worker_internal.named_databases() RETURNS SETOF text
+    AS 'MODULE_PATHNAME', 'mw_named_databases' LANGUAGE C STRICT VOLATILE ROWS 5;
+
+-- Schedules that are late or disabled, of those that the caller sees.
+CREATE FUNCTION my_worker_internal.late_schedules(OUT name text, OUT disabled boolean) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_late_schedules' LANGUAGE C STRICT VOLATILE ROWS 5;
+
+-- Runs as its caller: what it reads answers a role that only uses the queue for its own jobs and
+-- schedules, and a member of pg_monitor for all.
 CREATE FUNCTION my_worker.health(
     max_age interval DEFAULT '5 min', OUT "check" text, OUT ok boolean, OUT detail text)
     RETURNS SETOF record
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     SET intervalstyle = postgres AS $$
 DECLARE
     f record;
@@ -379,6 +388,7 @@ DECLARE
     needed integer;
     allowed integer := current_setting('max_worker_processes');
     version text := (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'my_worker');
+    list text := format('my_worker.database is %L', current_setting('my_worker.database'));
 BEGIN
     SELECT h.* INTO f FROM my_worker_internal.health_facts() AS h;
     RETURN QUERY VALUES
@@ -392,8 +402,8 @@ BEGIN
     needed := 1 + f.keepers + f.max_workers;
     RETURN QUERY VALUES
         ('enabled', f.enabled, CASE WHEN f.enabled THEN 'yes' ELSE 'my_worker.enabled is off' END),
-        ('served', f.served, CASE WHEN f.served THEN 'yes'
-            ELSE 'my_worker.database does not name this database' END),
+        ('served', f.served, CASE WHEN f.served THEN 'yes: ' || list
+            ELSE 'no: ' || list END),
         ('launcher', f.recovery OR f.launcher IS NOT NULL,
             CASE WHEN f.recovery THEN 'standby: jobs run on the primary server'
                  WHEN f.launcher IS NULL THEN 'not running'
@@ -403,6 +413,14 @@ BEGIN
                  ELSE format('%s of %s workers, %s slots free', f.workers, f.max_workers, f.free_slots) END),
         ('max_worker_processes', needed <= allowed,
             format('%s, of which my_worker may take %s', allowed, needed));
+    RETURN QUERY
+        SELECT 'databases', count(*) = 0,
+               coalesce(string_agg(CASE WHEN n.name IS NULL THEN 'the list was refused: see the server log'
+                                        WHEN d.oid IS NULL THEN format('"%s" does not exist', n.name)
+                                        ELSE format('"%s" is a template, or does not accept connections', n.name)
+                                   END, ', ' ORDER BY n.name), 'those that are named are there')
+          FROM my_worker_internal.named_databases() AS n (name) LEFT JOIN pg_database AS d ON d.datname = n.name
+         WHERE d.oid IS NULL OR d.datistemplate OR NOT d.datallowconn;
     -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
@@ -422,11 +440,9 @@ BEGIN
           FROM my_worker.queues AS q WHERE q.paused;
     RETURN QUERY
         SELECT 'schedules', count(*) = 0,
-               coalesce(string_agg(format('"%s" %s', s.name, CASE WHEN s.disabled_reason IS NOT NULL
+               coalesce(string_agg(format('"%s" %s', s.name, CASE WHEN s.disabled
                                    THEN 'is disabled' ELSE 'is late' END), ', ' ORDER BY s.name), 'on time')
-          FROM my_worker._schedules AS s
-         WHERE s.disabled_reason IS NOT NULL
-            OR (s.active AND s.next_run_at < clock_timestamp() - interval '1 min');
+          FROM my_worker_internal.late_schedules() AS s;
     RETURN QUERY
         SELECT 'vacuum', count(*) = 0,
                coalesce(string_agg(format('%s has held a snapshot for %s', o.holder,
@@ -549,14 +565,17 @@ REVOKE ALL ON FUNCTION @extschema@.launch_dynamic_worker(integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.launch_dynamic_worker(bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.get_worker_stats() FROM PUBLIC;
 
--- The rights of a role that uses the queue: granted and revoked from this one list.
+-- The rights of a role that uses the queue: granted and revoked from this one list. %1$s is the target
+-- schema, by the name that it has now.
 CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format(r.item, e.extnamespace::regnamespace) FROM pg_extension AS e, (
     VALUES ('USAGE ON SCHEMA my_worker'),
-           ('SELECT ON @extschema@.my_queue'),
+           ('USAGE ON SCHEMA my_worker_internal'),
+           ('SELECT ON %1$s.my_queue'),
            ('SELECT ON my_worker._jobs'),
            ('INSERT (queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key)'
-            ' ON @extschema@.my_queue'),
+            ' ON %1$s.my_queue'),
            ('INSERT (queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key)'
             ' ON my_worker._jobs'),
            ('SELECT ON my_worker.history'),
@@ -585,14 +604,38 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            ('EXECUTE ON FUNCTION my_worker.resume_schedule(text, regrole)'),
            ('EXECUTE ON FUNCTION my_worker.run_now(text, regrole)'),
            ('EXECUTE ON FUNCTION my_worker.next_runs(text, integer, text, timestamptz)'),
-           ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(integer)'),
-           ('EXECUTE ON FUNCTION @extschema@.launch_dynamic_worker(bigint)');
+           ('EXECUTE ON FUNCTION %1$s.launch_dynamic_worker(integer)'),
+           ('EXECUTE ON FUNCTION %1$s.launch_dynamic_worker(bigint)'),
+           -- statistics: of its own jobs, which each of these functions sees to
+           ('EXECUTE ON FUNCTION %1$s.get_worker_stats()'),
+           ('SELECT ON %1$s.my_worker_status'),
+           ('EXECUTE ON FUNCTION my_worker_internal.workers()'),
+           ('SELECT ON my_worker.workers'),
+           ('EXECUTE ON FUNCTION my_worker_internal.queue_stats()'),
+           ('SELECT ON my_worker.queue_stats'),
+           ('EXECUTE ON FUNCTION my_worker_internal.health_facts()'),
+           ('EXECUTE ON FUNCTION my_worker_internal.named_databases()'),
+           ('EXECUTE ON FUNCTION my_worker_internal.late_schedules()'),
+           ('EXECUTE ON FUNCTION my_worker.health(interval)')) AS r (item)
+     WHERE e.extname = 'my_worker'
 $$;
+
+-- Runs a GRANT or REVOKE so that pg_dump carries it, also within the script of an extension, ours
+-- included: the server takes what is granted there for what the extension comes with.
+CREATE FUNCTION my_worker_internal.run_outside_script(statement text) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_run_outside_script_sql' LANGUAGE C STRICT VOLATILE;
+
+-- Does nothing. Who may execute it has USAGE on the target schema by grant_usage(), which
+-- revoke_usage() takes back; what somebody else has granted stays.
+CREATE FUNCTION my_worker_internal.schema_usage_given() RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS '';
 
 CREATE FUNCTION my_worker_internal.change_usage(statement text, role regrole) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     item text;
+    given boolean;
+    target regnamespace := (SELECT e.extnamespace FROM pg_extension AS e WHERE e.extname = 'my_worker');
 BEGIN
     IF role IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = 'role must not be null';
@@ -600,8 +643,24 @@ BEGIN
         RAISE undefined_object USING MESSAGE = format('role with OID %s does not exist', role::oid);
     END IF;
     FOR item IN SELECT * FROM my_worker_internal.usage_rights() LOOP
-        EXECUTE format(statement, item, role);
+        PERFORM my_worker_internal.run_outside_script(format(statement, item, role));
     END LOOP;
+    -- Nobody's own grant is repeated, so that it is not taken back.
+    IF statement LIKE 'GRANT %' THEN
+        given := NOT EXISTS (
+            SELECT FROM pg_namespace AS n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
+             WHERE n.oid = target AND a.grantee = role AND a.privilege_type = 'USAGE');
+    ELSE
+        given := EXISTS (
+            SELECT FROM pg_proc AS p, aclexplode(p.proacl) AS a
+             WHERE p.oid = 'my_worker_internal.schema_usage_given()'::regprocedure AND a.grantee = role
+               AND a.grantee <> p.proowner);
+    END IF;
+    IF given THEN
+        PERFORM my_worker_internal.run_outside_script(format(statement, format('USAGE ON SCHEMA %s', target), role));
+        PERFORM my_worker_internal.run_outside_script(
+            format(statement, 'EXECUTE ON FUNCTION my_worker_internal.schema_usage_given()', role));
+    END IF;
 END
 $$;
 
@@ -615,13 +674,15 @@ CREATE FUNCTION my_worker.revoke_usage(role regrole) RETURNS void
     $$ SELECT my_worker_internal.change_usage('REVOKE %s FROM %s', role) $$;
 COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() granted';
 
-REVOKE ALL ON FUNCTION my_worker_internal.usage_rights(), my_worker_internal.change_usage(text, regrole), my_worker.grant_usage(regrole),
-    my_worker.revoke_usage(regrole) FROM PUBLIC;
+REVOKE ALL ON FUNCTION my_worker_internal.usage_rights(), my_worker_internal.run_outside_script(text), my_worker_internal.schema_usage_given(),
+    my_worker_internal.change_usage(text, regrole), my_worker.grant_usage(regrole), my_worker.revoke_usage(regrole) FROM PUBLIC;
 
 -- Readers of statistics: no payload, no error text, no message stands in these.
-GRANT USAGE ON SCHEMA my_worker TO pg_monitor;
+GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.workers(),
-    my_worker_internal.queue_stats(), my_worker.health(interval) TO pg_monitor;
+    my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.late_schedules(),
+    my_worker.health(interval) TO pg_monitor;
+GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
 
 -- What pg_dump carries.

@@ -21,7 +21,7 @@ use crate::queue::claim::{Avoid, Candidate, Jobs};
 use crate::queue::manage::{self, Live, Taken};
 use crate::queue::queues;
 use crate::queue::settle::{self, Attempt, Verdict};
-use crate::queue::wake;
+use crate::queue::{ids, wake};
 use crate::schedule;
 use crate::settings;
 use crate::shared::{CHARGES, Charge, Death, Known, Phase, SHARED, SLOTS, SlotId};
@@ -228,7 +228,10 @@ impl Keeper {
         self.settle_orphans()?;
         catalog::forget_extension();
         let found = xact::transaction(|| match catalog::extension()? {
-            Some(extension) if extension.is_current() => self.find_work(&extension).map(Some),
+            Some(extension) if extension.is_current() => {
+                ids::mend(&extension)?;
+                self.find_work(&extension).map(Some)
+            }
             _ => Ok(None),
         })?;
         let Some(barred) = found else {
@@ -350,7 +353,7 @@ impl Keeper {
                         started: 0,
                     };
                     if settle::fail_for_good(&extension, &attempt, reason)? == Verdict::Failed {
-                        manage::count_at_commit(&extension, &job.queue, Ending::Failed)?;
+                        manage::count_at_commit(&extension, &job.queue, owner, Ending::Failed)?;
                         let names = execute::names(job.id, &job.queue, job.handler.as_deref());
                         execute::log_failure(&names, ended, reason)?;
                     }
@@ -433,8 +436,8 @@ impl Keeper {
         };
         let verdict = settle::fail(extension, &live.queue, &attempt, live.max_attempts, error)?;
         match verdict {
-            Verdict::Retry => wake::count_at_commit(live.queue.id, Ending::Retried)?,
-            Verdict::Failed => wake::count_at_commit(live.queue.id, Ending::Failed)?,
+            Verdict::Retry => wake::count_at_commit(live.queue.id, live.owner, Ending::Retried)?,
+            Verdict::Failed => wake::count_at_commit(live.queue.id, live.owner, Ending::Failed)?,
             Verdict::Gone => {}
         }
         let names = execute::names(job, &live.queue.name, live.handler.as_deref());

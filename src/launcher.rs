@@ -5,6 +5,7 @@
 //! place. It never touches a job: a job's error cannot reach it, and what it cannot start it tries
 //! again later. All it knows stands in shared memory, so it may die and come back at any time.
 
+use crate::absent::Absent;
 use crate::pg::bgworker::{self, Handle, Status, Worker};
 use crate::pg::catalog;
 use crate::pg::datum::{Micros, Oid};
@@ -66,6 +67,7 @@ pub fn main() -> Result<()> {
         handles: Vec::new(),
         seen: None,
         left_out: 0,
+        absent: Absent::default(),
         last_resolve: 0,
         last_probe: 0,
         warned_slots: 0,
@@ -144,6 +146,8 @@ struct Launcher {
     handles: Vec<(SlotId, Handle)>,
     /// Databases that there was no place for.
     left_out: usize,
+    /// Names of `my_worker.database` that no database answers to.
+    absent: Absent,
     /// Transactions that had completed when the databases were looked up last.
     seen: Option<u64>,
     last_resolve: Micros,
@@ -220,12 +224,13 @@ impl Launcher {
             .filter(|database| database.usable)
             .filter(|database| match &served {
                 Served::All => true,
-                Served::Named(names) => names.iter().any(|n| n.as_bytes() == database.name),
+                Served::Named(names) => names.contains(&database.name),
             })
             .map(|database| database.oid)
             .collect();
         let wake = SHARED.write(|state| state.serve(&wanted));
         wake.flatten().into_iter().for_each(latch::wake);
+        self.absent.report(&served, &all)?;
         self.warn_too_many(wanted.len())
     }
 

@@ -14,6 +14,7 @@
 //! | `execute`, `command` | runs what a worker has taken, and settles it                          |
 //! | `evict`     | makes room for DROP DATABASE and its like                                      |
 //! | `stats`, `progress` | counts and shows what runs                                             |
+//! | `absent`    | says which databases that are named cannot be served                           |
 //! | `worker`, `dynamic`, `keeper`, `launcher` | the processes                                    |
 //! | `entry`     | what the server calls                                                          |
 //!
@@ -21,6 +22,8 @@
 
 pub mod logic;
 
+#[cfg(not(test))]
+mod absent;
 #[cfg(not(test))]
 mod command;
 #[cfg(not(test))]

@@ -12,6 +12,7 @@ use crate::pg::identity;
 use crate::pg::local::Local;
 use crate::pg::shmem::Text;
 use crate::shared::{Kind, MESSAGE_BYTES, NAME_BYTES, Phase, SHARED, SLOTS};
+use crate::stats::sight::Sight;
 use crate::worker;
 
 /// A job that runs in this database.
@@ -51,8 +52,8 @@ pub struct Process {
     pub queue: Text<NAME_BYTES>,
     /// When the job began.
     pub job_started: Micros,
-    /// Jobs that it has finished.
-    pub jobs_done: i64,
+    /// Jobs that it has finished; `None` if the caller may not know.
+    pub jobs_done: Option<i64>,
     /// When it was asked for.
     pub started: Micros,
 }
@@ -138,8 +139,23 @@ fn running() -> Vec<Running> {
     jobs
 }
 
-/// All processes, the launcher first.
-pub fn processes() -> Vec<Process> {
+/// All processes, the launcher first. Who does not see the statistics of a role learns of its workers
+/// what `pg_stat_activity` shows to all, and whether they are at work.
+pub fn processes() -> Result<Vec<Process>> {
+    let mut processes = all_processes();
+    let sight = Sight::of_caller()?;
+    for process in processes.iter_mut().filter(|_| !sight.is_full()) {
+        if !sight.sees(process.role)? {
+            process.job = None;
+            process.queue = Text::EMPTY;
+            process.job_started = 0;
+            process.jobs_done = None;
+        }
+    }
+    Ok(processes)
+}
+
+fn all_processes() -> Vec<Process> {
     let mut processes = Vec::with_capacity(SLOTS + 1);
     SHARED.read(|state| {
         if state.launcher_pid != 0 {
@@ -153,7 +169,7 @@ pub fn processes() -> Vec<Process> {
                 job: None,
                 queue: Text::EMPTY,
                 job_started: 0,
-                jobs_done: 0,
+                jobs_done: Some(0),
                 started: state.launcher_since,
             });
         }
@@ -175,7 +191,7 @@ pub fn processes() -> Vec<Process> {
                 job: slot.current().job(),
                 queue: slot.queue,
                 job_started: slot.job_started.load(Ordering::Relaxed),
-                jobs_done: slot.jobs_done,
+                jobs_done: Some(slot.jobs_done),
                 started: slot.since,
             });
         }

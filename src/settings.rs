@@ -3,10 +3,13 @@
 //! The launcher, the workers and SQL functions read them as values in force; SIGHUP reaches them
 //! at the top of each loop (`guc::reload_if_asked`).
 
+use crate::logic::names::{self, Names};
 use crate::pg::error::Result;
 use crate::pg::guc::{
-    self, About, END_OF_OPTIONS, Options, Setting, TextSetting, Unit, When, option,
+    self, About, END_OF_OPTIONS, Options, Refused, Setting, TextCheck, TextSetting, Unit, When,
+    option,
 };
+use crate::pg::local::Local;
 
 /// `my_worker.naptime`, seconds: the longest sleep between two looks at the queue.
 pub static NAPTIME: Setting<i32> = Setting::new(10);
@@ -25,6 +28,29 @@ pub static LOG_JOBS: Setting<i32> = Setting::new(LOG_ERRORS);
 /// `my_worker.clock_offset`, seconds: for tests.
 pub static CLOCK_OFFSET: Setting<i32> = Setting::new(0);
 static DATABASE: TextSetting = Setting::new(std::ptr::null_mut());
+
+/// The server is starting, and the settings of its configuration are taken over.
+static STARTING: Local<bool> = Local::new(false);
+/// The server started with a `my_worker.database` that cannot be meant. The server goes on with the
+/// default then, which nobody has asked for: nothing is served.
+static NOTHING_SERVED: Local<bool> = Local::new(false);
+
+/// Which texts `my_worker.database` may have.
+struct DatabaseList;
+
+impl TextCheck for DatabaseList {
+    fn check(value: &[u8]) -> std::result::Result<(), Refused> {
+        names::parse_list(value).map(|_| ()).map_err(|error| {
+            if STARTING.get() {
+                NOTHING_SERVED.set(true);
+            }
+            Refused {
+                detail: error.to_string().into_bytes(),
+                hint: error.hint(),
+            }
+        })
+    }
+}
 
 /// Log no job.
 pub const LOG_NONE: i32 = 0;
@@ -76,7 +102,8 @@ pub fn define(preloading: bool) -> Result<()> {
         (1, 10_000),
         Unit::None,
     )?;
-    guc::define_text(
+    STARTING.set(preloading);
+    let defined = guc::define_text::<DatabaseList>(
         about(
             c"my_worker.database",
             c"Sets the database whose jobs are run.",
@@ -85,7 +112,9 @@ pub fn define(preloading: bool) -> Result<()> {
         ),
         &DATABASE,
         c"postgres",
-    )?;
+    );
+    STARTING.set(false);
+    defined?;
     guc::define_bool(
         about(
             c"my_worker.enabled",
@@ -155,22 +184,30 @@ pub enum Served {
     /// Every one that has the extension.
     All,
     /// These names.
-    Named(Vec<String>),
+    Named(Vec<Vec<u8>>),
 }
 
 /// `my_worker.database`, taken apart.
 pub fn served() -> Served {
-    let text = DATABASE.text();
-    if text.trim() == "*" {
-        return Served::All;
+    if NOTHING_SERVED.get() {
+        return Served::Named(Vec::new());
     }
-    Served::Named(crate::logic::names::split_list(&text))
+    match names::parse_list(&DATABASE.bytes()) {
+        Ok(Names::All) => Served::All,
+        Ok(Names::These(names)) => Served::Named(names),
+        Err(_) => Served::Named(Vec::new()),
+    }
+}
+
+/// `my_worker.database` was refused when the server started, and nothing is served.
+pub fn list_was_refused() -> bool {
+    NOTHING_SERVED.get()
 }
 
 /// Whether a database of this name is served.
 pub fn serves(name: &[u8]) -> bool {
     match served() {
         Served::All => true,
-        Served::Named(names) => names.iter().any(|n| n.as_bytes() == name),
+        Served::Named(names) => names.iter().any(|n| n == name),
     }
 }

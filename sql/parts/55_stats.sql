@@ -30,11 +30,20 @@ CREATE FUNCTION my_worker_internal.health_facts(
     OUT free_slots integer, OUT refused boolean, OUT library text)
     AS 'MODULE_PATHNAME', 'mw_health' LANGUAGE C STRICT VOLATILE;
 
--- Runs as its owner, who sees all queues, schedules and sessions; what it says holds no payload.
+-- The names in my_worker.database; one NULL if the server refused its value at the start.
+CREATE FUNCTION my_worker_internal.named_databases() RETURNS SETOF text
+    AS 'MODULE_PATHNAME', 'mw_named_databases' LANGUAGE C STRICT VOLATILE ROWS 5;
+
+-- Schedules that are late or disabled, of those that the caller sees.
+CREATE FUNCTION my_worker_internal.late_schedules(OUT name text, OUT disabled boolean) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_late_schedules' LANGUAGE C STRICT VOLATILE ROWS 5;
+
+-- Runs as its caller: what it reads answers a role that only uses the queue for its own jobs and
+-- schedules, and a member of pg_monitor for all.
 CREATE FUNCTION my_worker.health(
     max_age interval DEFAULT '5 min', OUT "check" text, OUT ok boolean, OUT detail text)
     RETURNS SETOF record
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     SET intervalstyle = postgres AS $$
 DECLARE
     f record;
@@ -42,6 +51,7 @@ DECLARE
     needed integer;
     allowed integer := current_setting('max_worker_processes');
     version text := (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'my_worker');
+    list text := format('my_worker.database is %L', current_setting('my_worker.database'));
 BEGIN
     SELECT h.* INTO f FROM my_worker_internal.health_facts() AS h;
     RETURN QUERY VALUES
@@ -55,8 +65,8 @@ BEGIN
     needed := 1 + f.keepers + f.max_workers;
     RETURN QUERY VALUES
         ('enabled', f.enabled, CASE WHEN f.enabled THEN 'yes' ELSE 'my_worker.enabled is off' END),
-        ('served', f.served, CASE WHEN f.served THEN 'yes'
-            ELSE 'my_worker.database does not name this database' END),
+        ('served', f.served, CASE WHEN f.served THEN 'yes: ' || list
+            ELSE 'no: ' || list END),
         ('launcher', f.recovery OR f.launcher IS NOT NULL,
             CASE WHEN f.recovery THEN 'standby: jobs run on the primary server'
                  WHEN f.launcher IS NULL THEN 'not running'
@@ -66,6 +76,14 @@ BEGIN
                  ELSE format('%s of %s workers, %s slots free', f.workers, f.max_workers, f.free_slots) END),
         ('max_worker_processes', needed <= allowed,
             format('%s, of which my_worker may take %s', allowed, needed));
+    RETURN QUERY
+        SELECT 'databases', count(*) = 0,
+               coalesce(string_agg(CASE WHEN n.name IS NULL THEN 'the list was refused: see the server log'
+                                        WHEN d.oid IS NULL THEN format('"%s" does not exist', n.name)
+                                        ELSE format('"%s" is a template, or does not accept connections', n.name)
+                                   END, ', ' ORDER BY n.name), 'those that are named are there')
+          FROM my_worker_internal.named_databases() AS n (name) LEFT JOIN pg_database AS d ON d.datname = n.name
+         WHERE d.oid IS NULL OR d.datistemplate OR NOT d.datallowconn;
     -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
@@ -85,11 +103,9 @@ BEGIN
           FROM my_worker.queues AS q WHERE q.paused;
     RETURN QUERY
         SELECT 'schedules', count(*) = 0,
-               coalesce(string_agg(format('"%s" %s', s.name, CASE WHEN s.disabled_reason IS NOT NULL
+               coalesce(string_agg(format('"%s" %s', s.name, CASE WHEN s.disabled
                                    THEN 'is disabled' ELSE 'is late' END), ', ' ORDER BY s.name), 'on time')
-          FROM my_worker._schedules AS s
-         WHERE s.disabled_reason IS NOT NULL
-            OR (s.active AND s.next_run_at < clock_timestamp() - interval '1 min');
+          FROM my_worker_internal.late_schedules() AS s;
     RETURN QUERY
         SELECT 'vacuum', count(*) = 0,
                coalesce(string_agg(format('%s has held a snapshot for %s', o.holder,

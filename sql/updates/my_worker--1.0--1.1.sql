@@ -115,9 +115,10 @@ BEGIN
          WHERE t.attrelid = 'my_worker._jobs'::regclass AND t.attacl IS NOT NULL
            AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE')
     LOOP
-        EXECUTE format('GRANT %s %s ON @extschema@.my_queue TO %s %s', granted.privilege, granted.columns,
-                       CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::regrole::text END,
-                       CASE WHEN granted.is_grantable THEN 'WITH GRANT OPTION' END);
+        PERFORM my_worker_internal.run_outside_script(
+            format('GRANT %s %s ON @extschema@.my_queue TO %s %s', granted.privilege, granted.columns,
+                   CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::regrole::text END,
+                   CASE WHEN granted.is_grantable THEN 'WITH GRANT OPTION' END));
     END LOOP;
 END
 $$;
@@ -154,14 +155,51 @@ UPDATE my_worker.queues AS q SET handler = h.name, handler_owner = h.owner
  WHERE q.handler = d.handler AND h.name IS NOT NULL;
 DROP FUNCTION my_worker_internal.typed_handler(text);
 
--- ---- the end: what follows must stay last ----
+-- A bare number as a time zone counts hours east of Greenwich, as for SET timezone. What was stored under
+-- 1.0 counted them west of it, and keeps its meaning.
+UPDATE my_worker._schedules SET timezone = format('<%1$s>%1$s', timezone) WHERE timezone ~ '^[+-]?[0-9]+$';
 
--- Functions that are new are nobody's, as all of them.
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker_internal FROM PUBLIC;
+-- ---- the end: whatever else changes comes before this line ----
 
--- Roles that were granted usage have all that it grants now.
-SELECT my_worker.grant_usage(a.grantee)
-  FROM pg_proc AS p, aclexplode(p.proacl) AS a
- WHERE p.oid = 'my_worker.cancel(bigint)'::regprocedure
-   AND a.privilege_type = 'EXECUTE' AND a.grantee NOT IN (0, p.proowner);
+-- Functions that are new are nobody's, as all of them. Others keep their rights untouched: what a script
+-- grants or revokes of an object, pg_dump takes for what the extension comes with.
+DO $$
+DECLARE
+    function regprocedure;
+BEGIN
+    FOR function IN
+        SELECT p.oid FROM pg_proc AS p JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+         WHERE d.deptype = 'e' AND d.refobjid = (SELECT e.oid FROM pg_extension AS e WHERE e.extname = 'my_worker')
+           AND p.proacl IS NULL
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
+    END LOOP;
+END
+$$;
+GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
+GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
+    my_worker_internal.late_schedules() TO pg_monitor;
+GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
+
+-- Roles that use the queue under 1.0 get what is new, and need no new grant.
+DO $$
+DECLARE
+    role regrole;
+BEGIN
+    FOR role IN
+        SELECT a.grantee::regrole
+          FROM pg_catalog.pg_proc AS p, pg_catalog.aclexplode(p.proacl) AS a
+         WHERE p.oid IN ('my_worker.cancel(bigint)'::regprocedure, 'my_worker.retry(bigint)'::regprocedure,
+                         'my_worker.wait(bigint, interval)'::regprocedure)
+           AND a.privilege_type = 'EXECUTE' AND a.grantee NOT IN (0, p.proowner)
+         GROUP BY a.grantee HAVING count(*) >= 3
+    LOOP
+        PERFORM my_worker.grant_usage(role);
+    END LOOP;
+END
+$$;
+
+-- The launcher learns, at COMMIT, that the library fits the database now.
+CREATE FUNCTION my_worker_internal.updated() RETURNS void AS 'MODULE_PATHNAME', 'mw_updated' LANGUAGE C STRICT;
+SELECT my_worker_internal.updated();
+DROP FUNCTION my_worker_internal.updated();

@@ -83,6 +83,7 @@ sql_function!(mw_running, pg_finfo_mw_running, running);
 sql_function!(mw_is_running, pg_finfo_mw_is_running, is_running);
 sql_function!(mw_workers, pg_finfo_mw_workers, workers);
 sql_function!(mw_installed, pg_finfo_mw_installed, installed);
+sql_function!(mw_updated, pg_finfo_mw_updated, updated);
 
 /// What a function answers.
 pub(super) type Answer = Result<Option<Datum>>;
@@ -288,7 +289,7 @@ fn workers(call: &Call) -> Answer {
         return Err(shared::not_preloaded());
     }
     call.begin_set(false)?;
-    for process in progress::processes() {
+    for process in progress::processes()? {
         let oid = |oid: datum::Oid| (oid != 0).then(|| oid.datum());
         let time = |time: datum::Micros| (time != 0).then(|| time.datum());
         call.add_row(&[
@@ -301,11 +302,15 @@ fn workers(call: &Call) -> Answer {
             process.job.map(ToDatum::datum),
             process.queue.some().map(datum::text_datum).transpose()?,
             process.job.and_then(|_| time(process.job_started)),
-            Some(process.jobs_done.datum()),
+            process.jobs_done.map(ToDatum::datum),
             time(process.started),
         ])?;
     }
     Ok(None)
+}
+
+fn updated(_: &Call) -> Answer {
+    enqueue::updated().map(|()| None)
 }
 
 fn installed(_: &Call) -> Answer {

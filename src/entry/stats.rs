@@ -1,10 +1,11 @@
 //! The SQL functions of the statistics. `sql/parts` declares them.
 
-use super::sql::{Answer, sql_function};
-use crate::logic::counters::Summary;
+use super::sql::{Answer, required, sql_function};
+use crate::logic::counters::{Counters, Summary};
 use crate::pg::datum::{self, Datum, Micros, ToDatum};
 use crate::pg::fmgr::Call;
 use crate::pg::guard;
+use crate::pg::spi;
 use crate::shared::{self, SHARED};
 use crate::stats::{self, queues};
 use crate::sys;
@@ -12,6 +13,21 @@ use crate::sys;
 sql_function!(mw_queue_stats, pg_finfo_mw_queue_stats, queue_stats);
 sql_function!(mw_why, pg_finfo_mw_why, why);
 sql_function!(mw_health, pg_finfo_mw_health, health);
+sql_function!(
+    mw_named_databases,
+    pg_finfo_mw_named_databases,
+    named_databases
+);
+sql_function!(
+    mw_late_schedules,
+    pg_finfo_mw_late_schedules,
+    late_schedules
+);
+sql_function!(
+    mw_run_outside_script_sql,
+    pg_finfo_mw_run_outside_script_sql,
+    run_outside_script
+);
 sql_function!(mw_reset_stats, pg_finfo_mw_reset_stats, reset_stats);
 
 /// The first time that there is (`MIN_TIMESTAMP`): a job that is due since -infinity has an age, too.
@@ -23,21 +39,23 @@ fn queue_stats(call: &Call) -> Answer {
     }
     call.begin_set(false)?;
     for row in queues::rows()? {
-        let (waiting, counters) = (&row.waiting, &row.counters);
+        let (waiting, counters) = (&row.waiting, row.counters.as_deref());
+        let count = |of: fn(&Counters) -> i64| counters.map(|all| of(all).datum());
+        let failed_at = counters.map_or(0, |all| all.failed_at);
         let mut values = vec![
             Some(datum::text_datum(&waiting.queue)?),
             Some(waiting.pending.datum()),
             Some(waiting.scheduled.datum()),
             Some(row.processing.datum()),
             (waiting.oldest != 0).then(|| waiting.oldest.max(FIRST_TIME).datum()),
-            Some(counters.completed.datum()),
-            Some(counters.failed.datum()),
-            Some(counters.retried.datum()),
-            Some(counters.cancelled.datum()),
-            (counters.failed_at != 0).then(|| counters.failed_at.datum()),
+            count(|all| all.completed),
+            count(|all| all.failed),
+            count(|all| all.retried),
+            count(|all| all.cancelled),
+            (failed_at != 0).then(|| failed_at.datum()),
         ];
-        values.extend(summary(counters.wait.summary()));
-        values.extend(summary(counters.run.summary()));
+        values.extend(summary(counters.and_then(|all| all.wait.summary())));
+        values.extend(summary(counters.and_then(|all| all.run.summary())));
         call.add_row(&values)?;
     }
     Ok(None)
@@ -61,6 +79,29 @@ fn reset_stats(_: &Call) -> Answer {
 fn why(call: &Call) -> Answer {
     let job = call.arg(0).map_or(0, datum::as_i64);
     Ok(Some(datum::text_datum(&stats::why::why(job)?)?))
+}
+
+fn named_databases(call: &Call) -> Answer {
+    call.begin_set(true)?;
+    for name in stats::health::named_databases() {
+        let name = name.as_deref().map(datum::text_datum).transpose()?;
+        call.add_row(&[name])?;
+    }
+    Ok(None)
+}
+
+fn late_schedules(call: &Call) -> Answer {
+    call.begin_set(false)?;
+    for late in stats::health::late_schedules()? {
+        let name = datum::text_datum(&late.name)?;
+        call.add_row(&[Some(name), Some(late.is_disabled.datum())])?;
+    }
+    Ok(None)
+}
+
+fn run_outside_script(call: &Call) -> Answer {
+    spi::run_outside_script(&required(call, 0, "statement")?)?;
+    Ok(None)
 }
 
 fn health(call: &Call) -> Answer {

@@ -13,8 +13,9 @@ pub const SECS_PER_DAY: i64 = 86_400;
 /// The first wall clock reading that schedules know: -4800-01-01 00:00:00.
 pub const MIN_LOCAL: LocalSecs = -2_483_649 * SECS_PER_DAY;
 
-/// The last wall clock reading that schedules know: 9999-12-31 23:59:59.
-pub const MAX_LOCAL: LocalSecs = 2_921_940 * SECS_PER_DAY - 1;
+/// The last wall clock reading that schedules know: 294276-12-31 23:59:59, the last second of
+/// `timestamptz` in UTC.
+pub const MAX_LOCAL: LocalSecs = 106_751_983 * SECS_PER_DAY - 1;
 
 /// Months in the 400 years after which the calendar repeats, weekdays included.
 pub const MONTHS_IN_CYCLE: u32 = 4800;
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!(days_from_civil(1970, 1, 1), -10_957);
         assert_eq!(days_from_civil(2024, 2, 29), 8825);
         assert_eq!(days_from_civil(-4800, 1, 1) * SECS_PER_DAY, MIN_LOCAL);
-        assert_eq!(days_from_civil(10_000, 1, 1) * SECS_PER_DAY - 1, MAX_LOCAL);
+        assert_eq!(days_from_civil(294_277, 1, 1) * SECS_PER_DAY - 1, MAX_LOCAL);
     }
 
     #[test]

@@ -8,7 +8,10 @@ use super::histogram::{self, BUCKETS};
 pub const QUEUES: usize = 128;
 
 /// First bytes of the file: what it is, and its version.
-const MAGIC: &[u8; 8] = b"mw_stat1";
+const MAGIC: &[u8; 8] = b"mw_stat2";
+
+/// In place of a role: jobs of several roles were counted.
+pub const SEVERAL_ROLES: u32 = u32::MAX;
 
 /// How one execution ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -173,6 +176,8 @@ struct Key {
     /// 0: not in use.
     database: u32,
     queue: i32,
+    /// Whose jobs were counted; 0: nobody's, or [`SEVERAL_ROLES`].
+    role: u32,
     /// When it last counted anything.
     counted_at: Micros,
 }
@@ -180,6 +185,7 @@ struct Key {
 const FREE: Key = Key {
     database: 0,
     queue: 0,
+    role: 0,
     counted_at: 0,
 };
 
@@ -203,8 +209,22 @@ impl Board {
         self.counters.get(self.position(database, queue)?)
     }
 
-    /// The counters of a queue, to count in at `now`.
-    pub fn of(&mut self, database: u32, queue: i32, now: Micros) -> Option<&mut Counters> {
+    /// Whose jobs the counters of a queue have counted: 0, a role or [`SEVERAL_ROLES`].
+    pub fn role_of(&self, database: u32, queue: i32) -> u32 {
+        let key = self
+            .position(database, queue)
+            .and_then(|at| self.keys.get(at));
+        key.map_or(0, |key| key.role)
+    }
+
+    /// The counters of a queue, to count a job of that role in at `now`.
+    pub fn of(
+        &mut self,
+        database: u32,
+        queue: i32,
+        role: u32,
+        now: Micros,
+    ) -> Option<&mut Counters> {
         if database == 0 || queue == 0 {
             return None;
         }
@@ -214,9 +234,14 @@ impl Board {
         if known.is_none() {
             *counters = Counters::NONE;
         }
+        let role = match key.role {
+            counted if known.is_some() && counted != role => SEVERAL_ROLES,
+            _ => role,
+        };
         *key = Key {
             database,
             queue,
+            role,
             counted_at: now,
         };
         Some(counters)
@@ -248,6 +273,7 @@ impl Board {
             }
             out.extend(key.database.to_le_bytes());
             out.extend(key.queue.to_le_bytes());
+            out.extend(key.role.to_le_bytes());
             out.extend(key.counted_at.to_le_bytes());
             for counter in [
                 counters.completed,
@@ -289,6 +315,7 @@ impl Board {
             *counters = Counters::NONE;
             key.database = u32::from_le_bytes(from.take()?);
             key.queue = i32::from_le_bytes(from.take()?);
+            key.role = u32::from_le_bytes(from.take()?);
             key.counted_at = i64::from_le_bytes(from.take()?);
             counters.completed = i64::from_le_bytes(from.take()?);
             counters.failed = i64::from_le_bytes(from.take()?);
@@ -334,9 +361,9 @@ mod tests {
     fn executions_are_counted_by_queue() {
         let mut board = board();
         let mark = Mark::new(Ending::Completed, 2_000, 500);
-        board.of(1, 7, 10).unwrap().add(&mark, 10);
+        board.of(1, 7, 100, 10).unwrap().add(&mark, 10);
         board
-            .of(1, 7, 11)
+            .of(1, 7, 100, 11)
             .unwrap()
             .add_end(Ending::Cancelled, 3, 11);
         let found = board.find(1, 7).unwrap();
@@ -344,7 +371,7 @@ mod tests {
         let wait = found.wait.summary().unwrap();
         assert!((wait.mean - 2.0).abs() < 1e-9 && (wait.p99 - 2.0).abs() < 0.1);
         assert!(board.find(2, 7).is_none() && board.find(0, 0).is_none());
-        assert!(board.of(0, 7, 1).is_none() && board.of(1, 0, 1).is_none());
+        assert!(board.of(0, 7, 100, 1).is_none() && board.of(1, 0, 100, 1).is_none());
     }
 
     #[test]
@@ -358,23 +385,47 @@ mod tests {
         for queue in 1..=QUEUES as i32 {
             let now = 1000 - i64::from(queue);
             board
-                .of(1, queue, now)
+                .of(1, queue, 100, now)
                 .unwrap()
                 .add_end(Ending::Failed, 1, 9);
         }
-        assert_eq!(board.of(1, 999, 2000).unwrap().failed, 0);
+        assert_eq!(board.of(1, 999, 100, 2000).unwrap().failed, 0);
         assert!(board.find(1, QUEUES as i32).is_none());
         assert_eq!(board.find(1, 1).unwrap().failed, 1);
     }
 
     #[test]
+    fn counters_know_whose_jobs_they_counted() {
+        let mut board = board();
+        assert_eq!(board.role_of(1, 7), 0);
+        board.of(1, 7, 100, 1).unwrap();
+        board.of(1, 7, 100, 2).unwrap();
+        assert_eq!(board.role_of(1, 7), 100);
+        let mut loaded = self::board();
+        assert!(loaded.load(&board.to_bytes()));
+        assert_eq!(loaded.role_of(1, 7), 100);
+        board.of(1, 7, 200, 3).unwrap();
+        board.of(1, 7, 100, 4).unwrap();
+        assert_eq!(board.role_of(1, 7), SEVERAL_ROLES);
+        board.reset(1);
+        board.of(1, 7, 200, 5).unwrap();
+        assert_eq!(board.role_of(1, 7), 200);
+    }
+
+    #[test]
     fn a_reset_forgets_one_database() {
         let mut board = board();
-        board.of(1, 1, 1).unwrap().add_end(Ending::Failed, 1, 9);
-        board.of(2, 1, 1).unwrap().add_end(Ending::Failed, 1, 9);
+        board
+            .of(1, 1, 100, 1)
+            .unwrap()
+            .add_end(Ending::Failed, 1, 9);
+        board
+            .of(2, 1, 100, 1)
+            .unwrap()
+            .add_end(Ending::Failed, 1, 9);
         board.reset(1);
         assert!(board.find(1, 1).is_none());
-        assert_eq!(board.of(1, 1, 2).unwrap().failed, 0);
+        assert_eq!(board.of(1, 1, 100, 2).unwrap().failed, 0);
         assert_eq!(board.find(2, 1).unwrap().failed, 1);
     }
 
@@ -383,7 +434,7 @@ mod tests {
         let mut before = board();
         for queue in 1..20 {
             let mark = Mark::new(Ending::Retried, i64::from(queue) * 1000, 77);
-            before.of(5, queue, 3).unwrap().add(&mark, 10);
+            before.of(5, queue, 100, 3).unwrap().add(&mark, 10);
         }
         let bytes = before.to_bytes();
         let mut after = board();
@@ -396,7 +447,7 @@ mod tests {
     #[test]
     fn malformed_bytes_are_ignored() {
         let mut from = board();
-        from.of(5, 1, 3).unwrap().add_end(Ending::Failed, 1, 9);
+        from.of(5, 1, 100, 3).unwrap().add_end(Ending::Failed, 1, 9);
         let bytes = from.to_bytes();
         let mut board = board();
         for length in [0, 7, 8, 100, bytes.len() - 1] {

@@ -85,8 +85,8 @@ impl CronExpr {
         }
     }
 
-    /// The first due instant after `after`, in whole seconds. None: never again before the year
-    /// 10000, or `after` is infinite or outside of -4800..10000.
+    /// The first due instant after `after`, in whole seconds. None: never again as long as the server
+    /// counts time, or `after` is infinite or outside of that.
     ///
     /// Strictly later than `after`, so that feeding results back gives each due time once.
     pub fn next_after(&self, after: Timestamp, zone: &dyn Zone) -> Option<Timestamp> {
@@ -99,10 +99,12 @@ impl CronExpr {
         } else {
             self.next_by_wall_clock(now, zone)
         };
-        next?.checked_mul(MICROS_PER_SEC)
+        // West of Greenwich the last readings stand for instants beyond.
+        next.filter(|at| *at <= MAX_LOCAL)?
+            .checked_mul(MICROS_PER_SEC)
     }
 
-    /// The first matching wall clock reading after `after`, up to the end of 9999.
+    /// The first matching wall clock reading after `after`, up to the last one.
     pub fn next_local(&self, after: LocalSecs) -> Option<LocalSecs> {
         let start = after.checked_add(1)?;
         if !(MIN_LOCAL..=MAX_LOCAL).contains(&start) {
@@ -456,19 +458,27 @@ mod tests {
             "2096-03-01 00:00",
             &["2104-02-29 00:00:00"],
         );
-        let expr = cron("0 0 1 1 *");
-        assert_eq!(expr.next_after(utc("9999-06-01 00:00"), &UTC), None);
         assert_runs(
             "0 0 1 1 *",
             &UTC,
             "9998-06-01 00:00",
-            &["9999-01-01 00:00:00"],
+            &["9999-01-01 00:00:00", "10000-01-01 00:00:00"],
         );
+        let last = MAX_LOCAL * MICROS_PER_SEC;
+        let expr = cron("59 23 31 12 *");
+        assert_eq!(expr.next_after(last, &UTC), None);
+        assert_eq!(
+            expr.next_after(last - 86_400 * MICROS_PER_SEC, &NEW_YORK),
+            None
+        );
+        let end = cron("59 59 23 31 12 *").next_after(last - 1, &UTC);
+        assert_eq!(end, Some(last));
     }
 
     #[test]
     fn infinite_and_distant_times_are_never_due() {
-        for t in [i64::MIN, i64::MAX, i64::MIN + 1, utc("9999-12-31 23:59:59")] {
+        let last = MAX_LOCAL * MICROS_PER_SEC;
+        for t in [i64::MIN, i64::MAX, i64::MIN + 1, last, last + 1] {
             assert_eq!(cron("* * * * *").next_after(t, &BERLIN), None);
         }
         assert!(

@@ -19,6 +19,7 @@
 //! | [`histogram`] | which bucket a duration falls in, percentiles |
 //! | [`limits`] | which names, counts and intervals are accepted |
 //! | [`low_water`] | from where a claim reads its index |
+//! | [`names`] | which lists of databases are accepted, and which names nobody has |
 //! | [`reach`] | which part of a queue is another worker's |
 //! | [`repeats`] | which lines of the log are held back |
 //! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |

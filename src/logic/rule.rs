@@ -22,6 +22,9 @@ const MAX_MONTHS: i32 = 12_000;
 const MAX_DAYS: i32 = 365_250;
 const MAX_MICROS: Micros = MAX_DAYS as Micros * MICROS_PER_DAY;
 
+/// February, except in leap years.
+const MIN_DAYS_OF_MONTH: i64 = 28;
+
 const MICROS_PER_DAY: Micros = calendar::SECS_PER_DAY * MICROS_PER_SEC;
 
 /// What a schedule text says.
@@ -94,6 +97,15 @@ pub fn parse(text: &str) -> Result<Parsed<'_>, RuleError> {
     }
 }
 
+/// Whether a text that should be a name is a schedule by its form.
+pub fn looks_like_schedule(text: &str) -> bool {
+    match parse(text) {
+        Ok(Parsed::Cron(_)) => true,
+        Ok(Parsed::Every(interval)) => interval.starts_with(|c: char| c.is_ascii_digit()),
+        Err(_) => false,
+    }
+}
+
 fn starts_blank(rest: &str) -> bool {
     rest.bytes().next().is_none_or(|b| b.is_ascii_whitespace())
 }
@@ -129,7 +141,7 @@ impl Every {
     }
 
     /// The first of anchor, anchor + interval, anchor + 2 x interval ... that is later than
-    /// `after`. None: `after` or the result is beyond the year 9999.
+    /// `after`. None: `after` or the result is beyond the last time that the server knows.
     pub fn next_after(
         &self,
         anchor: Timestamp,
@@ -156,20 +168,25 @@ impl Every {
 
     /// Finds the least k whose due time is later than `after`, by halving: due times grow with k.
     fn search(&self, anchor: Timestamp, after: Timestamp, zone: &dyn Zone) -> Option<Timestamp> {
-        let later = |k: i64| self.due(anchor, k, zone).filter(|t| *t > after);
-        // No part is shorter than a day, so k is at most the days in between, and one or two more
-        // where clocks change.
+        // A due time that no number can hold is later than any that can be asked for.
+        let is_later = |k: i64| self.due(anchor, k, zone).is_none_or(|t| t > after);
+        // Divided by the shortest length of the interval the time in between gives k, with one or two
+        // more where clocks change.
         let days = after.checked_sub(anchor)?.checked_div(MICROS_PER_DAY)?;
-        let (mut low, mut high) = (0_i64, days.checked_add(3)?);
-        let mut found = later(high)?;
+        let shortest = i64::from(self.months)
+            .saturating_mul(MIN_DAYS_OF_MONTH)
+            .saturating_add(i64::from(self.days));
+        let most = days.checked_div(shortest.max(1))?.checked_add(3)?;
+        let (mut low, mut high) = (0_i64, most);
         while high.saturating_sub(low) > 1 {
             let middle = low.midpoint(high);
-            match later(middle) {
-                Some(due) => (high, found) = (middle, due),
-                None => low = middle,
+            if is_later(middle) {
+                high = middle;
+            } else {
+                low = middle;
             }
         }
-        Some(found)
+        self.due(anchor, high, zone).filter(|t| *t > after)
     }
 
     /// anchor + k x interval: months, then days on the wall clock, then microseconds.
@@ -190,7 +207,7 @@ impl Every {
     }
 }
 
-/// Whether schedules know this instant: finite, years -4800 to 9999.
+/// Whether schedules know this instant: finite, and a time that the server knows, or a few years before.
 pub(super) fn in_range(t: Timestamp) -> bool {
     (calendar::MIN_LOCAL..=calendar::MAX_LOCAL).contains(&t.div_euclid(MICROS_PER_SEC))
 }
@@ -210,8 +227,8 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// The first due instant strictly later than `after`; None: there is none before the year
-    /// 10000, or `after` is infinite.
+    /// The first due instant strictly later than `after`; None: there is none that the server knows, or
+    /// `after` is infinite.
     pub fn next_after(&self, after: Timestamp, zone: &dyn Zone) -> Option<Timestamp> {
         match self {
             Rule::Cron(expr) => expr.next_after(after, zone),
@@ -252,6 +269,23 @@ mod tests {
         assert!(matches!(parse("everyday"), Err(RuleError::Cron(_))));
         assert!(matches!(parse("\u{e9}very 1 s"), Err(RuleError::Cron(_))));
         assert!(matches!(parse(""), Err(RuleError::Cron(CronError::Empty))));
+    }
+
+    #[test]
+    fn a_name_is_no_schedule() {
+        for text in ["* * * * *", "@daily", "every 5 minutes", " 0 3 * * mon"] {
+            assert!(looks_like_schedule(text), "{text}");
+        }
+        for text in [
+            "nightly",
+            "every night",
+            "tidy up",
+            "",
+            "1",
+            "one two three four five",
+        ] {
+            assert!(!looks_like_schedule(text), "{text}");
+        }
     }
 
     #[test]
@@ -315,6 +349,20 @@ mod tests {
             "2025-04-30 12:00:00",
         ];
         assert_eq!(runs(month, "2025-01-31 12:00", &UTC, 3), ends);
+    }
+
+    #[test]
+    fn long_intervals_go_on_to_the_end_of_time() {
+        for (years, runs) in [(1, 292_250), (10, 29_225), (100, 2_922), (1000, 292)] {
+            let every = Every::new(years * 12, 0, 0).unwrap();
+            let anchor = utc("2026-02-28 12:00");
+            let next = |t: &Timestamp| every.next_after(anchor, *t, &BERLIN);
+            let all = std::iter::successors(next(&anchor), next);
+            assert_eq!(all.count(), runs, "every {years} years");
+        }
+        let days = Every::new(0, 365_000, 12 * HOUR).unwrap();
+        let next = |t: &Timestamp| days.next_after(0, *t, &UTC);
+        assert_eq!(std::iter::successors(next(&0), next).count(), 292);
     }
 
     #[test]

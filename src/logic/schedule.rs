@@ -426,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_rule_that_ends_has_no_next_run() {
-        let look = look("9999-01-01 00:00");
+        let look = look("294276-01-01 00:00");
         let plan = plan(&look, &cron("@yearly"), &UTC, look.next_run_at);
         assert_eq!(
             (plan.enqueue, plan.next_run_at),

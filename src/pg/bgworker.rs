@@ -214,6 +214,12 @@ pub fn in_recovery() -> bool {
     unsafe { sys::RecoveryInProgress() }
 }
 
+/// Whether a standby's replay is halted, so that nothing changes there. Only in recovery.
+pub fn replay_is_paused() -> bool {
+    // SAFETY: reads shared state of the server under its own lock.
+    unsafe { sys::mw_replay_is_paused() }
+}
+
 /// Sends a signal to one of our processes.
 pub fn signal(pid: i32, signal: i32) {
     // SAFETY: a plain system call; a process that is gone is no error here.

@@ -436,15 +436,41 @@ pub fn function(name: &[u8], arguments: &[Oid]) -> Result<Option<Oid>> {
     Ok((oid != 0).then_some(oid))
 }
 
-/// Finds a function by its name with argument types, as `regprocedure` reads it. Raises if there
-/// is none.
-pub fn function_with_types(signature: &[u8]) -> Result<Oid> {
+/// Finds a function by its name with argument types, as `regprocedure` reads it; `None` if there is
+/// none. Raises for what cannot be read.
+pub fn function_with_types(signature: &[u8]) -> Result<Option<Oid>> {
+    let signature = datum::text_datum(signature)?;
+    // SAFETY: the text lives for the call.
+    let oid = protect(|| unsafe { sys::mw_routine_with_types(signature as *mut sys::text) })?;
+    Ok((oid != 0).then_some(oid))
+}
+
+/// What the server says of a function that [`function_with_types`] did not find. The transaction has
+/// an error then: nothing but its end may follow.
+pub fn why_no_function(signature: &[u8]) -> Result<()> {
     let signature = text(signature);
     let pointer = signature.as_ptr() as Datum;
     // SAFETY: the C string lives for the call.
     protect(|| unsafe {
-        sys::DirectFunctionCall1Coll(Some(sys::regprocedurein), 0, pointer) as Oid
+        sys::DirectFunctionCall1Coll(Some(sys::regprocedurein), 0, pointer);
     })
+}
+
+/// Kind, name and argument types of a function or its like, as in `a procedure app.f(jsonb)`.
+pub fn describe_routine(routine: Oid) -> Result<Vec<u8>> {
+    // SAFETY: a catalog look-up; NULL if it is gone meanwhile.
+    let text = protect(|| unsafe { sys::mw_describe_routine(routine).cast_const() })?;
+    Ok(datum::from_c(text).unwrap_or_default())
+}
+
+/// The same of each that has this name, whatever its arguments: up to `most` of them, in one text;
+/// `None` if there is none. Raises for a malformed name or a schema out of reach.
+pub fn routines_named(name: &[u8], most: i32) -> Result<Option<Vec<u8>>> {
+    let name = datum::text_datum(name)?;
+    // SAFETY: the text lives for the call; NULL if there is none.
+    let list =
+        protect(|| unsafe { sys::mw_routines_named(name as *mut sys::text, most).cast_const() })?;
+    Ok(datum::from_c(list))
 }
 
 /// Schema and name of a function, quoted.

@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::ffi::CStr;
 
 use super::error::Result;
-use super::guard::protect;
+use super::guard::{self, protect};
 use crate::sys;
 
 /// When a setting may change.
@@ -48,16 +48,14 @@ impl<T: Copy> Setting<T> {
 pub type TextSetting = Setting<*mut libc::c_char>;
 
 impl TextSetting {
-    /// The value in force, copied.
-    pub fn text(&self) -> String {
+    /// The value in force, copied: bytes as they stand in the configuration.
+    pub fn bytes(&self) -> Vec<u8> {
         let value = self.get();
         if value.is_null() {
-            return String::new();
+            return Vec::new();
         }
         // SAFETY: the server keeps a NUL-terminated string there.
-        unsafe { CStr::from_ptr(value) }
-            .to_string_lossy()
-            .into_owned()
+        unsafe { CStr::from_ptr(value) }.to_bytes().to_vec()
     }
 }
 
@@ -135,14 +133,53 @@ pub fn define_bool(about: About, setting: &'static Setting<bool>) -> Result<()> 
     })
 }
 
+/// Why a value of a setting is refused.
+pub struct Refused {
+    /// The DETAIL: what is wrong with it.
+    pub detail: Vec<u8>,
+    /// The HINT.
+    pub hint: &'static str,
+}
+
+/// Decides which texts a setting may have. Implemented by a type without values, since the server
+/// passes a hook nothing of ours.
+pub trait TextCheck {
+    /// Looks at a value before it is set. Must not raise and must not depend on the session.
+    fn check(value: &[u8]) -> std::result::Result<(), Refused>;
+}
+
+/// The check hook of a text (`GucStringCheckHook`): false refuses the value.
+unsafe extern "C-unwind" fn check_text<C: TextCheck>(
+    value: *mut *mut libc::c_char,
+    _extra: *mut *mut libc::c_void,
+    _source: sys::GucSource,
+) -> bool {
+    let outcome = guard::enter(false, || {
+        // SAFETY: the server passes the address of a NUL-terminated string, or of NULL.
+        let text = unsafe { (*value).as_ref().map(|first| CStr::from_ptr(first)) };
+        let Err(refused) = C::check(text.map_or(b"", CStr::to_bytes)) else {
+            return Ok(true);
+        };
+        let (detail, hint) = (
+            guard::text(&refused.detail),
+            guard::text(refused.hint.as_bytes()),
+        );
+        let (detail, hint) = (detail.as_ptr(), hint.as_ptr());
+        // SAFETY: both strings live for the call, which copies them.
+        protect(|| unsafe { sys::mw_refuse_value(detail, hint) })?;
+        Ok(false)
+    });
+    outcome.value
+}
+
 /// Defines a text.
-pub fn define_text(
+pub fn define_text<C: TextCheck>(
     about: About,
     setting: &'static TextSetting,
     default: &'static CStr,
 ) -> Result<()> {
     let variable = setting.0.get();
-    // SAFETY: strings and variable are static; no hooks.
+    // SAFETY: strings and variable are static, and the hook is a function of this library.
     protect(|| unsafe {
         sys::DefineCustomStringVariable(
             about.name.as_ptr(),
@@ -152,7 +189,7 @@ pub fn define_text(
             default.as_ptr(),
             about.when.code(),
             0,
-            None,
+            Some(check_text::<C>),
             None,
             None,
         )

@@ -34,6 +34,11 @@ pub fn has_rights_of(member: Oid, role: Oid) -> Result<bool> {
     protect(|| unsafe { sys::has_privs_of_role(member, role) })
 }
 
+/// Whether that role sees the server's statistics of everybody.
+pub fn reads_all_stats(role: Oid) -> Result<bool> {
+    has_rights_of(role, sys::ROLE_PG_READ_ALL_STATS)
+}
+
 /// Whether the current code may not be trusted with side effects: index builds, VACUUM, REFRESH.
 pub fn in_restricted_operation() -> bool {
     // SAFETY: reads process-local state.

@@ -211,3 +211,11 @@ impl Row<'_> {
         self.datum(column).map(datum::as_text).transpose()
     }
 }
+
+/// Runs a statement as the caller, whose GRANTs pg_dump carries also if an extension's script runs it.
+pub fn run_outside_script(statement: &[u8]) -> Result<()> {
+    let statement = text(statement);
+    let statement = statement.as_ptr();
+    // SAFETY: a transaction is open; the string lives for the call.
+    protect(|| unsafe { sys::mw_run_outside_script(statement) })
+}

@@ -15,21 +15,14 @@ const MICROS_PER_SEC: i64 = 1_000_000;
 pub struct Timezone(*mut sys::pg_tz);
 
 impl Timezone {
-    /// Finds a zone by its name, as `SET timezone` does; `None` if there is none. May raise for
-    /// lack of memory.
+    /// Finds a zone by its name, as `SET timezone` does, so that a bare number counts hours east of
+    /// Greenwich; `None` if there is none. May raise for lack of memory, and for an `INTERVAL '...'`
+    /// that cannot be read.
     pub fn find(name: &[u8]) -> Result<Option<Timezone>> {
         let name = text(name);
         let name = name.as_ptr();
-        // SAFETY: the name is NUL-terminated and lives for the call. A zone that counts leap
-        // seconds does not fit the server's arithmetic, so `SET timezone` refuses it, too.
-        let zone = protect(|| unsafe {
-            let zone = sys::pg_tzset(name);
-            if zone.is_null() || sys::pg_tz_acceptable(zone) {
-                zone
-            } else {
-                std::ptr::null_mut()
-            }
-        })?;
+        // SAFETY: the name is NUL-terminated and lives for the call.
+        let zone = protect(|| unsafe { sys::mw_find_timezone(name) })?;
         Ok((!zone.is_null()).then_some(Timezone(zone)))
     }
 

@@ -11,7 +11,7 @@ use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
 use crate::pg::error::{
     CHECK_VIOLATION, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED,
-    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result, SUCCESSFUL_COMPLETION,
 };
 use crate::pg::fmgr::TriggerRow;
 use crate::pg::local::Local;
@@ -23,7 +23,7 @@ use crate::settings;
 use crate::shared::{SHARED, State};
 use crate::stats;
 
-use super::handler::Named;
+use super::handler::{Named, quoted};
 use super::{allowed, any_extension, as_owner, column, extension, handler, queues, rights, wake};
 
 /// A job as the functions take it.
@@ -116,6 +116,8 @@ static FIND_UNIQUE: Statement = Statement::new(
 static KNOWN_QUEUE: Local<Option<Vec<u8>>> = Local::new(None);
 /// Whether this transaction was warned that its database is not served.
 static WARNED: Local<bool> = Local::new(false);
+/// Whether this transaction was told that a job of its waits for a consumer.
+static TOLD_OF_CONSUMERS: Local<bool> = Local::new(false);
 /// The last qualified handler that a plain INSERT named, its stored name, and in which statement.
 static KNOWN_HANDLER: Local<Option<KnownHandler>> = Local::new(None);
 
@@ -130,6 +132,7 @@ fn forget() {
     KNOWN_QUEUE.set(None);
     KNOWN_HANDLER.set(None);
     WARNED.set(false);
+    TOLD_OF_CONSUMERS.set(false);
 }
 
 /// Enqueues the job and answers its id. With a unique key that a live job has, nothing is added
@@ -206,6 +209,17 @@ pub fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) 
     .hint("Retry the transaction in READ COMMITTED isolation."))
 }
 
+/// The live job of that owner that has the key, if any.
+pub fn find_unique(spi: &Spi, queue: &[u8], owner: Oid, key: &[u8]) -> Result<Option<i64>> {
+    let arguments = [
+        Some(datum::text_datum(queue)?),
+        Some(owner.datum()),
+        Some(datum::text_datum(key)?),
+    ];
+    let found = spi.run(&FIND_UNIQUE, &arguments)?;
+    Ok(found.first().and_then(|row| row.i64(1)))
+}
+
 /// Refuses numbers, times and keys that no job can have.
 pub fn check(job: &NewJob) -> Result<()> {
     check_limits(job.max_attempts, job.timeout, job.unique_key.as_deref())
@@ -251,6 +265,15 @@ pub fn check_queue(name: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Like [`check_queue`]; false if there is no such queue.
+pub fn holds_queue(name: &[u8]) -> Result<bool> {
+    let there = queues::find(&extension()?, datum::text_datum(name)?)?.is_some();
+    if there {
+        check_queue(name)?;
+    }
+    Ok(there)
+}
+
 /// This database is named in `my_worker.database`.
 static SERVED: Local<bool> = Local::new(false);
 
@@ -260,43 +283,40 @@ pub fn warn_unserved() -> Result<()> {
     if WARNED.replace(true) {
         return Ok(());
     }
+    match unserved()? {
+        None => Ok(()),
+        Some((message, hint)) => {
+            let (level, code) = (Level::Warning, OBJECT_NOT_IN_PREREQUISITE_STATE);
+            log::report_hint(level, code, &message, &hint)
+        }
+    }
+}
+
+/// Why nobody runs the jobs of this database, and what to do; `None` if they are run.
+pub fn unserved() -> Result<Option<(String, String)>> {
     // Once it is named there, it stays so while the server runs.
     if SERVED.get() && SHARED.read(has_no_place) != Some(true) {
-        return Ok(());
+        return Ok(None);
+    }
+    if !SHARED.is_attached() {
+        let reason = "jobs will not run: my_worker was not loaded when the server started";
+        let hint = "Add my_worker to \"shared_preload_libraries\" and restart the server.";
+        return Ok(Some((reason.to_string(), hint.to_string())));
     }
     let name = catalog::current_database()?;
     let shown = String::from_utf8_lossy(&name).into_owned();
-    if !SHARED.is_attached() {
-        let hint = "Add my_worker to \"shared_preload_libraries\" and restart the server.";
-        let message = "jobs will not run: my_worker was not loaded when the server started";
-        log::report_hint(
-            Level::Warning,
-            OBJECT_NOT_IN_PREREQUISITE_STATE,
-            message,
-            hint,
-        )
-    } else if !settings::serves(&name) {
+    if !settings::serves(&name) {
+        let reason = format!("jobs in database \"{shown}\" will not run: it is not served");
         let hint = format!("Add \"{shown}\" to \"my_worker.database\" and restart the server.");
-        let message = format!("jobs in database \"{shown}\" will not run: it is not served");
-        log::report_hint(
-            Level::Warning,
-            OBJECT_NOT_IN_PREREQUISITE_STATE,
-            &message,
-            &hint,
-        )
-    } else if SHARED.read(has_no_place) == Some(true) {
-        let hint = "Name the databases that have the extension in \"my_worker.database\".";
-        let message = format!("jobs in database \"{shown}\" will not run: too many are served");
-        log::report_hint(
-            Level::Warning,
-            OBJECT_NOT_IN_PREREQUISITE_STATE,
-            &message,
-            hint,
-        )
-    } else {
-        SERVED.set(true);
-        Ok(())
+        return Ok(Some((reason, hint)));
     }
+    if SHARED.read(has_no_place) == Some(true) {
+        let reason = format!("jobs in database \"{shown}\" will not run: too many are served");
+        let hint = "Name the databases that have the extension in \"my_worker.database\".";
+        return Ok(Some((reason, hint.to_string())));
+    }
+    SERVED.set(true);
+    Ok(None)
 }
 
 /// Whether other databases have all places.
@@ -322,9 +342,7 @@ pub fn copy_target() -> Result<Option<CopyTarget>> {
 
 /// The trigger of `my_queue`, BEFORE INSERT OR UPDATE of each row.
 pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
-    if !identity::is_ours() {
-        check_row(&mut row)?;
-    }
+    let is_users = !identity::is_ours() && check_row(&mut row)?;
     let role = row.get(column::OWNER).map_or(0, datum::as_oid);
     let run_at = row.get(column::RUN_AT).map_or(0, datum::as_i64);
     let queue = row
@@ -333,15 +351,42 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     wake::on_any_end(forget)?;
     let says_itself = row.get(column::HANDLER).is_some() || row.get(column::COMMAND).is_some();
     // Not the one that this session held: a worker finds out.
-    let (id, resting) = queues::last_held(&any_extension()?, &queue, |kept| {
-        (kept.queue.id, kept.resting(says_itself))
+    let (id, resting, is_held) = queues::last_held(&any_extension()?, &queue, |kept| {
+        let is_held = !says_itself && kept.queue.handler.is_none();
+        (kept.queue.id, kept.resting(says_itself), is_held)
     })
     .unwrap_or_default();
+    if is_users && is_held && !row.is_update {
+        tell_of_consumers(&queue)?;
+    }
     wake::note(role, id, run_at, resting)?;
     Ok(row.result())
 }
 
-fn check_row(row: &mut TriggerRow) -> Result<()> {
+/// Says once a transaction that no worker will run such a job: its writer may have forgotten the
+/// handler.
+fn tell_of_consumers(queue: &[u8]) -> Result<()> {
+    if TOLD_OF_CONSUMERS.replace(true) {
+        return Ok(());
+    }
+    let message = quoted(
+        "queue ",
+        queue,
+        " has no handler: a job that names none waits for a consumer",
+    );
+    let hint = b"Name a handler or a command in the job, or give the queue a handler with \
+                 my_worker.alter_queue().";
+    log::report_with(
+        Level::Notice,
+        SUCCESSFUL_COMPLETION,
+        &message,
+        None,
+        Some(hint),
+    )
+}
+
+/// Checks and completes a row that is not ours; false if it is taken as it is, from a dump.
+fn check_row(row: &mut TriggerRow) -> Result<bool> {
     check_values(row)?;
     rights::check_row(row)?;
     let caller = identity::current_role();
@@ -354,12 +399,14 @@ fn check_row(row: &mut TriggerRow) -> Result<()> {
     }
     // A dump is taken back as it is. No stranger's code updates within such an operation.
     let ours = row.is_update && identity::in_restricted_operation();
-    if !ours && !is_restore()? {
+    let is_users = !ours && !is_restore()?;
+    if is_users {
         refuse_restricted()?;
         check_names(row, &mut changes)?;
         warn_unserved()?;
     }
-    row.set(&changes)
+    row.set(&changes)?;
+    Ok(is_users)
 }
 
 /// What CHECK constraints of the table would say; those are parsed anew by every statement.
@@ -463,6 +510,15 @@ fn stored_handler(asked: &[u8]) -> Result<Named> {
         }));
     }
     Ok(stored)
+}
+
+/// After ALTER EXTENSION UPDATE: the launcher learns at COMMIT that the library fits, and jobs run at
+/// once. It had given the database up for one without the extension.
+pub fn updated() -> Result<()> {
+    match bgworker::in_recovery() {
+        true => Ok(()),
+        false => wake::look_at_commit(),
+    }
 }
 
 /// After CREATE EXTENSION: the launcher learns of it at COMMIT. The numbers of queues start anew,

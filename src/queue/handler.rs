@@ -45,6 +45,9 @@ const HINT: &str = "A handler is a function f(bigint, jsonb), f(jsonb), f() or \
                     f(bigint[], jsonb[]); give its name, qualified or with argument types if need \
                     be.";
 
+/// The most functions of one name that an error lists.
+const MAX_LISTED: i32 = 3;
+
 /// The most handlers that a process remembers.
 const MAX_REMEMBERED: usize = 64;
 
@@ -112,7 +115,9 @@ pub fn remember(name: &[u8], handler: &Handler) {
 pub fn resolve(name: &[u8]) -> Result<Handler> {
     if let Some((shape, bare)) = stored_form(name) {
         let function = catalog::function(bare, shape.1).map_err(|error| no_name(name, error))?;
-        let function = function.ok_or_else(|| unknown(name))?;
+        let Some(function) = function else {
+            return Err(not_found(name, bare));
+        };
         return found(function, shape, name);
     }
     if has_types(name) {
@@ -124,11 +129,17 @@ pub fn resolve(name: &[u8]) -> Result<Handler> {
 
 /// Whether argument types follow the name: a parenthesis, but not of a quoted name.
 fn has_types(name: &[u8]) -> bool {
+    without_types(name).len() < name.len()
+}
+
+/// The name up to that parenthesis.
+fn without_types(name: &[u8]) -> &[u8] {
     let mut quoted = false;
-    name.iter().any(|byte| {
+    let end = name.iter().position(|byte| {
         quoted ^= *byte == b'"';
         *byte == b'(' && !quoted
-    })
+    });
+    end.and_then(|end| name.get(..end)).unwrap_or(name)
 }
 
 /// Finds the handler of a job that is about to run, by its name as it is stored. A name that an
@@ -170,16 +181,37 @@ fn resolve_by_shape(name: &[u8]) -> Result<Handler> {
             return found(function, shape, name);
         }
     }
-    Err(unknown(name))
+    Err(not_found(name, name))
 }
 
 fn resolve_with_types(name: &[u8]) -> Result<Handler> {
     let function = catalog::function_with_types(name).map_err(|error| no_name(name, error))?;
+    let Some(function) = function else {
+        return Err(not_found(name, without_types(name)));
+    };
     let arguments = catalog::signature(function)?.arguments;
     match SHAPES.iter().find(|shape| shape.1 == arguments.as_slice()) {
         Some(shape) => found(function, shape, name),
-        None => Err(unknown(name)),
+        None => Err(unknown(name).detail(there_is(&catalog::describe_routine(function)?))),
     }
+}
+
+/// The error for a name that no handler has; with what else has it, with other arguments or of
+/// another kind.
+fn not_found(asked: &[u8], name: &[u8]) -> PgError {
+    match catalog::routines_named(name, MAX_LISTED) {
+        Ok(Some(list)) => unknown(asked).detail(there_is(&list)),
+        Ok(None) if has_types(asked) => match catalog::why_no_function(asked) {
+            Err(error) => no_name(asked, error),
+            Ok(()) => unknown(asked),
+        },
+        Ok(None) => unknown(asked),
+        Err(error) => no_name(asked, error),
+    }
+}
+
+fn there_is(list: &[u8]) -> Vec<u8> {
+    [b"There is ", list, b"."].concat()
 }
 
 /// What the server says of a name that it cannot read, or that can be no function's here.
@@ -199,11 +231,18 @@ fn no_name(name: &[u8], error: PgError) -> PgError {
 fn found(function: Oid, (shape, _, types): &ShapeOf, asked: &[u8]) -> Result<Handler> {
     let signature = catalog::signature(function)?;
     if !signature.is_function || signature.returns_set {
-        return Err(unknown(asked)
-            .detail("The object of that name is a procedure, an aggregate, or returns a set."));
+        let set = if signature.returns_set {
+            ", which returns a set"
+        } else {
+            ""
+        };
+        let what = catalog::describe_routine(function)?;
+        return Err(unknown(asked).detail(there_is(&[&what, set.as_bytes()].concat())));
     }
     if catalog::is_for_the_server(signature.result)? {
-        return Err(unknown(asked).detail("The function of that name is for the server to call."));
+        let what = catalog::describe_routine(function)?;
+        let rest = b", which is for the server to call";
+        return Err(unknown(asked).detail(there_is(&[what.as_slice(), rest].concat())));
     }
     if signature.is_temporary {
         let message = quoted("handler function ", asked, " is temporary");

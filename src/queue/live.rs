@@ -7,7 +7,7 @@
 //! follows within a claim or a vacuum.
 
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Datum, Micros};
+use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::Result;
 use crate::pg::table::{Compare, Key, Lock, Row, Table};
 
@@ -35,11 +35,12 @@ pub struct Waiting {
 }
 
 /// What waits in each queue that has jobs, by name; without those of `running`, which are sorted
-/// and stand with their queues' names.
+/// and stand with their queues' names. Of roles that `sees` answers false for nothing is counted.
 pub fn waiting(
     extension: &Extension,
     now: Micros,
     running: &[(i64, Vec<u8>)],
+    sees: &dyn Fn(Oid) -> Result<bool>,
 ) -> Result<Vec<Waiting>> {
     let table = Table::open(extension.jobs, extension.claim_index, Lock::Read)?;
     let row = table.row()?;
@@ -48,6 +49,7 @@ pub fn waiting(
         row: &row,
         now,
         running,
+        sees,
     };
     let mut found = Vec::new();
     if !look.count_rows(&[], EXACT, &mut found)? {
@@ -63,6 +65,7 @@ struct Look<'a> {
     row: &'a Row,
     now: Micros,
     running: &'a [(i64, Vec<u8>)],
+    sees: &'a dyn Fn(Oid) -> Result<bool>,
 }
 
 impl Look<'_> {
@@ -84,8 +87,18 @@ impl Look<'_> {
     fn count_rows(&self, keys: &[Key], most: i64, found: &mut Vec<Waiting>) -> Result<bool> {
         let scan = self.table.scan(keys)?;
         let (mut seen, mut last) = (0, 0);
+        let mut asked: Option<(Oid, bool)> = None;
         while seen < most && scan.next(self.row)? {
             seen += 1;
+            let owner = datum::as_oid(self.value(column::OWNER));
+            let visible = match asked {
+                Some((role, visible)) if role == owner => visible,
+                _ => (self.sees)(owner)?,
+            };
+            asked = Some((owner, visible));
+            if !visible {
+                continue;
+            }
             let name = datum::as_text(self.value(column::QUEUE))?;
             if self.is_running()? {
                 continue;
@@ -107,6 +120,9 @@ impl Look<'_> {
         let mut found: Vec<Waiting> = Vec::new();
         let mut left = EXACT;
         for group in self.table.count_entries(self.now)? {
+            if !(self.sees)(group.first)? {
+                continue;
+            }
             let total = group.until.saturating_add(group.after);
             let name = datum::text_datum(&group.second)?;
             let keys = [

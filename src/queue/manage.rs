@@ -1,18 +1,17 @@
 //! Dealing with queues and with single jobs: all by statements, as the extension's owner.
 
-use crate::logic::counters::Ending;
+use crate::logic::counters::{Ending, SEVERAL_ROLES};
 use crate::logic::limits;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
-use crate::pg::error::{
-    DUPLICATE_OBJECT, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_IN_USE, PgError,
-    Result,
-};
+use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
+use crate::pg::error::{DUPLICATE_OBJECT, NULL_VALUE_NOT_ALLOWED, OBJECT_IN_USE, PgError, Result};
+use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::table::{Compare, Holder, Key, Lock, Table};
 use crate::pg::{identity, latch, wait_event, xact};
 use crate::shared::{Current, Phase, SHARED};
+use crate::stats::Ends;
 
 use super::handler::{self, Named, quoted};
 use super::queues::{self, Queue};
@@ -128,19 +127,32 @@ static LOCK_JOB: Statement = Statement::new(
     &[types::INT8],
 );
 
+/// The rows of one id may belong to several owners, and be several lives of one job: the newest of
+/// those whose owner's rights the caller has. No other is locked.
 static FIND_FINISHED: Statement = Statement::new(
-    "SELECT owner, queue FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
-    &[types::INT8],
+    "SELECT owner, queue, finished_at, unique_key FROM my_worker.history \
+     WHERE id OPERATOR(pg_catalog.=) $1 \
+     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled']) \
+     AND pg_catalog.pg_has_role($2, owner::pg_catalog.oid, 'USAGE') \
+     ORDER BY finished_at DESC LIMIT 1 FOR UPDATE",
+    &[types::INT8, types::OID],
 );
 
+/// Takes nothing out of the history that does not come into the queue.
 static RETRY: Statement = Statement::new(
-    "WITH back AS (DELETE FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled']) RETURNING *) \
-     INSERT INTO my_worker._jobs (id, queue, handler, command, payload, priority, created_at, \
-     max_attempts, timeout, unique_key, owner, last_error, errors, handler_owner) OVERRIDING SYSTEM VALUE \
+    "WITH back AS (INSERT INTO my_worker._jobs (id, queue, handler, command, payload, priority, \
+     created_at, max_attempts, timeout, unique_key, owner, last_error, errors, handler_owner) \
+     OVERRIDING SYSTEM VALUE \
      SELECT id, queue, handler, command, payload, priority, created_at, max_attempts, timeout, \
-     unique_key, owner, last_error, errors, handler_owner FROM back",
-    &[types::INT8],
+     unique_key, owner, last_error, errors, handler_owner FROM my_worker.history \
+     WHERE id OPERATOR(pg_catalog.=) $1 AND owner OPERATOR(pg_catalog.=) $2 \
+     AND finished_at OPERATOR(pg_catalog.=) $3 \
+     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled']) LIMIT 1 \
+     ON CONFLICT DO NOTHING RETURNING id) \
+     DELETE FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT id FROM back)) \
+     AND owner OPERATOR(pg_catalog.=) $2 AND finished_at OPERATOR(pg_catalog.=) $3 \
+     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled'])",
+    &[types::INT8, types::REGROLE, types::TIMESTAMPTZ],
 );
 
 /// The settings of a queue as SQL passes them: name, handler, concurrency, max_attempts, backoff,
@@ -313,24 +325,18 @@ pub fn purge_queue(name: &[u8]) -> Result<i64> {
     })?;
     if waiting > 0 {
         // They waited and will not run: whoever counts what comes and what goes misses none.
-        wake::count_many_at_commit(queue.id, Ending::Cancelled, waiting)?;
+        wake::count_many_at_commit(Ends {
+            queue: queue.id,
+            role: SEVERAL_ROLES,
+            end: Ending::Cancelled,
+            count: waiting,
+        })?;
     }
     Ok(waiting + finished)
 }
 
-/// Refuses to touch a job of a role whose rights the caller does not have.
-pub fn check_owner(caller: Oid, owner: Oid, job: i64) -> Result<()> {
-    if identity::has_rights_of(caller, owner)? {
-        return Ok(());
-    }
-    Err(PgError::new(
-        INSUFFICIENT_PRIVILEGE,
-        format!("permission denied for job {job}"),
-    )
-    .detail("It belongs to another role."))
-}
-
-/// `cancel()`: true if the job was waiting, or runs and is being cancelled.
+/// `cancel()`: true if the job was waiting, or runs and is being cancelled. A job of another role is
+/// answered for as one that is not there.
 pub fn cancel(job: i64) -> Result<bool> {
     let extension = extension()?;
     let found = as_owner(&extension, |spi| {
@@ -342,7 +348,9 @@ pub fn cancel(job: i64) -> Result<bool> {
     let Some((owner, queue)) = found else {
         return Ok(false);
     };
-    check_owner(identity::current_role(), owner, job)?;
+    if !identity::has_rights_of(identity::current_role(), owner)? {
+        return Ok(false);
+    }
     let mut pause_ms = 1;
     loop {
         if cancel_running(job) {
@@ -351,7 +359,8 @@ pub fn cancel(job: i64) -> Result<bool> {
         if as_owner(&extension, |spi| lock(spi, job))? {
             let cancelled = settle::cancel(&extension, job, None)?;
             if cancelled {
-                count_at_commit(&extension, &queue.unwrap_or_default(), Ending::Cancelled)?;
+                let queue = queue.unwrap_or_default();
+                count_at_commit(&extension, &queue, owner, Ending::Cancelled)?;
             }
             wait::tell_keeper(job)?;
             return Ok(cancelled);
@@ -401,9 +410,9 @@ fn may_run(pid: i32, job: i64) -> bool {
 }
 
 /// Counts a job that ended without a worker.
-pub fn count_at_commit(extension: &Extension, queue: &[u8], end: Ending) -> Result<()> {
+pub fn count_at_commit(extension: &Extension, queue: &[u8], owner: Oid, end: Ending) -> Result<()> {
     match queues::find(extension, datum::text_datum(queue)?)? {
-        Some(queue) => wake::count_at_commit(queue.id, end),
+        Some(queue) => wake::count_at_commit(queue.id, owner, end),
         None => Ok(()),
     }
 }
@@ -444,24 +453,84 @@ fn still_there(extension: &Extension, job: i64) -> Result<bool> {
     })
 }
 
-/// `retry()`: true if the job was failed or cancelled and waits again.
+/// A row of the history that may be retried.
+struct Finished {
+    owner: Oid,
+    queue: Vec<u8>,
+    finished_at: Micros,
+    unique_key: Option<Vec<u8>>,
+}
+
+/// `retry()`: true if the job was failed or cancelled and waits again. Where the queue cannot take it,
+/// a WARNING says why, and a call for many jobs goes on.
 pub fn retry(job: i64) -> Result<bool> {
     let extension = extension()?;
-    let found = as_owner(&extension, |spi| {
-        let rows = spi.run(&FIND_FINISHED, &[Some(job.datum())])?;
-        rows.first()
-            .map(|row| Ok((row.oid(1), row.text(2)?)))
-            .transpose()
-    })?;
-    let Some((Some(owner), Some(queue))) = found else {
+    let Some(finished) = find_finished(&extension, job)? else {
         return Ok(false);
     };
-    check_owner(identity::current_role(), owner, job)?;
-    enqueue::check_queue(&queue)?;
-    as_owner(&extension, |spi| {
-        let back = spi.run(&RETRY, &[Some(job.datum())])?;
-        Ok(back.count() > 0)
+    if !enqueue::holds_queue(&finished.queue)? {
+        warn_no_retry(job, &quoted("Queue ", &finished.queue, " does not exist."))?;
+        return Ok(false);
+    }
+    let arguments = [
+        Some(job.datum()),
+        Some(finished.owner.datum()),
+        Some(finished.finished_at.datum()),
+    ];
+    for _ in 0..10 {
+        let back = as_owner(&extension, |spi| Ok(spi.run(&RETRY, &arguments)?.count()))?;
+        if back > 0 {
+            return Ok(true);
+        }
+        if let Some(reason) = why_no_retry(&extension, job, &finished)? {
+            warn_no_retry(job, &reason)?;
+            return Ok(false);
+        }
+        // The job that had the key has ended just now.
+    }
+    Ok(false)
+}
+
+/// The newest row of that id whose owner's rights the caller has, locked.
+fn find_finished(extension: &Extension, job: i64) -> Result<Option<Finished>> {
+    let arguments = [Some(job.datum()), Some(identity::current_role().datum())];
+    as_owner(extension, |spi| {
+        let rows = spi.run(&FIND_FINISHED, &arguments)?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        Ok(Some(Finished {
+            owner: row.oid(1).unwrap_or(0),
+            queue: row.text(2)?.unwrap_or_default(),
+            finished_at: row.i64(3).unwrap_or(0),
+            unique_key: row.text(4)?,
+        }))
     })
+}
+
+/// Which live job keeps this one out of the queue; `None` if there is none any more.
+fn why_no_retry(extension: &Extension, job: i64, finished: &Finished) -> Result<Option<Vec<u8>>> {
+    as_owner(extension, |spi| {
+        if spi.run(&FIND_JOB, &[Some(job.datum())])?.count() > 0 {
+            return Ok(Some(b"A job of that id has not ended.".to_vec()));
+        }
+        let Some(key) = finished.unique_key.as_deref() else {
+            return Ok(None);
+        };
+        let holder = enqueue::find_unique(spi, &finished.queue, finished.owner, key)?;
+        Ok(holder.map(|id| format!("Job {id} has its unique key.").into_bytes()))
+    })
+}
+
+fn warn_no_retry(job: i64, reason: &[u8]) -> Result<()> {
+    let message = format!("job {job} was not retried");
+    log::report_with(
+        Level::Warning,
+        OBJECT_IN_USE,
+        message.as_bytes(),
+        Some(reason),
+        None,
+    )
 }
 
 /// A job that is to be launched.
@@ -525,6 +594,8 @@ pub fn claimed_commands(extension: &Extension) -> Result<Vec<i64>> {
 
 /// A live job as the keeper needs to know it.
 pub struct Live {
+    /// Whose it is.
+    pub owner: Oid,
     /// Its queue.
     pub queue: Queue,
     /// What its row says of `attempts`.
@@ -556,6 +627,7 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
         };
         let name = row.text(2)?.unwrap_or_default();
         Ok(Some((
+            row.oid(1).unwrap_or(0),
             name,
             row.i32(3).unwrap_or(0),
             row.i32(4),
@@ -564,7 +636,7 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
             row.bool(7),
         )))
     })?;
-    let Some((name, attempts, max_attempts, claimed, handler, is_command)) = found else {
+    let Some((owner, name, attempts, max_attempts, claimed, handler, is_command)) = found else {
         return Ok(match still_there(extension, job)? {
             true => Taken::Locked,
             false => Taken::Gone,
@@ -575,6 +647,7 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
         let max_attempts = max_attempts.unwrap_or(queue.max_attempts);
         let calls = || handler.or_else(|| queue.handler.clone());
         Taken::Live(Live {
+            owner,
             handler: if is_command { None } else { calls() },
             queue,
             attempts,

@@ -2,21 +2,32 @@
 //! ends a job wakes those who wait for it.
 
 use crate::execute::Tally;
-use crate::pg::datum::{Datum, Micros, ToDatum, types};
-use crate::pg::error::{OBJECT_IN_USE, PgError, Result};
-use crate::pg::spi::Statement;
+use crate::pg::datum::{Datum, Micros, Oid, ToDatum, types};
+use crate::pg::error::{
+    INVALID_PARAMETER_VALUE, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
+};
+use crate::pg::spi::{Row, Rows, Statement};
 use crate::pg::{bgworker, clock, identity, latch, wait_event, xact};
-use crate::shared::{self, SHARED};
+use crate::shared::{self, Kind, Phase, SHARED, Slot};
 use crate::worker;
 
-use super::{as_owner, extension, wake};
+use super::{as_owner, enqueue, extension, wake};
 
+/// Of an id, the job that has not ended, and all that have.
 static STATUS: Statement = Statement::new(
-    "SELECT q.xmin, NULL::pg_catalog.text, q.owner, q.xmax FROM my_worker._jobs AS q \
+    "SELECT q.xmin, NULL::pg_catalog.text, q.owner, q.xmax, NULL::pg_catalog.timestamptz, \
+     q.handler IS NULL AND q.command IS NULL AND n.handler IS NULL FROM my_worker._jobs AS q \
+     LEFT JOIN my_worker.queues AS n ON n.name OPERATOR(pg_catalog.=) q.queue \
      WHERE q.id OPERATOR(pg_catalog.=) $1 \
-     UNION ALL SELECT NULL, h.status, h.owner, NULL FROM my_worker.history AS h \
-     WHERE h.id OPERATOR(pg_catalog.=) $1",
+     UNION ALL SELECT NULL, h.status, h.owner, NULL, h.finished_at, false \
+     FROM my_worker.history AS h WHERE h.id OPERATOR(pg_catalog.=) $1",
     &[types::INT8],
+);
+
+/// The last id that the table's sequence has given; NULL before the first.
+static LAST_ID: Statement = Statement::new(
+    "SELECT CASE WHEN s.is_called THEN s.last_value END FROM my_worker._jobs_id_seq AS s",
+    &[],
 );
 
 static BLOCKED_BY_ME: Statement = Statement::new(
@@ -28,12 +39,17 @@ static BLOCKED_BY_ME: Statement = Statement::new(
 /// After a sleep of this length a waiter looks whether it blocks the job itself.
 const DEADLOCK_LOOK: Micros = 900_000;
 
-/// What is known of a job.
+/// What is known of a job. Jobs of roles whose rights the caller does not have are unknown to it.
 enum Known {
     /// Waiting or running.
-    Live,
-    /// Ended with this status; also a job without a trace.
+    Live {
+        /// It is held for a consumer: no worker will run it.
+        is_held: bool,
+    },
+    /// Ended with this status.
     Ended(Vec<u8>),
+    /// There is no trace of it.
+    Nothing,
 }
 
 /// Waits until the job has ended and answers its status; `None` on time-out. `timeout` in
@@ -56,10 +72,22 @@ pub fn wait(job: i64, timeout: Option<Micros>) -> Result<Option<Vec<u8>>> {
 }
 
 fn wait_in(job: i64, deadline: Option<Micros>, woken: bool) -> Result<Option<Vec<u8>>> {
+    let (mut seen, mut checked) = (false, false);
     loop {
         match look(job)? {
             Known::Ended(status) => return Ok(Some(status)),
-            Known::Live => {}
+            Known::Nothing => {
+                if !seen {
+                    refuse_never_given(job)?;
+                }
+                return Ok(Some(b"completed".to_vec()));
+            }
+            Known::Live { is_held } => {
+                seen = true;
+                if !is_held && !std::mem::replace(&mut checked, true) {
+                    refuse_hopeless(job)?;
+                }
+            }
         }
         let left = deadline.map(|deadline| deadline.saturating_sub(clock::now()));
         if left.is_some_and(|left| left <= 0) {
@@ -72,8 +100,61 @@ fn wait_in(job: i64, deadline: Option<Micros>, woken: bool) -> Result<Option<Vec
         latch::wait(Some(ms), wait_event::job_wait())?;
         if clock::now().saturating_sub(since) >= DEADLOCK_LOOK {
             refuse_deadlock(job)?;
+            checked = false;
         }
     }
+}
+
+/// An id that no job ever had is a mistake of the caller's. Whether there is such a job of another
+/// role does not show: it is gone without a trace, too.
+fn refuse_never_given(job: i64) -> Result<()> {
+    let extension = extension()?;
+    let last = as_owner(&extension, |spi| {
+        let rows = spi.run(&LAST_ID, &[])?;
+        Ok(rows.first().and_then(|row| row.i64(1)))
+    })?;
+    if job >= 1 && last.is_some_and(|last| job <= last) {
+        return Ok(());
+    }
+    Err(
+        PgError::new(INVALID_PARAMETER_VALUE, format!("job {job} does not exist"))
+            .detail("No job has had this id yet.")
+            .hint("Pass the id that my_worker.enqueue() or INSERT ... RETURNING id gave."),
+    )
+}
+
+/// Nobody would ever run the job, and the caller would wait for nothing.
+fn refuse_hopeless(job: i64) -> Result<()> {
+    let reason = match bgworker::in_recovery() {
+        true if bgworker::replay_is_paused() => Some((
+            "the replay of WAL is paused on this standby".to_string(),
+            "Jobs run on the primary server. See pg_wal_replay_resume().".to_string(),
+        )),
+        true => None,
+        false if has_worker(job) => None,
+        false => enqueue::unserved()?,
+    };
+    match reason {
+        None => Ok(()),
+        Some((reason, hint)) => Err(PgError::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("cannot wait for job {job}: {reason}"),
+        )
+        .hint(hint)),
+    }
+}
+
+/// Whether a process has the job, as one of `launch_dynamic_worker()` may in any database.
+fn has_worker(job: i64) -> bool {
+    let database = bgworker::my_database();
+    let of_job = |slot: &&Slot| {
+        slot.phase != Phase::Free
+            && slot.database == database
+            && (slot.current().job() == Some(job) || slot.kind == Kind::Dynamic && slot.task == job)
+    };
+    SHARED
+        .read(|state| state.used_slots().iter().any(|slot| of_job(&slot)))
+        .unwrap_or(false)
 }
 
 /// A job that waits for a lock or a snapshot of this very session would never end. The server's
@@ -110,10 +191,9 @@ fn look(job: i64) -> Result<Known> {
     xact::with_latest_snapshot(|| {
         as_owner(&extension()?, |spi| {
             let rows = spi.read(&STATUS, &[Some(job.datum())])?;
-            let Some(row) = rows.first() else {
-                return Ok(Known::Ended(b"completed".to_vec()));
+            let Some(row) = newest_of(&rows, caller)? else {
+                return Ok(Known::Nothing);
             };
-            super::manage::check_owner(caller, row.oid(3).unwrap_or(0), job)?;
             if row.oid(1).is_some_and(xact::is_own) {
                 return Err(PgError::new(
                     OBJECT_IN_USE,
@@ -130,10 +210,31 @@ fn look(job: i64) -> Result<Known> {
             }
             Ok(match row.text(2)? {
                 Some(status) => Known::Ended(status),
-                None => Known::Live,
+                None => Known::Live {
+                    is_held: row.bool(6),
+                },
             })
         })
     })
+}
+
+/// The row that counts, of those whose owners' rights the caller has: the job that has not ended, else
+/// the one that ended last.
+fn newest_of(rows: &Rows, caller: Oid) -> Result<Option<Row<'_>>> {
+    let mut newest: Option<Row<'_>> = None;
+    for row in rows.iter() {
+        if !identity::has_rights_of(caller, row.oid(3).unwrap_or(0))? {
+            continue;
+        }
+        let ended = |row: &Row<'_>| row.i64(5).unwrap_or(i64::MAX);
+        if newest
+            .as_ref()
+            .is_none_or(|known| ended(&row) > ended(known))
+        {
+            newest = Some(row);
+        }
+    }
+    Ok(newest)
 }
 
 /// Registers this session as a waiter; `None` if all places are taken.

@@ -12,7 +12,7 @@ use crate::pg::local::Local;
 use crate::pg::xact::{self, End};
 use crate::pg::{bgworker, clock, latch};
 use crate::shared::{Go, SHARED, SlotId, State};
-use crate::stats;
+use crate::stats::{self, Ends};
 
 /// What one (sub)transaction enqueued for one role.
 struct Note {
@@ -41,7 +41,7 @@ enum Promise {
     /// It shall look at that time.
     Due(Micros),
     /// So many jobs of a queue have ended.
-    Count(i32, Ending, i64),
+    Count(Ends),
     /// Settings of queues have changed.
     Settings,
     /// The launcher shall look which databases there are.
@@ -136,14 +136,20 @@ pub fn halt_at_commit(queue_id: i32) -> Result<()> {
     promise(Promise::Halt(queue_id))
 }
 
-/// A job of that queue has ended so, if this transaction commits.
-pub fn count_at_commit(queue: i32, end: Ending) -> Result<()> {
-    count_many_at_commit(queue, end, 1)
+/// A job of that queue and role has ended so, if this transaction commits.
+pub fn count_at_commit(queue: i32, role: Oid, end: Ending) -> Result<()> {
+    let count = 1;
+    count_many_at_commit(Ends {
+        queue,
+        role,
+        end,
+        count,
+    })
 }
 
 /// So many of its jobs have.
-pub fn count_many_at_commit(queue: i32, end: Ending, jobs: i64) -> Result<()> {
-    promise(Promise::Count(queue, end, jobs))
+pub fn count_many_at_commit(ends: Ends) -> Result<()> {
+    promise(Promise::Count(ends))
 }
 
 /// The settings of queues change, if this transaction commits: processes read them anew, and jobs may
@@ -185,10 +191,10 @@ impl Promise {
                 *known = *time.min(known);
                 true
             }
-            (Promise::Count(queue, end, jobs), Promise::Count(of, ending, more))
-                if queue == of && end == ending =>
+            (Promise::Count(known), Promise::Count(more))
+                if (known.queue, known.role, known.end) == (more.queue, more.role, more.end) =>
             {
-                *jobs += more;
+                known.count += more.count;
                 true
             }
             _ => false,
@@ -305,8 +311,8 @@ impl Pending {
                 Promise::Look if committed => wake.extend(state.ask_look(database)),
                 Promise::Due(time) if committed => wake.extend(state.due_at(database, *time)),
                 Promise::Halt(queue) if committed => state.halt_queue(database, *queue),
-                Promise::Count(queue, end, count) if committed => {
-                    stats::count_ends(state, database, *queue, *end, *count, now);
+                Promise::Count(ends) if committed => {
+                    stats::count_ends(state, database, ends, now);
                 }
                 Promise::Settings if committed => {
                     state.queue_changes.fetch_add(1, Ordering::Release);

@@ -5,7 +5,7 @@
 //! paused schedule stays paused; one that was disabled for an error is enabled again.
 
 use crate::logic::limits;
-use crate::logic::rule::{Rule, RuleError};
+use crate::logic::rule::{self, Rule, RuleError};
 use crate::logic::schedule::{Catchup, Overlap};
 use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
 use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result};
@@ -84,6 +84,7 @@ pub struct Definition {
 /// Makes or changes the caller's schedule of that name and answers its id.
 pub fn schedule(definition: &Definition) -> Result<i64> {
     let caller = identity::current_role();
+    refuse_forgotten_name(definition)?;
     check(definition)?;
     let handler = definition
         .handler
@@ -109,6 +110,23 @@ pub fn schedule(definition: &Definition) -> Result<i64> {
 fn first_due(definition: &Definition, rule: &Rule, zone: Timezone, now: i64) -> Result<i64> {
     rule.next_after(now, &zone)
         .ok_or_else(|| super::refused(&definition.schedule, &RuleError::NeverDue))
+}
+
+/// A caller who knows pg_cron may leave out the name: the schedule then stands in its place, and what
+/// stands in the schedule's is none.
+fn refuse_forgotten_name(definition: &Definition) -> Result<()> {
+    let (name, schedule) = (
+        super::ascii(&definition.name),
+        super::ascii(&definition.schedule),
+    );
+    match rule::parse(&schedule) {
+        Err(error) if rule::looks_like_schedule(&name) => {
+            let call = "schedule(name, schedule, command)";
+            Err(super::refused(&definition.schedule, &error)
+                .hint(format!("The name comes first: my_worker.{call}.")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What needs no look-up.

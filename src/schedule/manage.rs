@@ -6,7 +6,7 @@
 use super::row::{ids, job_of};
 use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::UNDEFINED_OBJECT;
-use crate::pg::error::{INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, PgError, Result};
+use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result};
 use crate::pg::spi::{Row, Spi, Statement};
 use crate::pg::{clock, identity, latch};
 use crate::queue::enqueue;
@@ -164,14 +164,10 @@ fn find(name: &[u8], owner: Option<Oid>) -> Result<i64> {
         Ok(rows.iter().map(pair).collect::<Vec<_>>())
     })?;
     if let Some(owner) = owner {
-        let id = of_owner(&all, owner).ok_or_else(|| unknown(name))?;
-        if !identity::has_rights_of(caller, owner)? {
-            let message = quoted("permission denied for schedule ", name, "");
-            return Err(
-                PgError::new(INSUFFICIENT_PRIVILEGE, message).detail("It belongs to another role.")
-            );
-        }
-        return Ok(id);
+        // Another role's is answered for as one that is not there.
+        let known = identity::has_rights_of(caller, owner)?;
+        let id = of_owner(&all, owner).filter(|_| known);
+        return id.ok_or_else(|| unknown(name));
     }
     if let Some(id) = of_owner(&all, caller) {
         return Ok(id);

@@ -1,9 +1,13 @@
 //! The facts that `health()` judges: what stands in shared memory and in the settings.
 
 use crate::pg::error::Result;
+use crate::pg::spi::Statement;
 use crate::pg::{bgworker, catalog, clock};
-use crate::settings;
+use crate::queue::{as_owner, extension};
+use crate::settings::{self, Served};
 use crate::shared::{Kind, Known, Phase, SHARED};
+
+use super::sight::Sight;
 
 /// See `my_worker.health()`.
 #[derive(Default)]
@@ -63,4 +67,48 @@ pub fn facts() -> Result<Facts> {
                 .any(|entry| entry.oid != 0 && late(entry.retry_at));
     });
     Ok(facts)
+}
+
+/// The names in `my_worker.database`, none for `*`; one `None` if the value was refused at the start.
+pub fn named_databases() -> Vec<Option<Vec<u8>>> {
+    if settings::list_was_refused() {
+        return vec![None];
+    }
+    match settings::served() {
+        Served::All => Vec::new(),
+        Served::Named(names) => names.into_iter().map(Some).collect(),
+    }
+}
+
+static LATE: Statement = Statement::new(
+    "SELECT name, owner, disabled_reason IS NOT NULL FROM my_worker._schedules \
+     WHERE disabled_reason IS NOT NULL OR (active AND next_run_at OPERATOR(pg_catalog.<) \
+     (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 min'::pg_catalog.interval))",
+    &[],
+);
+
+/// A schedule that is late by a minute, or was disabled by an error.
+pub struct LateSchedule {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// It was disabled.
+    pub is_disabled: bool,
+}
+
+/// Those that the caller sees.
+pub fn late_schedules() -> Result<Vec<LateSchedule>> {
+    let sight = Sight::of_caller()?;
+    let mut late = Vec::new();
+    let all = as_owner(&extension()?, |spi| {
+        let rows = spi.read(&LATE, &[])?;
+        rows.iter()
+            .map(|row| Ok((row.text(1)?.unwrap_or_default(), row.oid(2), row.bool(3))))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    for (name, owner, is_disabled) in all {
+        if sight.sees(owner.unwrap_or(0))? {
+            late.push(LateSchedule { name, is_disabled });
+        }
+    }
+    Ok(late)
 }

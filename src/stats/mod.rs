@@ -7,10 +7,11 @@
 pub mod health;
 pub mod queues;
 pub mod saved;
+pub mod sight;
 pub mod why;
 
 use crate::execute::{Outcome, Tally};
-use crate::logic::counters::{Counters, Ending, Mark};
+use crate::logic::counters::{Counters, Ending, Mark, SEVERAL_ROLES};
 use crate::pg::bgworker;
 use crate::pg::clock;
 use crate::pg::datum::{Micros, Oid};
@@ -37,10 +38,11 @@ pub fn count(slot: SlotId, tally: &Tally) {
         .map(|settled| Mark::new(end(settled.outcome), settled.waited, settled.ran))
         .collect();
     SHARED.write(|state| {
+        let role = state.slot(slot).map_or(SEVERAL_ROLES, |slot| slot.role);
         if done > 0 {
             state.items_processed += ended as i64;
             state.last_run = now;
-            if let Some(counters) = state.counted.of(database, tally.queue, now) {
+            if let Some(counters) = state.counted.of(database, tally.queue, role, now) {
                 marks.iter().for_each(|mark| counters.add(mark, now));
             }
         }
@@ -59,27 +61,37 @@ fn end(outcome: Outcome) -> Ending {
     }
 }
 
+/// Jobs of one queue that ended without a worker.
+#[derive(Clone, Copy)]
+pub struct Ends {
+    /// The queue's number.
+    pub queue: i32,
+    /// Whose they were, or [`SEVERAL_ROLES`].
+    pub role: Oid,
+    /// How they ended.
+    pub end: Ending,
+    /// How many.
+    pub count: i64,
+}
+
 /// Counts jobs of this database that ended without a worker, under the lock.
-pub fn count_ends(
-    state: &mut State,
-    database: Oid,
-    queue: i32,
-    end: Ending,
-    count: i64,
-    now: Micros,
-) {
-    if let Some(counters) = state.counted.of(database, queue, now) {
-        counters.add_end(end, count, now);
+pub fn count_ends(state: &mut State, database: Oid, ends: &Ends, now: Micros) {
+    if let Some(counters) = state.counted.of(database, ends.queue, ends.role, now) {
+        counters.add_end(ends.end, ends.count, now);
     }
 }
 
-/// What was counted of a queue of this database; nothing at all without preload.
-pub fn counters(queue: i32) -> Counters {
+/// What was counted of a queue of this database, and whose jobs (0: nobody's); nothing at all without
+/// preload.
+pub fn counters(queue: i32) -> (Counters, Oid) {
     let database = bgworker::my_database();
     SHARED
-        .read(|state| state.counted.find(database, queue).copied())
+        .read(|state| {
+            let role = state.counted.role_of(database, queue);
+            state.counted.find(database, queue).map(|all| (*all, role))
+        })
         .flatten()
-        .unwrap_or(Counters::NONE)
+        .unwrap_or((Counters::NONE, 0))
 }
 
 /// `reset_stats()`: this database's queues start from zero.

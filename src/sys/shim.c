@@ -17,6 +17,7 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlogrecovery.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_control.h"
 #include "catalog/pg_database.h"
@@ -213,6 +214,13 @@ void
 mw_set_ps_display(const char *activity)
 {
 	set_ps_display(activity);
+}
+
+/* On a standby: whether somebody has asked for a pause. */
+bool
+mw_replay_is_paused(void)
+{
+	return GetRecoveryPauseState() != RECOVERY_NOT_PAUSED;
 }
 
 /* What the control file says of the server's last life.  Before recovery only. */

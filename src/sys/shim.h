@@ -7,6 +7,8 @@
 #ifndef MW_SHIM_H
 #define MW_SHIM_H
 
+#include "pgtime.h"
+
 /* The crossing: run fn(arg); NULL, or the ERROR it raised, palloc'd by the caller's context. */
 extern ErrorData *mw_try(void (*fn) (void *arg), void *arg);
 
@@ -30,6 +32,7 @@ extern Size mw_varsize_any_exhdr(const void *datum);
 extern const char *mw_vardata_any(const void *datum);
 extern void mw_set_ps_display(const char *activity);
 extern bool mw_was_shut_down(void);
+extern bool mw_replay_is_paused(void);
 
 /* Tuples and tables */
 extern Datum mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull);
@@ -113,6 +116,13 @@ typedef struct MwLeafGroup
 extern MwLeafGroup *mw_count_leaves(Relation index, TimestampTz bound, int *count);
 
 extern Oid	mw_trigger_table(FunctionCallInfo fcinfo);
+/* What users name, see named.c.  Strings are palloc'd; NULL: there is none. */
+extern pg_tz *mw_find_timezone(const char *name);
+extern void mw_refuse_value(const char *detail, const char *hint);
+extern Oid	mw_routine_with_types(text *signature);
+extern char *mw_describe_routine(Oid routine);
+extern char *mw_routines_named(text *name, int most);
+extern void mw_run_outside_script(const char *sql);
 
 /* Trigger calls: NULL unless fired BEFORE ROW by INSERT or UPDATE */
 extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleDesc *desc,

@@ -19,7 +19,7 @@ BEGIN
     EXECUTE statement;
     RETURN 'no error';
 EXCEPTION WHEN OTHERS THEN
-    RETURN SQLSTATE || ' ' || regexp_replace(SQLERRM, 'job \d+', 'job N');
+    RETURN SQLSTATE || ' ' || regexp_replace(regexp_replace(SQLERRM, 'job \d+', 'job N'), '"(bobs|none)"', 'S');
 END
 $$;
 -- Without rights.
@@ -54,9 +54,30 @@ SELECT DISTINCT owner FROM my_worker.history;
 SELECT payload, owner FROM public.my_queue;
 -- The same key of another role is another key.
 SELECT my_worker.enqueue('work.nothing', run_at => 'infinity', unique_key => 'k') <> :bob AS different;
--- Others' jobs are not hers to touch.
-SELECT work.try('SELECT my_worker.cancel(' || :bob || ')') AS cancel, work.try('SELECT my_worker.retry(' || :bobs_end || ')') AS retry,
-       work.try('SELECT my_worker.wait(' || :bob || ')') AS wait, work.try('SELECT public.launch_dynamic_worker(' || :bob || '::integer)') AS launch;
+-- Others' jobs and schedules are not hers to touch, and answers do not tell them from what is not there:
+-- one that waits, one that has ended, and one that is gone.
+BEGIN;
+SELECT my_worker.enqueue('work.nothing') AS gone \gset
+ROLLBACK;
+RESET SESSION AUTHORIZATION;
+SET SESSION AUTHORIZATION regress_mw_bob;
+SELECT my_worker.schedule('bobs', '@yearly', 'SELECT 1') > 0 AS scheduled;
+SET SESSION AUTHORIZATION regress_mw_alice;
+SELECT replace(call, '$1', 'N') AS call, work.try('SELECT ' || replace(call, '$1', :'bob')) AS waits,
+       work.try('SELECT ' || replace(call, '$1', :'bobs_end')) AS has_ended,
+       work.try('SELECT ' || replace(call, '$1', :'gone')) AS is_gone
+  FROM unnest(ARRAY['my_worker.cancel($1)', 'my_worker.retry($1)', 'my_worker.wait($1)', 'my_worker.wait($1, ''10 ms'')',
+    'my_worker.why($1)', 'public.launch_dynamic_worker($1)', 'public.launch_dynamic_worker($1::bigint)']) WITH ORDINALITY AS u(call, n) ORDER BY n;
+SELECT my_worker.cancel(:bob) AS cancel, my_worker.retry(:bobs_end) AS retry, my_worker.wait(:bob) AS wait, my_worker.wait(:bobs_end) AS wait,
+       my_worker.wait(:gone) AS wait;
+SELECT replace(call, '$1', 'S') AS call, work.try('SELECT ' || replace(call, '$1', '''bobs''')) AS hers_not,
+       work.try('SELECT ' || replace(call, '$1', '''none''')) AS nobodys
+  FROM unnest(ARRAY['my_worker.unschedule($1)', 'my_worker.unschedule($1, ''regress_mw_bob'')', 'my_worker.pause_schedule($1, ''regress_mw_bob'')',
+    'my_worker.resume_schedule($1, ''regress_mw_bob'')', 'my_worker.run_now($1)', 'my_worker.run_now($1, ''regress_mw_bob'')']) WITH ORDINALITY AS u(call, n) ORDER BY n;
+SET SESSION AUTHORIZATION regress_mw_bob;
+SELECT status FROM my_worker.jobs WHERE id IN (:bob, :bobs_end) ORDER BY id;
+SELECT my_worker.unschedule('bobs');
+SET SESSION AUTHORIZATION regress_mw_alice;
 -- The owner cannot be forged, nor a row changed or deleted.
 SELECT s AS statement, work.try(s) AS outcome FROM unnest(ARRAY[
     'INSERT INTO public.my_queue (handler, owner) VALUES (''work.nothing'', ''regress_mw_bob'')',
@@ -93,7 +114,7 @@ RESET ROLE;
 SELECT my_worker.wait(:e, '30 s');
 -- A member of her role has the rights of her jobs, by inheritance.
 SELECT owner, result->>0 AS result FROM my_worker.history WHERE id = :e;
-SELECT my_worker.cancel(:d), my_worker.cancel(:c), work.try('SELECT my_worker.cancel(' || :bob || ')');
+SELECT my_worker.cancel(:d), my_worker.cancel(:c), my_worker.cancel(:bob);
 SELECT my_worker.retry(:d);
 SELECT my_worker.wait(:d, '30 s');
 SELECT owner, status FROM my_worker.jobs WHERE id = :d;

@@ -95,7 +95,9 @@ SELECT my_worker.create_queue('q1', max_attempts => 1);
 SELECT my_worker.enqueue('work.bad', queue => 'q1') AS d \gset
 SELECT my_worker.wait(:d, '30 s');
 SELECT my_worker.drop_queue('q1');
-CALL pg_temp.fails(format('SELECT my_worker.retry(%s)', :d));
+SET client_min_messages = error;
+SELECT my_worker.retry(:d);
+RESET client_min_messages;
 CALL pg_temp.fails($$SELECT my_worker.enqueue('work.nothing', queue => 'q1')$$);
 -- Created again in the transaction that enqueues.
 BEGIN;

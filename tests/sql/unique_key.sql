@@ -38,13 +38,26 @@ SELECT pg_advisory_unlock(4718);
 SELECT my_worker.wait(:b, '30 s');
 SELECT my_worker.enqueue('work.bad', max_attempts => 1, unique_key => 'k') AS c \gset
 SELECT :c <> :b AS different, my_worker.wait(:c, '30 s');
--- Retrying one whose key is in use again is refused.
-SELECT my_worker.enqueue('work.gated', run_at => 'infinity', unique_key => 'k') AS d \gset
-CALL pg_temp.fails(format('SELECT my_worker.retry(%s)', :c));
+-- Retrying one whose key is in use again is refused, with a WARNING that names the holder; others that
+-- are retried by the same statement go back.
+SELECT my_worker.enqueue('work.gated', run_at => 'infinity', unique_key => 'k') AS d,
+       my_worker.enqueue('work.bad', max_attempts => 1, unique_key => 'later') AS free \gset
+SELECT my_worker.wait(:free, '30 s');
+SET client_min_messages = error;
+SELECT id = :free AS free, my_worker.retry(id) FROM my_worker.history WHERE id IN (:c, :free) ORDER BY id;
+RESET client_min_messages;
+SELECT my_worker.wait(:free, '30 s');
 SELECT status FROM my_worker.jobs WHERE id IN (:c, :d) ORDER BY id;
 SELECT my_worker.cancel(:d);
 SELECT my_worker.retry(:c);
 SELECT my_worker.wait(:c, '30 s');
+-- Nothing is lost where the queue cannot take a job back, and of several rows of an id the newest counts.
+INSERT INTO my_worker.history SELECT h.* FROM my_worker.history AS h WHERE id = :c;
+UPDATE my_worker.history SET finished_at = finished_at - interval '1 h', last_error = 'old'
+ WHERE ctid = (SELECT min(ctid) FROM my_worker.history WHERE id = :c);
+SELECT my_worker.retry(:c);
+SELECT my_worker.wait(:c, '30 s');
+SELECT count(*) FILTER (WHERE last_error = 'old') AS old, count(*) FROM my_worker.history WHERE id = :c;
 -- The longest key, and one byte more.
 SELECT my_worker.enqueue('work.gated', run_at => 'infinity', unique_key => repeat('ü', 500)) > 0 AS enqueued;
 CALL pg_temp.fails($$SELECT my_worker.enqueue('work.gated', unique_key => repeat('ü', 500) || 'x')$$);

@@ -19,8 +19,16 @@ SELECT my_worker.enqueue('work.nothing', queue => 'traceless') AS d,
        my_worker.enqueue('work.bad', queue => 'traceless') AS e \gset
 SELECT my_worker.wait(:d, '30 s'), my_worker.wait(:e, '30 s');
 SELECT handler, status FROM my_worker.jobs WHERE queue = 'traceless';
--- A job that is gone without a trace counts as completed; so does one that never was.
-SELECT my_worker.wait(:d), my_worker.wait(-1);
+-- A job that is gone without a trace counts as completed, also if its transaction was rolled back.
+BEGIN;
+SELECT my_worker.enqueue('work.nothing') AS undone \gset
+ROLLBACK;
+SELECT my_worker.wait(:d), my_worker.wait(:undone), my_worker.wait(1);
+-- An id that was never given is an error, not a job that is done.
+CALL pg_temp.fails('SELECT my_worker.wait(999999999)');
+CALL pg_temp.fails('SELECT my_worker.wait(-1)');
+CALL pg_temp.fails('SELECT my_worker.wait(0, ''1 s'')');
+CALL pg_temp.fails('SELECT my_worker.wait(9223372036854775807)');
 -- NULL on time-out: a waiting job, and a running one.
 SELECT my_worker.enqueue('work.nothing', run_at => 'infinity') AS id \gset
 SELECT my_worker.wait(:id, '20 ms') IS NULL AS timed_out;
