@@ -293,7 +293,7 @@ mod tests {
             "There is no database \"MYDB\", but a database \"mydb\": capitals count. \
              Database \"template1\" is a template, or does not accept connections."
         );
-        let many = vec!["x"; 12].join(",");
+        let many = ["x"; 12].join(",");
         assert!(say(&many).ends_with(" So it is with 2 more."));
     }
 
