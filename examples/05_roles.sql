@@ -23,13 +23,11 @@ SELECT status, owner, payload FROM my_worker.jobs;
 RESET ROLE;
 SELECT * FROM diary;
 
--- Bob does not see it, and may not touch it.
+-- Bob does not see it, and may not touch it: for him it is a job that is gone.
 SET ROLE example_bob;
 SELECT count(*) FROM my_worker.jobs;
-\set VERBOSITY sqlstate
 SELECT my_worker.wait(:job);
-SELECT my_worker.retry(:job);
-\set VERBOSITY default
+SELECT my_worker.cancel(:job), my_worker.retry(:job);
 
 -- Nobody enqueues for somebody else, in no way.
 INSERT INTO my_queue (handler, owner) VALUES ('write_diary', 'example_ann');

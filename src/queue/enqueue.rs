@@ -24,7 +24,9 @@ use crate::shared::{SHARED, State};
 use crate::stats;
 
 use super::handler::{Named, quoted};
-use super::{allowed, any_extension, as_owner, column, extension, handler, queues, rights, wake};
+use super::{
+    allowed, any_extension, as_owner, column, extension, handler, ids, queues, rights, wake,
+};
 
 /// A job as the functions take it.
 pub struct NewJob {
@@ -343,6 +345,7 @@ pub fn copy_target() -> Result<Option<CopyTarget>> {
 /// The trigger of `my_queue`, BEFORE INSERT OR UPDATE of each row.
 pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     let is_users = !identity::is_ours() && check_row(&mut row)?;
+    check_id(row.get(column::ID).map_or(0, datum::as_i64))?;
     let role = row.get(column::OWNER).map_or(0, datum::as_oid);
     let run_at = row.get(column::RUN_AT).map_or(0, datum::as_i64);
     let queue = row
@@ -361,6 +364,17 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     }
     wake::note(role, id, run_at, resting)?;
     Ok(row.result())
+}
+
+/// Refuses an id that no slot can show: somebody has set the sequence there, and the keeper sets it
+/// right.
+fn check_id(id: i64) -> Result<()> {
+    if (1..ids::FIRST_TOO_LARGE).contains(&id) {
+        return Ok(());
+    }
+    let message = format!("id {id} of a job is out of range");
+    Err(PgError::new(CHECK_VIOLATION, message)
+        .hint("If the sequence has given it, the keeper sets that right within a nap."))
 }
 
 /// Says once a transaction that no worker will run such a job: its writer may have forgotten the

@@ -15,7 +15,7 @@ use crate::pg::spi::{Spi, Statement};
 use super::as_owner;
 
 /// Ids from here on do not fit into a slot beside the stage of a job.
-const FIRST_TOO_LARGE: i64 = 1 << 61;
+pub const FIRST_TOO_LARGE: i64 = 1 << 61;
 
 /// A sequence of ours, and the greatest id in the tables that it serves.
 struct Sequence {

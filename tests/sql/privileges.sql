@@ -74,6 +74,15 @@ SELECT replace(call, '$1', 'S') AS call, work.try('SELECT ' || replace(call, '$1
        work.try('SELECT ' || replace(call, '$1', '''none''')) AS nobodys
   FROM unnest(ARRAY['my_worker.unschedule($1)', 'my_worker.unschedule($1, ''regress_mw_bob'')', 'my_worker.pause_schedule($1, ''regress_mw_bob'')',
     'my_worker.resume_schedule($1, ''regress_mw_bob'')', 'my_worker.run_now($1)', 'my_worker.run_now($1, ''regress_mw_bob'')']) WITH ORDINALITY AS u(call, n) ORDER BY n;
+-- Of two rows of one id the caller's own is sent back, if there is one.
+RESET SESSION AUTHORIZATION;
+INSERT INTO my_worker.history SELECT * FROM my_worker.history WHERE id = :bobs_end;
+UPDATE my_worker.history SET owner = 'regress_mw_alice', finished_at = finished_at - interval '1 h'
+ WHERE ctid = (SELECT min(ctid) FROM my_worker.history WHERE id = :bobs_end);
+SET SESSION AUTHORIZATION regress_mw_alice;
+SELECT my_worker.retry(:bobs_end);
+SELECT my_worker.wait(:bobs_end, '30 s');
+SELECT my_worker.retry(:bobs_end);
 SET SESSION AUTHORIZATION regress_mw_bob;
 SELECT status FROM my_worker.jobs WHERE id IN (:bob, :bobs_end) ORDER BY id;
 SELECT my_worker.unschedule('bobs');
