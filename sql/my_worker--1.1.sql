@@ -57,8 +57,8 @@ CREATE INDEX my_queue_claim_idx ON @extschema@.my_queue (owner, queue, priority,
 CREATE UNIQUE INDEX my_queue_unique_key_idx ON @extschema@.my_queue (queue, owner, unique_key)
     WHERE unique_key IS NOT NULL;
 
--- Commands that have been claimed: few, and looked for by the keeper.
-CREATE INDEX my_queue_processing_idx ON @extschema@.my_queue (id) WHERE status = 'processing';
+-- Commands that have been claimed, looked for by the keeper, and jobs that were set aside: few.
+CREATE INDEX my_queue_processing_idx ON @extschema@.my_queue (id) WHERE status <> 'pending';
 
 -- The jobs that have ended.
 CREATE TABLE my_worker.history (
@@ -281,6 +281,11 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
            q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
       FROM @extschema@.my_queue AS q
      WHERE q.status = 'processing' AND NOT my_worker._is_running(q.id)
+    UNION ALL
+    SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+      FROM @extschema@.my_queue AS q WHERE q.status = 'failed'
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,

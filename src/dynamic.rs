@@ -84,6 +84,11 @@ fn check_runnable(job: i64, found: &Waiting) -> Result<()> {
             format!("job {job} was begun and is not settled"),
             "Its process is gone. The attempt is settled within a nap while \"my_worker.enabled\" is on.",
         )
+    } else if found.has_failed {
+        (
+            format!("job {job} has failed"),
+            "Send it back to the queue with my_worker.retry().",
+        )
     } else if !found.is_runnable {
         (
             format!("job {job} has no handler, nor has its queue"),

@@ -47,8 +47,8 @@ CREATE INDEX my_queue_claim_idx ON @extschema@.my_queue (owner, queue, priority,
 CREATE UNIQUE INDEX my_queue_unique_key_idx ON @extschema@.my_queue (queue, owner, unique_key)
     WHERE unique_key IS NOT NULL;
 
--- Commands that have been claimed: few, and looked for by the keeper.
-CREATE INDEX my_queue_processing_idx ON @extschema@.my_queue (id) WHERE status = 'processing';
+-- Commands that have been claimed, looked for by the keeper, and jobs that were set aside: few.
+CREATE INDEX my_queue_processing_idx ON @extschema@.my_queue (id) WHERE status <> 'pending';
 
 -- The jobs that have ended.
 CREATE TABLE my_worker.history (

@@ -437,14 +437,16 @@ pub struct Ended {
     pub result: Option<Datum>,
 }
 
-/// Whether the job says what to do, or its queue does. Others are held for other consumers, and a
-/// command that has been claimed is its worker's, or the keeper's, to settle.
+/// Whether the job says what to do, or its queue does. Others are held for other consumers; one that
+/// was set aside has ended; and a command that has been claimed is its worker's, or the keeper's, to
+/// settle.
 fn is_runnable(row: &Row, queue: &Queue) -> bool {
+    let is = |status: &[u8]| {
+        let value = row.get(column::STATUS);
+        value.is_some_and(|value| datum::text_is(value, status))
+    };
     if row.get(column::COMMAND).is_some() {
-        let status = row
-            .get(column::STATUS)
-            .and_then(|status| datum::as_text(status).ok());
-        return status.as_deref() == Some(b"pending");
+        return is(b"pending");
     }
-    queue.handler.is_some() || row.get(column::HANDLER).is_some()
+    (queue.handler.is_some() || row.get(column::HANDLER).is_some()) && !is(b"failed")
 }

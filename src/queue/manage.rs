@@ -63,7 +63,7 @@ static HAS_JOBS: Statement = Statement::new(
 static PURGE_WAITING: Statement = Statement::new(
     "DELETE FROM @queue@ WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
      SELECT ctid FROM @queue@ WHERE queue OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) 'pending' \
+     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'failed']) \
      AND (id OPERATOR(pg_catalog.=) my_worker.current_job()) IS NOT TRUE FOR UPDATE SKIP LOCKED))",
     &[types::TEXT],
 );
@@ -107,7 +107,7 @@ static CLAIMED: Statement = Statement::new(
 macro_rules! find_job {
     () => {
         "SELECT owner, queue, attempts, max_attempts, status OPERATOR(pg_catalog.=) 'processing', \
-         handler, command IS NOT NULL FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1"
+         handler, command IS NOT NULL, status OPERATOR(pg_catalog.=) 'failed' FROM @queue@ WHERE id OPERATOR(pg_catalog.=) $1"
     };
 }
 
@@ -115,7 +115,8 @@ static FIND_JOB: Statement = Statement::new(find_job!(), &[types::INT8]);
 
 static FIND_WAITING: Statement = Statement::new(
     "SELECT j.owner, j.status OPERATOR(pg_catalog.=) 'processing', \
-     coalesce(j.handler, j.command, q.handler) IS NOT NULL FROM @queue@ AS j \
+     coalesce(j.handler, j.command, q.handler) IS NOT NULL, \
+     j.status OPERATOR(pg_catalog.=) 'failed' FROM @queue@ AS j \
      LEFT JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
      WHERE j.id OPERATOR(pg_catalog.=) $1",
     &[types::INT8],
@@ -128,6 +129,13 @@ static LOCK_JOB: Statement = Statement::new(
 
 static FIND_FINISHED: Statement = Statement::new(
     "SELECT owner, queue FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+    &[types::INT8],
+);
+
+static RETRY_SET_ASIDE: Statement = Statement::new(
+    "UPDATE @queue@ SET status = 'pending', attempts = 0, run_at = pg_catalog.now(), \
+     started_at = NULL WHERE id OPERATOR(pg_catalog.=) $1 \
+     AND status OPERATOR(pg_catalog.=) 'failed'",
     &[types::INT8],
 );
 
@@ -335,14 +343,17 @@ pub fn cancel(job: i64) -> Result<bool> {
     let extension = extension()?;
     let found = as_owner(&extension, |spi| {
         let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
-        let owner_and_queue =
-            |row: crate::pg::spi::Row| Ok((row.oid(1).unwrap_or(0), row.text(2)?));
-        rows.first().map(owner_and_queue).transpose()
+        let needed =
+            |row: crate::pg::spi::Row| Ok((row.oid(1).unwrap_or(0), row.text(2)?, row.bool(8)));
+        rows.first().map(needed).transpose()
     })?;
-    let Some((owner, queue)) = found else {
+    let Some((owner, queue, has_failed)) = found else {
         return Ok(false);
     };
     check_owner(identity::current_role(), owner, job)?;
+    if has_failed {
+        return Ok(false);
+    }
     let mut pause_ms = 1;
     loop {
         if cancel_running(job) {
@@ -454,12 +465,29 @@ pub fn retry(job: i64) -> Result<bool> {
             .transpose()
     })?;
     let Some((Some(owner), Some(queue))) = found else {
-        return Ok(false);
+        return retry_set_aside(&extension, job);
     };
     check_owner(identity::current_role(), owner, job)?;
     enqueue::check_queue(&queue)?;
     as_owner(&extension, |spi| {
         let back = enqueue::without_check(|| spi.run(&RETRY, &[Some(job.datum())]))?;
+        Ok(back.count() > 0)
+    })
+}
+
+/// The same of a job that stands in `my_queue`, as the history did not take its end.
+fn retry_set_aside(extension: &Extension, job: i64) -> Result<bool> {
+    let owner = as_owner(extension, |spi| {
+        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        let failed = rows.first().filter(|row| row.bool(8));
+        Ok(failed.map(|row| row.oid(1).unwrap_or(0)))
+    })?;
+    let Some(owner) = owner else {
+        return Ok(false);
+    };
+    check_owner(identity::current_role(), owner, job)?;
+    as_owner(extension, |spi| {
+        let back = enqueue::without_check(|| spi.run(&RETRY_SET_ASIDE, &[Some(job.datum())]))?;
         Ok(back.count() > 0)
     })
 }
@@ -472,6 +500,8 @@ pub struct Waiting {
     pub is_claimed: bool,
     /// It says what to do, or its queue does.
     pub is_runnable: bool,
+    /// It has failed, and the history did not take it.
+    pub has_failed: bool,
 }
 
 /// For `launch_dynamic_worker`: a job that has not ended.
@@ -482,6 +512,7 @@ pub fn find_waiting(extension: &Extension, job: i64) -> Result<Option<Waiting>> 
             owner: row.oid(1).unwrap_or(0),
             is_claimed: row.bool(2),
             is_runnable: row.bool(3),
+            has_failed: row.bool(4),
         }))
     })
 }
@@ -562,14 +593,19 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
             row.bool(5),
             row.text(6)?,
             row.bool(7),
+            row.bool(8),
         )))
     })?;
-    let Some((name, attempts, max_attempts, claimed, handler, is_command)) = found else {
+    let Some((name, attempts, max_attempts, claimed, handler, is_command, has_failed)) = found
+    else {
         return Ok(match still_there(extension, job)? {
             true => Taken::Locked,
             false => Taken::Gone,
         });
     };
+    if has_failed {
+        return Ok(Taken::Gone);
+    }
     let queue = queues::find(extension, datum::text_datum(&name)?)?;
     Ok(queue.map_or(Taken::Gone, |queue| {
         let max_attempts = max_attempts.unwrap_or(queue.max_attempts);

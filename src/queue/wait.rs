@@ -12,7 +12,8 @@ use crate::worker;
 use super::{as_owner, extension, wake};
 
 static STATUS: Statement = Statement::new(
-    "SELECT q.xmin, NULL::pg_catalog.text, q.owner, q.xmax FROM @queue@ AS q \
+    "SELECT q.xmin, CASE WHEN q.status OPERATOR(pg_catalog.=) 'failed' THEN q.status END, \
+     q.owner, q.xmax FROM @queue@ AS q \
      WHERE q.id OPERATOR(pg_catalog.=) $1 \
      UNION ALL SELECT NULL, h.status, h.owner, NULL FROM my_worker.history AS h \
      WHERE h.id OPERATOR(pg_catalog.=) $1",

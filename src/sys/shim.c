@@ -209,6 +209,17 @@ mw_vardata_any(const void *datum)
 	return VARDATA_ANY(datum);
 }
 
+/* Of a text that is not compressed and not out of line. */
+bool
+mw_text_is(Datum text, const char *bytes, Size length)
+{
+	const struct varlena *value = (struct varlena *) DatumGetPointer(text);
+
+	return !VARATT_IS_EXTENDED(value) || VARATT_IS_SHORT(value)
+		? VARSIZE_ANY_EXHDR(value) == length && memcmp(VARDATA_ANY(value), bytes, length) == 0
+		: false;
+}
+
 void
 mw_set_ps_display(const char *activity)
 {

@@ -28,6 +28,7 @@ extern bool mw_owns_database(Oid database, Oid role);
 extern void mw_reserve_settings(const char *prefix);
 extern Size mw_varsize_any_exhdr(const void *datum);
 extern const char *mw_vardata_any(const void *datum);
+extern bool mw_text_is(Datum text, const char *bytes, Size length);
 extern void mw_set_ps_display(const char *activity);
 extern bool mw_was_shut_down(void);
 
