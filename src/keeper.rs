@@ -13,7 +13,7 @@ use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{
     ADMIN_SHUTDOWN, CRASH_SHUTDOWN, INSUFFICIENT_PRIVILEGE, INVALID_AUTHORIZATION,
-    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, QUERY_CANCELED, Result,
 };
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
@@ -242,7 +242,7 @@ impl Keeper {
             SHARED.write(|state| state.due_at(database, due));
         }
         self.prune()?;
-        execute::log_held_back()?;
+        execute::log_held_back(false)?;
         activity::flush_statistics()?;
         Ok(true)
     }
@@ -353,6 +353,7 @@ impl Keeper {
                         manage::count_at_commit(&extension, &job.queue, Ending::Failed)?;
                         let names = execute::names(job.id, &job.queue, job.handler.as_deref());
                         execute::log_failure(&names, ended, reason)?;
+                        execute::gave_up(job.id, &job.queue, owner, ended, reason)?;
                     }
                 }
                 Ok(jobs.len())
@@ -406,6 +407,15 @@ impl Keeper {
             return Ok(true);
         }
         let error = match charge.death {
+            Death::Cancelled => {
+                return self
+                    .end_cancelled(&extension, charge.job, &live)
+                    .map(|()| true);
+            }
+            Death::Deaf => PgError::new(
+                QUERY_CANCELED,
+                "the job did not heed the cancel of its time-out: its process was terminated",
+            ),
             Death::Crash => crashed(),
             Death::Stops => PgError::new(
                 ADMIN_SHUTDOWN,
@@ -414,6 +424,20 @@ impl Keeper {
         };
         self.end_attempt(&extension, charge.job, &live, &error)?;
         Ok(true)
+    }
+
+    /// Ends a job as cancelled whose process is gone: whoever cancelled it was told so.
+    fn end_cancelled(&self, extension: &Extension, job: i64, live: &Live) -> Result<()> {
+        let attempt = Attempt {
+            job,
+            attempts: live.attempts,
+            ended: live.attempts.saturating_add(i32::from(!live.claimed)),
+            started: 0,
+        };
+        if settle::cancel(extension, job, Some(&attempt))? {
+            wake::count_at_commit(live.queue.id, Ending::Cancelled)?;
+        }
+        Ok(())
     }
 
     /// Charges the attempt that is not settled to a job whose process is gone.
@@ -434,7 +458,10 @@ impl Keeper {
         let verdict = settle::fail(extension, &live.queue, &attempt, live.max_attempts, error)?;
         match verdict {
             Verdict::Retry => wake::count_at_commit(live.queue.id, Ending::Retried)?,
-            Verdict::Failed => wake::count_at_commit(live.queue.id, Ending::Failed)?,
+            Verdict::Failed => {
+                wake::count_at_commit(live.queue.id, Ending::Failed)?;
+                execute::gave_up(job, &live.queue.name, live.owner, ended, error)?;
+            }
             Verdict::Gone => {}
         }
         let names = execute::names(job, &live.queue.name, live.handler.as_deref());
@@ -450,6 +477,7 @@ impl Keeper {
         })?;
         // A worker that has claimed one shows it until it is settled.
         let running = self.running();
+        marks::forget_told(self.database, &claimed);
         for job in claimed
             .into_iter()
             .filter(|job| running.binary_search(job).is_err())

@@ -15,6 +15,7 @@
 //! | `evict`     | makes room for DROP DATABASE and its like                                      |
 //! | `stats`, `progress` | counts and shows what runs                                             |
 //! | `worker`, `dynamic`, `keeper`, `launcher` | the processes                                    |
+//! | `watchdog`  | terminates the processes of jobs that do not heed a cancel                     |
 //! | `entry`     | what the server calls                                                          |
 //!
 //! A job's way: SQL call, `queue`, COMMIT sets a latch, `worker`, `execute`, `stats`, view.
@@ -51,5 +52,7 @@ mod shared;
 mod stats;
 #[cfg(not(test))]
 mod sys;
+#[cfg(not(test))]
+mod watchdog;
 #[cfg(not(test))]
 mod worker;

@@ -21,6 +21,7 @@ pub mod random;
 pub mod session;
 pub mod shmem;
 pub mod spi;
+pub mod stain;
 pub mod statements;
 pub mod table;
 pub mod timezone;

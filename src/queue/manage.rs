@@ -11,8 +11,9 @@ use crate::pg::error::{
 };
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::table::{Compare, Holder, Key, Lock, Table};
-use crate::pg::{identity, latch, wait_event, xact};
-use crate::shared::{Current, Phase, SHARED};
+use crate::pg::{identity, latch, marks, wait_event, xact};
+use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
+use crate::watchdog;
 
 use super::handler::quoted;
 use super::queues::{self, Queue};
@@ -421,18 +422,30 @@ pub fn count_at_commit(extension: &Extension, queue: &[u8], end: Ending) -> Resu
 
 /// Signals the worker that runs the job. Under the lock, so that the worker, which takes it too
 /// before it goes on, never lets the signal hit its next job.
+/// What it was told outlives a crash of the server, and the launcher sees to it that the job heeds it.
 fn cancel_running(job: i64) -> bool {
     let database = bgworker::my_database();
-    SHARED
+    // Without the file a crash forgets it.
+    let _ = marks::open(SLOTS);
+    let launcher = SHARED
         .write(|state| {
-            let slot = state.slot_of_job(database, job)?;
+            let launcher = state.launcher_procno;
+            let ours = |slot: &Slot| {
+                let current = slot.current().job();
+                slot.phase != Phase::Free && slot.database == database && current == Some(job)
+            };
+            let index = state.used_slots().iter().position(ours)?;
+            let slot = state.slots.get(index)?;
             if slot.advance(Current::Running(job), Current::Cancelling(job)) {
+                marks::note_cancel(index, job);
                 bgworker::signal(slot.pid, libc::SIGINT);
+                watchdog::note_cancel(slot);
             }
-            (slot.current() == Current::Cancelling(job)).then_some(())
+            (slot.current() == Current::Cancelling(job)).then_some(launcher)
         })
-        .flatten()
-        .is_some()
+        .flatten();
+    launcher.into_iter().for_each(latch::wake);
+    launcher.is_some()
 }
 
 /// Whether the job's work is done and only its transaction is not.
@@ -566,6 +579,8 @@ pub struct Live {
     pub claimed: bool,
     /// What it calls; `None` for a command.
     pub handler: Option<Vec<u8>>,
+    /// Whose it is.
+    pub owner: Oid,
 }
 
 /// What the keeper gets of a job that it means to settle.
@@ -594,9 +609,11 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
             row.text(6)?,
             row.bool(7),
             row.bool(8),
+            row.oid(1).unwrap_or(0),
         )))
     })?;
-    let Some((name, attempts, max_attempts, claimed, handler, is_command, has_failed)) = found
+    let Some((name, attempts, max_attempts, claimed, handler, is_command, has_failed, owner)) =
+        found
     else {
         return Ok(match still_there(extension, job)? {
             true => Taken::Locked,
@@ -616,6 +633,7 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
             attempts,
             max_attempts,
             claimed,
+            owner,
         })
     }))
 }

@@ -77,7 +77,11 @@ extern void mw_release_object(Oid class, Oid object);
 extern int	mw_role_barred(Oid role, Oid database);
 
 typedef struct MwAppender MwAppender;
-extern MwAppender *mw_append_begin(Relation rel, const Oid *types, int columns);
+extern bool mw_is_pristine(Relation rel, const Oid *types, int columns, uint64 filled,
+						   const char *check);
+extern MwAppender *mw_append_begin(Relation rel, const Oid *types, int columns, uint64 filled,
+								   const char *check);
+extern bool mw_append_failed;
 extern void mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls);
 extern void mw_append_show(PlannedStmt *statement);
 extern void mw_append_end(MwAppender *appender);
@@ -107,6 +111,9 @@ extern void mw_discard_all(void);
 /* Whether SET CONSTRAINTS was used since this was set to false */
 extern bool mw_constraints_set;
 extern void mw_watch_constraints(void);
+
+/* Whether a job has left in the process what cannot be taken away */
+extern bool mw_is_stained(void);
 
 /* Signal handlers, which must be C */
 extern volatile sig_atomic_t mw_overrun;
