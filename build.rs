@@ -44,14 +44,16 @@ fn main() {
 
 /// The C side: the crossing, tables and catalogs, appending, commands at top level, COPY, counting,
 /// signals, and what jobs leave in the process.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     "src/sys/shim.c",
     "src/sys/access.c",
     "src/sys/append.c",
     "src/sys/command.c",
     "src/sys/copy.c",
+    "src/sys/hold.c",
     "src/sys/leaves.c",
     "src/sys/pristine.c",
+    "src/sys/quiet.c",
     "src/sys/signals.c",
     "src/sys/stain.c",
 ];

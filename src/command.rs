@@ -85,8 +85,9 @@ fn run_and_settle(
     } else {
         // Jobs may stand behind it that its worker had found and announced.
         session::start_overrun_timer(BUDGET_MS, launcher)?;
+        let label = format!("my_worker command of job {}", claimed.attempt.job);
         watchdog::begin(slot, claimed.timeout_ms);
-        let result = command::run(&claimed.text, context, claimed.timeout_ms);
+        let result = command::run(&claimed.text, &label, context, claimed.timeout_ms);
         watchdog::end(slot);
         session::stop_overrun_timer()?;
         result

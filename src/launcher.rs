@@ -17,7 +17,7 @@ use crate::shared::{
     Charge, DATABASES, Database, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, Slot, SlotId,
     State,
 };
-use crate::watchdog;
+use crate::{greeting, watchdog};
 
 /// `backend_type` of every process of the pool.
 pub const PROCESS_TYPE: &str = "my_custom_worker";
@@ -63,6 +63,7 @@ pub fn main() -> Result<()> {
     });
     bgworker::before_exit(at_exit)?;
     read_marks()?;
+    greeting::log()?;
     let mut launcher = Launcher {
         handles: Vec::new(),
         seen: None,

@@ -15,6 +15,7 @@
 //! | `evict`     | makes room for DROP DATABASE and its like                                      |
 //! | `stats`, `progress` | counts and shows what runs                                             |
 //! | `worker`, `dynamic`, `keeper`, `launcher` | the processes                                    |
+//! | `greeting`  | what the log says when the launcher starts                                     |
 //! | `watchdog`  | terminates the processes of jobs that do not heed a cancel                     |
 //! | `entry`     | what the server calls                                                          |
 //!
@@ -32,6 +33,8 @@ mod entry;
 mod evict;
 #[cfg(not(test))]
 mod execute;
+#[cfg(not(test))]
+mod greeting;
 #[cfg(not(test))]
 mod keeper;
 #[cfg(not(test))]

@@ -106,12 +106,7 @@ impl Batch<'_> {
             attempts: job.attempts.saturating_add(1),
             result,
         };
-        claim::record(self.extension, job, &ended, history)?;
-        match history {
-            History::Pristine(_) => Ok(()),
-            // Triggers of the table's owner.
-            History::Changed => xact::fire_deferred(),
-        }
+        claim::record(self.extension, job, &ended, history)
     }
 
     /// Blames the job: it stays this process's until it is charged for it.

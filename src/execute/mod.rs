@@ -234,6 +234,9 @@ impl<'a> Batch<'a> {
         stop: impl Fn() -> bool,
     ) -> (Result<()>, Tally) {
         let done = self.take_all(candidates, more, behind, stop);
+        let stopped = session::stop_overrun_timer();
+        session::forget_cancel();
+        let done = done.and(stopped).and_then(|_| self.write_down());
         (done, self.tally)
     }
 
@@ -262,9 +265,12 @@ impl<'a> Batch<'a> {
                 break;
             }
         }
-        session::stop_overrun_timer()?;
-        session::forget_cancel();
         self.tally.left = waiting.len();
+        Ok(())
+    }
+
+    /// Writes what the jobs have left to be written.
+    fn write_down(&mut self) -> Result<()> {
         // From here on an error is of what they leave to be written, or of the claim.
         if self.tally.command.is_none() {
             self.tally.blame = Blame::Settled;

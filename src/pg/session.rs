@@ -23,6 +23,15 @@ pub fn discard_leftovers() -> Result<()> {
     })
 }
 
+/// Has random() start anew, whatever setseed() was given.
+pub fn reseed() -> Result<()> {
+    let seed = random::unit();
+    // SAFETY: setseed() takes a float8 from -1 to 1.
+    protect(|| unsafe {
+        sys::DirectFunctionCall1Coll(Some(sys::setseed), 0, seed.datum());
+    })
+}
+
 /// Whether the open transaction has used this session's temporary schema.
 pub fn touched_temporary() -> bool {
     // SAFETY: reads process-local state.

@@ -423,6 +423,12 @@ impl Scan {
     }
 }
 
+/// Whether a table has triggers that are put off to the end of the transaction.
+pub fn has_deferred_triggers(relation: Oid) -> Result<bool> {
+    // SAFETY: opens the table, if it is there, and closes it.
+    protect(|| unsafe { sys::mw_has_deferred_triggers(relation) })
+}
+
 /// What rows are like that an [`Appender`] writes.
 pub struct Rows<const COLUMNS: usize> {
     /// The types of their columns, which are the first ones of the table.

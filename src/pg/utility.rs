@@ -61,7 +61,7 @@ fn copy_target(statement: *mut sys::PlannedStmt) -> Result<Option<CopyTarget>> {
 
 fn before(statement: *mut sys::PlannedStmt) -> Result<Option<CopyTarget>> {
     tell(statement)?;
-    statements::show_appended(statement)?;
+    statements::prepare(statement)?;
     copy_target(statement)
 }
 

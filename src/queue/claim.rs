@@ -17,7 +17,7 @@ use crate::pg::spi::Statement;
 use crate::pg::table::{self, Appender, Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
 use super::queues::{self, Queue};
-use super::{as_owner, column};
+use super::{column, into_history};
 
 /// Columns of the claim's index.
 pub(super) mod key {
@@ -438,7 +438,7 @@ pub fn record(extension: &Extension, job: &Job, ended: &Ended, history: &History
     let row = history_row(&job.values, ended);
     match history {
         History::Pristine(appender) => appender.append(&row),
-        History::Changed => as_owner(extension, |spi| spi.run(&RECORD, &row).map(|_| ())),
+        History::Changed => into_history(extension, |spi| spi.run(&RECORD, &row).map(|_| ())),
     }
 }
 

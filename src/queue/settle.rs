@@ -10,7 +10,7 @@ use crate::pg::spi::Statement;
 use crate::pg::{clock, random, xact};
 
 use super::queues::Queue;
-use super::{as_owner, enqueue};
+use super::{as_owner, enqueue, into_history};
 
 /// The longest error text that is kept, in bytes.
 const MAX_ERROR_BYTES: usize = 8192;
@@ -239,7 +239,7 @@ pub fn fail(
 
 /// Ends a job as failed whatever attempts it had left. In a transaction.
 pub fn fail_for_good(extension: &Extension, attempt: &Attempt, error: &PgError) -> Result<Verdict> {
-    let changed = as_owner(extension, |spi| {
+    let changed = into_history(extension, |spi| {
         let mut arguments = entry(attempt, clock::now(), error)?;
         arguments.push(started(attempt));
         spi.run(&FAIL, &arguments).map(|rows| rows.count())
@@ -253,7 +253,7 @@ pub fn fail_for_good(extension: &Extension, attempt: &Attempt, error: &PgError) 
 
 /// Ends a job as cancelled, in an attempt or while it waited. True if it was there.
 pub fn cancel(extension: &Extension, job: i64, attempt: Option<&Attempt>) -> Result<bool> {
-    as_owner(extension, |spi| {
+    into_history(extension, |spi| {
         let arguments = [
             Some(job.datum()),
             attempt.and_then(started),
@@ -331,7 +331,7 @@ pub fn complete_command(
     attempt: &Attempt,
     tag: &str,
 ) -> Result<()> {
-    as_owner(extension, |spi| {
+    into_history(extension, |spi| {
         let arguments = [
             Some(attempt.job.datum()),
             Some(attempt.attempts.datum()),

@@ -11,6 +11,7 @@
 #include <signal.h>
 
 #include "access/genam.h"
+#include "access/relation.h"
 #include "access/tableam.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
@@ -88,4 +89,19 @@ mw_is_pristine(Relation rel, const Oid *types, int columns, uint64 filled, const
 		rel->rd_rules == NULL &&
 		has_only_columns(desc, types, columns, filled) &&
 		has_only_check(rel, desc->constr, check);
+}
+
+/* Whether rows of a table queue events that are fired later */
+bool
+mw_has_deferred_triggers(Oid table)
+{
+	Relation	rel = try_relation_open(table, AccessShareLock);
+	bool		found = false;
+
+	if (rel == NULL)
+		return false;
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+		found |= rel->trigdesc->triggers[i].tginitdeferred;
+	relation_close(rel, AccessShareLock);
+	return found;
 }

@@ -63,6 +63,7 @@ mw_try(void (*fn) (void *arg), void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
+	uint32		holdoff = QueryCancelHoldoffCount;
 
 	PG_TRY();
 	{
@@ -73,6 +74,8 @@ mw_try(void (*fn) (void *arg), void *arg)
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
+		/* which errfinish() has set to 0, so that cancels meant for jobs would reach us */
+		QueryCancelHoldoffCount = holdoff;
 	}
 	PG_END_TRY();
 	return error;

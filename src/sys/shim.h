@@ -73,7 +73,8 @@ extern bool mw_client_copy(PlannedStmt *planned, const char *query, struct Query
 						   struct QueryCompletion *completion, Oid table, const char *policy);
 extern const char *mw_database_wanted(PlannedStmt *statement);
 extern void mw_hold_object_on(Oid class, Oid object);
-extern void mw_release_object(Oid class, Oid object);
+extern void mw_keep_hold(void);
+extern void mw_release_object(void);
 extern int	mw_role_barred(Oid role, Oid database);
 
 typedef struct MwAppender MwAppender;
@@ -82,6 +83,7 @@ extern bool mw_is_pristine(Relation rel, const Oid *types, int columns, uint64 f
 extern MwAppender *mw_append_begin(Relation rel, const Oid *types, int columns, uint64 filled,
 								   const char *check);
 extern bool mw_append_failed;
+extern bool mw_has_deferred_triggers(Oid table);
 extern void mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls);
 extern void mw_append_show(PlannedStmt *statement);
 extern void mw_append_end(MwAppender *appender);
@@ -104,7 +106,8 @@ extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleD
 								HeapTuple *old);
 
 /* Commands at top level, see command.c */
-extern void mw_command_run(const char *sql, MemoryContext context, int timeout_ms, char *tag);
+extern void mw_command_run(const char *sql, const char *label, MemoryContext context,
+						   int timeout_ms, char *tag);
 extern void mw_command_abort(void);
 extern void mw_discard_all(void);
 
@@ -122,6 +125,7 @@ extern bool mw_overrun_cancels(void);
 extern void mw_overrun_again(void);
 extern bool mw_overrun_stop(void);
 extern void mw_install_signal_handlers(void);
+extern void mw_be_quiet(void);
 extern void mw_mark_bystander_on_quit(volatile uint32 *flag);
 
 #endif

@@ -18,6 +18,7 @@ use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::local::Local;
+use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, stain, wait_event, xact};
 use crate::queue::claim::Jobs;
 use crate::queue::queues::Queue;
@@ -66,13 +67,15 @@ fn at_exit(code: i32) {
     let Some(id) = MY_SLOT.take() else { return };
     let attempts = marks::noted_attempts(id.index).unwrap_or(-1);
     let now = clock::now();
-    let mut cancelled = false;
+    let (mut cancelled, mut cut_off) = (false, None);
     let wake = SHARED.write(|state| {
         let (mut keeper, mut look) = (None, None);
         if let Some(slot) = state.slot(id) {
             let (database, role) = (slot.database, slot.role);
             let (current, told, kind) = (slot.current(), slot.leave, slot.kind);
             let put_down = slot.put_down;
+            let in_job = current.job().filter(|job| code != 0 && *job != put_down);
+            cut_off = in_job.map(|job| (job, slot.queue));
             cancelled = matches!(current, Current::Cancelling(_));
             let meant = told || put_down != 0 || slot.phase == Phase::Stopping;
             if code != 0 && !meant {
@@ -101,6 +104,12 @@ fn at_exit(code: i32) {
         marks::clear(id.index);
     }
     wake.into_iter().flatten().flatten().for_each(latch::wake);
+    if let Some((job, queue)) = cut_off {
+        let queue = String::from_utf8_lossy(queue.get()).into_owned();
+        let text =
+            format!("job {job} (queue \"{queue}\") was cut off: its process was told to end");
+        let _ = log::report(Level::Log, &text);
+    }
 }
 
 /// The life of a worker.
