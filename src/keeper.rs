@@ -204,7 +204,9 @@ impl Keeper {
             (true, due) => nap.min(due),
         };
         let wait_ms = (until.saturating_sub(now).max(0) + 999) / 1000;
-        latch::wait(Some(wait_ms), wait_event::keeper_main())
+        let wait_ms = execute::held_back_ms().map_or(wait_ms, |ms| ms.min(wait_ms));
+        latch::wait(Some(wait_ms), wait_event::keeper_main())?;
+        execute::log_held_back(false)
     }
 
     /// Looks at everything; false if the extension is gone.

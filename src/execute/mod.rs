@@ -39,7 +39,8 @@ use crate::watchdog;
 
 pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
 pub use report::{
-    Dead, gave_up, log_commit_failure, log_dead, log_failure, log_held_back, log_job, names,
+    Dead, gave_up, held_back_ms, log_commit_failure, log_dead, log_failure, log_held_back, log_job,
+    names,
 };
 
 use find::Known;

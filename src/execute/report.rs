@@ -1,6 +1,6 @@
 //! What the log says of jobs: ids and names, the codes of errors, and messages only if asked for.
 
-use crate::logic::repeats::{Held, Repeats};
+use crate::logic::repeats::{EVERY, Held, Repeats};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{PgError, Result};
 use crate::pg::local::Local;
@@ -136,6 +136,13 @@ fn log_held_dead(now: Micros, at_once: bool) -> Result<()> {
         Some(line) => log::report(Level::Log, &line),
         None => Ok(()),
     }
+}
+
+/// Milliseconds until it is time for [`log_held_back`], if it is to be at all: at most so long may
+/// this process sleep.
+pub fn held_back_ms() -> Option<i64> {
+    let holds = HELD.with(|held| held.holds()) || REPEATS.with(|repeats| repeats.holds());
+    holds.then_some(EVERY / 1000)
 }
 
 /// Logs how many failures were held back, of those kinds that have been quiet since; before this

@@ -50,6 +50,11 @@ impl Repeats {
         Some(0)
     }
 
+    /// Whether lines were held back of which nothing was told yet.
+    pub fn holds(&self) -> bool {
+        self.0.iter().any(|kind| kind.held > 0)
+    }
+
     /// The kinds with lines that were held back for long enough, or at all, with their number.
     pub fn overdue(&mut self, now: Micros, at_once: bool) -> Vec<(String, u32)> {
         let late = |kind: &&mut Kind| {
@@ -102,6 +107,11 @@ impl Held {
         count: 0,
         told: 0,
     };
+
+    /// Whether there are some.
+    pub fn holds(&self) -> bool {
+        self.count > 0
+    }
 
     /// One more.
     pub fn add(&mut self, job: i64, now: Micros) {

@@ -110,6 +110,7 @@ fn at_exit(code: i32) {
             format!("job {job} (queue \"{queue}\") was cut off: its process was told to end");
         let _ = log::report(Level::Log, &text);
     }
+    let _ = execute::log_held_back(true);
 }
 
 /// The life of a worker.
@@ -223,7 +224,8 @@ impl Worker {
         activity::flush_last_statistics()?;
         let since = clock::now();
         let stay_ms = i64::from(settings::IDLE_TIMEOUT.get()) * 1000;
-        latch::wait(Some(stay_ms), wait_event::worker_idle())?;
+        let sleep_ms = execute::held_back_ms().map_or(stay_ms, |ms| ms.min(stay_ms));
+        latch::wait(Some(sleep_ms), wait_event::worker_idle())?;
         self.rested = true;
         session::forget_cancel();
         let slept_ms = clock::now().saturating_sub(since) / 1000;
