@@ -83,7 +83,7 @@ impl Ration {
         let second = (now / EVERY) as u64;
         let next = |word: u64| match word >> 8 {
             then if then != second => Some(second << 8 | 1),
-            _ => (word & 0xff < RATION).then_some(word + 1),
+            _ => (word & 0xff < RATION).then_some(word.saturating_add(1)),
         };
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
         self.0.fetch_update(set, get, next).is_ok()
@@ -119,7 +119,7 @@ impl Held {
             // Others follow within the second.
             self.told = now;
         }
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         if self.ids.len() < IDS {
             self.ids.push(job);
         }
