@@ -43,17 +43,21 @@ fn main() {
 }
 
 /// The C side: the crossing, tables and catalogs, appending, commands at top level, COPY, counting,
-/// what users name, and signals.
-const SOURCES: [&str; 9] = [
+/// what users name, signals, and what jobs leave in the process.
+const SOURCES: [&str; 13] = [
     "src/sys/shim.c",
     "src/sys/access.c",
     "src/sys/append.c",
     "src/sys/command.c",
     "src/sys/copy.c",
     "src/sys/ddl.c",
+    "src/sys/hold.c",
     "src/sys/leaves.c",
     "src/sys/named.c",
+    "src/sys/pristine.c",
+    "src/sys/quiet.c",
     "src/sys/signals.c",
+    "src/sys/stain.c",
 ];
 
 const ALLOWLIST: &str = "src/sys/allowlist.txt";

@@ -4,7 +4,8 @@
 //! runs in transactions of its own, and the end is committed after it. If the process dies in
 //! between, the keeper finds the claimed row and settles it.
 
-use crate::execute::{self, BUDGET_MS, Outcome, Settled};
+use crate::execute::aside::{End, dead, is_servers, set_aside};
+use crate::execute::{self, BUDGET_MS, Dead, Outcome, Settled};
 use crate::pg::catalog;
 use crate::pg::datum::Micros;
 use crate::pg::error::{PgError, Result};
@@ -15,6 +16,7 @@ use crate::queue;
 use crate::queue::queues::Queue;
 use crate::queue::settle::{self, Attempt, Verdict};
 use crate::shared::{Current, SHARED, SlotId};
+use crate::watchdog;
 
 /// A command that was claimed and charged.
 pub struct Claimed {
@@ -43,15 +45,19 @@ pub fn is_running() -> bool {
 /// Runs a claimed command and settles it. Outside a transaction. Meanwhile DROP EXTENSION waits for it
 /// as for any job; if that was faster nothing is run, and the error is that of every job then. An error
 /// ends the process.
-pub fn execute(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Settled> {
+pub fn execute(
+    slot: SlotId,
+    claimed: &Claimed,
+    context: MemoryContext,
+) -> Result<(Settled, Option<Dead>)> {
     RUNNING.set(true);
     let Some(held) = xact::catalog_transaction(catalog::hold_extension_on)? else {
         end(slot);
         return Err(queue::not_installed());
     };
-    let settled = run_and_settle(slot, claimed, context)?;
+    let ended = run_and_settle(slot, claimed, context)?;
     catalog::release_extension(held)?;
-    Ok(settled)
+    Ok(ended)
 }
 
 /// No command runs any more.
@@ -65,7 +71,11 @@ fn end(slot: SlotId) {
     RUNNING.set(false);
 }
 
-fn run_and_settle(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Settled> {
+fn run_and_settle(
+    slot: SlotId,
+    claimed: &Claimed,
+    context: MemoryContext,
+) -> Result<(Settled, Option<Dead>)> {
     let launcher = SHARED.read(|state| state.launcher_procno).unwrap_or(-1);
     activity::running(&claimed.text);
     session::accept_cancels();
@@ -75,7 +85,10 @@ fn run_and_settle(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Re
     } else {
         // Jobs may stand behind it that its worker had found and announced.
         session::start_overrun_timer(BUDGET_MS, launcher)?;
-        let result = command::run(&claimed.text, context, claimed.timeout_ms);
+        let label = format!("my_worker command of job {}", claimed.attempt.job);
+        watchdog::begin(slot, claimed.timeout_ms);
+        let result = command::run(&claimed.text, &label, context, claimed.timeout_ms);
+        watchdog::end(slot);
         session::stop_overrun_timer()?;
         result
     };
@@ -90,53 +103,87 @@ fn run_and_settle(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Re
     session::forget_cancel();
     command::discard_all()?;
     activity::application_name("my_worker worker");
-    let outcome = settle(claimed, result, cancelled)?;
-    end(slot);
-    let ran = finished.saturating_sub(claimed.attempt.started).max(0);
-    let names = execute::names(claimed.attempt.job, &claimed.queue.name, None);
-    execute::log_job(&names, outcome, ran)?;
-    Ok(Settled {
+    let mut settled = Settled {
         job: claimed.attempt.job,
-        outcome,
+        outcome: Outcome::Failed,
         waited: claimed.waited,
-        ran,
+        ran: finished.saturating_sub(claimed.attempt.started).max(0),
         attempts: claimed.attempt.attempts,
         max_attempts: claimed.max_attempts,
         started: claimed.attempt.started,
-    })
+    };
+    let ended = settle(claimed, &settled, &result, cancelled)?;
+    end(slot);
+    let (outcome, dead) = ended.unwrap_or((Outcome::Failed, None));
+    settled.outcome = outcome;
+    execute::log_job(&names(claimed), outcome, settled.ran)?;
+    Ok((settled, dead))
 }
 
-fn settle(claimed: &Claimed, result: Result<String>, cancelled: bool) -> Result<Outcome> {
-    xact::transaction(|| {
-        let Some(extension) = catalog::hold_extension()? else {
-            return Ok(Outcome::Failed);
-        };
-        session::set_read_only(false);
-        let (queue, attempt) = (&claimed.queue, &claimed.attempt);
-        match result {
-            Ok(tag) => {
-                settle::complete_command(&extension, queue, attempt, &tag)?;
-                Ok(Outcome::Completed)
-            }
-            Err(_) if cancelled => {
-                settle::cancel(&extension, attempt.job, Some(attempt))?;
-                Ok(Outcome::Cancelled)
-            }
-            Err(error) => {
-                let limit = claimed.max_attempts;
-                let verdict = settle::fail(&extension, queue, attempt, limit, &error)?;
-                failed(claimed, &error)?;
-                Ok(if verdict == Verdict::Retry {
-                    Outcome::Retried
-                } else {
-                    Outcome::Failed
-                })
-            }
+fn names(claimed: &Claimed) -> String {
+    execute::names(claimed.attempt.job, &claimed.queue.name, None)
+}
+
+/// Writes the end down. Of a command that is done, and whose end is refused, the work stands: it has
+/// failed for good.
+fn settle(
+    claimed: &Claimed,
+    job: &Settled,
+    result: &Result<String>,
+    cancelled: bool,
+) -> Result<End> {
+    let (queue, ended) = (&claimed.queue, claimed.attempt.ended);
+    let refused = match xact::transaction(|| write_end(claimed, job, result, cancelled)) {
+        Err(refused) if !is_servers(refused.sqlstate) => refused,
+        end => return end,
+    };
+    let failed = match result {
+        Ok(_) => xact::transaction(|| fail_for_good(claimed, job, &refused)),
+        Err(_) => Err(refused),
+    };
+    match failed {
+        Err(refused) if !is_servers(refused.sqlstate) => set_aside(queue, job, ended, &refused),
+        end => end,
+    }
+}
+
+fn write_end(
+    claimed: &Claimed,
+    job: &Settled,
+    result: &Result<String>,
+    cancelled: bool,
+) -> Result<End> {
+    let Some(extension) = catalog::hold_extension()? else {
+        return Ok(None);
+    };
+    let (queue, attempt) = (&claimed.queue, &claimed.attempt);
+    match result {
+        Ok(tag) => {
+            settle::complete_command(&extension, queue, attempt, tag)?;
+            Ok(Some((Outcome::Completed, None)))
         }
-    })
+        Err(_) if cancelled => {
+            settle::cancel(&extension, attempt.job, Some(attempt))?;
+            Ok(Some((Outcome::Cancelled, None)))
+        }
+        Err(error) => {
+            let limit = claimed.max_attempts;
+            let verdict = settle::fail(&extension, queue, attempt, limit, error)?;
+            execute::log_failure(&names(claimed), attempt.ended, error)?;
+            if verdict == Verdict::Retry {
+                return Ok(Some((Outcome::Retried, None)));
+            }
+            let dead = dead(queue, job, attempt.ended, error)?;
+            Ok(Some((Outcome::Failed, Some(dead))))
+        }
+    }
 }
 
-fn failed(claimed: &Claimed, error: &PgError) -> Result<()> {
-    let names = execute::names(claimed.attempt.job, &claimed.queue.name, None);
-    execute::log_failure(&names, claimed.attempt.ended, error)
+fn fail_for_good(claimed: &Claimed, job: &Settled, error: &PgError) -> Result<End> {
+    let Some(extension) = catalog::hold_extension()? else {
+        return Ok(None);
+    };
+    settle::fail_for_good(&extension, &claimed.attempt, error)?;
+    let dead = dead(&claimed.queue, job, claimed.attempt.ended, error)?;
+    Ok(Some((Outcome::Failed, Some(dead))))
 }

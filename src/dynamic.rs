@@ -5,9 +5,10 @@
 //! by the same path as every worker, after ROLLBACK it exits and nothing ran.
 
 use crate::command;
-use crate::execute::{Batch, Memory, Settled, Tally};
+use crate::execute::{self, Batch, Memory, Tally};
 use crate::keeper;
 use crate::pg::bgworker::{self, Status, Worker};
+use crate::pg::catalog::Extension;
 use crate::pg::datum::Oid;
 use crate::pg::error::{
     FEATURE_NOT_SUPPORTED, INSUFFICIENT_RESOURCES, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -15,12 +16,13 @@ use crate::pg::error::{
 };
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
-use crate::queue::claim::Jobs;
+use crate::queue::claim::{Candidate, Jobs};
 use crate::queue::manage::Waiting;
 use crate::queue::{extension, hold_extension, manage, queues, wait, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Kind, Phase, SHARED, SlotId};
-use crate::{stats, worker};
+use crate::stats;
+use crate::worker::blame::Suspects;
 
 /// `backend_type` of these workers, as in the tutorial.
 const PROCESS_TYPE: &str = "dynamic_worker";
@@ -88,6 +90,11 @@ fn check_runnable(job: i64, found: &Waiting) -> Result<()> {
         (
             format!("job {job} was begun and is not settled"),
             "Its process is gone. The attempt is settled within a nap while \"my_worker.enabled\" is on.",
+        )
+    } else if found.has_failed {
+        (
+            format!("job {job} has failed"),
+            "Send it back to the queue with my_worker.retry().",
         )
     } else if !found.is_runnable {
         (
@@ -204,19 +211,19 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
         return Ok(());
     }
     let memory = Memory::new()?;
-    let mut at_work = None;
     let tally = loop {
-        match xact::transaction(|| take_and_run(id, memory, &mut at_work)) {
+        let mut suspects = None;
+        match take_and_run(id, memory, &mut suspects) {
             Ok(Taken::Ran(tally)) => break tally,
             // Whoever gives back a permit wakes no stranger's process: look soon.
             Ok(Taken::Full) => {
                 activity::title(b"waiting for its queue");
                 latch::wait(Some(PERMIT_LOOK_MS), wait_event::launch_commit())?;
             }
-            Err(error) => match at_work.take() {
+            Err(error) => match suspects {
                 // What fails at COMMIT is charged like what fails before.
-                Some((queue, only)) => {
-                    worker::charge_commit(id, &queue, &only, &error)?;
+                Some(suspects) => {
+                    suspects.settle(id, &error)?;
                     break None;
                 }
                 None => return Err(error),
@@ -225,14 +232,18 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
     };
     if let Some(mut tally) = tally {
         if let Some(claimed) = tally.command.take() {
-            tally
-                .settled
-                .push(command::execute(id, &claimed, memory.job)?);
+            let (settled, dead) = command::execute(id, &claimed, memory.job)?;
+            tally.settled.push(settled);
+            tally.dead.extend(dead);
         }
         leave(id);
         stats::count(id, &tally);
         wait::tell_waiters(&tally);
+        for dead in &tally.dead {
+            execute::log_dead(dead)?;
+        }
     }
+    execute::log_held_back(true)?;
     activity::flush_statistics()
 }
 
@@ -244,36 +255,72 @@ enum Taken {
     Full,
 }
 
-fn take_and_run(
-    id: SlotId,
-    memory: Memory,
-    at_work: &mut Option<(queues::Queue, Settled)>,
-) -> Result<Taken> {
-    let extension = hold_extension()?;
-    session::set_read_only(false);
-    let jobs = Jobs::open(&extension)?;
+/// In one transaction; where that has one snapshot for all, the job is found in one before, so that
+/// what others do to the queue meanwhile is no conflict.
+fn take_and_run(id: SlotId, memory: Memory, suspects: &mut Option<Suspects>) -> Result<Taken> {
+    if !xact::is_strict() {
+        return xact::job_transaction(|| {
+            let extension = hold_extension()?;
+            match find_and_enter(id, &extension)? {
+                Found::Job(candidate, queue) => {
+                    run(id, &extension, memory, candidate, &queue, suspects)
+                }
+                Found::Full => Ok(Taken::Full),
+                Found::Nothing => Ok(Taken::Ran(None)),
+            }
+        });
+    }
+    match xact::transaction(|| find_and_enter(id, &hold_extension()?))? {
+        Found::Job(candidate, queue) => xact::job_transaction(|| {
+            run(id, &hold_extension()?, memory, candidate, &queue, suspects)
+        }),
+        Found::Full => Ok(Taken::Full),
+        Found::Nothing => Ok(Taken::Ran(None)),
+    }
+}
+
+/// What a look for the job that was launched found.
+enum Found {
+    /// It, with a permit of its queue.
+    Job(Candidate, queues::Queue),
+    /// Its queue's concurrency is used up.
+    Full,
+    /// It is gone, or nothing that a worker may run.
+    Nothing,
+}
+
+fn find_and_enter(id: SlotId, extension: &Extension) -> Result<Found> {
+    let jobs = Jobs::open(extension)?;
     let task = SHARED
         .write(|state| state.slot(id).map(|slot| slot.task))
         .flatten();
-    let Some((candidate, queue)) = jobs.find(&extension, task.unwrap_or(0))? else {
-        jobs.close()?;
-        return Ok(Taken::Ran(None));
-    };
-    if !enter(id, &queue) {
-        jobs.close()?;
-        return Ok(Taken::Full);
-    }
+    let found = jobs.find(extension, task.unwrap_or(0))?;
+    jobs.close()?;
+    Ok(match found {
+        Some((candidate, queue)) if enter(id, &queue) => Found::Job(candidate, queue),
+        Some(_) => Found::Full,
+        None => Found::Nothing,
+    })
+}
+
+fn run(
+    id: SlotId,
+    extension: &Extension,
+    memory: Memory,
+    candidate: Candidate,
+    queue: &queues::Queue,
+    suspects: &mut Option<Suspects>,
+) -> Result<Taken> {
+    session::set_read_only(false);
     activity::introduce(Some(identity::current_role()))?;
     activity::title(&[b"running ", queue.name.as_slice()].concat());
-    let batch = Batch::new(&extension, &queue, &jobs, id, memory)?;
-    let tally = batch.run(
-        vec![candidate],
-        |_, _| Ok(Vec::new()),
-        |_, _| Ok(Vec::new()),
-        || false,
-    )?;
+    let jobs = Jobs::open(extension)?;
+    let batch = Batch::new(extension, queue, &jobs, id, memory)?;
+    let nothing = |_, _| Ok(Vec::new());
+    let (done, mut tally) = batch.run(vec![candidate], nothing, |_, _| Ok(Vec::new()), || false);
+    *suspects = Suspects::of(queue, &mut tally);
+    done?;
     jobs.close()?;
-    *at_work = tally.settled.first().map(|only| (queue.clone(), *only));
     Ok(Taken::Ran(Some(Box::new(tally))))
 }
 

@@ -13,7 +13,7 @@ use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{
     ADMIN_SHUTDOWN, CRASH_SHUTDOWN, INSUFFICIENT_PRIVILEGE, INVALID_AUTHORIZATION,
-    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, QUERY_CANCELED, Result,
 };
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
@@ -204,7 +204,9 @@ impl Keeper {
             (true, due) => nap.min(due),
         };
         let wait_ms = (until.saturating_sub(now).max(0) + 999) / 1000;
-        latch::wait(Some(wait_ms), wait_event::keeper_main())
+        let wait_ms = execute::held_back_ms().map_or(wait_ms, |ms| ms.min(wait_ms));
+        latch::wait(Some(wait_ms), wait_event::keeper_main())?;
+        execute::log_held_back(false)
     }
 
     /// Looks at everything; false if the extension is gone.
@@ -245,7 +247,7 @@ impl Keeper {
             SHARED.write(|state| state.due_at(database, due));
         }
         self.prune()?;
-        execute::log_held_back()?;
+        execute::log_held_back(false)?;
         activity::flush_statistics()?;
         Ok(true)
     }
@@ -356,6 +358,7 @@ impl Keeper {
                         manage::count_at_commit(&extension, &job.queue, owner, Ending::Failed)?;
                         let names = execute::names(job.id, &job.queue, job.handler.as_deref());
                         execute::log_failure(&names, ended, reason)?;
+                        execute::gave_up(job.id, &job.queue, owner, ended, reason)?;
                     }
                 }
                 Ok(jobs.len())
@@ -409,6 +412,15 @@ impl Keeper {
             return Ok(true);
         }
         let error = match charge.death {
+            Death::Cancelled => {
+                return self
+                    .end_cancelled(&extension, charge.job, &live)
+                    .map(|()| true);
+            }
+            Death::Deaf => PgError::new(
+                QUERY_CANCELED,
+                "the job did not heed the cancel of its time-out: its process was terminated",
+            ),
             Death::Crash => crashed(),
             Death::Stops => PgError::new(
                 ADMIN_SHUTDOWN,
@@ -417,6 +429,20 @@ impl Keeper {
         };
         self.end_attempt(&extension, charge.job, &live, &error)?;
         Ok(true)
+    }
+
+    /// Ends a job as cancelled whose process is gone: whoever cancelled it was told so.
+    fn end_cancelled(&self, extension: &Extension, job: i64, live: &Live) -> Result<()> {
+        let attempt = Attempt {
+            job,
+            attempts: live.attempts,
+            ended: live.attempts.saturating_add(i32::from(!live.claimed)),
+            started: 0,
+        };
+        if settle::cancel(extension, job, Some(&attempt))? {
+            wake::count_at_commit(live.queue.id, live.owner, Ending::Cancelled)?;
+        }
+        Ok(())
     }
 
     /// Charges the attempt that is not settled to a job whose process is gone.
@@ -437,7 +463,10 @@ impl Keeper {
         let verdict = settle::fail(extension, &live.queue, &attempt, live.max_attempts, error)?;
         match verdict {
             Verdict::Retry => wake::count_at_commit(live.queue.id, live.owner, Ending::Retried)?,
-            Verdict::Failed => wake::count_at_commit(live.queue.id, live.owner, Ending::Failed)?,
+            Verdict::Failed => {
+                wake::count_at_commit(live.queue.id, live.owner, Ending::Failed)?;
+                execute::gave_up(job, &live.queue.name, live.owner, ended, error)?;
+            }
             Verdict::Gone => {}
         }
         let names = execute::names(job, &live.queue.name, live.handler.as_deref());
@@ -453,6 +482,7 @@ impl Keeper {
         })?;
         // A worker that has claimed one shows it until it is settled.
         let running = self.running();
+        marks::forget_told(self.database, &claimed);
         for job in claimed
             .into_iter()
             .filter(|job| running.binary_search(job).is_err())

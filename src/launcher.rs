@@ -18,6 +18,7 @@ use crate::shared::{
     Charge, DATABASES, Database, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, Slot, SlotId,
     State,
 };
+use crate::{greeting, watchdog};
 
 /// `backend_type` of every process of the pool.
 pub const PROCESS_TYPE: &str = "my_custom_worker";
@@ -63,6 +64,7 @@ pub fn main() -> Result<()> {
     });
     bgworker::before_exit(at_exit)?;
     read_marks()?;
+    greeting::log()?;
     let mut launcher = Launcher {
         handles: Vec::new(),
         seen: None,
@@ -116,14 +118,22 @@ fn read_marks() -> Result<()> {
         return Ok(());
     }
     for mark in left {
-        if mark.bystander || mark.stopped {
+        let death = match mark.cancelled {
+            true => Death::Cancelled,
+            false => Death::Crash,
+        };
+        if !mark.cancelled && (mark.bystander || mark.stopped) {
+            // Of a command the keeper learns by it that it may run again.
+            if !mark.command {
+                marks::clear_if_left(mark);
+            }
             continue;
         }
         let charge = Charge {
             job: mark.job,
             database: mark.database,
             attempts: mark.attempts,
-            death: Death::Crash,
+            death,
         };
         SHARED.write(|state| state.charge(charge));
     }
@@ -162,6 +172,7 @@ impl Launcher {
         self.probe();
         self.reap()?;
         let mut next = self.nap_end();
+        watchdog::look(&mut next)?;
         let enabled = settings::ENABLED.get();
         SHARED.write(|state| state.enabled = enabled);
         if enabled {

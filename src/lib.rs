@@ -16,6 +16,8 @@
 //! | `stats`, `progress` | counts and shows what runs                                             |
 //! | `absent`    | says which databases that are named cannot be served                           |
 //! | `worker`, `dynamic`, `keeper`, `launcher` | the processes                                    |
+//! | `greeting`  | what the log says when the launcher starts                                     |
+//! | `watchdog`  | terminates the processes of jobs that do not heed a cancel                     |
 //! | `entry`     | what the server calls                                                          |
 //!
 //! A job's way: SQL call, `queue`, COMMIT sets a latch, `worker`, `execute`, `stats`, view.
@@ -34,6 +36,8 @@ mod entry;
 mod evict;
 #[cfg(not(test))]
 mod execute;
+#[cfg(not(test))]
+mod greeting;
 #[cfg(not(test))]
 mod keeper;
 #[cfg(not(test))]
@@ -54,5 +58,7 @@ mod shared;
 mod stats;
 #[cfg(not(test))]
 mod sys;
+#[cfg(not(test))]
+mod watchdog;
 #[cfg(not(test))]
 mod worker;

@@ -25,6 +25,8 @@ pub static ENABLED: Setting<bool> = Setting::new(true);
 pub static SUPERUSER_JOBS: Setting<bool> = Setting::new(true);
 /// `my_worker.log_jobs`, one of the `LOG_` constants.
 pub static LOG_JOBS: Setting<i32> = Setting::new(LOG_ERRORS);
+/// `my_worker.log_messages`
+pub static LOG_MESSAGES: Setting<bool> = Setting::new(false);
 /// `my_worker.clock_offset`, seconds: for tests.
 pub static CLOCK_OFFSET: Setting<i32> = Setting::new(0);
 static DATABASE: TextSetting = Setting::new(std::ptr::null_mut());
@@ -155,6 +157,15 @@ pub fn define(preloading: bool) -> Result<()> {
         ),
         &LOG_JOBS,
         &LOG_OPTIONS,
+    )?;
+    guc::define_bool(
+        about(
+            c"my_worker.log_messages",
+            c"Logs the messages of jobs' errors.",
+            c"They may quote what jobs work with; without it the log has their SQLSTATE alone.",
+            When::Reload,
+        ),
+        &LOG_MESSAGES,
     )?;
     guc::define_bool(
         about(

@@ -8,7 +8,7 @@ mod sql;
 mod stats;
 
 use crate::pg::error::Result;
-use crate::pg::{bgworker, ddl, guard, shmem, utility};
+use crate::pg::{bgworker, ddl, guard, log, shmem, utility};
 use crate::queue::{enqueue, rights};
 use crate::shared::SHARED;
 use crate::stats::saved;
@@ -45,6 +45,7 @@ fn init() -> Result<()> {
     if preloading {
         shmem::install_hooks(request, startup);
         launcher::register();
+        log::quieten();
     }
     Ok(())
 }

@@ -11,6 +11,10 @@
 //!
 //! A command cannot run in a transaction of ours: the batch claims it, ends, and `command` runs it.
 
+pub mod aside;
+mod end;
+mod find;
+mod report;
 mod together;
 
 use std::collections::VecDeque;
@@ -18,24 +22,28 @@ use std::io::Write;
 
 use crate::command::Claimed;
 use crate::logic::low_water::Place;
-use crate::logic::repeats::Repeats;
-use crate::pg::catalog::{self, Extension};
+use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
 use crate::pg::error::{INTERNAL_ERROR, PgError, QUERY_CANCELED, Result};
 use crate::pg::fmgr::Function;
-use crate::pg::local::Local;
-use crate::pg::log::{self, Level};
 use crate::pg::memcx::MemoryContext;
 use crate::pg::{
-    activity, bgworker, clock, guc, identity, latch, marks, session, statements, xact,
+    activity, bgworker, clock, guc, identity, marks, session, stain, statements, table, xact,
 };
-use crate::queue::claim::{self, Candidate, Ended, History, Job, Jobs};
-use crate::queue::handler::{self, Handler, Shape};
+use crate::queue::claim::{self, Candidate, History, Job, Jobs};
+use crate::queue::handler::{self, Shape};
 use crate::queue::queues::Queue;
-use crate::queue::settle::{self, Attempt, Verdict};
-use crate::settings;
+use crate::queue::settle::{self, Attempt};
 use crate::shared::{Current, SHARED, SlotId};
+use crate::watchdog;
 
+pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
+pub use report::{
+    Dead, gave_up, held_back_ms, log_commit_failure, log_dead, log_failure, log_held_back, log_job,
+    names,
+};
+
+use find::Known;
 use together::Hold;
 
 /// A batch stops taking jobs after this time, and cancels one that runs on when others are done. The
@@ -66,6 +74,16 @@ pub struct Tally {
     pub split: usize,
     /// A command that was claimed, to run once the batch has committed.
     pub command: Option<Claimed>,
+    /// A job was cancelled: its mark stays until that is committed.
+    pub cancelled: bool,
+    /// A job has left in this process what cannot be taken away: it ends.
+    pub stained: bool,
+    /// Jobs that have failed for good, to be logged.
+    pub dead: Vec<Dead>,
+    /// What the last job that failed failed with.
+    pub last_error: Option<PgError>,
+    /// Whose fault it is if the batch has failed.
+    pub blame: Blame,
 }
 
 /// One job that was settled.
@@ -119,13 +137,6 @@ impl Memory {
     }
 }
 
-/// A handler that was looked up for this batch, by the name in the job.
-struct Known {
-    name: Vec<u8>,
-    handler: Handler,
-    function: Function,
-}
-
 /// Whether to take the next candidate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -155,6 +166,10 @@ pub struct Batch<'a> {
     together: bool,
     /// The last job was one of a batch handler's call.
     called_batch: bool,
+    /// It takes one job.
+    single: bool,
+    /// Its transaction has one snapshot for all, which an error may doom.
+    strict: bool,
     tally: Tally,
 }
 
@@ -175,6 +190,7 @@ impl<'a> Batch<'a> {
             None
         };
         let began = clock::now();
+        let strict = xact::is_strict();
         Ok(Batch {
             extension,
             queue,
@@ -190,8 +206,10 @@ impl<'a> Batch<'a> {
             began,
             reached: began,
             last: None,
-            together: true,
+            together: !strict,
             called_batch: false,
+            single: strict,
+            strict,
             tally: Tally {
                 queue: queue.id,
                 ..Tally::default()
@@ -199,22 +217,37 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Has a batch handler called for each job alone.
+    /// Takes one job only.
     pub fn one_by_one(mut self, alone: bool) -> Self {
-        self.together = !alone;
+        self.together &= !alone;
+        self.single |= alone;
         self
     }
 
     /// Takes and runs the candidates in order until `stop` says so or the time is up. `more` reads
     /// up to so many behind a place, for a batch handler; `behind` looks for another round, or for
-    /// its first job alone.
+    /// its first job alone. After an error the tally tells whose fault it is.
     pub fn run(
         mut self,
         candidates: Vec<Candidate>,
         more: impl Fn(Place, usize) -> Result<Vec<Job>>,
         behind: impl Fn(Place, bool) -> Result<Vec<Candidate>>,
         stop: impl Fn() -> bool,
-    ) -> Result<Tally> {
+    ) -> (Result<()>, Tally) {
+        let done = self.take_all(candidates, more, behind, stop);
+        let stopped = session::stop_overrun_timer();
+        session::forget_cancel();
+        let done = done.and(stopped).and_then(|_| self.write_down());
+        (done, self.tally)
+    }
+
+    fn take_all(
+        &mut self,
+        candidates: Vec<Candidate>,
+        more: impl Fn(Place, usize) -> Result<Vec<Job>>,
+        behind: impl Fn(Place, bool) -> Result<Vec<Candidate>>,
+        stop: impl Fn() -> bool,
+    ) -> Result<()> {
         let mut waiting = VecDeque::from(candidates);
         while !self.is_full() && !stop() {
             if waiting.is_empty() {
@@ -233,13 +266,17 @@ impl<'a> Batch<'a> {
                 break;
             }
         }
-        session::stop_overrun_timer()?;
-        session::forget_cancel();
-        if let Some(history) = self.history {
-            history.end()?;
-        }
         self.tally.left = waiting.len();
-        Ok(self.tally)
+        Ok(())
+    }
+
+    /// Writes what the jobs have left to be written.
+    fn write_down(&mut self) -> Result<()> {
+        // From here on an error is of what they leave to be written, or of the claim.
+        if self.tally.command.is_none() {
+            self.tally.blame = Blame::Settled;
+        }
+        self.history.take().map_or(Ok(()), History::end)
     }
 
     /// Takes the next candidate and runs it, alone or with others of its batch handler.
@@ -289,8 +326,11 @@ impl<'a> Batch<'a> {
 
     fn is_full(&self) -> bool {
         let done = !self.tally.settled.is_empty();
-        done && (self.tally.temporary
+        done && (self.single
+            || self.tally.temporary
             || self.tally.constraints
+            || self.tally.cancelled
+            || self.tally.stained
             || self.reached.saturating_sub(self.began) >= Micros::from(BUDGET_MS) * 1000
             || xact::writing_subtransactions() >= MAX_WRITERS)
     }
@@ -308,7 +348,9 @@ impl<'a> Batch<'a> {
     fn claim(&mut self, job: &Job) -> Result<()> {
         let started = clock::now();
         let attempts = job.attempts.saturating_add(1);
-        marks::set(self.slot.index, self.database, job.id, attempts);
+        marks::set(self.slot.index, self.database, job.id, attempts, true);
+        // Until that is committed.
+        self.blame(job, started, false);
         self.set_current(Current::Running(job.id), started);
         settle::claim_command(self.extension, job.id, started)?;
         self.tally.command = Some(Claimed {
@@ -337,9 +379,17 @@ impl<'a> Batch<'a> {
         };
         self.reached = clock::now();
         let settled = self.settle(job, started, self.reached, result);
-        self.set_current(Current::None, 0);
-        marks::clear(self.slot.index);
+        self.leave();
         settled
+    }
+
+    /// No job runs any more. One that is cancelled, or yet to be charged, is nobody else's before
+    /// that is committed.
+    fn leave(&self) {
+        if !matches!(self.tally.blame, Blame::Job(_)) && !self.tally.cancelled {
+            self.set_current(Current::None, 0);
+            marks::clear(self.slot.index);
+        }
     }
 
     /// Before a job starts: the launcher is told if it takes long, as others may stand behind it; and
@@ -350,10 +400,6 @@ impl<'a> Batch<'a> {
         } else {
             session::overrun_cancels()
         }
-    }
-
-    fn shape(&self, index: usize) -> Option<Shape> {
-        self.functions.get(index).map(|known| known.handler.shape)
     }
 
     /// Executes the jobs in one call: their effects stay if what it came to is `Ok`, and are gone if
@@ -370,7 +416,13 @@ impl<'a> Batch<'a> {
         };
         let (shape, function) = (known.handler.shape, known.function);
         activity::running(&describe(&known.handler.name, jobs));
-        marks::set(self.slot.index, self.database, first.id, first.attempts);
+        marks::set(
+            self.slot.index,
+            self.database,
+            first.id,
+            first.attempts,
+            false,
+        );
         self.set_current(Current::Running(first.id), started);
         let timeout_ms = self.timeout_ms(first);
         let (slot, job, table) = (self.slot, first.id, self.jobs);
@@ -379,13 +431,20 @@ impl<'a> Batch<'a> {
             let jobs = hold.take(table, jobs)?;
             session::set_read_only(session::default_read_only());
             clock::start_statement();
-            let value = limited(timeout_ms, || call(function, shape, jobs))?;
+            let value = limited(slot, timeout_ms, || call(function, shape, jobs))?;
             hold.check()?;
             refuse_late(started, timeout_ms)?;
             seal(slot, job)?;
             Ok(value)
         });
         session::hold_cancels();
+        if let Err(error) = &result
+            && table::append_failed()
+        {
+            // Its statement was to see what jobs before it have left to be written.
+            self.tally.blame = Blame::Settled;
+            return Err(error.clone());
+        }
         if let Err(error) = &result
             && error.sqlstate == INTERNAL_ERROR
             && !self.is_there(index)?
@@ -402,6 +461,7 @@ impl<'a> Batch<'a> {
         let left = session::discard_leftovers();
         self.tally.temporary |= session::touched_temporary();
         self.tally.constraints |= session::touched_constraints();
+        self.tally.stained |= stain::is_stained();
         ended.and(left)?;
         Ok(result)
     }
@@ -420,188 +480,12 @@ impl<'a> Batch<'a> {
         Some((own / 1000).clamp(1, i64::from(i32::MAX)) as i32)
     }
 
-    /// Whether a function that was looked up earlier in this batch has not been dropped since.
-    fn is_there(&self, index: usize) -> Result<bool> {
-        match self.functions.get(index) {
-            Some(known) => catalog::function_exists(known.handler.function),
-            None => Ok(false),
-        }
-    }
-
-    /// The function of the job's handler, looked up once a batch.
-    fn find_function(&mut self, job: &Job) -> Result<usize> {
-        let Some(name) = job.handler.as_ref().or(self.queue.handler.as_ref()) else {
-            return Err(PgError::internal("a job without a handler was taken"));
-        };
-        let known = self.functions.iter().position(|known| known.name == *name);
-        if let Some(index) = known {
-            if self.is_there(index)? {
-                return Ok(index);
-            }
-            self.functions.clear();
-        }
-        let role = self.role;
-        let look_up = |handler: Handler| {
-            let function = Function::new(handler.function, handler.result)?;
-            Ok((handler, function))
-        };
-        let recalled = match handler::recall(name) {
-            Some(handler) if catalog::may_execute(handler.function, role)? => Some(handler),
-            _ => None,
-        };
-        let (handler, function) = match recalled {
-            Some(handler) => look_up(handler)?,
-            None => xact::subtransaction(|| {
-                let handler = handler::resolve_stored(name)?;
-                handler::check_rights(&handler, role)?;
-                let found = look_up(handler)?;
-                handler::remember(name, &found.0);
-                Ok(found)
-            })?,
-        };
-        self.functions.push(Known {
-            name: name.clone(),
-            handler,
-            function,
-        });
-        Ok(self.functions.len() - 1)
-    }
-
-    /// Refuses a function that came into other hands since the job's handler was named.
-    fn check_author(&self, job: &Job, index: usize) -> Result<usize> {
-        let recorded = match job.handler {
-            Some(_) => job.handler_owner,
-            None => self.queue.handler_owner,
-        };
-        if let Some(known) = self.functions.get(index) {
-            handler::check_author(&known.handler, recorded, self.role)?;
-        }
-        Ok(index)
-    }
-
     fn set_current(&self, current: Current, started: Micros) {
         SHARED.peek(|state| {
             if let Some(slot) = state.slots.get(self.slot.index) {
                 slot.set_current(current, started);
             }
         });
-    }
-
-    fn settle(
-        &mut self,
-        job: &Job,
-        started: Micros,
-        finished: Micros,
-        result: Result<Option<Datum>>,
-    ) -> Result<()> {
-        let outcome = match result {
-            Ok(value) => {
-                self.record(job, started, finished, value)?;
-                if !self.jobs.complete(job)? {
-                    settle::forget(self.extension, job.id)?;
-                    xact::fire_deferred()?;
-                }
-                Outcome::Completed
-            }
-            Err(error) => {
-                let outcome = self.settle_error(job, started, &error)?;
-                xact::fire_deferred()?;
-                match outcome {
-                    Some(outcome) => outcome,
-                    None => return Ok(()),
-                }
-            }
-        };
-        self.count(job, started, finished, outcome)
-    }
-
-    /// Writes a completed job into the history, if its queue keeps one.
-    fn record(
-        &self,
-        job: &Job,
-        started: Micros,
-        finished: Micros,
-        result: Option<Datum>,
-    ) -> Result<()> {
-        let Some(history) = &self.history else {
-            return Ok(());
-        };
-        let ended = Ended {
-            status: self.completed_status,
-            started,
-            finished,
-            attempts: job.attempts.saturating_add(1),
-            result,
-        };
-        claim::record(job, &ended, history)
-    }
-
-    /// Counts a job that was settled.
-    fn count(
-        &mut self,
-        job: &Job,
-        started: Micros,
-        finished: Micros,
-        outcome: Outcome,
-    ) -> Result<()> {
-        let ran = finished.saturating_sub(started).max(0);
-        if settings::LOG_JOBS.get() == settings::LOG_ALL {
-            log_job(&self.names(job), outcome, ran)?;
-        }
-        self.tally.settled.push(Settled {
-            job: job.id,
-            outcome,
-            waited: started.saturating_sub(job.due).max(0),
-            ran,
-            attempts: job.attempts,
-            max_attempts: job.max_attempts.unwrap_or(self.queue.max_attempts),
-            started,
-        });
-        Ok(())
-    }
-
-    /// Settles what did not go well; `None` if it was interrupted for the others' sake.
-    fn settle_error(
-        &mut self,
-        job: &Job,
-        started: Micros,
-        error: &PgError,
-    ) -> Result<Option<Outcome>> {
-        let ended = job.attempts.saturating_add(1);
-        let attempt = Attempt {
-            job: job.id,
-            attempts: job.attempts,
-            ended,
-            started,
-        };
-        if !leave_running(self.slot, job.id) {
-            absorb_cancel();
-            settle::cancel(self.extension, job.id, Some(&attempt))?;
-            return Ok(Some(Outcome::Cancelled));
-        }
-        if self.is_in_the_way(error) {
-            self.tally.interrupted = true;
-            return Ok(None);
-        }
-        let max_attempts = job.max_attempts.unwrap_or(self.queue.max_attempts);
-        let verdict = settle::fail(self.extension, self.queue, &attempt, max_attempts, error)?;
-        log_failure(&self.names(job), ended, error)?;
-        Ok(match verdict {
-            Verdict::Retry => Some(Outcome::Retried),
-            Verdict::Failed => Some(Outcome::Failed),
-            Verdict::Gone => None,
-        })
-    }
-
-    /// Whether the overrun timer cancelled what others wait for.
-    fn is_in_the_way(&self, error: &PgError) -> bool {
-        let waited_for = !self.tally.settled.is_empty();
-        error.sqlstate == QUERY_CANCELED && waited_for && session::has_overrun()
-    }
-
-    fn names(&self, job: &Job) -> String {
-        let handler = job.handler.as_ref().or(self.queue.handler.as_ref());
-        names(job.id, &self.queue.name, handler.map(Vec::as_slice))
     }
 }
 
@@ -618,14 +502,17 @@ fn describe(handler: &[u8], jobs: &[&Job]) -> Vec<u8> {
     shown
 }
 
-/// Runs user code: cancels reach it, and so does its time limit in milliseconds (0: none).
-fn limited<T>(timeout_ms: i32, body: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs user code: cancels reach it, and so does its time limit in milliseconds (0: none). The
+/// launcher sees to it that it heeds them.
+fn limited<T>(slot: SlotId, timeout_ms: i32, body: impl FnOnce() -> Result<T>) -> Result<T> {
     if timeout_ms > 0 {
         session::start_statement_timeout(timeout_ms)?;
     }
+    watchdog::begin(slot, timeout_ms);
     session::accept_cancels();
     let result = body();
     session::hold_cancels();
+    watchdog::end(slot);
     if timeout_ms > 0 {
         session::stop_statement_timeout()?;
     }
@@ -638,71 +525,6 @@ fn refuse_late(began: Micros, timeout_ms: i32) -> Result<()> {
     if timeout_ms > 0 && took > Micros::from(timeout_ms) * 1000 {
         let message = "canceling statement due to statement timeout";
         return Err(PgError::new(QUERY_CANCELED, message));
-    }
-    Ok(())
-}
-
-/// Whether somebody cancels the job that the slot runs.
-pub fn is_cancelling(slot: SlotId, job: i64) -> bool {
-    let current = SHARED.peek(|state| state.slots.get(slot.index).map(|slot| slot.current()));
-    current.flatten() == Some(Current::Cancelling(job))
-}
-
-/// A job in log lines: ids and names, never what it says.
-pub fn names(job: i64, queue: &[u8], handler: Option<&[u8]>) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let what = match handler {
-        Some(handler) => format!("handler {}", text(handler)),
-        None => "command".to_string(),
-    };
-    format!("job {job} (queue \"{}\", {what})", text(queue))
-}
-
-/// Logs the end of a job, if all are to be logged.
-pub fn log_job(names: &str, outcome: Outcome, ran: Micros) -> Result<()> {
-    if settings::LOG_JOBS.get() != settings::LOG_ALL {
-        return Ok(());
-    }
-    let what = match outcome {
-        Outcome::Completed => "completed",
-        Outcome::Retried => "will be retried",
-        Outcome::Failed => "failed",
-        Outcome::Cancelled => "was cancelled",
-    };
-    log::report(
-        Level::Log,
-        &format!("{names} {what} after {:.3} ms", ran as f64 / 1000.0),
-    )
-}
-
-/// Failures that were logged lately.
-static REPEATS: Local<Repeats> = Local::new(Repeats::NONE);
-
-/// Logs a failed attempt, those of one kind at most once a second. The message may quote data, so
-/// the log gets the code alone; the owner reads the rest.
-pub fn log_failure(names: &str, attempt: i32, error: &PgError) -> Result<()> {
-    if settings::LOG_JOBS.get() == settings::LOG_NONE {
-        return Ok(());
-    }
-    let code = error.sqlstate.text();
-    let place = names.split_once('(').map_or(names, |(_, place)| place);
-    let kind = format!("({place} with SQLSTATE {code}");
-    let now = clock::now();
-    let all = settings::LOG_JOBS.get() == settings::LOG_ALL;
-    let held = match REPEATS.with(|repeats| repeats.admit(&kind, now)) {
-        None if !all => return Ok(()),
-        Some(n) if n > 0 && !all => format!(" ({n} more like it)"),
-        _ => String::new(),
-    };
-    let text = format!("{names} failed in attempt {attempt} with SQLSTATE {code}{held}");
-    log::report(Level::Log, &text)
-}
-
-/// Logs how many failures were held back, of those kinds that have been quiet since.
-pub fn log_held_back() -> Result<()> {
-    let now = clock::now();
-    for (kind, count) in REPEATS.with(|repeats| repeats.overdue(now)) {
-        log::report(Level::Log, &format!("{count} more jobs {kind} failed"))?;
     }
     Ok(())
 }
@@ -726,45 +548,4 @@ fn call(function: Function, shape: Shape, jobs: &[&Job]) -> Result<Option<Datum>
         }
     }?;
     value.map(|value| function.to_jsonb(value)).transpose()
-}
-
-/// Marks the job's work as done, too late to cancel; an error if somebody was faster.
-pub fn seal(slot: SlotId, job: i64) -> Result<()> {
-    let sealed = SHARED
-        .peek(|state| {
-            let slot = state.slots.get(slot.index)?;
-            Some(slot.advance(Current::Running(job), Current::Sealed(job)))
-        })
-        .flatten();
-    match sealed {
-        Some(false) => Err(cancelled()),
-        _ => Ok(()),
-    }
-}
-
-/// Ends the stage in which a job that failed can be cancelled by a signal; false if somebody was
-/// faster. Whoever cancels it from here on waits for its row, and finds it there to be tried again.
-fn leave_running(slot: SlotId, job: i64) -> bool {
-    SHARED
-        .peek(|state| {
-            let slot = state.slots.get(slot.index)?;
-            let left = slot.advance(Current::Running(job), Current::None);
-            Some(left || slot.current() != Current::Cancelling(job))
-        })
-        .flatten()
-        .unwrap_or(true)
-}
-
-/// What a job fails with that somebody cancels.
-pub fn cancelled() -> PgError {
-    PgError::new(QUERY_CANCELED, "canceling job due to user request")
-}
-
-/// The signal of a cancel is sent under the lock; having held it, and come back from the kernel
-/// once, the signal has arrived and is forgotten, so that it does not hit the next job.
-pub fn absorb_cancel() {
-    SHARED.write(|_| ());
-    bgworker::signal(bgworker::my_pid(), 0);
-    session::forget_cancel();
-    let _ = latch::check_for_interrupts();
 }

@@ -7,13 +7,14 @@
 
 use std::cell::Cell;
 
-use super::{Batch, Outcome, Step, is_cancelling, leave_running};
+use super::end::leave_running;
+use super::{Batch, Outcome, Step, is_cancelling};
 use crate::logic::low_water::Place;
+use crate::pg::clock;
 use crate::pg::datum::Oid;
 use crate::pg::error::{PgError, Result, TRIGGERED_DATA_CHANGE_VIOLATION};
 use crate::pg::local::Local;
 use crate::pg::statements::Statement;
-use crate::pg::{clock, marks};
 use crate::queue::claim::{Found, Job, Jobs};
 use crate::settings;
 
@@ -136,7 +137,7 @@ impl Batch<'_> {
                 self.settle(&first, started, finished, Err(error))?;
             }
             // Jobs that are done wait for this call.
-            (Err(error), _) if self.is_in_the_way(&error) => self.tally.interrupted = true,
+            (Err(_), _) if self.is_in_the_way() => self.tally.interrupted = true,
             // Nothing of the call is left; whose fault it was shows when each is called alone.
             (Err(_), [_, _, ..]) => self.tally.split = jobs.len(),
             (result, _) => {
@@ -156,8 +157,7 @@ impl Batch<'_> {
                 }
             }
         }
-        self.set_current(super::Current::None, 0);
-        marks::clear(self.slot.index);
+        self.leave();
         Ok(step)
     }
 

@@ -109,7 +109,7 @@ pub fn hold_extension() -> Result<Option<Extension>> {
 }
 
 /// An extension that this session keeps, over any number of transactions.
-pub struct Held(Oid);
+pub struct Held(());
 
 /// Keeps the extension like [`hold_extension`], but until [`release_extension`], or the session's end.
 pub fn hold_extension_on() -> Result<Option<Held>> {
@@ -118,13 +118,13 @@ pub fn hold_extension_on() -> Result<Option<Held>> {
     };
     // SAFETY: takes a heavyweight lock that this transaction has already.
     protect(|| unsafe { sys::mw_hold_object_on(sys::ExtensionRelationId, found.oid) })?;
-    Ok(Some(Held(found.oid)))
+    Ok(Some(Held(())))
 }
 
 /// Gives it up.
-pub fn release_extension(held: Held) -> Result<()> {
-    // SAFETY: the lock was taken for the session.
-    protect(|| unsafe { sys::mw_release_object(sys::ExtensionRelationId, held.0) })
+pub fn release_extension(_held: Held) -> Result<()> {
+    // SAFETY: releases the lock if the session has it still.
+    protect(|| unsafe { sys::mw_release_object() })
 }
 
 /// The number of changes as of which our tables were found to be ours alone.

@@ -114,6 +114,12 @@ pub fn as_text(datum: Datum) -> Result<Vec<u8>> {
     copy_bytes(bytes)
 }
 
+/// Whether a `text` of at most 126 bytes, as it stands in a row, is those bytes; a longer one is not.
+pub fn text_is(datum: Datum, bytes: &[u8]) -> bool {
+    // SAFETY: the caller passes a text; the shim looks into it only if it stands there in full.
+    unsafe { sys::mw_text_is(datum, bytes.as_ptr().cast(), bytes.len()) }
+}
+
 /// A copy on the heap that answers lack of memory with an error.
 pub fn copy_bytes(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut copy = Vec::new();

@@ -72,6 +72,14 @@ pub const DUPLICATE_OBJECT: SqlState = SqlState::new(b"42710");
 pub const UNDEFINED_FUNCTION: SqlState = SqlState::new(b"42883");
 /// 53000
 pub const INSUFFICIENT_RESOURCES: SqlState = SqlState::new(b"53000");
+/// 40001
+pub const SERIALIZATION_FAILURE: SqlState = SqlState::new(b"40001");
+/// 40P01
+pub const DEADLOCK_DETECTED: SqlState = SqlState::new(b"40P01");
+/// 53100
+pub const DISK_FULL: SqlState = SqlState::new(b"53100");
+/// 58030
+pub const IO_ERROR: SqlState = SqlState::new(b"58030");
 /// 53200
 pub const OUT_OF_MEMORY: SqlState = SqlState::new(b"53200");
 /// 55000

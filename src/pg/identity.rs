@@ -89,6 +89,17 @@ impl Drop for Ours {
 
 /// Runs our own statements as `owner`. They are qualified throughout, operators included.
 pub fn as_owner<T>(owner: Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let flags = sys::SECURITY_LOCAL_USERID_CHANGE | sys::SECURITY_RESTRICTED_OPERATION;
+    as_owner_within(owner, flags, body)
+}
+
+/// The same without the restrictions of index builds, under which the server takes no trigger that is
+/// deferred: for statements that fire those of a table of `owner`'s, who made them.
+pub fn as_owner_deferring<T>(owner: Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    as_owner_within(owner, sys::SECURITY_LOCAL_USERID_CHANGE, body)
+}
+
+fn as_owner_within<T>(owner: Oid, flags: u32, body: impl FnOnce() -> Result<T>) -> Result<T> {
     let _ours = Ours::begin();
     let (mut role, mut context) = (0, 0);
     let level = guc::Level::open();
@@ -96,7 +107,6 @@ pub fn as_owner<T>(owner: Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
     // should the process leave this function by FATAL.
     unsafe {
         sys::GetUserIdAndSecContext(&mut role, &mut context);
-        let flags = sys::SECURITY_LOCAL_USERID_CHANGE | sys::SECURITY_RESTRICTED_OPERATION;
         sys::SetUserIdAndSecContext(owner, context | flags as i32);
     }
     let result = guc::set_for_level(c"search_path", c"pg_catalog, pg_temp").and_then(|()| body());

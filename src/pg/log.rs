@@ -27,6 +27,13 @@ impl Level {
     }
 }
 
+/// From here on no line of a process of ours shows the text of a statement, nor that the process was
+/// told to end. From `_PG_init` while preloading.
+pub fn quieten() {
+    // SAFETY: chains into a hook; the postmaster is loading libraries, single-threaded.
+    unsafe { sys::mw_be_quiet() }
+}
+
 /// Writes one report. May raise a cancel that is pending.
 pub fn report(level: Level, message: &str) -> Result<()> {
     report_with(level, SUCCESSFUL_COMPLETION, message.as_bytes(), None, None)

@@ -14,8 +14,8 @@ use crate::sys;
 
 const PATH: &str = "pg_stat_tmp/my_worker.marks";
 
-/// What one slot notes. All fields are written by the slot's own process, and read by the launcher
-/// after a restart.
+/// What one slot notes. All fields are written by the slot's own process, but for the flag of those
+/// who cancel its job, and read by the launcher after a restart.
 #[repr(C)]
 pub struct Mark {
     /// The job that runs; 0 if none. Written last, cleared first.
@@ -25,9 +25,16 @@ pub struct Mark {
     attempts: AtomicI32,
     /// Not zero if the process was told to go down because of another one.
     bystander: AtomicU32,
-    /// Not zero if the process was told to stop, and did.
-    stopped: AtomicU32,
+    /// What is more to say, in bits.
+    flags: AtomicU32,
 }
+
+/// The process was told to stop, and did.
+const STOPPED: u32 = 1;
+/// Somebody cancels the job, and was told so.
+const CANCELLED: u32 = 2;
+/// The job is a command.
+const COMMAND: u32 = 4;
 
 /// A note that was left behind.
 #[derive(Clone, Copy)]
@@ -44,6 +51,10 @@ pub struct Left {
     pub bystander: bool,
     /// Whether it was told to stop.
     pub stopped: bool,
+    /// Whether somebody cancels the job.
+    pub cancelled: bool,
+    /// Whether the job is a command.
+    pub command: bool,
 }
 
 static MAP: Local<*mut Mark> = Local::new(std::ptr::null_mut());
@@ -91,13 +102,14 @@ fn mark(slot: usize) -> Option<&'static Mark> {
 }
 
 /// Notes that the slot starts a job.
-pub fn set(slot: usize, database: u32, job: i64, attempts: i32) {
+pub fn set(slot: usize, database: u32, job: i64, attempts: i32, is_command: bool) {
     if let Some(mark) = mark(slot) {
         NOTED.set(true);
         mark.database.store(database, Ordering::Relaxed);
         mark.attempts.store(attempts, Ordering::Relaxed);
         mark.bystander.store(0, Ordering::Relaxed);
-        mark.stopped.store(0, Ordering::Relaxed);
+        let flags = if is_command { COMMAND } else { 0 };
+        mark.flags.store(flags, Ordering::Relaxed);
         mark.job.store(job, Ordering::Release);
     }
 }
@@ -109,10 +121,32 @@ pub fn clear(slot: usize) {
     }
 }
 
+/// The attempts that this process noted of its job.
+pub fn noted_attempts(slot: usize) -> Option<i32> {
+    let mark = mark(slot).filter(|_| NOTED.get())?;
+    Some(mark.attempts.load(Ordering::Relaxed))
+}
+
+/// Leaves the note of a job behind that somebody cancels.
+pub fn leave(slot: usize) {
+    if mark(slot).is_some() {
+        NOTED.set(false);
+    }
+}
+
 /// Leaves the note behind with the word that the process was told to stop.
 pub fn leave_stopped(slot: usize) {
     if let Some(mark) = mark(slot).filter(|_| NOTED.replace(false)) {
-        mark.stopped.store(1, Ordering::Release);
+        mark.flags.fetch_or(STOPPED, Ordering::AcqRel);
+    }
+}
+
+/// Notes for another process that its job is cancelled; called while it cannot go on to the next.
+pub fn note_cancel(slot: usize, job: i64) {
+    if let Some(mark) = mark(slot)
+        && mark.job.load(Ordering::Acquire) == job
+    {
+        mark.flags.fetch_or(CANCELLED, Ordering::AcqRel);
     }
 }
 
@@ -122,6 +156,17 @@ pub fn clear_if_left(left: Left) {
         let _ = mark
             .job
             .compare_exchange(left.job, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+/// Clears the notes of a database's processes that were told to stop, or went down because of another
+/// one, but for those of these commands: nothing is to be done about the others.
+pub fn forget_told(database: u32, commands: &[i64]) {
+    for left in left_behind() {
+        let told = (left.stopped || left.bystander) && !left.cancelled;
+        if told && left.database == database && !commands.contains(&left.job) {
+            clear_if_left(left);
+        }
     }
 }
 
@@ -139,13 +184,16 @@ pub fn left_behind() -> Vec<Left> {
         .filter_map(|slot| {
             let mark = mark(slot)?;
             let job = mark.job.load(Ordering::Acquire);
+            let flags = mark.flags.load(Ordering::Relaxed);
             (job != 0).then(|| Left {
                 slot,
                 job,
                 database: mark.database.load(Ordering::Relaxed),
                 attempts: mark.attempts.load(Ordering::Relaxed),
                 bystander: mark.bystander.load(Ordering::Relaxed) != 0,
-                stopped: mark.stopped.load(Ordering::Relaxed) != 0,
+                stopped: flags & STOPPED != 0,
+                cancelled: flags & CANCELLED != 0,
+                command: flags & COMMAND != 0,
             })
         })
         .collect()

@@ -23,6 +23,7 @@ pub mod sequence;
 pub mod session;
 pub mod shmem;
 pub mod spi;
+pub mod stain;
 pub mod statements;
 pub mod table;
 pub mod timezone;

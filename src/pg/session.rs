@@ -1,20 +1,34 @@
 //! What a job may leave behind in its session, and how it is taken away; cancels and timeouts.
 
+use super::datum::ToDatum;
 use super::error::Result;
 use super::guard::protect;
+use super::random;
 use crate::sys;
 
 /// Takes away what a job left that does not end with its (sub)transaction: cursors, prepared
-/// statements, session-level advisory locks, currval, large objects left open. Settings and temporary tables are the
+/// statements, session-level advisory locks, currval, large objects left open, the seed of random(). Settings and temporary tables are the
 /// caller's, see `guc::Level` and [`touched_temporary`]. Cheap where there is nothing.
 pub fn discard_leftovers() -> Result<()> {
-    // SAFETY: no portal of this session is running: jobs are called outside of any.
+    let seed = random::unit();
+    // SAFETY: no portal of this session is running: jobs are called outside of any; setseed() takes a
+    // float8 from -1 to 1.
     protect(|| unsafe {
+        sys::DirectFunctionCall1Coll(Some(sys::setseed), 0, seed.datum());
         sys::PortalHashTableDeleteAll();
         sys::DropAllPreparedStatements();
         sys::LockReleaseSession(sys::USER_LOCKMETHOD as _);
         sys::ResetSequenceCaches();
         sys::AtEOXact_LargeObject(true);
+    })
+}
+
+/// Has random() start anew, whatever setseed() was given.
+pub fn reseed() -> Result<()> {
+    let seed = random::unit();
+    // SAFETY: setseed() takes a float8 from -1 to 1.
+    protect(|| unsafe {
+        sys::DirectFunctionCall1Coll(Some(sys::setseed), 0, seed.datum());
     })
 }
 

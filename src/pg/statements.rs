@@ -18,10 +18,15 @@ impl Statement {
     }
 }
 
-/// Has what was appended in this transaction written if the statement would miss it.
-pub(super) fn show_appended(statement: *mut sys::PlannedStmt) -> Result<()> {
-    // SAFETY: the server's plan, alive during the hooks that pass it; writes rows, which may raise.
-    protect(|| unsafe { sys::mw_append_show(statement) })
+/// Has what was appended in this transaction written if the statement would miss it; and takes again
+/// what a ROLLBACK has taken from the command that runs, see `catalog::hold_extension_on`.
+pub(super) fn prepare(statement: *mut sys::PlannedStmt) -> Result<()> {
+    // SAFETY: the server's plan, alive during the hooks that pass it; writes rows, or locks, which
+    // may raise.
+    protect(|| unsafe {
+        sys::mw_append_show(statement);
+        sys::mw_keep_hold();
+    })
 }
 
 /// Told of each statement. An error is raised in its place.
@@ -49,7 +54,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut sys::QueryDesc, flags: i3
         let statement = unsafe { (*query).plannedstmt };
         HOOK.get()
             .map_or(Ok(()), |hook| hook(&Statement(statement)))?;
-        show_appended(statement)
+        prepare(statement)
     });
     // SAFETY: this frame owns nothing; the arguments go on as they came.
     unsafe {

@@ -423,6 +423,28 @@ impl Scan {
     }
 }
 
+/// Whether a table has triggers that are put off to the end of the transaction.
+pub fn has_deferred_triggers(relation: Oid) -> Result<bool> {
+    // SAFETY: opens the table, if it is there, and closes it.
+    protect(|| unsafe { sys::mw_has_deferred_triggers(relation) })
+}
+
+/// What rows are like that an [`Appender`] writes.
+pub struct Rows<const COLUMNS: usize> {
+    /// The types of their columns, which are the first ones of the table.
+    pub types: [Oid; COLUMNS],
+    /// Bit i: they are never NULL in column i, counted from 0.
+    pub filled: u64,
+    /// The one CHECK that all of them satisfy, as the server writes it.
+    pub check: &'static std::ffi::CStr,
+}
+
+/// Whether writing what an [`Appender`] held back failed within a statement of somebody else's.
+pub fn append_failed() -> bool {
+    // SAFETY: a variable of this process.
+    unsafe { (&raw const sys::mw_append_failed).read() }
+}
+
 /// Appends rows to one of our own tables with their index entries; looks at no constraint and
 /// fires no trigger. They are written many at a time: at the end, or when a statement of this
 /// process is about to read the table, which `statements::watch` sees to. One a transaction.
@@ -432,23 +454,27 @@ pub struct Appender<const COLUMNS: usize> {
 }
 
 impl<const COLUMNS: usize> Appender<COLUMNS> {
-    /// Opens the table for rows with these types of columns, which are its first ones.
-    pub fn open(relation: Oid, types: &[Oid; COLUMNS]) -> Result<Self> {
-        // SAFETY: answers NULL if the table is gone; the types are as many as it is told.
+    /// Opens the table for rows like that; `None` if its owner has changed it, so that a statement
+    /// must write them.
+    pub fn open(relation: Oid, rows: &Rows<COLUMNS>) -> Result<Option<Self>> {
+        let (types, filled, check) = (rows.types.as_ptr(), rows.filled, rows.check.as_ptr());
+        // SAFETY: answers NULL if the table is gone; the types are as many as it is told, and they
+        // and the text are static.
         let (relation, appender) = protect(|| unsafe {
             let relation = sys::try_relation_open(relation, sys::RowExclusiveLock as i32);
             if relation.is_null() {
                 return (relation, ptr::null_mut());
             }
-            (
-                relation,
-                sys::mw_append_begin(relation, types.as_ptr(), COLUMNS as i32),
-            )
+            let appender = sys::mw_append_begin(relation, types, COLUMNS as i32, filled, check);
+            if appender.is_null() {
+                sys::table_close(relation, sys::NoLock as i32);
+            }
+            (relation, appender)
         })?;
         if relation.is_null() {
             return Err(gone());
         }
-        Ok(Appender { relation, appender })
+        Ok((!appender.is_null()).then_some(Appender { relation, appender }))
     }
 
     /// Appends one row: a value for each of these columns, in order.

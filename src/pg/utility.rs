@@ -111,7 +111,7 @@ fn check_definition(statement: *mut sys::PlannedStmt) -> Result<()> {
 fn before(statement: *mut sys::PlannedStmt) -> Result<Directed> {
     check_definition(statement)?;
     tell(statement)?;
-    statements::show_appended(statement)?;
+    statements::prepare(statement)?;
     direct_copy(statement)
 }
 

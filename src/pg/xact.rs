@@ -6,9 +6,20 @@ use super::local::Local;
 use super::memcx;
 use crate::sys;
 
-/// A whole transaction: commits on `Ok`, aborts on `Err`. An active snapshot is set for `body`.
+/// A whole transaction of ours: commits on `Ok`, aborts on `Err`. An active snapshot is set for `body`.
+/// READ COMMITTED and READ WRITE, whatever the session's defaults are.
 pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
-    begin()?;
+    begin(true)?;
+    complete(body)
+}
+
+/// The same for jobs, with the isolation level that the session starts its transactions with.
+pub fn job_transaction<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    begin(false)?;
+    complete(body)
+}
+
+fn complete<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = body().and_then(|value| commit().map(|()| value));
     if result.is_err() {
         abort()?;
@@ -27,12 +38,30 @@ pub fn catalog_transaction<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
+/// Whether the session's transactions, or the open one, keep one snapshot for all their statements:
+/// then an error may doom all of it.
+pub fn is_strict() -> bool {
+    // SAFETY: reads process-local state.
+    unsafe {
+        let level = match sys::IsTransactionState() {
+            true => sys::XactIsoLevel,
+            false => sys::DefaultXactIsoLevel,
+        };
+        level >= sys::XACT_REPEATABLE_READ as i32
+    }
+}
+
 /// Starts a transaction with an active snapshot. Its end is [`commit`] or [`abort`].
-pub fn begin() -> Result<()> {
-    // SAFETY: called outside a transaction, as workers do between rounds.
+fn begin(ours: bool) -> Result<()> {
+    // SAFETY: called outside a transaction, as workers do between rounds; the level is set before
+    // the first snapshot is taken.
     protect(|| unsafe {
         sys::SetCurrentStatementStartTimestamp();
         sys::StartTransactionCommand();
+        sys::XactReadOnly = false;
+        if ours {
+            sys::XactIsoLevel = sys::XACT_READ_COMMITTED as i32;
+        }
         sys::PushActiveSnapshot(sys::GetTransactionSnapshot());
     })
 }

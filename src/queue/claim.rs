@@ -13,10 +13,11 @@ use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
 use crate::pg::error::Result;
-use crate::pg::table::{Appender, Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
+use crate::pg::spi::Statement;
+use crate::pg::table::{self, Appender, Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
-use super::column;
 use super::queues::{self, Queue};
+use super::{column, into_history};
 
 /// Columns of the claim's index.
 pub(super) mod key {
@@ -380,39 +381,79 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
 }
 
 /// `history`, open to append to.
-pub type History = Appender<{ column::OF_HISTORY }>;
+pub enum History {
+    /// As the extension made it.
+    Pristine(Appender<{ column::OF_HISTORY }>),
+    /// Its owner has added columns, constraints, triggers or the like.
+    Changed,
+}
 
-/// Opens it; an error if its columns are of other types than the extension made them.
-pub fn open_history(extension: &Extension) -> Result<History> {
+/// What rows of the history are like.
+static ROWS: table::Rows<{ column::OF_HISTORY }> = {
     use types::{INT4, INT8, INTERVAL, JSONB, REGROLE, TEXT, TIMESTAMPTZ};
-    let types = [
-        INT8,
-        TEXT,
-        TEXT,
-        TEXT,
-        TEXT,
-        JSONB,
-        INT4,
-        TIMESTAMPTZ,
-        TIMESTAMPTZ,
-        TIMESTAMPTZ,
-        INT4,
-        INT4,
-        INTERVAL,
-        TEXT,
-        REGROLE,
-        TEXT,
-        TIMESTAMPTZ,
-        JSONB,
-        JSONB,
-        REGROLE,
-    ];
-    History::open(extension.history, &types)
+    table::Rows {
+        types: [
+            INT8,
+            TEXT,
+            TEXT,
+            TEXT,
+            TEXT,
+            JSONB,
+            INT4,
+            TIMESTAMPTZ,
+            TIMESTAMPTZ,
+            TIMESTAMPTZ,
+            INT4,
+            INT4,
+            INTERVAL,
+            TEXT,
+            REGROLE,
+            TEXT,
+            TIMESTAMPTZ,
+            JSONB,
+            JSONB,
+            REGROLE,
+        ],
+        // Those that are NOT NULL: id, queue, status, payload, priority, run_at, created_at,
+        // attempts, owner, finished_at; and started_at, which a job that has run has.
+        filled: 0b001_0100_0111_1110_0111,
+        check: c"(status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text]))",
+    }
+};
+
+static RECORD: Statement = Statement::new(
+    "INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
+     run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
+     last_error, finished_at, result, errors, handler_owner) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+    &ROWS.types,
+);
+
+/// Opens it.
+pub fn open_history(extension: &Extension) -> Result<History> {
+    Ok(match Appender::open(extension.history, &ROWS)? {
+        Some(appender) => History::Pristine(appender),
+        None => History::Changed,
+    })
 }
 
 /// Writes a job that ended into the history.
-pub fn record(job: &Job, ended: &Ended, history: &History) -> Result<()> {
-    history.append(&history_row(&job.values, ended))
+pub fn record(extension: &Extension, job: &Job, ended: &Ended, history: &History) -> Result<()> {
+    let row = history_row(&job.values, ended);
+    match history {
+        History::Pristine(appender) => appender.append(&row),
+        History::Changed => into_history(extension, |spi| spi.run(&RECORD, &row).map(|_| ())),
+    }
+}
+
+impl History {
+    /// Writes what waits and closes the table.
+    pub fn end(self) -> Result<()> {
+        match self {
+            History::Pristine(appender) => appender.end(),
+            History::Changed => Ok(()),
+        }
+    }
 }
 
 fn history_row(row: &[Option<Datum>], ended: &Ended) -> [Option<Datum>; column::OF_HISTORY] {
@@ -442,14 +483,16 @@ pub struct Ended {
     pub result: Option<Datum>,
 }
 
-/// Whether the job says what to do, or its queue does. Others are held for other consumers, and a
-/// command that has been claimed is its worker's, or the keeper's, to settle.
+/// Whether the job says what to do, or its queue does. Others are held for other consumers; one that
+/// was set aside has ended; and a command that has been claimed is its worker's, or the keeper's, to
+/// settle.
 fn is_runnable(row: &Row, queue: &Queue) -> bool {
+    let is = |status: &[u8]| {
+        let value = row.get(column::STATUS);
+        value.is_some_and(|value| datum::text_is(value, status))
+    };
     if row.get(column::COMMAND).is_some() {
-        let status = row
-            .get(column::STATUS)
-            .and_then(|status| datum::as_text(status).ok());
-        return status.as_deref() == Some(b"pending");
+        return is(b"pending");
     }
-    queue.handler.is_some() || row.get(column::HANDLER).is_some()
+    (queue.handler.is_some() || row.get(column::HANDLER).is_some()) && !is(b"failed")
 }

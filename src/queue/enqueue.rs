@@ -428,7 +428,10 @@ fn check_values(row: &TriggerRow) -> Result<()> {
     let wrong = |message: &str| Err(PgError::new(CHECK_VIOLATION, message));
     let text = |column| row.get(column).map(datum::as_text).transpose();
     let status = text(column::STATUS)?;
-    if status.is_some_and(|status| status != b"pending" && status != b"processing") {
+    let (pending, processing) = (b"pending".as_slice(), b"processing".as_slice());
+    if status.is_some_and(|status| status != pending && status != processing)
+        && !may_be_failed(row)?
+    {
         return wrong("the status of a job in the queue must be \"pending\" or \"processing\"");
     }
     if row.get(column::HANDLER).is_some() && row.get(column::COMMAND).is_some() {
@@ -441,6 +444,14 @@ fn check_values(row: &TriggerRow) -> Result<()> {
         row.get(column::TIMEOUT),
         unique_key.as_deref(),
     )
+}
+
+/// Only statements of ours set a job aside; one that is stays so until they take it back, also in a
+/// dump.
+fn may_be_failed(row: &TriggerRow) -> Result<bool> {
+    let is_failed = |status: Option<Datum>| status.is_some_and(|s| datum::text_is(s, b"failed"));
+    let stays = row.is_update && is_failed(row.old(column::STATUS));
+    Ok(is_failed(row.get(column::STATUS)) && (stays || is_restore()?))
 }
 
 /// The owner to fill in, if any; an error if the row names another role.

@@ -9,9 +9,10 @@ use crate::pg::error::{DUPLICATE_OBJECT, NULL_VALUE_NOT_ALLOWED, OBJECT_IN_USE, 
 use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::table::{Compare, Holder, Key, Lock, Table};
-use crate::pg::{identity, latch, wait_event, xact};
-use crate::shared::{Current, Phase, SHARED};
+use crate::pg::{identity, latch, marks, wait_event, xact};
+use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
 use crate::stats::Ends;
+use crate::watchdog;
 
 use super::handler::{self, Named, quoted};
 use super::queues::{self, Queue};
@@ -64,7 +65,7 @@ static HAS_JOBS: Statement = Statement::new(
 static PURGE_WAITING: Statement = Statement::new(
     "DELETE FROM my_worker._jobs WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
      SELECT ctid FROM my_worker._jobs WHERE queue OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) 'pending' \
+     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'failed']) \
      AND (id OPERATOR(pg_catalog.=) my_worker.current_job()) IS NOT TRUE FOR UPDATE SKIP LOCKED))",
     &[types::TEXT],
 );
@@ -108,7 +109,7 @@ static CLAIMED: Statement = Statement::new(
 macro_rules! find_job {
     () => {
         "SELECT owner, queue, attempts, max_attempts, status OPERATOR(pg_catalog.=) 'processing', \
-         handler, command IS NOT NULL FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1"
+         handler, command IS NOT NULL, status OPERATOR(pg_catalog.=) 'failed' FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1"
     };
 }
 
@@ -116,7 +117,8 @@ static FIND_JOB: Statement = Statement::new(find_job!(), &[types::INT8]);
 
 static FIND_WAITING: Statement = Statement::new(
     "SELECT j.owner, j.status OPERATOR(pg_catalog.=) 'processing', \
-     coalesce(j.handler, j.command, q.handler) IS NOT NULL FROM my_worker._jobs AS j \
+     coalesce(j.handler, j.command, q.handler) IS NOT NULL, \
+     j.status OPERATOR(pg_catalog.=) 'failed' FROM my_worker._jobs AS j \
      LEFT JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
      WHERE j.id OPERATOR(pg_catalog.=) $1",
     &[types::INT8],
@@ -136,6 +138,13 @@ static FIND_FINISHED: Statement = Statement::new(
      AND pg_catalog.pg_has_role($2, owner::pg_catalog.oid, 'USAGE') \
      ORDER BY finished_at DESC LIMIT 1 FOR UPDATE",
     &[types::INT8, types::OID],
+);
+
+static RETRY_SET_ASIDE: Statement = Statement::new(
+    "UPDATE my_worker._jobs SET status = 'pending', attempts = 0, run_at = pg_catalog.now(), \
+     started_at = NULL WHERE id OPERATOR(pg_catalog.=) $1 \
+     AND status OPERATOR(pg_catalog.=) 'failed'",
+    &[types::INT8],
 );
 
 /// Takes nothing out of the history that does not come into the queue.
@@ -341,14 +350,14 @@ pub fn cancel(job: i64) -> Result<bool> {
     let extension = extension()?;
     let found = as_owner(&extension, |spi| {
         let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
-        let owner_and_queue =
-            |row: crate::pg::spi::Row| Ok((row.oid(1).unwrap_or(0), row.text(2)?));
-        rows.first().map(owner_and_queue).transpose()
+        let needed =
+            |row: crate::pg::spi::Row| Ok((row.oid(1).unwrap_or(0), row.text(2)?, row.bool(8)));
+        rows.first().map(needed).transpose()
     })?;
-    let Some((owner, queue)) = found else {
+    let Some((owner, queue, has_failed)) = found else {
         return Ok(false);
     };
-    if !identity::has_rights_of(identity::current_role(), owner)? {
+    if has_failed || !identity::has_rights_of(identity::current_role(), owner)? {
         return Ok(false);
     }
     let mut pause_ms = 1;
@@ -419,18 +428,30 @@ pub fn count_at_commit(extension: &Extension, queue: &[u8], owner: Oid, end: End
 
 /// Signals the worker that runs the job. Under the lock, so that the worker, which takes it too
 /// before it goes on, never lets the signal hit its next job.
+/// What it was told outlives a crash of the server, and the launcher sees to it that the job heeds it.
 fn cancel_running(job: i64) -> bool {
     let database = bgworker::my_database();
-    SHARED
+    // Without the file a crash forgets it.
+    let _ = marks::open(SLOTS);
+    let launcher = SHARED
         .write(|state| {
-            let slot = state.slot_of_job(database, job)?;
+            let launcher = state.launcher_procno;
+            let ours = |slot: &Slot| {
+                let current = slot.current().job();
+                slot.phase != Phase::Free && slot.database == database && current == Some(job)
+            };
+            let index = state.used_slots().iter().position(ours)?;
+            let slot = state.slots.get(index)?;
             if slot.advance(Current::Running(job), Current::Cancelling(job)) {
+                marks::note_cancel(index, job);
                 bgworker::signal(slot.pid, libc::SIGINT);
+                watchdog::note_cancel(slot);
             }
-            (slot.current() == Current::Cancelling(job)).then_some(())
+            (slot.current() == Current::Cancelling(job)).then_some(launcher)
         })
-        .flatten()
-        .is_some()
+        .flatten();
+    launcher.into_iter().for_each(latch::wake);
+    launcher.is_some()
 }
 
 /// Whether the job's work is done and only its transaction is not.
@@ -466,7 +487,7 @@ struct Finished {
 pub fn retry(job: i64) -> Result<bool> {
     let extension = extension()?;
     let Some(finished) = find_finished(&extension, job)? else {
-        return Ok(false);
+        return retry_set_aside(&extension, job);
     };
     if !enqueue::holds_queue(&finished.queue)? {
         warn_no_retry(job, &quoted("Queue ", &finished.queue, " does not exist."))?;
@@ -533,6 +554,25 @@ fn warn_no_retry(job: i64, reason: &[u8]) -> Result<()> {
     )
 }
 
+/// The same of a job that stands in `my_queue`, as the history did not take its end.
+fn retry_set_aside(extension: &Extension, job: i64) -> Result<bool> {
+    let owner = as_owner(extension, |spi| {
+        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        let failed = rows.first().filter(|row| row.bool(8));
+        Ok(failed.map(|row| row.oid(1).unwrap_or(0)))
+    })?;
+    let Some(owner) = owner else {
+        return Ok(false);
+    };
+    if !identity::has_rights_of(identity::current_role(), owner)? {
+        return Ok(false);
+    }
+    as_owner(extension, |spi| {
+        let back = spi.run(&RETRY_SET_ASIDE, &[Some(job.datum())])?;
+        Ok(back.count() > 0)
+    })
+}
+
 /// A job that is to be launched.
 pub struct Waiting {
     /// Whose it is.
@@ -541,6 +581,8 @@ pub struct Waiting {
     pub is_claimed: bool,
     /// It says what to do, or its queue does.
     pub is_runnable: bool,
+    /// It has failed, and the history did not take it.
+    pub has_failed: bool,
 }
 
 /// For `launch_dynamic_worker`: a job that has not ended.
@@ -551,6 +593,7 @@ pub fn find_waiting(extension: &Extension, job: i64) -> Result<Option<Waiting>> 
             owner: row.oid(1).unwrap_or(0),
             is_claimed: row.bool(2),
             is_runnable: row.bool(3),
+            has_failed: row.bool(4),
         }))
     })
 }
@@ -634,14 +677,20 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
             row.bool(5),
             row.text(6)?,
             row.bool(7),
+            row.bool(8),
         )))
     })?;
-    let Some((owner, name, attempts, max_attempts, claimed, handler, is_command)) = found else {
+    let Some((owner, name, attempts, max_attempts, claimed, handler, is_command, has_failed)) =
+        found
+    else {
         return Ok(match still_there(extension, job)? {
             true => Taken::Locked,
             false => Taken::Gone,
         });
     };
+    if has_failed {
+        return Ok(Taken::Gone);
+    }
     let queue = queues::find(extension, datum::text_datum(&name)?)?;
     Ok(queue.map_or(Taken::Gone, |queue| {
         let max_attempts = max_attempts.unwrap_or(queue.max_attempts);

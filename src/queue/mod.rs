@@ -22,7 +22,7 @@ use crate::pg::error::{
     INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
 };
 use crate::pg::spi::{self, Spi};
-use crate::pg::{guc, identity};
+use crate::pg::{guc, identity, table, xact};
 
 /// Columns of `_jobs` and of `history`, of which the first 16 are the same.
 pub mod column {
@@ -127,12 +127,29 @@ pub fn allowed(checked: std::result::Result<(), LimitError>) -> Result<()> {
 
 /// Runs statements of ours as the extension's owner.
 pub fn as_owner<T>(extension: &Extension, body: impl FnOnce(&Spi) -> Result<T>) -> Result<T> {
-    identity::as_owner(extension.owner, || {
+    identity::as_owner(extension.owner, connected(extension, body))
+}
+
+/// The same for those that add to the history, and fires what its owner's triggers put off.
+pub fn into_history<T>(extension: &Extension, body: impl FnOnce(&Spi) -> Result<T>) -> Result<T> {
+    if !table::has_deferred_triggers(extension.history)? {
+        return as_owner(extension, body);
+    }
+    let added = identity::as_owner_deferring(extension.owner, connected(extension, body))?;
+    identity::as_owner(extension.owner, xact::fire_deferred)?;
+    Ok(added)
+}
+
+fn connected<'a, T: 'a>(
+    extension: &'a Extension,
+    body: impl FnOnce(&Spi) -> Result<T> + 'a,
+) -> impl FnOnce() -> Result<T> + 'a {
+    move || {
         // Our statements look rows up by key; a plan made while a table was tiny must not scan it
         // for ever.
         guc::set_for_level(c"enable_seqscan", c"off")?;
         // A scan that cannot be avoided then counts as ruinous, and its plan would be compiled.
         guc::set_for_level(c"jit", c"off")?;
         spi::connect(extension, body)
-    })
+    }
 }

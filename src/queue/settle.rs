@@ -5,11 +5,12 @@ use crate::logic::backoff;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, ToDatum, types};
 use crate::pg::error::{PgError, Result};
+use crate::pg::log::{self, Level};
 use crate::pg::spi::Statement;
-use crate::pg::{clock, random};
+use crate::pg::{clock, random, xact};
 
-use super::as_owner;
 use super::queues::Queue;
+use super::{as_owner, into_history};
 
 /// The longest error text that is kept, in bytes.
 const MAX_ERROR_BYTES: usize = 8192;
@@ -146,6 +147,44 @@ static COMPLETE: Statement = Statement::new(
     ],
 );
 
+/// Of a job whose end cannot be written down: what the attempt came to stays in its own row.
+macro_rules! set_aside {
+    ($more:literal) => {
+        concat!(
+            "UPDATE my_worker._jobs SET status = 'failed', unique_key = NULL, last_error = $2",
+            $more,
+            " WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT ctid FROM my_worker._jobs \
+             WHERE id OPERATOR(pg_catalog.=) $1 AND status OPERATOR(pg_catalog.<>) 'failed' \
+             FOR UPDATE SKIP LOCKED))"
+        )
+    };
+}
+
+static SET_ASIDE: Statement = Statement::new(
+    set_aside!(
+        ", attempts = CASE WHEN status OPERATOR(pg_catalog.=) 'processing' THEN attempts \
+         ELSE least(attempts, 2147483646) OPERATOR(pg_catalog.+) 1 END, \
+         errors = coalesce(errors, '[]'::pg_catalog.jsonb) OPERATOR(pg_catalog.||) \
+         pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(\
+         'attempt', attempts::pg_catalog.int8 OPERATOR(pg_catalog.+) \
+         CASE WHEN status OPERATOR(pg_catalog.=) 'processing' THEN 0 ELSE 1 END, \
+         'at', $3, 'sqlstate', $4, 'message', $5, 'detail', $6, 'hint', $7, 'context', $8))"
+    ),
+    &[
+        types::INT8,
+        types::TEXT,
+        types::TIMESTAMPTZ,
+        types::TEXT,
+        types::TEXT,
+        types::TEXT,
+        types::TEXT,
+        types::TEXT,
+    ],
+);
+
+/// The same where even that cannot be written: an index of a user's may refuse a long text.
+static SET_ASIDE_BARELY: Statement = Statement::new(set_aside!(""), &[types::INT8, types::TEXT]);
+
 /// Takes away what is left of a job that has ended.
 static FORGET: Statement = Statement::new(
     "DELETE FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1",
@@ -200,7 +239,7 @@ pub fn fail(
 
 /// Ends a job as failed whatever attempts it had left. In a transaction.
 pub fn fail_for_good(extension: &Extension, attempt: &Attempt, error: &PgError) -> Result<Verdict> {
-    let changed = as_owner(extension, |spi| {
+    let changed = into_history(extension, |spi| {
         let mut arguments = entry(attempt, clock::now(), error)?;
         arguments.push(started(attempt));
         spi.run(&FAIL, &arguments).map(|rows| rows.count())
@@ -214,7 +253,7 @@ pub fn fail_for_good(extension: &Extension, attempt: &Attempt, error: &PgError) 
 
 /// Ends a job as cancelled, in an attempt or while it waited. True if it was there.
 pub fn cancel(extension: &Extension, job: i64, attempt: Option<&Attempt>) -> Result<bool> {
-    as_owner(extension, |spi| {
+    into_history(extension, |spi| {
         let arguments = [
             Some(job.datum()),
             attempt.and_then(started),
@@ -222,6 +261,57 @@ pub fn cancel(extension: &Extension, job: i64, attempt: Option<&Attempt>) -> Res
             Some(clock::now().datum()),
         ];
         spi.run(&CANCEL, &arguments).map(|rows| rows.count() > 0)
+    })
+}
+
+/// Sets a job aside whose end the history does not take: it stays in `my_queue` as `failed`, with
+/// the reason, until `retry()` or `purge_queue()`. In a transaction; nothing else is undone. False
+/// if it is gone, or somebody has its row. The caller counts it as failed.
+pub fn set_aside(extension: &Extension, job: i64, error: &PgError) -> Result<bool> {
+    let code = error.sqlstate.text();
+    let why = [
+        b"the end of the job could not be written: ",
+        error.message.as_slice(),
+    ]
+    .concat();
+    let id = Some(job.datum());
+    let full = xact::subtransaction(|| {
+        let arguments = [
+            id,
+            Some(capped(&why)?),
+            Some(clock::now().datum()),
+            Some(datum::text_datum(code.as_bytes())?),
+            Some(capped(&error.message)?),
+            error.detail.as_deref().map(capped).transpose()?,
+            error.hint.as_deref().map(capped).transpose()?,
+            error.context.as_deref().map(capped).transpose()?,
+        ];
+        run_set_aside(extension, &SET_ASIDE, &arguments)
+    });
+    let set = match full {
+        Ok(set) => set,
+        Err(_) => {
+            let why = format!("the end of the job could not be written: SQLSTATE {code}");
+            let why = Some(datum::text_datum(why.as_bytes())?);
+            run_set_aside(extension, &SET_ASIDE_BARELY, &[id, why])?
+        }
+    };
+    if set {
+        let text =
+            format!("job {job} was set aside: its end could not be written, SQLSTATE {code}");
+        log::report(Level::Log, &text)?;
+    }
+    Ok(set)
+}
+
+fn run_set_aside(
+    extension: &Extension,
+    statement: &Statement,
+    arguments: &[Option<Datum>],
+) -> Result<bool> {
+    as_owner(extension, |spi| {
+        let changed = spi.run(statement, arguments)?;
+        Ok(changed.count() > 0)
     })
 }
 
@@ -240,7 +330,7 @@ pub fn complete_command(
     attempt: &Attempt,
     tag: &str,
 ) -> Result<()> {
-    as_owner(extension, |spi| {
+    into_history(extension, |spi| {
         let arguments = [
             Some(attempt.job.datum()),
             Some(attempt.attempts.datum()),

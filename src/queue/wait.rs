@@ -15,7 +15,8 @@ use super::{as_owner, enqueue, extension, wake};
 
 /// Of an id, the job that has not ended, and all that have.
 static STATUS: Statement = Statement::new(
-    "SELECT q.xmin, NULL::pg_catalog.text, q.owner, q.xmax, NULL::pg_catalog.timestamptz, \
+    "SELECT q.xmin, CASE WHEN q.status OPERATOR(pg_catalog.=) 'failed' THEN q.status END, \
+     q.owner, q.xmax, NULL::pg_catalog.timestamptz, \
      q.handler IS NULL AND q.command IS NULL AND n.handler IS NULL FROM my_worker._jobs AS q \
      LEFT JOIN my_worker.queues AS n ON n.name OPERATOR(pg_catalog.=) q.queue \
      WHERE q.id OPERATOR(pg_catalog.=) $1 \

@@ -29,6 +29,10 @@ pub enum Death {
     Crash = 0,
     /// It was terminated again and again.
     Stops,
+    /// It did not heed the cancel of its time-out, and was terminated.
+    Deaf,
+    /// It was being cancelled, by somebody who was told so: nothing is charged.
+    Cancelled,
 }
 
 /// How often a job's process was told to stop in the middle of it.
@@ -74,6 +78,23 @@ impl State {
             }
             None => false,
         }
+    }
+
+    /// Writes down what the keeper is to do about a job at once; answers the process to wake.
+    pub fn charge_now(
+        &mut self,
+        job: i64,
+        database: Oid,
+        attempts: i32,
+        death: Death,
+    ) -> Option<i32> {
+        self.charge(Charge {
+            job,
+            database,
+            attempts,
+            death,
+        });
+        self.ask_look(database)
     }
 
     /// Counts that a job's process was told to stop in the middle of it; answers how often.

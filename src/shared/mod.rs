@@ -9,7 +9,8 @@
 //!
 //! | field                               | by    | guarded by            |
 //! |-------------------------------------|-------|-----------------------|
-//! | Slot.current, job_started, left     | W, B  | atomics               |
+//! | Slot.current, job_started, left,    | W, B  | atomics               |
+//! | Slot.cancel_due, State.deaths_told  | W, B  | atomics               |
 //! | State.queue_changes                 | W, B  | atomics               |
 //! | the rest of a slot                  | L W B | the lock, exclusive   |
 //! | lanes, databases, charges, counters | L W B | the lock, exclusive   |
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 
 use crate::logic::counters::Board;
 use crate::logic::reach::Reach;
+use crate::logic::repeats::Ration;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::shmem::{Shared, Text, Zeroed};
 use charge::{STOPS, Stop};
@@ -180,6 +182,10 @@ pub struct Slot {
     pub job_started: AtomicI64,
     /// [W] how many jobs it means to run after this one.
     pub left: AtomicI32,
+    /// [W B] when user code that runs was, or is to be, cancelled; 0: none runs. See `watchdog`.
+    pub cancel_due: AtomicI64,
+    /// [L] the job for which its process was terminated.
+    pub put_down: i64,
     /// [W] `reach` is set.
     has_reach: bool,
     /// [W] the part of the queue that it has; others leave that alone for a while.
@@ -268,6 +274,8 @@ pub struct State {
     /// [W] when the last one did.
     pub last_run: Micros,
     stops_next: u32,
+    /// [W] jobs that have failed for good and had a line of their own in the log.
+    pub deaths_told: Ration,
     /// [W B] what was counted of each queue, kept over a clean restart.
     pub counted: Board,
     /// [L] name of the server's time zone.
@@ -439,6 +447,8 @@ impl State {
         slot.since = now;
         slot.jobs_done = 0;
         slot.task = 0;
+        slot.put_down = 0;
+        slot.cancel_due.store(0, Ordering::Relaxed);
         slot.progress = -1.0;
         slot.message.set(b"");
         slot.set_current(Current::None, 0);
@@ -464,6 +474,7 @@ impl State {
             slot.phase = Phase::Free;
             slot.pid = 0;
             slot.procno = -1;
+            slot.cancel_due.store(0, Ordering::Relaxed);
             slot.set_current(Current::None, 0);
             slot.withdraw_reach();
         }

@@ -20,8 +20,8 @@ static LIVE: Statement = Statement::new(
      (SELECT l.pid FROM pg_catalog.pg_locks AS l \
      WHERE l.locktype OPERATOR(pg_catalog.=) 'transactionid' AND l.granted \
      AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' \
-     AND l.transactionid OPERATOR(pg_catalog.=) q.xmax LIMIT 1) \
-     FROM my_worker._jobs AS q WHERE q.id OPERATOR(pg_catalog.=) $1",
+     AND l.transactionid OPERATOR(pg_catalog.=) q.xmax LIMIT 1), \
+     q.status OPERATOR(pg_catalog.=) 'failed' FROM my_worker._jobs AS q WHERE q.id OPERATOR(pg_catalog.=) $1",
     &[types::INT8],
 );
 
@@ -43,6 +43,7 @@ struct Live {
     names_nothing: bool,
     attempts: i32,
     locked_by: Option<i32>,
+    has_failed: bool,
 }
 
 /// What shared memory says of a job, its queue and its role.
@@ -75,6 +76,9 @@ fn look(job: i64) -> Result<Vec<u8>> {
     };
     if !identity::has_rights_of(caller, live.owner)? {
         return Ok(unknown(job));
+    }
+    if live.has_failed {
+        return Ok(b"finished: failed, and set aside, as its end could not be written".to_vec());
     }
     let name = datum::text_datum(&live.queue)?;
     let Some(queue) = queues::find(&extension, name)? else {
@@ -117,6 +121,7 @@ fn find_live(spi: &Spi, job: i64) -> Result<Option<Live>> {
         names_nothing: row.bool(6),
         attempts: row.i32(7).unwrap_or(0),
         locked_by: row.i32(8),
+        has_failed: row.bool(9),
     }))
 }
 

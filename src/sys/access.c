@@ -455,32 +455,6 @@ mw_statement_holds(PlannedStmt *planned, Oid table)
 	return false;
 }
 
-static LOCKTAG
-object_tag(Oid class, Oid object)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, class, object, 0);
-	return tag;
-}
-
-/* A shared lock that this session has, whatever transactions come and go */
-void
-mw_hold_object_on(Oid class, Oid object)
-{
-	LOCKTAG		tag = object_tag(class, object);
-
-	(void) LockAcquire(&tag, AccessShareLock, true, false);
-}
-
-void
-mw_release_object(Oid class, Oid object)
-{
-	LOCKTAG		tag = object_tag(class, object);
-
-	(void) LockRelease(&tag, AccessShareLock, true);
-}
-
 /* 0: may log in; 1: dropped; 2: NOLOGIN; 3: no CONNECT on the database */
 int
 mw_role_barred(Oid role, Oid database)

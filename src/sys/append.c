@@ -2,7 +2,7 @@
  * append.c
  *		Appending rows with their index entries, many at a time, as COPY does
  *		(copyfrom.c).  Table constraints and triggers are not looked at: for our
- *		own tables only.
+ *		own tables only, as long as they are as we made them (pristine.c).
  *
  * Rows wait in memory for the end, or for a statement that would miss them.
  * Such a statement may run in a subtransaction that is rolled back later.  So
@@ -18,8 +18,10 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
@@ -41,7 +43,8 @@ struct MwAppender
 	ResultRelInfo *fine;		/* with those that see each row */
 	ResultRelInfo *coarse;		/* with the one that sees the extremes of a page */
 	AttrNumber	coarse_key;		/* its column, or 0 */
-	int			columns;		/* that come; NULL in those behind them */
+	int			columns;		/* that come; those behind them were dropped */
+	bool		calls_code;		/* of users, for index expressions */
 	struct BulkInsertStateData *bulk;
 	TupleTableSlot *rows[MAX_ROWS];
 	TimestampTz keys[MAX_ROWS]; /* what the coarse index has of them */
@@ -54,6 +57,9 @@ struct MwAppender
 
 /* The one that is open in this transaction, or NULL. */
 static MwAppender *current = NULL;
+
+/* Rows of other jobs could not be written within a statement. */
+bool		mw_append_failed = false;
 
 static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
@@ -79,13 +85,13 @@ at_transaction_end(XactEvent event, void *arg)
  * once, such an index need see the extremes only.
  */
 static AttrNumber
-coarse_key(Relation rel, Relation index)
+coarse_key(Relation rel, Relation index, int columns)
 {
 	AttrNumber	key = index->rd_index->indkey.values[0];
 
 	if (index->rd_rel->relam == BRIN_AM_OID &&
-		index->rd_index->indnkeyatts == 1 &&
-		key > 0 &&
+		index->rd_index->indnatts == 1 &&
+		key > 0 && key <= columns &&
 		TupleDescAttr(RelationGetDescr(rel), key - 1)->atttypid == TIMESTAMPTZOID &&
 		TupleDescAttr(RelationGetDescr(rel), key - 1)->attnotnull &&
 		RelationGetIndexPredicate(index) == NIL &&
@@ -119,48 +125,55 @@ sort_indexes(MwAppender *appender)
 	for (int i = 0; i < all->ri_NumIndices; i++)
 	{
 		Relation	index = all->ri_IndexRelationDescs[i];
-		AttrNumber	key = appender->coarse_key == 0 ? coarse_key(appender->rel, index) : 0;
+		IndexInfo  *info = all->ri_IndexRelationInfo[i];
+		AttrNumber	key = appender->coarse_key == 0 ?
+			coarse_key(appender->rel, index, appender->columns) : 0;
 		ResultRelInfo *kind = key == 0 ? appender->fine : appender->coarse;
 
 		if (key != 0)
 			appender->coarse_key = key;
 		kind->ri_IndexRelationDescs[kind->ri_NumIndices] = index;
-		kind->ri_IndexRelationInfo[kind->ri_NumIndices] = all->ri_IndexRelationInfo[i];
+		kind->ri_IndexRelationInfo[kind->ri_NumIndices] = info;
 		kind->ri_NumIndices++;
+		appender->calls_code |= info->ii_Expressions != NIL || info->ii_Predicate != NIL;
 	}
 }
 
-/* Rows of other types would be read as what they are not */
-static void
-check_types(Relation rel, const Oid *types, int columns)
+/* A row that a deferrable constraint is to see again takes more than its index entry */
+static bool
+has_deferrable_index(const ResultRelInfo *result)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
-
-	for (int i = 0; i < columns; i++)
-		if (i >= desc->natts || TupleDescAttr(desc, i)->atttypid != types[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("columns of table \"%s\" were changed",
-							RelationGetRelationName(rel))));
+	for (int i = 0; i < result->ri_NumIndices; i++)
+		if (!result->ri_IndexRelationDescs[i]->rd_index->indimmediate)
+			return true;
+	return false;
 }
 
-/* Rows will be of so many columns of these types, the first ones of the table */
+/*
+ * Rows will be of so many columns of these types, the first ones of the table.
+ * NULL if it is not as we made it; see mw_is_pristine().
+ */
 MwAppender *
-mw_append_begin(Relation rel, const Oid *types, int columns)
+mw_append_begin(Relation rel, const Oid *types, int columns, uint64 filled, const char *check)
 {
 	static bool registered = false;
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "my_worker appender",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext before = MemoryContextSwitchTo(context);
-	MwAppender *appender = palloc0(sizeof(MwAppender));
+	MemoryContext context;
+	MemoryContext before;
+	MwAppender *appender;
 
+	if (!mw_is_pristine(rel, types, columns, filled, check))
+		return NULL;
+	context = AllocSetContextCreate(CurrentMemoryContext, "my_worker appender",
+									ALLOCSET_DEFAULT_SIZES);
+	before = MemoryContextSwitchTo(context);
+	appender = palloc0(sizeof(MwAppender));
+	mw_append_failed = false;
 	if (!registered)
 	{
 		RegisterSubXactCallback(at_subtransaction_end, NULL);
 		RegisterXactCallback(at_transaction_end, NULL);
 		registered = true;
 	}
-	check_types(rel, types, columns);
 	appender->columns = columns;
 	appender->context = context;
 	appender->owner = CurrentResourceOwner;
@@ -169,6 +182,14 @@ mw_append_begin(Relation rel, const Oid *types, int columns)
 	appender->result = makeNode(ResultRelInfo);
 	InitResultRelInfo(appender->result, rel, 1, NULL, 0);
 	ExecOpenIndices(appender->result, false);
+	if (has_deferrable_index(appender->result))
+	{
+		ExecCloseIndices(appender->result);
+		FreeExecutorState(appender->estate);
+		MemoryContextSwitchTo(before);
+		MemoryContextDelete(context);
+		return NULL;
+	}
 	sort_indexes(appender);
 	appender->bulk = GetBulkInsertState();
 	MemoryContextSwitchTo(before);
@@ -221,6 +242,31 @@ make_coarse_entries(MwAppender *appender, int from, int end)
 		make_entries(appender, appender->coarse, greatest);
 }
 
+/* What index expressions call runs as in a statement of the owner: see identity::as_owner */
+static void
+become_owner(const MwAppender *appender, Oid *role, int *context, int *level)
+{
+	*level = -1;
+	if (!appender->calls_code)
+		return;
+	GetUserIdAndSecContext(role, context);
+	*level = NewGUCNestLevel();
+	SetUserIdAndSecContext(appender->rel->rd_rel->relowner, *context |
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* After an error the end of the (sub)transaction does it. */
+static void
+become_self(Oid role, int context, int level)
+{
+	if (level < 0)
+		return;
+	AtEOXact_GUC(false, level);
+	SetUserIdAndSecContext(role, context);
+}
+
 /*
  * As of the transaction's first command, so that a statement whose snapshot
  * was taken before sees the rows.
@@ -231,9 +277,13 @@ write_rows(MwAppender *appender)
 	int			count = appender->waiting - appender->written;
 	ResourceOwner owner = CurrentResourceOwner;
 	MemoryContext before;
+	Oid			role;
+	int			security;
+	int			level;
 
 	if (count == 0)
 		return;
+	become_owner(appender, &role, &security, &level);
 	(void) GetCurrentCommandId(true);
 	CurrentResourceOwner = appender->owner;
 	before = MemoryContextSwitchTo(GetPerTupleMemoryContext(appender->estate));
@@ -249,6 +299,7 @@ write_rows(MwAppender *appender)
 			page = row + 1;
 		}
 	}
+	become_self(role, security, level);
 	CurrentResourceOwner = owner;
 	appender->written = appender->waiting;
 	appender->writer = GetCurrentSubTransactionId();
@@ -321,7 +372,9 @@ mw_append_show(PlannedStmt *statement)
 		if (!named)
 			return;
 	}
+	mw_append_failed = true;
 	write_rows(current);
+	mw_append_failed = false;
 }
 
 void

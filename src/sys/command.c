@@ -121,6 +121,7 @@ run_statement(RawStmt *statement, const char *sql, bool implicit_block, MemoryCo
 	if (implicit_block)
 		BeginImplicitTransactionBlock();
 	CHECK_FOR_INTERRUPTS();
+	mw_keep_hold();
 
 	/* Plans outlive a COMMIT within the text. */
 	MemoryContextSwitchTo(context);
@@ -144,11 +145,13 @@ describe(const QueryCompletion *completion, char *tag)
 
 /*
  * Runs all of the text, outside a transaction, in at most `timeout_ms` (0: any time).
+ * Log lines have `label` as their statement.
  * The tag of the last statement ("UPDATE 5", "VACUUM") goes into `tag`, which has
  * COMPLETION_TAG_BUFSIZE bytes.
  */
 void
-mw_command_run(const char *sql, MemoryContext context, int timeout_ms, char *tag)
+mw_command_run(const char *sql, const char *label, MemoryContext context, int timeout_ms,
+			   char *tag)
 {
 	MemoryContext message_context = MessageContext;
 	TimestampTz attempt_end = 0;
@@ -158,7 +161,7 @@ mw_command_run(const char *sql, MemoryContext context, int timeout_ms, char *tag
 
 	*tag = '\0';
 	MessageContext = context;
-	debug_query_string = sql;
+	debug_query_string = label;
 	SetCurrentStatementStartTimestamp();
 	if (timeout_ms > 0)
 		attempt_end = TimestampTzPlusMilliseconds(GetCurrentStatementStartTimestamp(), timeout_ms);

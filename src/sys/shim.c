@@ -64,6 +64,7 @@ mw_try(void (*fn) (void *arg), void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
+	uint32		holdoff = QueryCancelHoldoffCount;
 
 	PG_TRY();
 	{
@@ -74,6 +75,8 @@ mw_try(void (*fn) (void *arg), void *arg)
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
+		/* which errfinish() has set to 0, so that cancels meant for jobs would reach us */
+		QueryCancelHoldoffCount = holdoff;
 	}
 	PG_END_TRY();
 	return error;
@@ -208,6 +211,17 @@ const char *
 mw_vardata_any(const void *datum)
 {
 	return VARDATA_ANY(datum);
+}
+
+/* Of a text that is not compressed and not out of line. */
+bool
+mw_text_is(Datum text, const char *bytes, Size length)
+{
+	const struct varlena *value = (struct varlena *) DatumGetPointer(text);
+
+	return !VARATT_IS_EXTENDED(value) || VARATT_IS_SHORT(value)
+		? VARSIZE_ANY_EXHDR(value) == length && memcmp(VARDATA_ANY(value), bytes, length) == 0
+		: false;
 }
 
 void

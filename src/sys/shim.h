@@ -30,6 +30,7 @@ extern bool mw_owns_database(Oid database, Oid role);
 extern void mw_reserve_settings(const char *prefix);
 extern Size mw_varsize_any_exhdr(const void *datum);
 extern const char *mw_vardata_any(const void *datum);
+extern bool mw_text_is(Datum text, const char *bytes, Size length);
 extern void mw_set_ps_display(const char *activity);
 extern bool mw_was_shut_down(void);
 extern bool mw_replay_is_paused(void);
@@ -93,11 +94,17 @@ extern bool mw_client_copy(PlannedStmt *planned, const char *query, struct Query
 						   struct QueryCompletion *completion, Oid table, const char *policy);
 extern const char *mw_database_wanted(PlannedStmt *statement);
 extern void mw_hold_object_on(Oid class, Oid object);
-extern void mw_release_object(Oid class, Oid object);
+extern void mw_keep_hold(void);
+extern void mw_release_object(void);
 extern int	mw_role_barred(Oid role, Oid database);
 
 typedef struct MwAppender MwAppender;
-extern MwAppender *mw_append_begin(Relation rel, const Oid *types, int columns);
+extern bool mw_is_pristine(Relation rel, const Oid *types, int columns, uint64 filled,
+						   const char *check);
+extern MwAppender *mw_append_begin(Relation rel, const Oid *types, int columns, uint64 filled,
+								   const char *check);
+extern bool mw_append_failed;
+extern bool mw_has_deferred_triggers(Oid table);
 extern void mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls);
 extern void mw_append_show(PlannedStmt *statement);
 extern void mw_append_end(MwAppender *appender);
@@ -129,13 +136,17 @@ extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleD
 								HeapTuple *old);
 
 /* Commands at top level, see command.c */
-extern void mw_command_run(const char *sql, MemoryContext context, int timeout_ms, char *tag);
+extern void mw_command_run(const char *sql, const char *label, MemoryContext context,
+						   int timeout_ms, char *tag);
 extern void mw_command_abort(void);
 extern void mw_discard_all(void);
 
 /* Whether SET CONSTRAINTS was used since this was set to false */
 extern bool mw_constraints_set;
 extern void mw_watch_constraints(void);
+
+/* Whether a job has left in the process what cannot be taken away */
+extern bool mw_is_stained(void);
 
 /* Signal handlers, which must be C */
 extern volatile sig_atomic_t mw_overrun;
@@ -144,6 +155,7 @@ extern bool mw_overrun_cancels(void);
 extern void mw_overrun_again(void);
 extern bool mw_overrun_stop(void);
 extern void mw_install_signal_handlers(void);
+extern void mw_be_quiet(void);
 extern void mw_mark_bystander_on_quit(volatile uint32 *flag);
 
 #endif

@@ -6,28 +6,29 @@
 //! so it may die at any point. It ends with exit code 1, and the launcher starts another when there
 //! is work.
 
+pub mod blame;
 mod look;
 
 use std::collections::BTreeMap;
 
 use crate::command;
-use crate::execute::{self, Batch, Memory, Outcome, Settled, Tally};
+use crate::execute::{self, Batch, Memory, Outcome, Tally};
 use crate::keeper;
-use crate::pg::catalog;
+use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
-use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, wait_event, xact};
+use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, stain, wait_event, xact};
 use crate::queue::claim::Jobs;
 use crate::queue::queues::Queue;
-use crate::queue::settle::{self, Attempt, Verdict};
 use crate::queue::wait;
 use crate::settings;
-use crate::shared::{Current, Kind, Phase, SHARED, SeenArrivals, SlotId};
+use crate::shared::{Current, Death, Kind, Phase, SHARED, SeenArrivals, SlotId};
 
 use crate::stats;
-use look::{Known, MAX_ROUND};
+use blame::Suspects;
+use look::{Known, MAX_ROUND, Round};
 
 /// This process's slot, for the callback at its end.
 static MY_SLOT: Local<Option<SlotId>> = Local::new(None);
@@ -64,29 +65,52 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
 /// However the process ends: its slot is free, and the launcher looks whether work is left.
 fn at_exit(code: i32) {
     let Some(id) = MY_SLOT.take() else { return };
-    if command::is_running() {
-        marks::leave_stopped(id.index);
-    } else {
-        marks::clear(id.index);
-    }
+    let attempts = marks::noted_attempts(id.index).unwrap_or(-1);
     let now = clock::now();
+    let (mut cancelled, mut cut_off) = (false, None);
     let wake = SHARED.write(|state| {
-        let mut keeper = None;
+        let (mut keeper, mut look) = (None, None);
         if let Some(slot) = state.slot(id) {
             let (database, role) = (slot.database, slot.role);
-            let (job, told, kind) = (slot.current().job(), slot.leave, slot.kind);
-            let meant = told || slot.phase == Phase::Stopping;
+            let (current, told, kind) = (slot.current(), slot.leave, slot.kind);
+            let put_down = slot.put_down;
+            let in_job = current.job().filter(|job| code != 0 && *job != put_down);
+            cut_off = in_job.map(|job| (job, slot.queue));
+            cancelled = matches!(current, Current::Cancelling(_));
+            let meant = told || put_down != 0 || slot.phase == Phase::Stopping;
             if code != 0 && !meant {
                 state.start_failed(id, now);
             }
             keeper = state.free_slot(id);
-            if let Some(job) = job {
-                stats::stopped(state, database, role, job, told || kind == Kind::Dynamic);
+            if let Some(job) = current.job() {
+                let uncounted = told || put_down != 0 || kind == Kind::Dynamic;
+                stats::stopped(state, database, role, job, uncounted);
+                let death = match cancelled {
+                    true => Some(Death::Cancelled),
+                    false => (put_down == job).then_some(Death::Deaf),
+                };
+                if let Some(death) = death {
+                    look = state.charge_now(job, database, attempts, death);
+                }
             }
         }
-        [Some(state.launcher_procno), keeper]
+        [Some(state.launcher_procno), keeper, look]
     });
+    if cancelled {
+        marks::leave(id.index);
+    } else if command::is_running() {
+        marks::leave_stopped(id.index);
+    } else {
+        marks::clear(id.index);
+    }
     wake.into_iter().flatten().flatten().for_each(latch::wake);
+    if let Some((job, queue)) = cut_off {
+        let queue = String::from_utf8_lossy(queue.get()).into_owned();
+        let text =
+            format!("job {job} (queue \"{queue}\") was cut off: its process was told to end");
+        let _ = log::report(Level::Log, &text);
+    }
+    let _ = execute::log_held_back(true);
 }
 
 /// The life of a worker.
@@ -95,6 +119,8 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
     marks::excuse_on_quit(id.index);
     session::hold_cancels();
     session::watch_constraints();
+    // What is there before any job does not count.
+    stain::is_stained();
     let mut worker = Worker {
         id,
         database,
@@ -109,7 +135,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         alone: 0,
     };
     while worker.turn()? {}
-    Ok(())
+    execute::log_held_back(true)
 }
 
 struct Worker {
@@ -127,7 +153,8 @@ struct Worker {
     first: Option<i32>,
     /// It has slept since its last look.
     rested: bool,
-    /// The extension was dropped, or the role may run nothing any more.
+    /// It is to leave: the extension was dropped, the role may run nothing any more, or a job has left
+    /// in this process what cannot be taken away.
     gone: bool,
     /// So many jobs are run one a transaction, since a batch failed as a whole.
     alone: usize,
@@ -191,13 +218,14 @@ impl Worker {
         if work == Some(true) {
             return Ok(true);
         }
-        execute::log_held_back()?;
+        execute::log_held_back(false)?;
         activity::idle();
         activity::title(b"idle");
         activity::flush_last_statistics()?;
         let since = clock::now();
         let stay_ms = i64::from(settings::IDLE_TIMEOUT.get()) * 1000;
-        latch::wait(Some(stay_ms), wait_event::worker_idle())?;
+        let sleep_ms = execute::held_back_ms().map_or(stay_ms, |ms| ms.min(stay_ms));
+        latch::wait(Some(sleep_ms), wait_event::worker_idle())?;
         self.rested = true;
         session::forget_cancel();
         let slept_ms = clock::now().saturating_sub(since) / 1000;
@@ -269,50 +297,96 @@ impl Worker {
     }
 
     fn batch_in_transaction(&mut self) -> Result<Option<Tally>> {
-        let mut at_work = None;
-        let result = xact::transaction(|| {
-            let Some(extension) = catalog::hold_extension()? else {
-                self.gone = true;
-                return Ok(None);
-            };
-            // Its session is older than what forbids it. The keeper ends the jobs, saying why.
-            if keeper::bar(self.role)?.is_some() {
-                self.gone = true;
-                self.ask_keeper();
-                return Ok(None);
-            }
-            activity::introduce(Some(self.role))?;
-            session::set_read_only(false);
-            let jobs = Jobs::open(&extension)?;
-            let tally = match self.next_work(&extension, &jobs)? {
-                Some((queue, mut round)) => {
-                    activity::title(&[b"running ", queue.name.as_slice()].concat());
-                    let batch = Batch::new(&extension, &queue, &jobs, self.id, self.memory)?
-                        .one_by_one(self.alone > 0);
-                    let stop = || self.stopped();
-                    let candidates = std::mem::take(&mut round.candidates);
-                    let behind = |last, one| self.next_round(&jobs, &queue, &round, last, one);
-                    let more = |last, limit| self.more(&jobs, &queue, &round, last, limit);
-                    let tally = batch.run(candidates, more, behind, stop)?;
-                    self.learn(&queue, &tally);
-                    at_work = Some((queue, tally.settled.clone()));
-                    Some(tally)
-                }
-                None => None,
-            };
-            jobs.close()?;
-            Ok(tally)
-        });
-        match (result, at_work) {
-            (Err(error), Some((queue, settled))) => {
-                self.blame(&queue, &settled, &error)?;
-                Ok(Some(Tally {
-                    interrupted: true,
-                    ..Tally::default()
-                }))
-            }
+        let mut suspects = None;
+        let result = if xact::is_strict() {
+            self.strict_batch(&mut suspects)
+        } else {
+            xact::job_transaction(|| {
+                let Some(extension) = self.enter()? else {
+                    return Ok(None);
+                };
+                let jobs = Jobs::open(&extension)?;
+                let tally = match self.next_work(&extension, &jobs)? {
+                    Some((queue, round)) => {
+                        Some(self.run(&extension, &jobs, queue, round, &mut suspects)?)
+                    }
+                    None => None,
+                };
+                jobs.close()?;
+                Ok(tally)
+            })
+        };
+        match (result, suspects) {
+            (Err(error), Some(suspects)) => self.blame(suspects, error).map(Some),
             (result, _) => result,
         }
+    }
+
+    /// One job, in a transaction that reads nothing but its row: what others do to the queue meanwhile
+    /// is no conflict with it.
+    fn strict_batch(&mut self, suspects: &mut Option<Suspects>) -> Result<Option<Tally>> {
+        let found = xact::transaction(|| {
+            let Some(extension) = self.enter()? else {
+                return Ok(None);
+            };
+            let jobs = Jobs::open(&extension)?;
+            let found = self.next_work(&extension, &jobs)?;
+            jobs.close()?;
+            Ok(found)
+        })?;
+        let Some((queue, mut round)) = found else {
+            return Ok(None);
+        };
+        round.candidates.truncate(1);
+        xact::job_transaction(|| {
+            let Some(extension) = self.enter()? else {
+                return Ok(None);
+            };
+            let jobs = Jobs::open(&extension)?;
+            let tally = self.run(&extension, &jobs, queue, round, suspects)?;
+            jobs.close()?;
+            Ok(Some(tally))
+        })
+    }
+
+    /// At the start of a transaction: where the extension is, if this role may run jobs of it.
+    fn enter(&mut self) -> Result<Option<Extension>> {
+        let Some(extension) = catalog::hold_extension()? else {
+            self.gone = true;
+            return Ok(None);
+        };
+        // Its session is older than what forbids it. The keeper ends the jobs, saying why.
+        if keeper::bar(self.role)?.is_some() {
+            self.gone = true;
+            self.ask_keeper();
+            return Ok(None);
+        }
+        activity::introduce(Some(self.role))?;
+        session::set_read_only(false);
+        Ok(Some(extension))
+    }
+
+    /// Runs jobs of the queue, those of the round first.
+    fn run(
+        &mut self,
+        extension: &Extension,
+        jobs: &Jobs,
+        queue: Queue,
+        mut round: Round,
+        suspects: &mut Option<Suspects>,
+    ) -> Result<Tally> {
+        activity::title(&[b"running ", queue.name.as_slice()].concat());
+        let batch =
+            Batch::new(extension, &queue, jobs, self.id, self.memory)?.one_by_one(self.alone > 0);
+        let stop = || self.stopped();
+        let candidates = std::mem::take(&mut round.candidates);
+        let behind = |last, one| self.next_round(jobs, &queue, &round, last, one);
+        let more = |last, limit| self.more(jobs, &queue, &round, last, limit);
+        let (done, mut tally) = batch.run(candidates, more, behind, stop);
+        *suspects = Suspects::of(&queue, &mut tally);
+        done?;
+        self.learn(&queue, &tally);
+        Ok(tally)
     }
 
     /// Runs the command that the batch claimed, if any, now that the claim is committed.
@@ -321,9 +395,10 @@ impl Worker {
             return Ok(None);
         };
         if let Some(claimed) = tally.command.take() {
-            tally
-                .settled
-                .push(command::execute(self.id, &claimed, self.memory.job)?);
+            let (settled, dead) = command::execute(self.id, &claimed, self.memory.job)?;
+            tally.settled.push(settled);
+            tally.dead.extend(dead);
+            tally.stained |= stain::is_stained();
         }
         Ok(Some(tally))
     }
@@ -334,14 +409,18 @@ impl Worker {
         keeper.flatten().into_iter().for_each(latch::wake);
     }
 
-    /// A batch that failed at COMMIT is rolled back as a whole. If it held several jobs, each is
-    /// run alone next, which finds the guilty one; if it held one, that one is charged.
-    fn blame(&mut self, queue: &Queue, settled: &[Settled], error: &PgError) -> Result<()> {
-        let [only] = settled else {
-            self.alone = settled.len();
-            return Ok(());
+    /// A batch that failed is rolled back as a whole. Who is known to be guilty, or was alone, is
+    /// charged; if it may have been any of several, each is run alone next, which finds the guilty one.
+    fn blame(&mut self, suspects: Suspects, error: PgError) -> Result<Tally> {
+        let count = suspects.count();
+        self.alone = match suspects.settle(self.id, &error)? {
+            true => self.alone.max(count),
+            false => self.alone.saturating_sub(1),
         };
-        charge_commit(self.id, queue, only, error)
+        Ok(Tally {
+            interrupted: true,
+            ..Tally::default()
+        })
     }
 
     /// Whether to take no more of this batch.
@@ -400,13 +479,17 @@ impl Worker {
             if let Some(lane) = state.lane(database, role) {
                 lane.failures = 0;
                 // What was not reached is there for the next one, should this worker leave.
-                if tally.left > 0 || tally.interrupted || tally.split > 0 {
+                let left = tally.left > 0 || tally.interrupted || tally.split > 0;
+                if left || tally.stained {
                     lane.set_pending();
                 }
             }
         });
         stats::count(self.id, &tally);
         wait::tell_waiters(&tally);
+        for dead in &tally.dead {
+            execute::log_dead(dead)?;
+        }
         if let Some(known) = self
             .queue
             .as_ref()
@@ -418,6 +501,10 @@ impl Worker {
             xact::transaction(session::drop_temporary)?;
         }
         activity::flush_statistics()?;
+        if tally.stained {
+            self.gone = true;
+            return Ok(false);
+        }
         Ok(worked || tally.interrupted || tally.split > 0 || !tally.missed.is_empty())
     }
 }
@@ -428,46 +515,6 @@ fn extension_is_there() -> Result<bool> {
         catalog::forget_extension();
         Ok(catalog::extension()?.is_some())
     })
-}
-
-/// Charges an attempt whose transaction failed at COMMIT, and was rolled back with the job's end.
-pub fn charge_commit(id: SlotId, queue: &Queue, only: &Settled, error: &PgError) -> Result<()> {
-    let attempt = Attempt {
-        job: only.job,
-        attempts: only.attempts,
-        ended: only.attempts.saturating_add(1),
-        started: only.started,
-    };
-    let max_attempts = only.max_attempts;
-    let outcome = xact::transaction(|| {
-        let Some(extension) = catalog::hold_extension()? else {
-            return Ok(Verdict::Gone);
-        };
-        session::set_read_only(false);
-        settle::fail(&extension, queue, &attempt, max_attempts, error)
-    })?;
-    let outcome = match outcome {
-        Verdict::Retry => Outcome::Retried,
-        Verdict::Failed => Outcome::Failed,
-        Verdict::Gone => return Ok(()),
-    };
-    let tally = Tally {
-        queue: queue.id,
-        settled: vec![Settled { outcome, ..*only }],
-        ..Tally::default()
-    };
-    stats::count(id, &tally);
-    wait::tell_waiters(&tally);
-    if settings::LOG_JOBS.get() == settings::LOG_NONE {
-        return Ok(());
-    }
-    let (job, queue, code) = (
-        only.job,
-        String::from_utf8_lossy(&queue.name),
-        error.sqlstate.text(),
-    );
-    let text = format!("job {job} (queue \"{queue}\") failed at COMMIT with SQLSTATE {code}");
-    log::report(Level::Log, &text)
 }
 
 /// Whether a job of the tally ended, so that somebody may wait for it.

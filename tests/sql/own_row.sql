@@ -55,7 +55,7 @@ SELECT status, errors->0->>'sqlstate' AS sqlstate, last_error FROM my_worker.his
 -- The whole table cannot go under a running job, nor the extension.
 SELECT my_worker.enqueue('work.does', '["truncates", "TRUNCATE my_worker._jobs"]', 'own') AS a,
        my_worker.enqueue('work.does', '["drops the extension", "DROP EXTENSION my_worker CASCADE"]', 'own') AS b \gset
-CALL pg_temp.wait_until('SELECT NOT EXISTS (SELECT FROM my_queue)', apart => true);
+CALL pg_temp.wait_until('SELECT NOT EXISTS (SELECT FROM my_worker._jobs)', apart => true);
 SELECT status, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id IN (:a, :b) ORDER BY id;
 -- Jobs of a batch handler, of which one takes the others away.
 CREATE FUNCTION work.takes_all(ids bigint[], payloads jsonb[]) RETURNS integer LANGUAGE sql AS $$

@@ -1,4 +1,4 @@
-# The history may get columns of its reader's: what is written of a job leaves them empty.
+# The history may get columns, defaults, triggers and indexes of its owner's: rows are written as by any INSERT.
 
 use strict;
 use warnings;
@@ -19,20 +19,34 @@ sub run_some
 	return;
 }
 
-$node->safe_psql('postgres', q{ALTER TABLE my_worker.history ADD COLUMN note text, ADD COLUMN checked boolean DEFAULT true});
+$node->safe_psql('postgres', q{
+	ALTER TABLE my_worker.history ADD COLUMN note text, ADD COLUMN checked boolean NOT NULL DEFAULT true,
+		ADD COLUMN twice int GENERATED ALWAYS AS (attempts * 2) STORED, ADD COLUMN written timestamptz NOT NULL DEFAULT now();
+	CREATE INDEX written ON my_worker.history USING brin (written)});
 run_some('more');
 drained($node);
 is($node->safe_psql('postgres', q{
-	SELECT count(*), count(note), count(checked) FROM my_worker.history WHERE status = 'completed' AND result #>> '{}' = 'more'}),
-	'50|0|0', 'columns that were added are empty');
+	SELECT count(*), count(note), count(*) FILTER (WHERE checked), sum(twice), count(written) FROM my_worker.history
+	WHERE status = 'completed' AND result #>> '{}' = 'more'}), '50|0|50|100|50', 'columns that were added have their defaults');
 
-$node->safe_psql('postgres', q{ALTER TABLE my_worker.history DROP COLUMN note, DROP COLUMN checked});
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.note := 'by ' || current_user; RETURN NEW; END $$;
+	CREATE TRIGGER tell BEFORE INSERT ON my_worker.history FOR EACH ROW EXECUTE FUNCTION tell();
+	CREATE ROLE app LOGIN; SELECT my_worker.grant_usage('app')});
+$node->safe_psql('postgres', q{SET SESSION AUTHORIZATION app;
+	SELECT count(my_worker.enqueue('work', '{"label": "told"}')) FROM generate_series(1, 50)});
+drained($node);
+is($node->safe_psql('postgres', q{SELECT DISTINCT note FROM my_worker.history WHERE result #>> '{}' = 'told'}), 'by postgres',
+	'triggers of the owner fire, as the owner');
+$node->safe_psql('postgres', 'DROP TRIGGER tell ON my_worker.history');
+
+$node->safe_psql('postgres', q{ALTER TABLE my_worker.history DROP COLUMN note, DROP COLUMN checked, DROP COLUMN twice, DROP COLUMN written});
 run_some('fewer');
 drained($node);
 is($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.history WHERE result #>> '{}' = 'fewer'}), '50',
 	'and may go again');
 
-effects_are($node, 100, 'each job ran once');
+effects_are($node, 150, 'each job ran once');
 is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $postmaster, 'the server has been up all along');
 
 $node->stop;

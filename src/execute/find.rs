@@ -1,0 +1,81 @@
+//! Finding a batch's handlers: each is looked up once a batch, by the name in the job.
+
+use super::Batch;
+use crate::pg::catalog;
+use crate::pg::error::{PgError, Result};
+use crate::pg::fmgr::Function;
+use crate::pg::xact;
+use crate::queue::claim::Job;
+use crate::queue::handler::{self, Handler, Shape};
+
+/// A handler that was looked up for this batch, by the name in the job.
+pub(super) struct Known {
+    pub(super) name: Vec<u8>,
+    pub(super) handler: Handler,
+    pub(super) function: Function,
+}
+
+impl Batch<'_> {
+    pub(super) fn shape(&self, index: usize) -> Option<Shape> {
+        self.functions.get(index).map(|known| known.handler.shape)
+    }
+
+    /// Whether a function that was looked up earlier in this batch has not been dropped since.
+    pub(super) fn is_there(&self, index: usize) -> Result<bool> {
+        match self.functions.get(index) {
+            Some(known) => catalog::function_exists(known.handler.function),
+            None => Ok(false),
+        }
+    }
+
+    /// The function of the job's handler, looked up once a batch.
+    pub(super) fn find_function(&mut self, job: &Job) -> Result<usize> {
+        let Some(name) = job.handler.as_ref().or(self.queue.handler.as_ref()) else {
+            return Err(PgError::internal("a job without a handler was taken"));
+        };
+        let known = self.functions.iter().position(|known| known.name == *name);
+        if let Some(index) = known {
+            if self.is_there(index)? {
+                return Ok(index);
+            }
+            self.functions.clear();
+        }
+        let role = self.role;
+        let look_up = |handler: Handler| {
+            let function = Function::new(handler.function, handler.result)?;
+            Ok((handler, function))
+        };
+        let recalled = match handler::recall(name) {
+            Some(handler) if catalog::may_execute(handler.function, role)? => Some(handler),
+            _ => None,
+        };
+        let (handler, function) = match recalled {
+            Some(handler) => look_up(handler)?,
+            None => xact::subtransaction(|| {
+                let handler = handler::resolve_stored(name)?;
+                handler::check_rights(&handler, role)?;
+                let found = look_up(handler)?;
+                handler::remember(name, &found.0);
+                Ok(found)
+            })?,
+        };
+        self.functions.push(Known {
+            name: name.clone(),
+            handler,
+            function,
+        });
+        Ok(self.functions.len() - 1)
+    }
+
+    /// Refuses a function that came into other hands since the job's handler was named.
+    pub(super) fn check_author(&self, job: &Job, index: usize) -> Result<usize> {
+        let recorded = match job.handler {
+            Some(_) => job.handler_owner,
+            None => self.queue.handler_owner,
+        };
+        if let Some(known) = self.functions.get(index) {
+            handler::check_author(&known.handler, recorded, self.role)?;
+        }
+        Ok(index)
+    }
+}

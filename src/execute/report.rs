@@ -1,0 +1,157 @@
+//! What the log says of jobs: ids and names, the codes of errors, and messages only if asked for.
+
+use crate::logic::repeats::{EVERY, Held, Repeats};
+use crate::pg::datum::{Micros, Oid};
+use crate::pg::error::{PgError, Result};
+use crate::pg::local::Local;
+use crate::pg::log::{self, Level};
+use crate::pg::{catalog, clock, identity};
+use crate::settings;
+use crate::shared::SHARED;
+
+use super::Outcome;
+
+/// A job in log lines: ids and names, never what it says.
+pub fn names(job: i64, queue: &[u8], handler: Option<&[u8]>) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let what = match handler {
+        Some(handler) => format!("handler {}", text(handler)),
+        None => "command".to_string(),
+    };
+    format!("job {job} (queue \"{}\", {what})", text(queue))
+}
+
+/// Logs the end of a job, if all are to be logged.
+pub fn log_job(names: &str, outcome: Outcome, ran: Micros) -> Result<()> {
+    if settings::LOG_JOBS.get() != settings::LOG_ALL {
+        return Ok(());
+    }
+    let what = match outcome {
+        Outcome::Completed => "completed",
+        Outcome::Retried => "will be retried",
+        Outcome::Failed => "failed",
+        Outcome::Cancelled => "was cancelled",
+    };
+    log::report(
+        Level::Log,
+        &format!("{names} {what} after {:.3} ms", ran as f64 / 1000.0),
+    )
+}
+
+/// Failures that were logged lately.
+static REPEATS: Local<Repeats> = Local::new(Repeats::NONE);
+
+/// A message may quote data, so the log gets it only if a setting says so.
+fn message(error: &PgError) -> String {
+    if settings::LOG_MESSAGES.get() {
+        format!(": {}", String::from_utf8_lossy(&error.message))
+    } else {
+        String::new()
+    }
+}
+
+/// Logs a failed attempt, those of one kind at most once a second.
+pub fn log_failure(names: &str, attempt: i32, error: &PgError) -> Result<()> {
+    if settings::LOG_JOBS.get() == settings::LOG_NONE {
+        return Ok(());
+    }
+    let code = error.sqlstate.text();
+    let place = names.split_once('(').map_or(names, |(_, place)| place);
+    let kind = format!("({place} with SQLSTATE {code}");
+    let now = clock::now();
+    let all = settings::LOG_JOBS.get() == settings::LOG_ALL;
+    let held = match REPEATS.with(|repeats| repeats.admit(&kind, now)) {
+        None if !all => return Ok(()),
+        Some(n) if n > 0 && !all => format!(" ({n} more like it)"),
+        _ => String::new(),
+    };
+    let why = message(error);
+    let text = format!("{names} failed in attempt {attempt} with SQLSTATE {code}{held}{why}");
+    log::report(Level::Log, &text)
+}
+
+/// Logs an attempt that failed at COMMIT.
+pub fn log_commit_failure(job: i64, queue: &[u8], error: &PgError) -> Result<()> {
+    if settings::LOG_JOBS.get() == settings::LOG_NONE {
+        return Ok(());
+    }
+    let (queue, code) = (String::from_utf8_lossy(queue), error.sqlstate.text());
+    let why = message(error);
+    let text = format!("job {job} (queue \"{queue}\") failed at COMMIT with SQLSTATE {code}{why}");
+    log::report(Level::Log, &text)
+}
+
+/// A job that has failed for good, and the line of it.
+#[derive(Clone)]
+pub struct Dead {
+    job: i64,
+    line: String,
+}
+
+/// The line of a job that has failed for good, to be logged once that is committed. In a
+/// transaction.
+pub fn dead(job: i64, queue: &[u8], owner: Oid, attempts: i32, error: &PgError) -> Result<Dead> {
+    if settings::LOG_JOBS.get() == settings::LOG_NONE {
+        let line = String::new();
+        return Ok(Dead { job, line });
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let plural = if attempts == 1 { "" } else { "s" };
+    let line = format!(
+        "job {job} gave up after {attempts} attempt{plural}: database \"{}\", queue \"{}\", \
+         owner \"{}\", SQLSTATE {}{}",
+        text(&catalog::current_database()?),
+        text(queue),
+        identity::role_name(owner),
+        error.sqlstate.text(),
+        message(error)
+    );
+    Ok(Dead { job, line })
+}
+
+/// Jobs whose line was held back.
+static HELD: Local<Held> = Local::new(Held::NONE);
+
+/// Logs that a job has failed for good: ten a second in the server, the others together.
+pub fn log_dead(dead: &Dead) -> Result<()> {
+    if settings::LOG_JOBS.get() == settings::LOG_NONE {
+        return Ok(());
+    }
+    let now = clock::now();
+    let admitted = SHARED.peek(|state| state.deaths_told.admit(now));
+    if admitted != Some(false) {
+        return log::report(Level::Log, &dead.line);
+    }
+    HELD.with(|held| held.add(dead.job, now));
+    log_held_dead(now, false)
+}
+
+/// The same at once, where nothing that follows can undo it.
+pub fn gave_up(job: i64, queue: &[u8], owner: Oid, attempts: i32, error: &PgError) -> Result<()> {
+    log_dead(&dead(job, queue, owner, attempts, error)?)
+}
+
+fn log_held_dead(now: Micros, at_once: bool) -> Result<()> {
+    match HELD.with(|held| held.overdue(now, at_once)) {
+        Some(line) => log::report(Level::Log, &line),
+        None => Ok(()),
+    }
+}
+
+/// Milliseconds until it is time for [`log_held_back`], if it is to be at all: at most so long may
+/// this process sleep.
+pub fn held_back_ms() -> Option<i64> {
+    let holds = HELD.with(|held| held.holds()) || REPEATS.with(|repeats| repeats.holds());
+    holds.then_some(EVERY / 1000)
+}
+
+/// Logs how many failures were held back, of those kinds that have been quiet since; before this
+/// process ends, of all.
+pub fn log_held_back(at_end: bool) -> Result<()> {
+    let now = clock::now();
+    log_held_dead(now, at_end)?;
+    for (kind, count) in REPEATS.with(|repeats| repeats.overdue(now, at_end)) {
+        log::report(Level::Log, &format!("{count} more jobs {kind} failed"))?;
+    }
+    Ok(())
+}

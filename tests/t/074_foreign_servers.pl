@@ -1,0 +1,63 @@
+# Handlers that work at another server by postgres_fdw: an interruption for the sake of other jobs is charged
+# to nobody, whatever it fails with, and the work is done once.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use MyWorkerTest;
+use Test::More;
+
+my $node = new_node('foreign', 'my_worker.naptime' => 1, max_connections => 50);
+add_handlers($node);
+my ($host, $port) = ($node->host, $node->port);
+$node->safe_psql('postgres', qq{
+	CREATE EXTENSION postgres_fdw;
+	CREATE SERVER loop FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$host', port '$port', dbname 'postgres');
+	CREATE USER MAPPING FOR PUBLIC SERVER loop;
+	CREATE TABLE far (job bigint, label text);
+	-- Slow at the other side, in the middle of a statement.
+	CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS \$\$
+	BEGIN IF NEW.label = 'slow' THEN PERFORM pg_sleep(0.2); END IF; RETURN NEW; END \$\$;
+	CREATE TRIGGER slowly BEFORE INSERT ON far FOR EACH ROW EXECUTE FUNCTION slowly();
+	CREATE FOREIGN TABLE far_away (job bigint, label text) SERVER loop OPTIONS (table_name 'far');
+	CREATE FUNCTION visit(id bigint, p jsonb) RETURNS void LANGUAGE plpgsql AS \$\$
+	BEGIN INSERT INTO far_away VALUES (id, p->>'label'); END \$\$;
+	-- One that makes something else of an interruption.
+	CREATE FUNCTION disguised(id bigint, p jsonb) RETURNS void LANGUAGE plpgsql AS \$\$
+	BEGIN
+		INSERT INTO effects (job) VALUES (id);
+		PERFORM pg_sleep(0.1);
+	EXCEPTION WHEN query_canceled THEN RAISE connection_exception;
+	END \$\$});
+
+# Fast ones before each slow one, so that the slow one's neighbours wait for it.
+$node->safe_psql('postgres', q{BEGIN;
+	SELECT count(my_worker.enqueue('visit', '{"label": "fast"}', max_attempts => 1)) FROM generate_series(1, 5);
+	SELECT count(my_worker.enqueue('visit', jsonb_build_object('label', CASE WHEN i % 4 = 0 THEN 'slow' ELSE 'fast' END), max_attempts => 1)) FROM generate_series(1, 40) AS i;
+	COMMIT});
+drained($node);
+is($node->safe_psql('postgres', q{SELECT status, count(*), max(attempts) FROM my_worker.history WHERE handler = 'public.visit(bigint, jsonb)' GROUP BY 1}),
+	'completed|45|1', 'no job fails');
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM far'), '45|45', 'and each has done its work once');
+
+# The same where the library was there from the start, so that batches hold several.
+$node->append_conf('postgresql.conf', q{session_preload_libraries = 'postgres_fdw'});
+$node->restart;
+$node->safe_psql('postgres', q{TRUNCATE far; BEGIN;
+	SELECT count(my_worker.enqueue('visit', '{"label": "fast"}', max_attempts => 1)) FROM generate_series(1, 20);
+	SELECT count(my_worker.enqueue('visit', jsonb_build_object('label', CASE WHEN i % 10 = 0 THEN 'slow' ELSE 'fast' END), max_attempts => 1)) FROM generate_series(1, 60) AS i;
+	COMMIT});
+drained($node);
+is($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.history WHERE handler = 'public.visit(bigint, jsonb)' AND status = 'failed'}), '0', 'preloaded: no job fails');
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM far'), '80|80', 'and each has done its work once');
+
+$node->safe_psql('postgres', q{BEGIN; SELECT count(my_worker.enqueue('work', '{}', max_attempts => 1)) FROM generate_series(1, 200);
+	SELECT count(my_worker.enqueue(CASE WHEN i % 10 = 0 THEN 'disguised' ELSE 'work' END, '{}', max_attempts => 1)) FROM generate_series(1, 50) AS i; COMMIT});
+drained($node);
+is($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.history WHERE status = 'failed'}), '0', 'an interruption that shows as another error is not charged');
+effects_are($node, 250, 'each job has left its effect once');
+
+$node->stop;
+done_testing();
