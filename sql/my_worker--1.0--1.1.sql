@@ -6,9 +6,11 @@
 -- Every name below is qualified; the path is pinned so that none can be captured.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
--- Jobs whose end could not be written stay as failed ones; they are found as claimed commands are.
+-- Jobs whose end could not be written stay as failed ones; they are found as claimed commands are, and so
+-- are jobs that are due later than they came.
 DROP INDEX @extschema@.my_queue_processing_idx;
-CREATE INDEX my_queue_processing_idx ON @extschema@.my_queue (id) WHERE status <> 'pending';
+CREATE INDEX _jobs_later_idx ON @extschema@.my_queue (status, owner, queue, run_at)
+    WHERE status <> 'pending' OR run_at > created_at;
 
 -- The status of each part is a constant, or indexed, so that a condition on it leaves out the
 -- others; what waits comes in the order of "the latest first".

@@ -6,7 +6,6 @@
 
 use crate::command;
 use crate::execute::{Batch, Memory, Settled, Tally};
-use crate::keeper;
 use crate::pg::bgworker::{self, Status, Worker};
 use crate::pg::datum::Oid;
 use crate::pg::error::{
@@ -15,6 +14,7 @@ use crate::pg::error::{
 };
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
+use crate::queue::bar;
 use crate::queue::claim::Jobs;
 use crate::queue::manage::Waiting;
 use crate::queue::{extension, hold_extension, manage, queues, wait, wake};
@@ -48,7 +48,7 @@ pub fn launch(job: i64) -> Result<i32> {
     }
     let found = find(job)?;
     manage::check_owner(identity::current_role(), found.owner, job)?;
-    if let Some(reason) = keeper::bar(found.owner)? {
+    if let Some(reason) = bar::bar(found.owner)? {
         return Err(reason);
     }
     if !is_running(job) {

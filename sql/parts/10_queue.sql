@@ -47,8 +47,10 @@ CREATE INDEX my_queue_claim_idx ON @extschema@.my_queue (owner, queue, priority,
 CREATE UNIQUE INDEX my_queue_unique_key_idx ON @extschema@.my_queue (queue, owner, unique_key)
     WHERE unique_key IS NOT NULL;
 
--- Commands that have been claimed, looked for by the keeper, and jobs that were set aside: few.
-CREATE INDEX my_queue_processing_idx ON @extschema@.my_queue (id) WHERE status <> 'pending';
+-- What the keeper looks for: commands that have been claimed and jobs that were set aside, which are few,
+-- and jobs that are due later than they came, by owner, queue and time. Whatever is due at once is not in it.
+CREATE INDEX _jobs_later_idx ON @extschema@.my_queue (status, owner, queue, run_at)
+    WHERE status <> 'pending' OR run_at > created_at;
 
 -- The jobs that have ended.
 CREATE TABLE my_worker.history (

@@ -26,6 +26,8 @@ pub struct Extension {
     pub queue_key: Oid,
     /// The index of the claim.
     pub claim_index: Oid,
+    /// The index of what is due later, or not pending.
+    pub later_index: Oid,
     /// `my_worker.history`
     pub history: Oid,
     /// Whether its SQL objects are those that this library was built for.
@@ -125,6 +127,7 @@ unsafe extern "C-unwind" fn on_relation_change(_: Datum, relation: Oid) {
             e.history,
             e.queues,
             e.claim_index,
+            e.later_index,
             e.queue_key,
             e.queues_key,
         ]
@@ -200,6 +203,7 @@ fn find_extension() -> Result<Option<Extension>> {
         queue: relation(c"my_queue", target)?,
         queue_key: relation(c"my_queue_pkey", target)?,
         claim_index: relation(c"my_queue_claim_idx", target)?,
+        later_index: relation(c"_jobs_later_idx", target)?,
         history: relation(c"history", own)?,
         queues: relation(c"queues", own)?,
         queues_key: relation(c"queues_pkey", own)?,

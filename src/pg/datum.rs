@@ -38,6 +38,10 @@ pub mod types {
     pub const REGROLE: Oid = sys::REGROLEOID;
     /// `bigint[]`
     pub const INT8_ARRAY: Oid = sys::INT8ARRAYOID;
+    /// `text[]`
+    pub const TEXT_ARRAY: Oid = sys::TEXTARRAYOID;
+    /// `timestamptz[]`
+    pub const TIMESTAMPTZ_ARRAY: Oid = sys::TIMESTAMPTZARRAYOID;
     /// `jsonb[]`
     pub const JSONB_ARRAY: Oid = sys::JSONBARRAYOID;
 }

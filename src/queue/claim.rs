@@ -24,6 +24,7 @@ pub(super) mod key {
     pub const QUEUE: i16 = 2;
     pub const PRIORITY: i16 = 3;
     pub const RUN_AT: i16 = 4;
+    pub const ID: i16 = 5;
 }
 
 /// A job that could be taken.
@@ -139,14 +140,6 @@ impl Jobs {
     pub fn close(self) -> Result<()> {
         self.row.end()?;
         self.table.close()
-    }
-
-    /// The first role after `after` that has jobs.
-    pub fn next_owner(&self, after: Oid) -> Result<Option<Oid>> {
-        let found = self
-            .table
-            .first(&[Key::oid(key::OWNER, Compare::Greater, after)], &self.row)?;
-        Ok(found.then(|| self.row.get(column::OWNER).map_or(0, datum::as_oid)))
     }
 
     /// The first queue after `after` and before `before` that has jobs of the role; its name is
@@ -287,27 +280,6 @@ impl Jobs {
         Ok(found)
     }
 
-    /// When the next job of a role's queue is due that is not due at `now`; 0 if there is none.
-    pub fn next_due(&self, owner: Oid, queue: Datum, now: Micros) -> Result<Micros> {
-        let owner = Key::oid(key::OWNER, Compare::Equal, owner);
-        let queue = Key::text(key::QUEUE, Compare::Equal, queue);
-        let mut keys = vec![owner, queue];
-        let mut next = 0;
-        // One descent a priority for its first row, one for its first row after `now`.
-        while self.table.first(&keys, &self.row)? {
-            let priority = self.row.get(column::PRIORITY).map_or(0, datum::as_i32);
-            let same = Key::int4(key::PRIORITY, Compare::Equal, priority);
-            let later = Key::timestamp(key::RUN_AT, Compare::Greater, now);
-            if self.table.first(&[owner, queue, same, later], &self.row)? {
-                let due = self.row.get(column::RUN_AT).map_or(0, datum::as_i64);
-                next = if next == 0 { due } else { next.min(due) };
-            }
-            keys.truncate(2);
-            keys.push(Key::int4(key::PRIORITY, Compare::Greater, priority));
-        }
-        Ok(next)
-    }
-
     /// Takes a candidate, if nobody was faster.
     pub fn take(&self, candidate: Candidate) -> Result<Option<Job>> {
         match self.table.lock_row(candidate.row, &self.row)? {
@@ -337,7 +309,7 @@ impl Jobs {
     }
 }
 
-fn place(row: &Row) -> Place {
+pub(super) fn place(row: &Row) -> Place {
     Place {
         priority: row.get(column::PRIORITY).map_or(0, datum::as_i32),
         run_at: row.get(column::RUN_AT).map_or(0, datum::as_i64),
@@ -345,7 +317,7 @@ fn place(row: &Row) -> Place {
     }
 }
 
-fn place_key(place: Place) -> Result<Key> {
+pub(super) fn place_key(place: Place) -> Result<Key> {
     Key::from_place(key::PRIORITY, place.priority, place.run_at, place.id)
 }
 
@@ -437,16 +409,12 @@ pub struct Ended {
     pub result: Option<Datum>,
 }
 
-/// Whether the job says what to do, or its queue does. Others are held for other consumers; one that
-/// was set aside has ended; and a command that has been claimed is its worker's, or the keeper's, to
-/// settle.
-fn is_runnable(row: &Row, queue: &Queue) -> bool {
-    let is = |status: &[u8]| {
-        let value = row.get(column::STATUS);
-        value.is_some_and(|value| datum::text_is(value, status))
-    };
-    if row.get(column::COMMAND).is_some() {
-        return is(b"pending");
-    }
-    (queue.handler.is_some() || row.get(column::HANDLER).is_some()) && !is(b"failed")
+/// Whether the job waits, and says what to do, or its queue does. Others are held for other consumers;
+/// one that was set aside has ended; and a command that has been claimed is its worker's, or the
+/// keeper's, to settle.
+pub fn is_runnable(row: &Row, queue: &Queue) -> bool {
+    let status = row.get(column::STATUS);
+    let says = |column| row.get(column).is_some();
+    (says(column::HANDLER) || says(column::COMMAND) || queue.handler.is_some())
+        && status.is_some_and(|status| datum::text_is(status, b"pending"))
 }

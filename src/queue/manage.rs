@@ -73,37 +73,6 @@ static PURGE_FINISHED: Statement = Statement::new(
     &[types::TEXT],
 );
 
-static PRUNE: Statement = Statement::new(
-    "DELETE FROM my_worker.history WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
-     SELECT h.ctid FROM my_worker.history AS h \
-     LEFT JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) h.queue \
-     WHERE h.finished_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) \
-     (SELECT least(pg_catalog.min(retention), '7 days'::pg_catalog.interval) \
-     FROM my_worker.queues)) \
-     AND (pg_catalog.now() OPERATOR(pg_catalog.-) h.finished_at) OPERATOR(pg_catalog.>) \
-     CASE WHEN h.status OPERATOR(pg_catalog.=) 'completed' \
-     THEN coalesce(q.retention, '7 days'::pg_catalog.interval) \
-     ELSE greatest(q.retention, '7 days'::pg_catalog.interval) END \
-     LIMIT $1 FOR UPDATE OF h SKIP LOCKED))",
-    &[types::INT8],
-);
-
-static DUE_JOBS_OF: Statement = Statement::new(
-    "SELECT j.id, j.attempts, j.queue, \
-     CASE WHEN j.command IS NULL THEN coalesce(j.handler, q.handler) END FROM @queue@ AS j \
-     JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
-     WHERE j.owner OPERATOR(pg_catalog.=) $1 AND j.status OPERATOR(pg_catalog.=) 'pending' \
-     AND j.run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
-     AND NOT q.paused AND coalesce(j.handler, j.command, q.handler) IS NOT NULL \
-     LIMIT $2 FOR UPDATE OF j SKIP LOCKED",
-    &[types::OID, types::INT8],
-);
-
-static CLAIMED: Statement = Statement::new(
-    "SELECT id FROM @queue@ WHERE status OPERATOR(pg_catalog.=) 'processing' LIMIT 1000",
-    &[],
-);
-
 macro_rules! find_job {
     () => {
         "SELECT owner, queue, attempts, max_attempts, status OPERATOR(pg_catalog.=) 'processing', \
@@ -517,43 +486,6 @@ pub fn find_waiting(extension: &Extension, job: i64) -> Result<Option<Waiting>> 
     })
 }
 
-/// A job that is due, and that its owner may not run.
-pub struct Due {
-    /// Its id.
-    pub id: i64,
-    /// Executions that have ended.
-    pub attempts: i32,
-    /// Its queue's name.
-    pub queue: Vec<u8>,
-    /// What it would call; `None` for a command.
-    pub handler: Option<Vec<u8>>,
-}
-
-/// For the keeper: due jobs of a role, locked.
-pub fn due_jobs_of(extension: &Extension, owner: Oid, limit: i64) -> Result<Vec<Due>> {
-    as_owner(extension, |spi| {
-        let rows = spi.run(&DUE_JOBS_OF, &[Some(owner.datum()), Some(limit.datum())])?;
-        rows.iter()
-            .map(|row| {
-                Ok(Due {
-                    id: row.i64(1).unwrap_or(0),
-                    attempts: row.i32(2).unwrap_or(0),
-                    queue: row.text(3)?.unwrap_or_default(),
-                    handler: row.text(4)?,
-                })
-            })
-            .collect()
-    })
-}
-
-/// For the keeper: commands that have been claimed.
-pub fn claimed_commands(extension: &Extension) -> Result<Vec<i64>> {
-    as_owner(extension, |spi| {
-        let rows = spi.run(&CLAIMED, &[])?;
-        Ok(rows.iter().filter_map(|row| row.i64(1)).collect())
-    })
-}
-
 /// A live job as the keeper needs to know it.
 pub struct Live {
     /// Its queue.
@@ -620,9 +552,10 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
     }))
 }
 
-/// For the keeper: forgets up to `limit` finished jobs that their queue no longer keeps.
-pub fn prune(extension: &Extension, limit: i64) -> Result<i64> {
+/// For the keeper: the queue of a job that has not ended.
+pub fn queue_of(extension: &Extension, job: i64) -> Result<Option<Vec<u8>>> {
     as_owner(extension, |spi| {
-        Ok(spi.run(&PRUNE, &[Some(limit.datum())])?.count() as i64)
+        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        Ok(rows.first().map(|row| row.text(2)).transpose()?.flatten())
     })
 }

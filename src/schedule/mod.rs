@@ -16,7 +16,7 @@
 
 mod define;
 pub mod fire;
-mod hold;
+pub mod hold;
 mod manage;
 mod row;
 

@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 
 use crate::command;
 use crate::execute::{self, Batch, Memory, Outcome, Settled, Tally};
-use crate::keeper;
 use crate::pg::catalog;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, wait_event, xact};
+use crate::queue::bar;
 use crate::queue::claim::Jobs;
 use crate::queue::queues::Queue;
 use crate::queue::settle::{self, Attempt, Verdict};
@@ -276,7 +276,7 @@ impl Worker {
                 return Ok(None);
             };
             // Its session is older than what forbids it. The keeper ends the jobs, saying why.
-            if keeper::bar(self.role)?.is_some() {
+            if bar::bar(self.role)?.is_some() {
                 self.gone = true;
                 self.ask_keeper();
                 return Ok(None);
