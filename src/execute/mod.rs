@@ -258,6 +258,11 @@ impl<'a> Batch<'a> {
             waiting.pop_front();
             return Ok(Step::Next);
         };
+        if let Some(defect) = job.defect() {
+            waiting.pop_front();
+            self.last = Some(candidate.place);
+            return self.refuse(&job, &defect).map(|()| Step::Next);
+        }
         let first = self.tally.settled.is_empty();
         if job.is_command {
             if first {
@@ -283,6 +288,25 @@ impl<'a> Batch<'a> {
         waiting.pop_front();
         self.last = Some(candidate.place);
         Ok(Step::Next)
+    }
+
+    /// Fails a job that nobody can run; if even that cannot be written, it is set aside.
+    fn refuse(&mut self, job: &Job, defect: &PgError) -> Result<()> {
+        let ended = job.attempts.saturating_add(1);
+        let started = clock::now();
+        let attempt = Attempt {
+            job: job.id,
+            attempts: job.attempts,
+            ended,
+            started,
+        };
+        let failed =
+            xact::subtransaction(|| settle::fail_for_good(self.extension, &attempt, defect));
+        if failed.is_err() {
+            settle::set_aside_for(self.extension, job.id, "the job cannot be run", defect)?;
+        }
+        log_failure(&self.names(job), ended, defect)?;
+        self.count(job, started, started, Outcome::Failed)
     }
 
     fn is_full(&self) -> bool {

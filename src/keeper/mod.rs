@@ -107,9 +107,9 @@ struct Trouble {
 struct Keeper {
     id: SlotId,
     database: Oid,
-    /// Transactions of the server that had completed at the last look.
+    /// Transactions of the server that had completed at the last look for what nobody announces.
     seen: u64,
-    /// When the last nap ended, by a look or by finding that nothing has changed.
+    /// When the last nap ended, by such a look or by finding that nothing has changed.
     last_nap: Micros,
     finder: Finder,
     firer: Firer,
@@ -298,11 +298,14 @@ impl Keeper {
         if !(asked || due || changed) {
             return;
         }
-        self.seen = catalog::completed_transactions();
-        self.last_nap = now;
+        let thorough = asked || changed;
+        if thorough {
+            self.seen = catalog::completed_transactions();
+            self.last_nap = now;
+        }
         activity::running(b"looking for due jobs");
         activity::title(b"looking for due jobs");
-        self.finder.want(asked || changed);
+        self.finder.want(thorough);
         self.firer.want();
         self.releaser.want();
         self.charger.want();

@@ -113,6 +113,7 @@ fn watch() -> Result<()> {
             sys::NAMESPACEOID,
             sys::AUTHOID,
             sys::AUTHMEMROLEMEM,
+            sys::DATABASEOID,
         ] {
             sys::CacheRegisterSyscacheCallback(names as i32, Some(on_name_change), 0);
         }
@@ -166,6 +167,11 @@ pub fn search_state() -> SearchState {
         path: path.unwrap_or_default(),
         changes: NAMES.get(),
     }
+}
+
+/// A number that is another one once this process has heard of a change of what a role may do.
+pub fn rights_changes() -> u64 {
+    NAMES.get()
 }
 
 /// A number that is another one once this process has heard of a change of our tables, by others

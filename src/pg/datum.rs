@@ -24,8 +24,6 @@ pub mod types {
     pub const INT4: Oid = sys::INT4OID;
     /// `bigint`
     pub const INT8: Oid = sys::INT8OID;
-    /// `oid`
-    pub const OID: Oid = sys::OIDOID;
     /// `text`
     pub const TEXT: Oid = sys::TEXTOID;
     /// `jsonb`

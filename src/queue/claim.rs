@@ -12,7 +12,7 @@ use crate::logic::low_water::{LowWater, Place, Reading};
 use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
-use crate::pg::error::Result;
+use crate::pg::error::{CHECK_VIOLATION, PgError, Result};
 use crate::pg::table::{Appender, Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
 use super::column;
@@ -122,6 +122,22 @@ impl Found for Job {
 }
 
 impl Job {
+    /// Why nobody can run the job, whatever it does: only a hand can have written such a row.
+    pub fn defect(&self) -> Option<PgError> {
+        let message = if self.id == 0 || self.id << 2 >> 2 != self.id {
+            "the id of the job is out of range"
+        } else if self.handler.is_some() && self.is_command {
+            "a job has either a handler or a command"
+        } else if self.attempts < 0 || self.attempts == i32::MAX {
+            "the attempts of the job are out of range"
+        } else if self.payload == 0 {
+            "the job has no payload"
+        } else {
+            return None;
+        };
+        Some(PgError::new(CHECK_VIOLATION, message))
+    }
+
     /// The command's text, copied.
     pub fn command(&self) -> Result<Vec<u8>> {
         value(&self.values, column::COMMAND).map_or(Ok(Vec::new()), datum::as_text)

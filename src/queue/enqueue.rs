@@ -23,7 +23,7 @@ use crate::settings;
 use crate::shared::{SHARED, State};
 use crate::stats;
 
-use super::{allowed, as_owner, column, extension, handler, queues, wake};
+use super::{allowed, as_owner, bar, column, extension, handler, queues, wake};
 
 /// A job as the functions take it.
 pub struct NewJob {
@@ -129,6 +129,7 @@ fn forget() {
     KNOWN_QUEUE.set(None);
     KNOWN_HANDLER.set(None);
     WARNED.set(false);
+    bar::forget_warning();
 }
 
 /// Finds the handler, checks the caller's right to execute it, and answers its qualified name.
@@ -163,6 +164,7 @@ fn admit(job: &NewJob) -> Result<Extension> {
     let extension = extension()?;
     check_queue(&job.queue)?;
     warn_unserved()?;
+    bar::warn(identity::current_role())?;
     Ok(extension)
 }
 
@@ -363,6 +365,9 @@ fn check_row(row: &mut TriggerRow) -> Result<()> {
         refuse_restricted()?;
         check_names(row, &mut changes)?;
         warn_unserved()?;
+        if !row.is_update {
+            bar::warn(caller)?;
+        }
     }
     row.set(&changes)
 }

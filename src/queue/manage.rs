@@ -9,14 +9,16 @@ use crate::pg::error::{
     DUPLICATE_OBJECT, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_IN_USE, PgError,
     Result,
 };
+use crate::pg::scan::Freed;
 use crate::pg::spi::{Spi, Statement};
-use crate::pg::table::{Compare, Holder, Key, Lock, Table};
+use crate::pg::table::{Compare, Holder, Key, Lock, Row, Table};
 use crate::pg::{identity, latch, wait_event, xact};
 use crate::shared::{Current, Phase, SHARED};
+use crate::worker;
 
 use super::handler::quoted;
 use super::queues::{self, Queue};
-use super::{allowed, as_owner, enqueue, extension, settle, wait, wake};
+use super::{allowed, as_owner, column, enqueue, extension, settle, wait, wake};
 
 static CREATE_QUEUE: Statement = Statement::new(
     "INSERT INTO my_worker.queues (name, handler, concurrency, max_attempts, backoff, \
@@ -253,7 +255,7 @@ pub fn drop_queue(name: &[u8], force: bool) -> Result<()> {
     queues::hold(&extension, name, true)?;
     as_owner(&extension, |spi| {
         if force {
-            spi.run(&PURGE_WAITING, &argument)?;
+            purge_waiting(&extension, spi, name)?;
         }
         let has_jobs = xact::with_latest_snapshot(|| {
             Ok(spi
@@ -284,7 +286,7 @@ pub fn purge_queue(name: &[u8]) -> Result<i64> {
         return Err(queues::unknown(name));
     };
     let (waiting, finished) = as_owner(&extension, |spi| {
-        let waiting = spi.run(&PURGE_WAITING, &[Some(name_datum)])?.count() as i64;
+        let waiting = purge_waiting(&extension, spi, &queue.name)?;
         let finished = spi.run(&PURGE_FINISHED, &[Some(name_datum)])?.count() as i64;
         Ok((waiting, finished))
     })?;
@@ -293,6 +295,51 @@ pub fn purge_queue(name: &[u8]) -> Result<i64> {
         wake::count_many_at_commit(queue.id, Ending::Cancelled, waiting)?;
     }
     Ok(waiting + finished)
+}
+
+/// Deletes the waiting jobs of a queue that nobody has; how many. One walk through the table, and no
+/// list of its rows.
+fn purge_waiting(extension: &Extension, spi: &Spi, queue: &[u8]) -> Result<i64> {
+    let table = Table::open(extension.queue, extension.claim_index, Lock::Write)?;
+    let mut purged = 0;
+    let mut moved = table.tells_of_deletes();
+    if !moved {
+        let own = worker::current_job();
+        let row = table.row()?;
+        let scan = table.scan_all()?;
+        while scan.next(&row)? {
+            let job = row.get(column::ID).map(datum::as_i64);
+            if job == own && own.is_some() || !waits_in(&row, queue) {
+                continue;
+            }
+            match table.delete_free(row.id())? {
+                Freed::Deleted => purged += 1,
+                Freed::Changed => moved = true,
+                Freed::Held => {}
+            }
+        }
+        scan.end()?;
+        row.end()?;
+    }
+    table.close()?;
+    if moved {
+        // Triggers are to hear of it, or another version of a row was there in time.
+        let argument = [Some(datum::text_datum(queue)?)];
+        purged += spi.run(&PURGE_WAITING, &argument)?.count() as i64;
+    }
+    Ok(purged)
+}
+
+/// Whether the row is of a job that waits in the queue, or was set aside in it.
+fn waits_in(row: &Row, queue: &[u8]) -> bool {
+    let of_queue = match row.get(column::QUEUE) {
+        // What is compared without a copy is short; names are.
+        Some(name) => datum::text_is(name, queue),
+        None => false,
+    };
+    let status = row.get(column::STATUS);
+    let is = |word: &[u8]| status.is_some_and(|status| datum::text_is(status, word));
+    of_queue && (is(b"pending") || is(b"failed"))
 }
 
 /// Refuses to touch a job of a role whose rights the caller does not have.

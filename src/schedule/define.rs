@@ -2,7 +2,9 @@
 //!
 //! Defining a schedule again with the same text and time zone keeps its `next_run_at` and what
 //! `every` counts from, so that a deployment script that repeats its schedules delays none. A
-//! paused schedule stays paused; one that was disabled for an error is enabled again.
+//! paused schedule stays paused; one that was disabled for an error is enabled again. What lies
+//! further ahead than the rule says is taken back, and so is a last due time that only a clock that
+//! was far ahead can have brought ([`super::believable`]).
 
 use crate::logic::limits;
 use crate::logic::rule::{Rule, RuleError};
@@ -14,7 +16,7 @@ use crate::pg::spi::Statement;
 use crate::pg::timezone::Timezone;
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::handler::quoted;
-use crate::queue::{allowed, as_owner, extension};
+use crate::queue::{allowed, as_owner, bar, extension};
 
 static UPSERT: Statement = Statement::new(
     "INSERT INTO my_worker._schedules AS s (name, owner, schedule, timezone, command, handler, \
@@ -28,11 +30,14 @@ static UPSERT: Statement = Statement::new(
      max_attempts = excluded.max_attempts, timeout = excluded.timeout, \
      anchor = CASE WHEN s.schedule OPERATOR(pg_catalog.=) excluded.schedule \
      AND s.timezone OPERATOR(pg_catalog.=) excluded.timezone \
-     THEN s.anchor ELSE excluded.anchor END, \
+     AND s.anchor OPERATOR(pg_catalog.<=) $15 THEN s.anchor ELSE excluded.anchor END, \
      next_run_at = CASE WHEN NOT s.active AND s.disabled_reason IS NULL THEN NULL \
      WHEN s.schedule OPERATOR(pg_catalog.=) excluded.schedule \
      AND s.timezone OPERATOR(pg_catalog.=) excluded.timezone \
-     THEN coalesce(s.next_run_at, excluded.next_run_at) ELSE excluded.next_run_at END, \
+     AND coalesce(greatest(s.anchor, s.last_due) OPERATOR(pg_catalog.<=) $15, true) \
+     AND (s.last_due OPERATOR(pg_catalog.>) $13 OR s.next_run_at OPERATOR(pg_catalog.<=) $16) \
+     THEN s.next_run_at ELSE excluded.next_run_at END, \
+     last_due = CASE WHEN s.last_due OPERATOR(pg_catalog.<=) $15 THEN s.last_due END, \
      active = (s.active OR s.disabled_reason IS NOT NULL), disabled_reason = NULL \
      RETURNING id",
     &[
@@ -48,6 +53,8 @@ static UPSERT: Statement = Statement::new(
         types::TEXT,
         types::INT4,
         types::INTERVAL,
+        types::TIMESTAMPTZ,
+        types::TIMESTAMPTZ,
         types::TIMESTAMPTZ,
         types::TIMESTAMPTZ,
     ],
@@ -97,6 +104,7 @@ pub fn schedule(definition: &Definition) -> Result<i64> {
     enqueue::refuse_restricted()?;
     enqueue::check_queue(&definition.queue)?;
     enqueue::warn_unserved()?;
+    bar::warn(caller)?;
     as_owner(&extension()?, |spi| {
         let rows = spi.run(&UPSERT, &arguments)?;
         let id = rows.first().and_then(|row| row.i64(1));
@@ -156,7 +164,7 @@ fn arguments(
     owner: Oid,
     zone: Timezone,
     [anchor, next]: [i64; 2],
-) -> Result<[Option<Datum>; 14]> {
+) -> Result<[Option<Datum>; 16]> {
     let text = |value: &[u8]| datum::text_datum(value).map(Some);
     let is_command = definition.command.is_some();
     // A command runs at most once unless its author says that it may run again.
@@ -180,5 +188,7 @@ fn arguments(
         definition.timeout,
         Some(anchor.datum()),
         Some(next.datum()),
+        Some(super::believable(anchor).datum()),
+        Some(super::near(anchor, next).datum()),
     ])
 }

@@ -88,15 +88,14 @@ mw_first_entry(Relation heap, Relation index, Snapshot snapshot, ScanKey keys, i
 
 /* ---- all rows of a table, one after the other ---- */
 
-/* DELETE of one row version, as mw_delete_row, if nobody has it.  Returns the TM_Result. */
+/* DELETE of one row version by the current command, if nobody has it.  Returns the TM_Result. */
 int
 mw_delete_free_row(Relation rel, ItemPointer tid, Snapshot snapshot)
 {
 	TM_FailureData failure;
 
-	(void) GetCurrentCommandId(true);
-	return table_tuple_delete(rel, tid, FirstCommandId, snapshot, InvalidSnapshot, false,
-							  &failure, false);
+	return table_tuple_delete(rel, tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot,
+							  false, &failure, false);
 }
 
 /* Whether somebody wants to hear of deletes: such a table is for statements. */

@@ -7,6 +7,7 @@
 //! is work.
 
 mod look;
+mod passed;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ use crate::shared::{Current, Kind, Phase, SHARED, SeenArrivals, SlotId};
 
 use crate::stats;
 use look::{Known, MAX_ROUND};
+use passed::Passed;
 
 /// This process's slot, for the callback at its end.
 static MY_SLOT: Local<Option<SlotId>> = Local::new(None);
@@ -105,6 +107,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         queue: None,
         first: None,
         rested: false,
+        passed: Passed::default(),
         gone: false,
         alone: 0,
     };
@@ -127,6 +130,8 @@ struct Worker {
     first: Option<i32>,
     /// It has slept since its last look.
     rested: bool,
+    /// When it tries again what somebody else had locked.
+    passed: Passed,
     /// The extension was dropped, or the role may run nothing any more.
     gone: bool,
     /// So many jobs are run one a transaction, since a batch failed as a whole.
@@ -142,7 +147,11 @@ impl Worker {
         if self.must_leave() {
             return Ok(false);
         }
-        let woken_in_vain = self.rested && !self.is_wanted();
+        let again = self.passed.take_turn(clock::now());
+        if again {
+            self.known.values_mut().for_each(|known| known.skip.clear());
+        }
+        let woken_in_vain = self.rested && !again && !self.is_wanted();
         if settings::ENABLED.get() && !woken_in_vain && self.batch()? {
             return Ok(true);
         }
@@ -197,11 +206,13 @@ impl Worker {
         activity::flush_last_statistics()?;
         let since = clock::now();
         let stay_ms = i64::from(settings::IDLE_TIMEOUT.get()) * 1000;
-        latch::wait(Some(stay_ms), wait_event::worker_idle())?;
+        // While somebody has a job that is due it stays, unless others need its place.
+        let again_ms = self.passed.rest_ms(since);
+        latch::wait(Some(again_ms.unwrap_or(stay_ms)), wait_event::worker_idle())?;
         self.rested = true;
         session::forget_cancel();
         let slept_ms = clock::now().saturating_sub(since) / 1000;
-        Ok(slept_ms < stay_ms || !self.may_retire())
+        Ok(again_ms.is_some() || slept_ms < stay_ms || !self.may_retire())
     }
 
     /// Leaves, unless work came at the last moment.
@@ -413,6 +424,9 @@ impl Worker {
             .and_then(|name| self.known.get_mut(name))
         {
             known.skip.extend(&tally.missed);
+        }
+        if !tally.missed.is_empty() {
+            self.passed.missed(clock::now());
         }
         if tally.temporary {
             xact::transaction(session::drop_temporary)?;
