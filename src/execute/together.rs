@@ -170,6 +170,9 @@ impl Batch<'_> {
     fn is_like(&self, job: &Job, index: usize) -> bool {
         let name = job.handler.as_ref().or(self.queue.handler.as_ref());
         let same = self.functions.get(index).map(|known| &known.name) == name;
-        same && job.defect().is_none() && !job.is_command && job.attempts == 0 && job.timeout.is_none()
+        same && job.defect().is_none()
+            && !job.is_command
+            && job.attempts == 0
+            && job.timeout.is_none()
     }
 }

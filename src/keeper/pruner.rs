@@ -13,17 +13,16 @@ use crate::pg::datum::Micros;
 use crate::pg::error::{PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::{clock, xact};
-use crate::queue::prune::{self, Retentions, WEEK};
+use crate::queue::prune::{self, PAGE, Retentions, WEEK};
 
 /// How often history is looked through.
 const EVERY: Micros = 60_000_000;
 /// How often all of it, for what was locked when its time had come.
 const FULL_EVERY: Micros = 24 * 3_600_000_000;
-/// The pages and the time of one step, at first.
-const PAGES: i64 = 16;
-const MOST_PAGES: i64 = 1024;
+/// The places of rows and the time of one step, at first and at most.
+const PLACES: i64 = 16 * PAGE;
+const MOST_PLACES: i64 = 1024 * PAGE;
 const SLICE: Micros = 1_000_000;
-const LEAST_SLICE: Micros = 1000;
 /// A step by time that forgets fewer rows is not worth cutting smaller.
 const FEW: usize = 1000;
 
@@ -33,8 +32,8 @@ struct Work {
     /// As of when.
     now: Micros,
     queues: Retentions,
-    /// A full pass: the next page, and the first that is not part of it.
-    pages: Option<[i64; 2]>,
+    /// A full pass: the next place of a row, and the first that is not part of it.
+    places: Option<[i64; 2]>,
     /// Else the times that have expired since: from, to.
     windows: VecDeque<[Micros; 2]>,
     /// The log has heard that something cannot be deleted.
@@ -53,7 +52,7 @@ pub struct Pruner {
     known: BTreeMap<Vec<u8>, Micros>,
     /// When the last full pass was; 0: never.
     full: Micros,
-    page_step: i64,
+    place_step: i64,
     slice: Micros,
 }
 
@@ -66,7 +65,7 @@ impl Default for Pruner {
             marks: BTreeMap::new(),
             known: BTreeMap::new(),
             full: 0,
-            page_step: PAGES,
+            place_step: PLACES,
             slice: SLICE,
         }
     }
@@ -89,26 +88,26 @@ impl Pruner {
             return self.begin();
         };
         let began = clock::now();
-        if let Some([from, to]) = work.pages {
-            let until = from.saturating_add(self.page_step).min(to);
-            let left = match prune_pages(&work, [from, until]) {
+        if let Some([from, to]) = work.places {
+            let until = from.saturating_add(self.place_step).min(to);
+            let left = match prune_places(&work, [from, until]) {
                 Ok(_) => {
-                    self.fit_pages(clock::now().saturating_sub(began));
+                    self.fit_places(clock::now().saturating_sub(began));
                     until
                 }
                 Err(error) if error.passes() => {
                     self.work = Some(work);
                     return Err(error);
                 }
-                Err(error) => self.after_error(&mut work, &error, from, until)?,
+                Err(error) => self.after_error(&mut work, &error, [from, until])?,
             };
-            work.pages = (left < to).then_some([left, to]);
-            if work.pages.is_none() {
+            work.places = (left < to).then_some([left, to]);
+            if work.places.is_none() {
                 self.set_marks(&work);
                 return Ok(());
             }
         } else if let Some([from, to]) = work.windows.pop_front() {
-            let until = from.saturating_add(self.slice).min(to);
+            let mut until = from.saturating_add(self.slice).min(to);
             match prune_window(&work, [from, until]) {
                 Ok(gone) => self.fit_slice(gone, clock::now().saturating_sub(began)),
                 Err(error) if error.passes() => {
@@ -116,13 +115,13 @@ impl Pruner {
                     self.work = Some(work);
                     return Err(error);
                 }
-                Err(error) => work.say(&error)?,
+                Err(error) => until = self.after_error_in_time(&mut work, &error, [from, until])?,
             }
             if until < to {
                 work.windows.push_front([until, to]);
             }
         }
-        if work.pages.is_none() && work.windows.is_empty() {
+        if work.places.is_none() && work.windows.is_empty() {
             self.set_marks(&work);
         } else {
             self.work = Some(work);
@@ -149,7 +148,7 @@ impl Pruner {
         };
         if self.needs_full_pass(&queues, &marks, now) {
             self.full = now;
-            work.pages = Some([0, pages]);
+            work.places = Some([0, pages.saturating_mul(PAGE)]);
         } else {
             let window = |kept: &Micros| {
                 let from = self.marks.get(kept).copied()?;
@@ -194,33 +193,47 @@ impl Pruner {
         self.known = work.queues.iter().cloned().collect();
     }
 
-    fn fit_pages(&mut self, took: Micros) {
+    fn fit_places(&mut self, took: Micros) {
         if took > STEP {
-            self.page_step = (self.page_step / 2).max(1);
+            self.place_step = (self.place_step / 2).max(1);
         } else if took < STEP / 3 {
-            self.page_step = (self.page_step * 2).min(MOST_PAGES);
+            self.place_step = (self.place_step * 2).min(MOST_PLACES);
         }
     }
 
     fn fit_slice(&mut self, gone: usize, took: Micros) {
         if took > STEP && gone > FEW {
-            self.slice = (self.slice / 2).max(LEAST_SLICE);
+            self.slice = (self.slice / 2).max(1);
         } else if took < STEP / 3 || gone < FEW / 2 {
             self.slice = self.slice.saturating_mul(2).min(EVERY * 60);
         }
     }
 
-    /// A row that cannot be deleted: smaller steps come closer to it, and its page is passed. Answers
-    /// the page to go on with.
+    /// A row that cannot be deleted: smaller steps come closer to it, and it is passed. Answers the
+    /// place to go on with.
     fn after_error(
         &mut self,
         work: &mut Work,
         error: &PgError,
-        from: i64,
-        until: i64,
+        [from, until]: [i64; 2],
     ) -> Result<i64> {
         if until.saturating_sub(from) > 1 {
-            self.page_step = (self.page_step / 8).max(1);
+            self.place_step = (until.saturating_sub(from) / 8).max(1);
+            return Ok(from);
+        }
+        work.say(error)?;
+        Ok(until)
+    }
+
+    /// The same of a step by time.
+    fn after_error_in_time(
+        &mut self,
+        work: &mut Work,
+        error: &PgError,
+        [from, until]: [Micros; 2],
+    ) -> Result<Micros> {
+        if until.saturating_sub(from) > 1 {
+            self.slice = (until.saturating_sub(from) / 8).max(1);
             return Ok(from);
         }
         work.say(error)?;
@@ -240,9 +253,9 @@ impl Work {
     }
 }
 
-fn prune_pages(work: &Work, part: [i64; 2]) -> Result<usize> {
+fn prune_places(work: &Work, part: [i64; 2]) -> Result<usize> {
     xact::transaction(|| match catalog::hold_extension()? {
-        Some(extension) => prune::pages(&extension, &work.queues, work.now, part),
+        Some(extension) => prune::places(&extension, &work.queues, work.now, part),
         None => Ok(0),
     })
 }

@@ -11,6 +11,9 @@ use super::as_owner;
 /// How long jobs are kept that no queue keeps, and at least those that are not completed.
 pub const WEEK: Micros = 7 * 24 * 3_600_000_000;
 
+/// A row's place is its page times this, and its number there, of which no page has so many.
+pub const PAGE: i64 = 2048;
+
 /// Rows that have expired, of those that `$part` names: `$1` and `$2` are queues' names and the time
 /// until which each has forgotten, `$3` that time for what no queue keeps. Rows that somebody has
 /// locked are left.
@@ -29,12 +32,14 @@ macro_rules! prune {
     };
 }
 
-static PRUNE_PAGES: Statement = Statement::new(
+static PRUNE_PLACES: Statement = Statement::new(
     prune!(
-        "h.ctid OPERATOR(pg_catalog.>=) pg_catalog.format('(%s,0)', $4)::pg_catalog.tid \
-         AND h.ctid OPERATOR(pg_catalog.<) pg_catalog.format('(%s,0)', $5)::pg_catalog.tid"
+        "h.ctid OPERATOR(pg_catalog.>=) pg_catalog.format('(%s,%s)', \
+         $4 OPERATOR(pg_catalog./) 2048, $4 OPERATOR(pg_catalog.%) 2048)::pg_catalog.tid \
+         AND h.ctid OPERATOR(pg_catalog.<) pg_catalog.format('(%s,%s)', \
+         $5 OPERATOR(pg_catalog./) 2048, $5 OPERATOR(pg_catalog.%) 2048)::pg_catalog.tid"
     ),
-    PRUNE_TYPES_INT8,
+    PLACE_TYPES,
 );
 
 static PRUNE_TIME: Statement = Statement::new(
@@ -48,7 +53,7 @@ static PRUNE_TIME: Statement = Statement::new(
     ],
 );
 
-const PRUNE_TYPES_INT8: &[Oid] = &[
+const PLACE_TYPES: &[Oid] = &[
     types::TEXT_ARRAY,
     types::TIMESTAMPTZ_ARRAY,
     types::TIMESTAMPTZ,
@@ -84,14 +89,14 @@ pub fn retentions(extension: &Extension) -> Result<(Retentions, i64)> {
     })
 }
 
-/// Forgets what had expired at `now`, of the pages from `from` to before `to`.
-pub fn pages(
+/// Forgets what had expired at `now`, of the places from `from` to before `to`.
+pub fn places(
     extension: &Extension,
     queues: &Retentions,
     now: Micros,
     [from, to]: [i64; 2],
 ) -> Result<usize> {
-    run(extension, &PRUNE_PAGES, queues, now, [from, to])
+    run(extension, &PRUNE_PLACES, queues, now, [from, to])
 }
 
 /// The same of jobs that finished at `from` or later, and before `to`.
