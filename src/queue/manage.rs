@@ -322,6 +322,7 @@ fn purge_waiting(extension: &Extension, spi: &Spi, queue: &[u8]) -> Result<i64> 
         row.end()?;
     }
     table.close()?;
+    xact::next_command()?;
     if moved {
         // Triggers are to hear of it, or another version of a row was there in time.
         let argument = [Some(datum::text_datum(queue)?)];
