@@ -77,9 +77,11 @@ ALTER SEQUENCE my_worker.my_queue_id_seq RENAME TO _jobs_id_seq;
 ALTER INDEX my_worker.my_queue_pkey RENAME TO _jobs_pkey;
 ALTER INDEX my_worker.my_queue_claim_idx RENAME TO _jobs_claim_idx;
 ALTER INDEX my_worker.my_queue_unique_key_idx RENAME TO _jobs_unique_key_idx;
--- Jobs whose end could not be written stay as failed ones; they are found as claimed commands are.
+-- Jobs whose end could not be written stay as failed ones; they are found as claimed commands are, and so
+-- are jobs that are due later than they came.
 DROP INDEX my_worker.my_queue_processing_idx;
-CREATE INDEX _jobs_processing_idx ON my_worker._jobs (id) WHERE status <> 'pending';
+CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
+    WHERE status <> 'pending' OR run_at > created_at;
 ALTER TRIGGER my_queue_before_write ON my_worker._jobs RENAME TO jobs_before_write;
 ALTER POLICY my_queue_own ON my_worker._jobs RENAME TO jobs_own;
 
@@ -244,7 +246,7 @@ CREATE OR REPLACE VIEW my_worker.jobs WITH (security_invoker = true) AS
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
-      FROM @extschema@.my_queue AS q WHERE q.status = 'failed'
+      FROM my_worker._jobs AS q WHERE q.status = 'failed'
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,

@@ -79,8 +79,10 @@ CREATE INDEX _jobs_claim_idx ON my_worker._jobs (owner, queue, priority, run_at,
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key)
     WHERE unique_key IS NOT NULL;
 
--- Commands that have been claimed, looked for by the keeper, and jobs that were set aside: few.
-CREATE INDEX _jobs_processing_idx ON my_worker._jobs (id) WHERE status <> 'pending';
+-- What the keeper looks for: commands that have been claimed and jobs that were set aside, which are few,
+-- and jobs that are due later than they came, by owner, queue and time. Whatever is due at once is not in it.
+CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
+    WHERE status <> 'pending' OR run_at > created_at;
 
 -- The door to it, in a schema that may belong to anybody: nothing of ours goes through it. INSERT,
 -- UPDATE and DELETE reach the table by the server's own rules, COPY by the library, each with the
@@ -329,7 +331,7 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
-      FROM @extschema@.my_queue AS q WHERE q.status = 'failed'
+      FROM my_worker._jobs AS q WHERE q.status = 'failed'
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,

@@ -6,7 +6,6 @@
 
 use crate::command;
 use crate::execute::{self, Batch, Memory, Tally};
-use crate::keeper;
 use crate::pg::bgworker::{self, Status, Worker};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Oid;
@@ -16,6 +15,7 @@ use crate::pg::error::{
 };
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
+use crate::queue::bar;
 use crate::queue::claim::{Candidate, Jobs};
 use crate::queue::manage::Waiting;
 use crate::queue::{extension, hold_extension, manage, queues, wait, wake};
@@ -49,7 +49,7 @@ pub fn launch(job: i64) -> Result<i32> {
         ));
     }
     let found = find(job)?;
-    if let Some(reason) = keeper::bar(found.owner)? {
+    if let Some(reason) = bar::bar(found.owner)? {
         return Err(reason);
     }
     if !is_running(job) {

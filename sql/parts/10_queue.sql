@@ -51,8 +51,10 @@ CREATE INDEX _jobs_claim_idx ON my_worker._jobs (owner, queue, priority, run_at,
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key)
     WHERE unique_key IS NOT NULL;
 
--- Commands that have been claimed, looked for by the keeper, and jobs that were set aside: few.
-CREATE INDEX _jobs_processing_idx ON my_worker._jobs (id) WHERE status <> 'pending';
+-- What the keeper looks for: commands that have been claimed and jobs that were set aside, which are few,
+-- and jobs that are due later than they came, by owner, queue and time. Whatever is due at once is not in it.
+CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
+    WHERE status <> 'pending' OR run_at > created_at;
 
 -- The door to it, in a schema that may belong to anybody: nothing of ours goes through it. INSERT,
 -- UPDATE and DELETE reach the table by the server's own rules, COPY by the library, each with the

@@ -67,7 +67,7 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
-      FROM @extschema@.my_queue AS q WHERE q.status = 'failed'
+      FROM my_worker._jobs AS q WHERE q.status = 'failed'
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,

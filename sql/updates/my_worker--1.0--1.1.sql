@@ -77,9 +77,11 @@ ALTER SEQUENCE my_worker.my_queue_id_seq RENAME TO _jobs_id_seq;
 ALTER INDEX my_worker.my_queue_pkey RENAME TO _jobs_pkey;
 ALTER INDEX my_worker.my_queue_claim_idx RENAME TO _jobs_claim_idx;
 ALTER INDEX my_worker.my_queue_unique_key_idx RENAME TO _jobs_unique_key_idx;
--- Jobs whose end could not be written stay as failed ones; they are found as claimed commands are.
+-- Jobs whose end could not be written stay as failed ones; they are found as claimed commands are, and so
+-- are jobs that are due later than they came.
 DROP INDEX my_worker.my_queue_processing_idx;
-CREATE INDEX _jobs_processing_idx ON my_worker._jobs (id) WHERE status <> 'pending';
+CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
+    WHERE status <> 'pending' OR run_at > created_at;
 ALTER TRIGGER my_queue_before_write ON my_worker._jobs RENAME TO jobs_before_write;
 ALTER POLICY my_queue_own ON my_worker._jobs RENAME TO jobs_own;
 

@@ -39,8 +39,8 @@ use crate::watchdog;
 
 pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
 pub use report::{
-    Dead, gave_up, held_back_ms, log_commit_failure, log_dead, log_failure, log_held_back, log_job,
-    names,
+    Dead, dead, gave_up, held_back_ms, log_commit_failure, log_dead, log_failure, log_held_back,
+    log_job, names,
 };
 
 use find::Known;
@@ -295,6 +295,11 @@ impl<'a> Batch<'a> {
             waiting.pop_front();
             return Ok(Step::Next);
         };
+        if let Some(defect) = job.defect() {
+            waiting.pop_front();
+            self.last = Some(candidate.place);
+            return self.refuse(&job, &defect).map(|()| Step::Next);
+        }
         let first = self.tally.settled.is_empty();
         if job.is_command {
             if first {
@@ -322,6 +327,27 @@ impl<'a> Batch<'a> {
         waiting.pop_front();
         self.last = Some(candidate.place);
         Ok(Step::Next)
+    }
+
+    /// Fails a job that nobody can run; if even that cannot be written, it is set aside.
+    fn refuse(&mut self, job: &Job, defect: &PgError) -> Result<()> {
+        let ended = job.attempts.saturating_add(1);
+        let started = clock::now();
+        let attempt = Attempt {
+            job: job.id,
+            attempts: job.attempts,
+            ended,
+            started,
+        };
+        let failed =
+            xact::subtransaction(|| settle::fail_for_good(self.extension, &attempt, defect));
+        if failed.is_err() {
+            settle::set_aside_for(self.extension, job.id, "the job cannot be run", defect)?;
+        }
+        log_failure(&self.names(job), ended, defect)?;
+        let dead = dead(job.id, &self.queue.name, self.role, ended, defect)?;
+        self.tally.dead.push(dead);
+        self.count(job, started, started, Outcome::Failed)
     }
 
     fn is_full(&self) -> bool {

@@ -175,6 +175,10 @@ impl Batch<'_> {
         let name = job.handler.as_ref().or(self.queue.handler.as_ref());
         let same = self.functions.get(index).map(|known| &known.name) == name;
         let named = job.handler_owner == first.handler_owner;
-        same && named && !job.is_command && job.attempts == 0 && job.timeout.is_none()
+        same && named
+            && job.defect().is_none()
+            && !job.is_command
+            && job.attempts == 0
+            && job.timeout.is_none()
     }
 }

@@ -105,6 +105,17 @@ pub struct Plan {
     pub next_run_at: Option<Timestamp>,
 }
 
+impl Plan {
+    /// Enqueues nothing before that time.
+    pub fn wait_until(next: Timestamp) -> Self {
+        Plan {
+            enqueue: Vec::new(),
+            left_out: false,
+            next_run_at: Some(next),
+        }
+    }
+}
+
 /// Decides what to enqueue at `now`.
 ///
 /// Takes a bounded number of calls of the rule: about forty for each due time enqueued.

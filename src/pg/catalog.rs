@@ -28,6 +28,8 @@ pub struct Extension {
     pub jobs_sequence: Oid,
     /// The index of the claim.
     pub claim_index: Oid,
+    /// The index of what is due later, or not pending.
+    pub later_index: Oid,
     /// `my_worker.history`
     pub history: Oid,
     /// `my_worker.queues`
@@ -186,6 +188,7 @@ fn watch() -> Result<()> {
             sys::NAMESPACEOID,
             sys::AUTHOID,
             sys::AUTHMEMROLEMEM,
+            sys::DATABASEOID,
         ] {
             sys::CacheRegisterSyscacheCallback(names as i32, Some(on_name_change), 0);
         }
@@ -194,7 +197,14 @@ fn watch() -> Result<()> {
 
 unsafe extern "C-unwind" fn on_relation_change(_: Datum, relation: Oid) {
     let ours = CACHED.get().is_none_or(|e| {
-        let indexes = [0, e.claim_index, e.jobs_key, e.queues_key, e.door];
+        let indexes = [
+            0,
+            e.claim_index,
+            e.later_index,
+            e.jobs_key,
+            e.queues_key,
+            e.door,
+        ];
         indexes.contains(&relation) || e.tables().contains(&relation)
     });
     if ours {
@@ -230,6 +240,11 @@ pub fn search_state() -> SearchState {
         path: path.unwrap_or_default(),
         changes: NAMES.get(),
     }
+}
+
+/// A number that is another one once this process has heard of a change of what a role may do.
+pub fn rights_changes() -> u64 {
+    NAMES.get()
 }
 
 /// A number that is another one once this process has heard of a change of our tables, by others
@@ -268,6 +283,7 @@ fn find_extension() -> Result<Option<Extension>> {
         jobs_key: relation(c"_jobs_pkey", own)?,
         jobs_sequence: relation(c"_jobs_id_seq", own)?,
         claim_index: relation(c"_jobs_claim_idx", own)?,
+        later_index: relation(c"_jobs_later_idx", own)?,
         history: relation(c"history", own)?,
         queues: relation(c"queues", own)?,
         queues_key: relation(c"queues_pkey", own)?,

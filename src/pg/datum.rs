@@ -20,12 +20,10 @@ pub mod types {
     use crate::sys;
     /// `boolean`
     pub const BOOL: Oid = sys::BOOLOID;
-    /// `smallint`
+    /// `integer`
     pub const INT4: Oid = sys::INT4OID;
     /// `bigint`
     pub const INT8: Oid = sys::INT8OID;
-    /// `oid`
-    pub const OID: Oid = sys::OIDOID;
     /// `text`
     pub const TEXT: Oid = sys::TEXTOID;
     /// `jsonb`
@@ -34,10 +32,16 @@ pub mod types {
     pub const TIMESTAMPTZ: Oid = sys::TIMESTAMPTZOID;
     /// `interval`
     pub const INTERVAL: Oid = sys::INTERVALOID;
+    /// `oid`
+    pub const OID: Oid = sys::OIDOID;
     /// `regrole`
     pub const REGROLE: Oid = sys::REGROLEOID;
     /// `bigint[]`
     pub const INT8_ARRAY: Oid = sys::INT8ARRAYOID;
+    /// `text[]`
+    pub const TEXT_ARRAY: Oid = sys::TEXTARRAYOID;
+    /// `timestamptz[]`
+    pub const TIMESTAMPTZ_ARRAY: Oid = sys::TIMESTAMPTZARRAYOID;
     /// `jsonb[]`
     pub const JSONB_ARRAY: Oid = sys::JSONBARRAYOID;
 }

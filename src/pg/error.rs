@@ -143,6 +143,15 @@ impl PgError {
         self
     }
 
+    /// Whether it is of the moment and not of a row: rollbacks, resources, operators, the system,
+    /// objects in use, a read-only server.
+    pub fn passes(&self) -> bool {
+        let code = self.sqlstate.text();
+        ["40", "53", "57", "58", "XX", "25", "55P03", "55006"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    }
+
     /// The message for a log line of ours, whatever its encoding.
     pub fn summary(&self) -> String {
         let mut text = String::from_utf8_lossy(&self.message).into_owned();

@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use super::error::{PgError, Result, SUCCESSFUL_COMPLETION, SqlState};
+use super::error::{Result, SUCCESSFUL_COMPLETION, SqlState};
 use super::guard::{protect, text};
 use crate::sys;
 
@@ -48,12 +48,6 @@ pub fn report_hint(level: Level, sqlstate: SqlState, message: &str, hint: &str) 
         None,
         Some(hint.as_bytes()),
     )
-}
-
-/// Writes an error as a report of a lower level.
-pub fn report_error(level: Level, error: &PgError) -> Result<()> {
-    let (detail, hint) = (error.detail.as_deref(), error.hint.as_deref());
-    report_with(level, error.sqlstate, &error.message, detail, hint)
 }
 
 /// Writes one report with every field.

@@ -22,7 +22,7 @@ fn gone() -> PgError {
 
 /// Position of a row version in its table.
 #[derive(Clone, Copy)]
-pub struct RowId(sys::ItemPointerData);
+pub struct RowId(pub(super) sys::ItemPointerData);
 
 /// Who keeps others from a row.
 #[derive(Clone, Copy)]
@@ -53,8 +53,8 @@ impl Lock {
 
 /// An open table with the index it is scanned by. The lock is kept until the transaction ends.
 pub struct Table {
-    relation: sys::Relation,
-    index: sys::Relation,
+    pub(super) relation: sys::Relation,
+    pub(super) index: sys::Relation,
 }
 
 /// How a key compares.
@@ -70,7 +70,7 @@ pub enum Compare {
 
 /// One condition on a leading column of the index. Columns count from 1.
 #[derive(Clone, Copy)]
-pub struct Key(sys::ScanKeyData);
+pub struct Key(pub(super) sys::ScanKeyData);
 
 impl Key {
     fn new(
@@ -151,6 +151,18 @@ impl Key {
     pub fn text(column: i16, compare: Compare, value: Datum) -> Self {
         let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT, sys::F_TEXT_LT];
         Key::new(column, compare, functions, sys::C_COLLATION_OID, value)
+    }
+
+    /// A condition on a `text` column of the database's own collation.
+    pub fn word(column: i16, compare: Compare, value: Datum) -> Self {
+        let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT, sys::F_TEXT_LT];
+        Key::new(
+            column,
+            compare,
+            functions,
+            sys::DEFAULT_COLLATION_OID,
+            value,
+        )
     }
 }
 
@@ -236,28 +248,6 @@ impl Table {
         Ok(Row { slot })
     }
 
-    /// Starts a scan in index order under the active snapshot.
-    pub fn scan(&self, keys: &[Key]) -> Result<Scan> {
-        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.0).collect();
-        let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
-        // SAFETY: table and index are open, a snapshot is active; index_rescan copies the keys.
-        let scan = protect(|| unsafe {
-            let snapshot = sys::GetActiveSnapshot();
-            let scan = sys::mw_index_beginscan(self.relation, self.index, snapshot, count);
-            sys::index_rescan(scan, pointer, count, ptr::null_mut(), 0);
-            scan
-        })?;
-        Ok(Scan { scan })
-    }
-
-    /// The first row of a scan, if any, in `row`.
-    pub fn first(&self, keys: &[Key], row: &Row) -> Result<bool> {
-        let scan = self.scan(keys)?;
-        let found = scan.next(row)?;
-        scan.end()?;
-        Ok(found)
-    }
-
     /// Counts the entries of the index by its leaf pages: for each pair of the first two columns
     /// (`oid`, `text`) those whose fourth (`timestamptz`) is not after `bound`, and the others.
     /// Entries of rows that are gone count until somebody has found them dead.
@@ -333,7 +323,7 @@ impl Table {
 
 /// One row at a time, as the server holds it.
 pub struct Row {
-    slot: *mut sys::TupleTableSlot,
+    pub(super) slot: *mut sys::TupleTableSlot,
 }
 
 impl Row {
@@ -400,26 +390,6 @@ impl OwnedRow {
         // SAFETY: tuple and description belong together; there is room for so many columns.
         protect(|| unsafe { sys::mw_tuple_values(tuple, description, COLUMNS as i32, to) })?;
         Ok(values.map(|column| (!column.isnull).then_some(column.value)))
-    }
-}
-
-/// A running index scan.
-pub struct Scan {
-    scan: sys::IndexScanDesc,
-}
-
-impl Scan {
-    /// Reads the next visible row; false at the end.
-    pub fn next(&self, row: &Row) -> Result<bool> {
-        let (scan, slot) = (self.scan, row.slot);
-        // SAFETY: the scan is open and the slot belongs to its table.
-        protect(|| unsafe { sys::index_getnext_slot(scan, sys::ForwardScanDirection, slot) })
-    }
-
-    /// Ends the scan.
-    pub fn end(self) -> Result<()> {
-        // SAFETY: the scan is open.
-        protect(|| unsafe { sys::index_endscan(self.scan) })
     }
 }
 

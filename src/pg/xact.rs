@@ -143,6 +143,12 @@ pub fn subtransaction<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     ended.and(result)
 }
 
+/// Has later commands of this transaction see what was changed so far.
+pub fn next_command() -> Result<()> {
+    // SAFETY: a transaction is open.
+    protect(|| unsafe { sys::CommandCounterIncrement() })
+}
+
 /// How many subtransactions that wrote something the open transaction has had. More than 64 of
 /// them spill out of the snapshots' cache (PGPROC_MAX_CACHED_SUBXIDS, storage/proc.h).
 pub fn writing_subtransactions() -> usize {

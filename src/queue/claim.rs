@@ -12,7 +12,7 @@ use crate::logic::low_water::{LowWater, Place, Reading};
 use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
-use crate::pg::error::Result;
+use crate::pg::error::{CHECK_VIOLATION, PgError, Result};
 use crate::pg::spi::Statement;
 use crate::pg::table::{self, Appender, Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
@@ -25,6 +25,7 @@ pub(super) mod key {
     pub const QUEUE: i16 = 2;
     pub const PRIORITY: i16 = 3;
     pub const RUN_AT: i16 = 4;
+    pub const ID: i16 = 5;
 }
 
 /// A job that could be taken.
@@ -124,6 +125,22 @@ impl Found for Job {
 }
 
 impl Job {
+    /// Why nobody can run the job, whatever it does: only a hand can have written such a row.
+    pub fn defect(&self) -> Option<PgError> {
+        let message = if self.id == 0 || self.id << 2 >> 2 != self.id {
+            "the id of the job is out of range"
+        } else if self.handler.is_some() && self.is_command {
+            "a job has either a handler or a command"
+        } else if self.attempts < 0 || self.attempts == i32::MAX {
+            "the attempts of the job are out of range"
+        } else if self.payload == 0 {
+            "the job has no payload"
+        } else {
+            return None;
+        };
+        Some(PgError::new(CHECK_VIOLATION, message))
+    }
+
     /// The command's text, copied.
     pub fn command(&self) -> Result<Vec<u8>> {
         value(&self.values, column::COMMAND).map_or(Ok(Vec::new()), datum::as_text)
@@ -142,14 +159,6 @@ impl Jobs {
     pub fn close(self) -> Result<()> {
         self.row.end()?;
         self.table.close()
-    }
-
-    /// The first role after `after` that has jobs.
-    pub fn next_owner(&self, after: Oid) -> Result<Option<Oid>> {
-        let found = self
-            .table
-            .first(&[Key::oid(key::OWNER, Compare::Greater, after)], &self.row)?;
-        Ok(found.then(|| self.row.get(column::OWNER).map_or(0, datum::as_oid)))
     }
 
     /// The first queue after `after` and before `before` that has jobs of the role; its name is
@@ -290,27 +299,6 @@ impl Jobs {
         Ok(found)
     }
 
-    /// When the next job of a role's queue is due that is not due at `now`; 0 if there is none.
-    pub fn next_due(&self, owner: Oid, queue: Datum, now: Micros) -> Result<Micros> {
-        let owner = Key::oid(key::OWNER, Compare::Equal, owner);
-        let queue = Key::text(key::QUEUE, Compare::Equal, queue);
-        let mut keys = vec![owner, queue];
-        let mut next = 0;
-        // One descent a priority for its first row, one for its first row after `now`.
-        while self.table.first(&keys, &self.row)? {
-            let priority = self.row.get(column::PRIORITY).map_or(0, datum::as_i32);
-            let same = Key::int4(key::PRIORITY, Compare::Equal, priority);
-            let later = Key::timestamp(key::RUN_AT, Compare::Greater, now);
-            if self.table.first(&[owner, queue, same, later], &self.row)? {
-                let due = self.row.get(column::RUN_AT).map_or(0, datum::as_i64);
-                next = if next == 0 { due } else { next.min(due) };
-            }
-            keys.truncate(2);
-            keys.push(Key::int4(key::PRIORITY, Compare::Greater, priority));
-        }
-        Ok(next)
-    }
-
     /// Takes a candidate, if nobody was faster.
     pub fn take(&self, candidate: Candidate) -> Result<Option<Job>> {
         match self.table.lock_row(candidate.row, &self.row)? {
@@ -340,7 +328,7 @@ impl Jobs {
     }
 }
 
-fn place(row: &Row) -> Place {
+pub(super) fn place(row: &Row) -> Place {
     Place {
         priority: row.get(column::PRIORITY).map_or(0, datum::as_i32),
         run_at: row.get(column::RUN_AT).map_or(0, datum::as_i64),
@@ -348,7 +336,7 @@ fn place(row: &Row) -> Place {
     }
 }
 
-fn place_key(place: Place) -> Result<Key> {
+pub(super) fn place_key(place: Place) -> Result<Key> {
     Key::from_place(key::PRIORITY, place.priority, place.run_at, place.id)
 }
 
@@ -483,16 +471,12 @@ pub struct Ended {
     pub result: Option<Datum>,
 }
 
-/// Whether the job says what to do, or its queue does. Others are held for other consumers; one that
-/// was set aside has ended; and a command that has been claimed is its worker's, or the keeper's, to
-/// settle.
-fn is_runnable(row: &Row, queue: &Queue) -> bool {
-    let is = |status: &[u8]| {
-        let value = row.get(column::STATUS);
-        value.is_some_and(|value| datum::text_is(value, status))
-    };
-    if row.get(column::COMMAND).is_some() {
-        return is(b"pending");
-    }
-    (queue.handler.is_some() || row.get(column::HANDLER).is_some()) && !is(b"failed")
+/// Whether the job waits, and says what to do, or its queue does. Others are held for other consumers;
+/// one that was set aside has ended; and a command that has been claimed is its worker's, or the
+/// keeper's, to settle.
+pub fn is_runnable(row: &Row, queue: &Queue) -> bool {
+    let status = row.get(column::STATUS);
+    let says = |column| row.get(column).is_some();
+    (says(column::HANDLER) || says(column::COMMAND) || queue.handler.is_some())
+        && status.is_some_and(|status| datum::text_is(status, b"pending"))
 }

@@ -25,7 +25,7 @@ use crate::stats;
 
 use super::handler::{Named, quoted};
 use super::{
-    allowed, any_extension, as_owner, column, extension, handler, ids, queues, rights, wake,
+    allowed, any_extension, as_owner, bar, column, extension, handler, ids, queues, rights, wake,
 };
 
 /// A job as the functions take it.
@@ -135,6 +135,7 @@ fn forget() {
     KNOWN_HANDLER.set(None);
     WARNED.set(false);
     TOLD_OF_CONSUMERS.set(false);
+    bar::forget_warning();
 }
 
 /// Enqueues the job and answers its id. With a unique key that a live job has, nothing is added
@@ -162,6 +163,7 @@ fn admit(job: &NewJob) -> Result<Extension> {
     let extension = extension()?;
     check_queue(&job.queue)?;
     warn_unserved()?;
+    bar::warn(identity::current_role())?;
     Ok(extension)
 }
 
@@ -418,6 +420,9 @@ fn check_row(row: &mut TriggerRow) -> Result<bool> {
         refuse_restricted()?;
         check_names(row, &mut changes)?;
         warn_unserved()?;
+        if !row.is_update {
+            bar::warn(caller)?;
+        }
     }
     row.set(&changes)?;
     Ok(is_users)

@@ -7,16 +7,18 @@ use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
 use crate::pg::error::{DUPLICATE_OBJECT, NULL_VALUE_NOT_ALLOWED, OBJECT_IN_USE, PgError, Result};
 use crate::pg::log::{self, Level};
+use crate::pg::scan::Freed;
 use crate::pg::spi::{Spi, Statement};
-use crate::pg::table::{Compare, Holder, Key, Lock, Table};
+use crate::pg::table::{Compare, Holder, Key, Lock, Row, Table};
 use crate::pg::{identity, latch, marks, wait_event, xact};
 use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
 use crate::stats::Ends;
 use crate::watchdog;
+use crate::worker;
 
 use super::handler::{self, Named, quoted};
 use super::queues::{self, Queue};
-use super::{allowed, as_owner, enqueue, extension, settle, wait, wake};
+use super::{allowed, as_owner, column, enqueue, extension, settle, wait, wake};
 
 static CREATE_QUEUE: Statement = Statement::new(
     "INSERT INTO my_worker.queues (name, handler, concurrency, max_attempts, backoff, \
@@ -73,37 +75,6 @@ static PURGE_WAITING: Statement = Statement::new(
 static PURGE_FINISHED: Statement = Statement::new(
     "DELETE FROM my_worker.history WHERE queue OPERATOR(pg_catalog.=) $1",
     &[types::TEXT],
-);
-
-static PRUNE: Statement = Statement::new(
-    "DELETE FROM my_worker.history WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
-     SELECT h.ctid FROM my_worker.history AS h \
-     LEFT JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) h.queue \
-     WHERE h.finished_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) \
-     (SELECT least(pg_catalog.min(retention), '7 days'::pg_catalog.interval) \
-     FROM my_worker.queues)) \
-     AND (pg_catalog.now() OPERATOR(pg_catalog.-) h.finished_at) OPERATOR(pg_catalog.>) \
-     CASE WHEN h.status OPERATOR(pg_catalog.=) 'completed' \
-     THEN coalesce(q.retention, '7 days'::pg_catalog.interval) \
-     ELSE greatest(q.retention, '7 days'::pg_catalog.interval) END \
-     LIMIT $1 FOR UPDATE OF h SKIP LOCKED))",
-    &[types::INT8],
-);
-
-static DUE_JOBS_OF: Statement = Statement::new(
-    "SELECT j.id, j.attempts, j.queue, \
-     CASE WHEN j.command IS NULL THEN coalesce(j.handler, q.handler) END FROM my_worker._jobs AS j \
-     JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
-     WHERE j.owner OPERATOR(pg_catalog.=) $1 AND j.status OPERATOR(pg_catalog.=) 'pending' \
-     AND j.run_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() \
-     AND NOT q.paused AND coalesce(j.handler, j.command, q.handler) IS NOT NULL \
-     LIMIT $2 FOR UPDATE OF j SKIP LOCKED",
-    &[types::OID, types::INT8],
-);
-
-static CLAIMED: Statement = Statement::new(
-    "SELECT id FROM my_worker._jobs WHERE status OPERATOR(pg_catalog.=) 'processing' LIMIT 1000",
-    &[],
 );
 
 macro_rules! find_job {
@@ -297,7 +268,7 @@ pub fn drop_queue(name: &[u8], force: bool) -> Result<()> {
     queues::hold(&extension, name, true)?;
     as_owner(&extension, |spi| {
         if force {
-            spi.run(&PURGE_WAITING, &argument)?;
+            purge_waiting(&extension, spi, name)?;
         }
         let has_jobs = xact::with_latest_snapshot(|| {
             Ok(spi
@@ -328,7 +299,7 @@ pub fn purge_queue(name: &[u8]) -> Result<i64> {
         return Err(queues::unknown(name));
     };
     let (waiting, finished) = as_owner(&extension, |spi| {
-        let waiting = spi.run(&PURGE_WAITING, &[Some(name_datum)])?.count() as i64;
+        let waiting = purge_waiting(&extension, spi, &queue.name)?;
         let finished = spi.run(&PURGE_FINISHED, &[Some(name_datum)])?.count() as i64;
         Ok((waiting, finished))
     })?;
@@ -342,6 +313,52 @@ pub fn purge_queue(name: &[u8]) -> Result<i64> {
         })?;
     }
     Ok(waiting + finished)
+}
+
+/// Deletes the waiting jobs of a queue that nobody has; how many. One walk through the table, and no
+/// list of its rows.
+fn purge_waiting(extension: &Extension, spi: &Spi, queue: &[u8]) -> Result<i64> {
+    let table = Table::open(extension.jobs, extension.claim_index, Lock::Write)?;
+    let mut purged = 0;
+    let mut moved = table.tells_of_deletes();
+    if !moved {
+        let own = worker::current_job();
+        let row = table.row()?;
+        let scan = table.scan_all()?;
+        while scan.next(&row)? {
+            let job = row.get(column::ID).map(datum::as_i64);
+            if job == own && own.is_some() || !waits_in(&row, queue) {
+                continue;
+            }
+            match table.delete_free(row.id())? {
+                Freed::Deleted => purged += 1,
+                Freed::Changed => moved = true,
+                Freed::Held => {}
+            }
+        }
+        scan.end()?;
+        row.end()?;
+    }
+    table.close()?;
+    xact::next_command()?;
+    if moved {
+        // Triggers are to hear of it, or another version of a row was there in time.
+        let argument = [Some(datum::text_datum(queue)?)];
+        purged += spi.run(&PURGE_WAITING, &argument)?.count() as i64;
+    }
+    Ok(purged)
+}
+
+/// Whether the row is of a job that waits in the queue, or was set aside in it.
+fn waits_in(row: &Row, queue: &[u8]) -> bool {
+    let of_queue = match row.get(column::QUEUE) {
+        // What is compared without a copy is short; names are.
+        Some(name) => datum::text_is(name, queue),
+        None => false,
+    };
+    let status = row.get(column::STATUS);
+    let is = |word: &[u8]| status.is_some_and(|status| datum::text_is(status, word));
+    of_queue && (is(b"pending") || is(b"failed"))
 }
 
 /// `cancel()`: true if the job was waiting, or runs and is being cancelled. A job of another role is
@@ -598,43 +615,6 @@ pub fn find_waiting(extension: &Extension, job: i64) -> Result<Option<Waiting>> 
     })
 }
 
-/// A job that is due, and that its owner may not run.
-pub struct Due {
-    /// Its id.
-    pub id: i64,
-    /// Executions that have ended.
-    pub attempts: i32,
-    /// Its queue's name.
-    pub queue: Vec<u8>,
-    /// What it would call; `None` for a command.
-    pub handler: Option<Vec<u8>>,
-}
-
-/// For the keeper: due jobs of a role, locked.
-pub fn due_jobs_of(extension: &Extension, owner: Oid, limit: i64) -> Result<Vec<Due>> {
-    as_owner(extension, |spi| {
-        let rows = spi.run(&DUE_JOBS_OF, &[Some(owner.datum()), Some(limit.datum())])?;
-        rows.iter()
-            .map(|row| {
-                Ok(Due {
-                    id: row.i64(1).unwrap_or(0),
-                    attempts: row.i32(2).unwrap_or(0),
-                    queue: row.text(3)?.unwrap_or_default(),
-                    handler: row.text(4)?,
-                })
-            })
-            .collect()
-    })
-}
-
-/// For the keeper: commands that have been claimed.
-pub fn claimed_commands(extension: &Extension) -> Result<Vec<i64>> {
-    as_owner(extension, |spi| {
-        let rows = spi.run(&CLAIMED, &[])?;
-        Ok(rows.iter().filter_map(|row| row.i64(1)).collect())
-    })
-}
-
 /// A live job as the keeper needs to know it.
 pub struct Live {
     /// Whose it is.
@@ -706,9 +686,14 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
     }))
 }
 
-/// For the keeper: forgets up to `limit` finished jobs that their queue no longer keeps.
-pub fn prune(extension: &Extension, limit: i64) -> Result<i64> {
+/// For the keeper: the owner and the queue of a job that has not ended.
+pub fn place_of(extension: &Extension, job: i64) -> Result<Option<(Oid, Vec<u8>)>> {
     as_owner(extension, |spi| {
-        Ok(spi.run(&PRUNE, &[Some(limit.datum())])?.count() as i64)
+        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let queue = row.text(2)?;
+        Ok(row.oid(1).zip(queue))
     })
 }

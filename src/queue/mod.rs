@@ -4,12 +4,15 @@
 //! plan, no name, no right is looked up, so nothing that a job did to its session matters. What is
 //! rare goes by SQL, as the extension's owner with a pinned search path (`pg::identity`).
 
+pub mod bar;
 pub mod claim;
+pub mod due;
 pub mod enqueue;
 pub mod handler;
 pub mod ids;
 pub mod live;
 pub mod manage;
+pub mod prune;
 pub mod queues;
 pub mod rights;
 pub mod settle;

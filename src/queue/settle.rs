@@ -268,12 +268,18 @@ pub fn cancel(extension: &Extension, job: i64, attempt: Option<&Attempt>) -> Res
 /// the reason, until `retry()` or `purge_queue()`. In a transaction; nothing else is undone. False
 /// if it is gone, or somebody has its row. The caller counts it as failed.
 pub fn set_aside(extension: &Extension, job: i64, error: &PgError) -> Result<bool> {
+    set_aside_for(
+        extension,
+        job,
+        "the end of the job could not be written",
+        error,
+    )
+}
+
+/// The same of a job about which something else is wrong: `what` says it.
+pub fn set_aside_for(extension: &Extension, job: i64, what: &str, error: &PgError) -> Result<bool> {
     let code = error.sqlstate.text();
-    let why = [
-        b"the end of the job could not be written: ",
-        error.message.as_slice(),
-    ]
-    .concat();
+    let why = [what.as_bytes(), b": ", error.message.as_slice()].concat();
     let id = Some(job.datum());
     let full = xact::subtransaction(|| {
         let arguments = [
@@ -291,14 +297,13 @@ pub fn set_aside(extension: &Extension, job: i64, error: &PgError) -> Result<boo
     let set = match full {
         Ok(set) => set,
         Err(_) => {
-            let why = format!("the end of the job could not be written: SQLSTATE {code}");
+            let why = format!("{what}: SQLSTATE {code}");
             let why = Some(datum::text_datum(why.as_bytes())?);
             run_set_aside(extension, &SET_ASIDE_BARELY, &[id, why])?
         }
     };
     if set {
-        let text =
-            format!("job {job} was set aside: its end could not be written, SQLSTATE {code}");
+        let text = format!("job {job} was set aside: {what}, SQLSTATE {code}");
         log::report(Level::Log, &text)?;
     }
     Ok(set)
@@ -318,8 +323,8 @@ fn run_set_aside(
 /// Charges a command that this transaction has locked, before it runs.
 pub fn claim_command(extension: &Extension, job: i64, started: Micros) -> Result<()> {
     as_owner(extension, |spi| {
-        spi.run(&CLAIM, &[Some(job.datum()), Some(started.datum())])
-            .map(|_| ())
+        let arguments = [Some(job.datum()), Some(started.datum())];
+        spi.run(&CLAIM, &arguments).map(|_| ())
     })
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Defining a schedule again with the same text and time zone keeps its `next_run_at` and what
 //! `every` counts from, so that a deployment script that repeats its schedules delays none. A
-//! paused schedule stays paused; one that was disabled for an error is enabled again.
+//! paused schedule stays paused; one that was disabled for an error is enabled again. What lies
+//! further ahead than the rule says is taken back, and so is a last due time that only a clock that
+//! was far ahead can have brought ([`super::believable`]).
 
 use crate::logic::limits;
 use crate::logic::rule::{self, Rule, RuleError};
@@ -14,13 +16,13 @@ use crate::pg::spi::Statement;
 use crate::pg::timezone::Timezone;
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::handler::{self, Named, quoted};
-use crate::queue::{allowed, as_owner, extension};
+use crate::queue::{allowed, as_owner, bar, extension};
 
 static UPSERT: Statement = Statement::new(
     "INSERT INTO my_worker._schedules AS s (name, owner, schedule, timezone, command, handler, \
      payload, queue, overlap, catchup, max_attempts, timeout, anchor, next_run_at, handler_owner) \
      VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, '{}'::pg_catalog.jsonb), $8, $9, $10, $11, \
-     $12, $13, $14, $15) \
+     $12, $13, $14, $17) \
      ON CONFLICT (owner, name) DO UPDATE SET \
      schedule = excluded.schedule, timezone = excluded.timezone, command = excluded.command, \
      handler = excluded.handler, payload = excluded.payload, queue = excluded.queue, \
@@ -29,11 +31,14 @@ static UPSERT: Statement = Statement::new(
      handler_owner = excluded.handler_owner, \
      anchor = CASE WHEN s.schedule OPERATOR(pg_catalog.=) excluded.schedule \
      AND s.timezone OPERATOR(pg_catalog.=) excluded.timezone \
-     THEN s.anchor ELSE excluded.anchor END, \
+     AND s.anchor OPERATOR(pg_catalog.<=) $15 THEN s.anchor ELSE excluded.anchor END, \
      next_run_at = CASE WHEN NOT s.active AND s.disabled_reason IS NULL THEN NULL \
      WHEN s.schedule OPERATOR(pg_catalog.=) excluded.schedule \
      AND s.timezone OPERATOR(pg_catalog.=) excluded.timezone \
-     THEN coalesce(s.next_run_at, excluded.next_run_at) ELSE excluded.next_run_at END, \
+     AND coalesce(greatest(s.anchor, s.last_due) OPERATOR(pg_catalog.<=) $15, true) \
+     AND (s.last_due OPERATOR(pg_catalog.>) $13 OR s.next_run_at OPERATOR(pg_catalog.<=) $16) \
+     THEN s.next_run_at ELSE excluded.next_run_at END, \
+     last_due = CASE WHEN s.last_due OPERATOR(pg_catalog.<=) $15 THEN s.last_due END, \
      active = (s.active OR s.disabled_reason IS NOT NULL), disabled_reason = NULL \
      RETURNING id",
     &[
@@ -49,6 +54,8 @@ static UPSERT: Statement = Statement::new(
         types::TEXT,
         types::INT4,
         types::INTERVAL,
+        types::TIMESTAMPTZ,
+        types::TIMESTAMPTZ,
         types::TIMESTAMPTZ,
         types::TIMESTAMPTZ,
         types::REGROLE,
@@ -100,6 +107,7 @@ pub fn schedule(definition: &Definition) -> Result<i64> {
     enqueue::refuse_restricted()?;
     enqueue::check_queue(&definition.queue)?;
     enqueue::warn_unserved()?;
+    bar::warn(caller)?;
     as_owner(&extension()?, |spi| {
         let rows = spi.run(&UPSERT, &arguments)?;
         let id = rows.first().and_then(|row| row.i64(1));
@@ -176,7 +184,7 @@ fn arguments(
     owner: Oid,
     zone: Timezone,
     [anchor, next]: [i64; 2],
-) -> Result<[Option<Datum>; 15]> {
+) -> Result<[Option<Datum>; 17]> {
     let text = |value: &[u8]| datum::text_datum(value).map(Some);
     let is_command = definition.command.is_some();
     // A command runs at most once unless its author says that it may run again.
@@ -200,6 +208,8 @@ fn arguments(
         definition.timeout,
         Some(anchor.datum()),
         Some(next.datum()),
+        Some(super::believable(anchor).datum()),
+        Some(super::near(anchor, next).datum()),
         handler.and_then(|h| h.owner).map(ToDatum::datum),
     ])
 }

@@ -1,13 +1,15 @@
 //! What the keeper does with schedules that are due.
 //!
-//! Due schedules are taken in batches; each is decided, its jobs inserted and its row advanced in
+//! Due schedules are taken in batches, the owners in turn; each is decided, its jobs inserted and its row advanced in
 //! one subtransaction, so that a row that cannot be fired costs itself alone. It disables itself
 //! and says why, unless the error is one that passes (no space, no memory, a deadlock): then it is
 //! tried again after a while. Rows that somebody else has locked are left for a second, also those
 //! that are to be disabled.
 //! Runs that have to wait for an earlier one are `hold`'s.
 
-use super::hold::{HELD, release_held};
+use std::collections::{BTreeMap, VecDeque};
+
+use super::hold::HELD;
 use super::row::{Found, array, find, first_column};
 use crate::logic::rule::RuleError;
 use crate::logic::schedule::{self, Look, Overlap, Plan};
@@ -16,8 +18,9 @@ use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::{INVALID_AUTHORIZATION, PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
-use crate::pg::{latch, xact};
+use crate::pg::{clock, xact};
 use crate::queue::as_owner;
+use crate::queue::bar::bar;
 use crate::queue::enqueue;
 use crate::queue::handler::quoted;
 
@@ -25,18 +28,29 @@ use crate::queue::handler::quoted;
 /// back from a crash, shorter than what anybody calls downtime.
 const GRACE: Micros = 4_000_000;
 /// Schedules that one transaction fires; each costs it a subtransaction, and 64 are cheap.
-pub const BATCH: i64 = 50;
+pub const BATCH: usize = 50;
 /// How long a row that somebody has locked is left alone.
 const LOCKED_FOR: Micros = 1_000_000;
 /// How long a row is left alone after an error that passes.
 const FAILED_FOR: Micros = 10_000_000;
+/// How often the log hears of that.
+const LOG_EVERY: Micros = 60_000_000;
+/// A transaction fires no more after this time.
+const STEP: Micros = 15_000;
+/// How many due schedules are read at once, and for how long at least that stands.
+const READ: i64 = 500;
+const FRESH_FOR: Micros = 30_000;
 /// Unfinished jobs that a row remembers.
 const REMEMBERED: usize = 1000;
 
+/// The owners take turns, so that one with many does not keep another waiting.
 static DUE: Statement = Statement::new(
-    "SELECT id FROM my_worker._schedules WHERE active \
-     AND next_run_at OPERATOR(pg_catalog.<=) $1 AND id OPERATOR(pg_catalog.<>) ALL ($2) \
-     ORDER BY next_run_at, id LIMIT $3",
+    "SELECT id FROM (SELECT id, next_run_at, pg_catalog.row_number() \
+     OVER (PARTITION BY owner ORDER BY next_run_at, id) AS turn \
+     FROM my_worker._schedules WHERE active \
+     AND (next_run_at OPERATOR(pg_catalog.<=) $1 OR next_run_at IS NULL) \
+     AND id OPERATOR(pg_catalog.<>) ALL ($2)) AS due \
+     ORDER BY turn, next_run_at, id LIMIT $3",
     &[types::TIMESTAMPTZ, types::INT8_ARRAY, types::INT8],
 );
 
@@ -84,37 +98,129 @@ pub enum Fired {
     Locked,
 }
 
-/// Rows that this look leaves alone, and when to look again because of them.
+/// Rows that are left alone for a while: somebody has them, or an error passes.
 #[derive(Default)]
 pub struct Left {
-    ids: Vec<i64>,
-    /// How many of them because of an error.
-    failed: usize,
-    again_at: Option<Micros>,
+    /// Until when.
+    until: BTreeMap<i64, Micros>,
+    /// When the log heard of errors last, and how many it has not heard of.
+    logged: Micros,
+    unsaid: u64,
 }
 
 impl Left {
     fn add(&mut self, id: i64, wait: Micros) {
-        let at = super::now().saturating_add(wait);
-        self.ids.push(id);
-        self.again_at = Some(self.again_at.map_or(at, |known| known.min(at)));
+        self.until.insert(id, super::now().saturating_add(wait));
+    }
+
+    /// Those that are still left alone, in order; also if the clock was set back.
+    pub fn ids(&mut self) -> Vec<i64> {
+        let now = super::now();
+        let waits = |until: Micros| (1..=FAILED_FOR).contains(&until.saturating_sub(now));
+        self.until.retain(|_, until| waits(*until));
+        self.until.keys().copied().collect()
+    }
+
+    fn next(&self) -> Option<Micros> {
+        self.until.values().min().copied()
+    }
+
+    /// What hits one is likely to hit all: a full disk does not want more lines of log.
+    fn log(&mut self, id: i64, error: &PgError) -> Result<()> {
+        let now = super::now();
+        if self.logged != 0 && (0..LOG_EVERY).contains(&now.saturating_sub(self.logged)) {
+            self.unsaid += 1;
+            return Ok(());
+        }
+        self.logged = now;
+        let unsaid = match std::mem::take(&mut self.unsaid) {
+            0 => String::new(),
+            more => format!(", and {more} times more before"),
+        };
+        let why = error.summary();
+        let message = format!("schedule {id} is put off: {why}{unsaid}");
+        log::report(Level::Log, &message)
     }
 }
 
-/// Fires what is due and releases what was held. Answers, in real time, when the next schedule is
-/// due; `None`: never. Outside a transaction.
-pub fn look() -> Result<Option<Micros>> {
-    let mut left = Left::default();
-    while fire_batch(&mut left)? {
-        latch::check_for_interrupts()?;
+/// The firer of due schedules: enqueues their jobs, some in each step, the owners in turn.
+#[derive(Default)]
+pub struct Firer {
+    wanted: bool,
+    /// What is due, in the order in which it is fired, as of when that was read.
+    due: VecDeque<i64>,
+    read_at: Micros,
+    /// How long that took.
+    read_in: Micros,
+    /// When the next schedule is due, in real time; 0: none is, or it is not known yet.
+    pub next: Micros,
+}
+
+impl Firer {
+    /// Schedules may be due.
+    pub fn want(&mut self) {
+        self.wanted = true;
+        self.next = 0;
     }
-    release_held(&mut left)?;
-    let next = in_extension(|extension| next_due(extension, &left))?.flatten();
-    let next = match (next, left.again_at) {
-        (Some(next), Some(again)) => Some(next.min(again)),
-        (next, again) => next.or(again),
-    };
-    Ok(next.map(super::real))
+
+    /// Whether there is something to do.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Fires some schedules in one transaction.
+    pub fn step(&mut self, left: &mut Left) -> Result<()> {
+        let mut next = None;
+        in_extension(|extension| {
+            if !self.is_fresh() {
+                self.read(extension, left)?;
+            }
+            if self.due.is_empty() {
+                next = Some(next_due(extension, left)?);
+                return Ok(());
+            }
+            let began = clock::now();
+            for _ in 0..BATCH {
+                let Some(id) = self.due.pop_front() else {
+                    break;
+                };
+                fenced(extension, id, left, |spi| fire(spi, id))?;
+                if !(0..STEP).contains(&clock::now().saturating_sub(began)) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+        .inspect_err(|_| self.due.clear())?;
+        if let Some(next) = next {
+            self.wanted = false;
+            self.next = next.map_or(0, super::real);
+        }
+        Ok(())
+    }
+
+    /// What was read a moment ago stands: another role's schedule may be due since. Reading it anew
+    /// takes a small part of the time.
+    fn is_fresh(&self) -> bool {
+        let age = clock::now().saturating_sub(self.read_at);
+        !self.due.is_empty() && (0..FRESH_FOR.max(4 * self.read_in)).contains(&age)
+    }
+
+    fn read(&mut self, extension: &Extension, left: &mut Left) -> Result<()> {
+        self.read_at = clock::now();
+        let ids = left.ids();
+        let due = as_owner(extension, |spi| {
+            let arguments = [
+                Some(super::now().datum()),
+                Some(array(&ids)?),
+                Some(READ.datum()),
+            ];
+            first_column(&spi.run(&DUE, &arguments)?)
+        })?;
+        self.due = due.into();
+        self.read_in = clock::now().saturating_sub(self.read_at).max(0);
+        Ok(())
+    }
 }
 
 /// A transaction of ours, if the database still has the extension.
@@ -123,25 +229,6 @@ pub fn in_extension<T>(body: impl FnOnce(&Extension) -> Result<T>) -> Result<Opt
         Some(extension) => body(&extension).map(Some),
         None => Ok(None),
     })
-}
-
-/// Fires some schedules in one transaction; false if none is left.
-fn fire_batch(left: &mut Left) -> Result<bool> {
-    let full = in_extension(|extension| {
-        let due = as_owner(extension, |spi| {
-            let arguments = [
-                Some(super::now().datum()),
-                Some(array(&left.ids)?),
-                Some(BATCH.datum()),
-            ];
-            first_column(&spi.run(&DUE, &arguments)?)
-        })?;
-        for id in &due {
-            fenced(extension, *id, left, |spi| fire(spi, *id))?;
-        }
-        Ok(!due.is_empty())
-    })?;
-    Ok(full.unwrap_or(false))
 }
 
 /// Runs `body` for one row: an error disables the row or puts it off, and reaches no other row.
@@ -157,15 +244,9 @@ pub fn fenced(
             left.add(id, LOCKED_FOR);
             Ok(())
         }
-        Err(error) if passes(&error) => {
+        Err(error) if error.passes() => {
             left.add(id, FAILED_FOR);
-            left.failed += 1;
-            // What hits one is likely to hit all: a full disk does not want more lines of log.
-            if left.failed > 1 {
-                return Ok(());
-            }
-            let message = format!("schedule {id} is put off: {}", error.summary());
-            log::report(Level::Log, &message)
+            left.log(id, &error)
         }
         Err(error) => {
             match xact::subtransaction(|| disable(extension, id, &error)) {
@@ -173,21 +254,12 @@ pub fn fenced(
                 Ok(Fired::Locked) => left.add(id, LOCKED_FOR),
                 Err(second) => {
                     left.add(id, FAILED_FOR);
-                    log::report_error(Level::Log, &second)?;
+                    left.log(id, &second)?;
                 }
             }
             Ok(())
         }
     }
-}
-
-/// Whether an error is of the moment and not of the row: rollbacks, resources, operators, the
-/// system, objects in use, a read-only server.
-fn passes(error: &PgError) -> bool {
-    let code = error.sqlstate.text();
-    ["40", "53", "57", "58", "XX", "25", "55P03", "55006"]
-        .iter()
-        .any(|class| code.starts_with(class))
 }
 
 /// Disables a schedule and says why, in its row and in the log.
@@ -218,15 +290,18 @@ fn fire(spi: &Spi, id: i64) -> Result<Fired> {
         return Ok(Fired::Locked);
     };
     let now = super::now();
-    let Some(next_run_at) = found
-        .next_run_at
-        .filter(|next| found.active && *next <= now)
-    else {
+    if !found.active || found.next_run_at.is_some_and(|next| next > now) {
         return Ok(Fired::Done);
-    };
-    refuse_orphan(found.owner)?;
+    }
+    refuse_barred(found.owner)?;
     let zone = super::timezone(Some(&found.timezone))?;
     let rule = super::parse_rule(&found.schedule, found.anchor)?;
+    let Some(next_run_at) = found.next_run_at else {
+        // A hand has taken it away.
+        let next = rule.next_after(now, &zone);
+        let next = next.ok_or_else(|| super::refused(&found.schedule, &RuleError::NeverDue))?;
+        return advance(spi, &found, &Plan::wait_until(next), None, now).map(|()| Fired::Done);
+    };
     let look = Look {
         next_run_at,
         last_due: found.last_due,
@@ -244,12 +319,13 @@ fn fire(spi: &Spi, id: i64) -> Result<Fired> {
     Ok(Fired::Done)
 }
 
-fn refuse_orphan(owner: Oid) -> Result<()> {
-    if catalog::barred(owner)? != Some(Barred::Gone) {
-        return Ok(());
+/// A schedule whose jobs nobody may run disables itself.
+fn refuse_barred(owner: Oid) -> Result<()> {
+    if catalog::barred(owner)? == Some(Barred::Gone) {
+        let message = format!("owner of the schedule was dropped (role with OID {owner})");
+        return Err(PgError::new(INVALID_AUTHORIZATION, message));
     }
-    let message = format!("owner of the schedule was dropped (role with OID {owner})");
-    Err(PgError::new(INVALID_AUTHORIZATION, message))
+    bar(owner)?.map_or(Ok(()), Err)
 }
 
 /// Enqueues a job for each due time of the plan and answers the last one's id.
@@ -295,9 +371,11 @@ fn advance(
 }
 
 /// When the next schedule is due that this look did not leave alone.
-fn next_due(extension: &Extension, left: &Left) -> Result<Option<Micros>> {
-    as_owner(extension, |spi| {
-        let rows = spi.run(&NEXT, &[Some(array(&left.ids)?)])?;
+fn next_due(extension: &Extension, left: &mut Left) -> Result<Option<Micros>> {
+    let ids = left.ids();
+    let next = as_owner(extension, |spi| {
+        let rows = spi.run(&NEXT, &[Some(array(&ids)?)])?;
         Ok(rows.first().and_then(|row| row.i64(1)))
-    })
+    })?;
+    Ok(next.into_iter().chain(left.next()).min())
 }

@@ -6,20 +6,28 @@
 //! is left for a second, and so are those behind it.
 
 use super::fire::{BATCH, Fired, Left, fenced, in_extension};
-use super::row::{array, find, first_column};
+use super::row::{array, find};
 use crate::logic::schedule::Overlap;
+use crate::pg::catalog::Extension;
 use crate::pg::datum::{Micros, ToDatum, types};
 use crate::pg::error::Result;
-use crate::pg::latch;
-use crate::pg::spi::{Spi, Statement};
+use crate::pg::spi::{Row, Spi, Statement};
 use crate::queue::{as_owner, manage, wait};
+use crate::shared;
+
+/// Schedules that one step looks at.
+const READ: i64 = 200;
 
 /// The `run_at` of a held job.
 pub const HELD: Micros = Micros::MAX;
 
+/// Schedules that hold jobs, and one unfinished job for which they wait, if they do.
 static HOLDING: Statement = Statement::new(
-    "SELECT id FROM my_worker._schedules WHERE pg_catalog.cardinality(held_jobs) \
-     OPERATOR(pg_catalog.>) 0 AND id OPERATOR(pg_catalog.>) $1 ORDER BY id LIMIT $2",
+    "SELECT s.id, CASE WHEN s.overlap OPERATOR(pg_catalog.=) 'queue' THEN \
+     (SELECT q.id FROM pg_catalog.unnest(s.live_jobs) AS live JOIN @queue@ AS q \
+     ON q.id OPERATOR(pg_catalog.=) live AND q.status OPERATOR(pg_catalog.<>) 'failed' LIMIT 1) END \
+     FROM my_worker._schedules AS s WHERE pg_catalog.cardinality(s.held_jobs) \
+     OPERATOR(pg_catalog.>) 0 AND s.id OPERATOR(pg_catalog.>) $1 ORDER BY s.id LIMIT $2",
     &[types::INT8, types::INT8],
 );
 
@@ -35,38 +43,83 @@ static RELEASE: Statement = Statement::new(
     &[types::INT8],
 );
 
-/// Lets held jobs run whose turn it is, and has itself told of the end of those they wait for.
-pub fn release_held(left: &mut Left) -> Result<()> {
-    // What ended between a round and its watch is seen by another round. There is no end to it
-    // where sessions that wait have taken all places; then naps must do.
-    for _ in 0..3 {
-        let running = release_all(left)?;
-        if !wait::watch(&running) {
-            break;
-        }
-    }
-    Ok(())
+/// Lets held jobs run whose turn it is, some schedules in each step, and has itself told of the end of
+/// those that the others wait for.
+#[derive(Default)]
+pub struct Releaser {
+    /// A round shall begin.
+    wanted: bool,
+    /// One is under way, behind this schedule.
+    round: Option<i64>,
+    /// What the others wait for, of this round.
+    running: Vec<i64>,
+    /// Rounds that followed each other.
+    rounds: u32,
 }
 
-/// One round over all schedules that hold jobs. Answers the jobs that the others wait for.
-fn release_all(left: &mut Left) -> Result<Vec<i64>> {
-    let mut after = 0;
-    let mut running = Vec::new();
-    loop {
-        latch::check_for_interrupts()?;
-        let last = in_extension(|extension| {
-            let holding = as_owner(extension, |spi| {
-                first_column(&spi.run(&HOLDING, &[Some(after.datum()), Some(BATCH.datum())])?)
-            })?;
-            for id in &holding {
-                fenced(extension, *id, left, |spi| release(spi, *id, &mut running))?;
-            }
-            Ok(holding.last().copied())
-        })?;
-        match last.flatten() {
-            Some(last) => after = last,
-            None => return Ok(running),
+impl Releaser {
+    /// Runs may have ended that others wait for.
+    pub fn want(&mut self) {
+        self.wanted = true;
+        self.rounds = 0;
+    }
+
+    /// Whether there is something to do.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted || self.round.is_some()
+    }
+
+    /// Looks at some of the schedules that hold jobs.
+    pub fn step(&mut self, left: &mut Left) -> Result<()> {
+        let after = self.round.unwrap_or(i64::MIN);
+        if self.round.is_none() {
+            self.wanted = false;
+            self.running.clear();
         }
+        self.round = None;
+        let last = in_extension(|extension| self.release_some(extension, after, left))?;
+        self.round = last.flatten();
+        if self.round.is_none() {
+            self.rounds += 1;
+            // What ended between a round and its watch is seen by another round. There is no end to it
+            // where sessions that wait have taken all places; then naps must do.
+            self.wanted |= wait::watch(&self.running) && self.rounds < 3;
+        }
+        Ok(())
+    }
+
+    /// Answers the last schedule that was looked at; `None`: there are no more.
+    fn release_some(
+        &mut self,
+        extension: &Extension,
+        after: i64,
+        left: &mut Left,
+    ) -> Result<Option<i64>> {
+        let holding = as_owner(extension, |spi| {
+            let rows = spi.run(&HOLDING, &[Some(after.datum()), Some(READ.datum())])?;
+            let held = |row: Row<'_>| (row.i64(1).unwrap_or(after), row.i64(2));
+            Ok(rows.iter().map(held).collect::<Vec<_>>())
+        })?;
+        let alone = left.ids();
+        let (mut last, mut fenced_off) = (None, 0);
+        for (id, waits_for) in holding {
+            last = Some(id);
+            if let Some(job) = waits_for {
+                // Sessions that wait need places, too: more are not watched anyway.
+                if self.running.len() < shared::WAITERS {
+                    self.running.push(job);
+                }
+            } else if alone.binary_search(&id).is_err() {
+                fenced(extension, id, left, |spi| {
+                    release(spi, id, &mut self.running)
+                })?;
+                fenced_off += 1;
+            }
+            if fenced_off >= BATCH {
+                break;
+            }
+        }
+        Ok(last)
     }
 }
 

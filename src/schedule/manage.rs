@@ -11,7 +11,7 @@ use crate::pg::spi::{Row, Spi, Statement};
 use crate::pg::{clock, identity, latch};
 use crate::queue::enqueue;
 use crate::queue::handler::quoted;
-use crate::queue::{as_owner, extension, settle};
+use crate::queue::{as_owner, bar, extension, settle};
 
 static FIND: Statement = Statement::new(
     "SELECT id, owner FROM my_worker._schedules WHERE name OPERATOR(pg_catalog.=) $1",
@@ -29,16 +29,22 @@ static PAUSE: Statement = Statement::new(
     &[types::INT8],
 );
 
-static LOCK_PAUSED: Statement = Statement::new(
-    "SELECT schedule, timezone, anchor FROM my_worker._schedules \
-     WHERE id OPERATOR(pg_catalog.=) $1 AND (NOT active OR next_run_at IS NULL) FOR UPDATE",
+static LOCK_FOR_RESUME: Statement = Statement::new(
+    "SELECT schedule, timezone, anchor, active, next_run_at, last_due \
+     FROM my_worker._schedules WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
     &[types::INT8],
 );
 
 static RESUME: Statement = Statement::new(
-    "UPDATE my_worker._schedules SET active = true, next_run_at = $2, disabled_reason = NULL \
+    "UPDATE my_worker._schedules SET active = true, next_run_at = $2, disabled_reason = NULL, \
+     anchor = $3, last_due = CASE WHEN last_due OPERATOR(pg_catalog.<=) $4 THEN last_due END \
      WHERE id OPERATOR(pg_catalog.=) $1",
-    &[types::INT8, types::TIMESTAMPTZ],
+    &[
+        types::INT8,
+        types::TIMESTAMPTZ,
+        types::TIMESTAMPTZ,
+        types::TIMESTAMPTZ,
+    ],
 );
 
 static LOCK: Statement = Statement::new(
@@ -82,21 +88,34 @@ pub fn pause(name: &[u8], owner: Option<Oid>) -> Result<()> {
     })
 }
 
-/// `resume_schedule()`: due again from now on; what was missed in between is left out.
+/// `resume_schedule()`: due again from now on; what was missed in between is left out. One that is
+/// active comes back to its rule, if what it waits for lies further ahead.
 pub fn resume(name: &[u8], owner: Option<Oid>) -> Result<()> {
     let id = find(name, owner)?;
+    let now = super::now();
+    let believable = super::believable(now);
     as_owner(&extension()?, |spi| {
-        let rows = spi.run(&LOCK_PAUSED, &[Some(id.datum())])?;
+        let rows = spi.run(&LOCK_FOR_RESUME, &[Some(id.datum())])?;
         let Some(row) = rows.first() else {
             return Ok(());
         };
         let schedule = row.text(1)?.unwrap_or_default();
         let zone = super::timezone(row.text(2)?.as_deref())?;
-        let rule = super::parse_rule(&schedule, row.i64(3).unwrap_or(0))?;
+        let anchor = row.i64(3).filter(|anchor| *anchor <= believable);
+        let anchor = anchor.unwrap_or(now);
+        let rule = super::parse_rule(&schedule, anchor)?;
         let next = rule
-            .next_after(super::now(), &zone)
+            .next_after(now, &zone)
             .ok_or_else(|| super::refused(&schedule, &crate::logic::rule::RuleError::NeverDue))?;
-        spi.run(&RESUME, &[Some(id.datum()), Some(next.datum())])?;
+        let last = row.i64(6).unwrap_or(Micros::MIN);
+        let known = row.i64(5).filter(|_| row.bool(4));
+        let is_near = |known: Micros| last > now || known <= super::near(now, next);
+        if last <= believable && known.is_some_and(is_near) {
+            return Ok(());
+        }
+        let times = [next, anchor, believable].map(|time| Some(time.datum()));
+        let [next, anchor, believable] = times;
+        spi.run(&RESUME, &[Some(id.datum()), next, anchor, believable])?;
         Ok(())
     })
 }
@@ -110,6 +129,7 @@ pub fn run_now(name: &[u8], owner: Option<Oid>) -> Result<i64> {
     as_owner(&extension()?, |spi| {
         let rows = spi.run(&LOCK, &[Some(id.datum())])?;
         let row = rows.first().ok_or_else(|| unknown(name))?;
+        bar::warn(row.oid(1).unwrap_or(0))?;
         let job = job_of(&row, 2, clock::now())?;
         let payload = row.datum(4);
         let job = enqueue::insert_one(spi, &job, payload, row.oid(1).unwrap_or(0))?;

@@ -16,7 +16,7 @@
 
 mod define;
 pub mod fire;
-mod hold;
+pub mod hold;
 mod manage;
 mod row;
 
@@ -46,6 +46,19 @@ const SECS_PER_DAY: u32 = 86_400;
 /// Now, by the clock that schedules go by.
 pub fn now() -> Micros {
     clock::moved(settings::CLOCK_OFFSET.get())
+}
+
+/// Up to when a due time that was fired is believed at `now`, although it lies ahead: the clock was set
+/// back by a little, and what is done is not done again. What lies further ahead was fired by a clock
+/// that was wrong, and is forgotten when the schedule is defined again or resumed.
+fn believable(now: Micros) -> Micros {
+    now.saturating_add(3_600_000_000)
+}
+
+/// Up to when a stored due time may lie ahead, where a rule that begins at `now` is due at `next`.
+/// Months differ in length, so this is generous.
+fn near(now: Micros, next: Micros) -> Micros {
+    next.saturating_add(next.saturating_sub(now))
 }
 
 /// A time of the schedules' clock in real time.

@@ -56,6 +56,20 @@ extern Datum mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isn
 extern Datum mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull);
 extern Datum mw_to_jsonb(Datum value, Oid type);
 
+/* Scans that end in time, and of whole tables: see bounded.c */
+extern IndexScanDesc mw_bounded_beginscan(Relation heap, Relation index, Snapshot snapshot,
+										  int nkeys);
+extern int	mw_bounded_next(IndexScanDesc scan, TupleTableSlot *slot, int64 *budget);
+extern Datum mw_bounded_value(IndexScanDesc scan, int attno, bool *isnull);
+extern bool mw_first_entry(Relation heap, Relation index, Snapshot snapshot, ScanKey keys,
+						   int nkeys, NullableDatum *values, int count);
+extern int	mw_delete_free_row(Relation rel, ItemPointer tid, Snapshot snapshot);
+extern bool mw_has_delete_triggers(Relation rel);
+struct TableScanDescData;
+extern struct TableScanDescData *mw_table_beginscan(Relation rel, Snapshot snapshot);
+extern bool mw_table_next(struct TableScanDescData *scan, TupleTableSlot *slot);
+extern void mw_table_endscan(struct TableScanDescData *scan);
+
 /* Databases and roles */
 typedef struct MwDatabase
 {

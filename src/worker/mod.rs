@@ -8,18 +8,19 @@
 
 pub mod blame;
 mod look;
+mod passed;
 
 use std::collections::BTreeMap;
 
 use crate::command;
 use crate::execute::{self, Batch, Memory, Outcome, Tally};
-use crate::keeper;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, stain, wait_event, xact};
+use crate::queue::bar;
 use crate::queue::claim::Jobs;
 use crate::queue::queues::Queue;
 use crate::queue::wait;
@@ -29,6 +30,7 @@ use crate::shared::{Current, Death, Kind, Phase, SHARED, SeenArrivals, SlotId};
 use crate::stats;
 use blame::Suspects;
 use look::{Known, MAX_ROUND, Round};
+use passed::Passed;
 
 /// This process's slot, for the callback at its end.
 static MY_SLOT: Local<Option<SlotId>> = Local::new(None);
@@ -131,6 +133,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         queue: None,
         first: None,
         rested: false,
+        passed: Passed::default(),
         gone: false,
         alone: 0,
     };
@@ -153,6 +156,8 @@ struct Worker {
     first: Option<i32>,
     /// It has slept since its last look.
     rested: bool,
+    /// When it tries again what somebody else had locked.
+    passed: Passed,
     /// It is to leave: the extension was dropped, the role may run nothing any more, or a job has left
     /// in this process what cannot be taken away.
     gone: bool,
@@ -169,7 +174,11 @@ impl Worker {
         if self.must_leave() {
             return Ok(false);
         }
-        let woken_in_vain = self.rested && !self.is_wanted();
+        let again = self.passed.take_turn(clock::now());
+        if again {
+            self.known.values_mut().for_each(|known| known.skip.clear());
+        }
+        let woken_in_vain = self.rested && !again && !self.is_wanted();
         if settings::ENABLED.get() && !woken_in_vain && self.batch()? {
             return Ok(true);
         }
@@ -224,12 +233,15 @@ impl Worker {
         activity::flush_last_statistics()?;
         let since = clock::now();
         let stay_ms = i64::from(settings::IDLE_TIMEOUT.get()) * 1000;
-        let sleep_ms = execute::held_back_ms().map_or(stay_ms, |ms| ms.min(stay_ms));
+        // While somebody has a job that is due it stays, unless others need its place.
+        let again_ms = self.passed.rest_ms(since);
+        let rest_ms = again_ms.unwrap_or(stay_ms);
+        let sleep_ms = execute::held_back_ms().map_or(rest_ms, |ms| ms.min(rest_ms));
         latch::wait(Some(sleep_ms), wait_event::worker_idle())?;
         self.rested = true;
         session::forget_cancel();
         let slept_ms = clock::now().saturating_sub(since) / 1000;
-        Ok(slept_ms < stay_ms || !self.may_retire())
+        Ok(again_ms.is_some() || slept_ms < stay_ms || !self.may_retire())
     }
 
     /// Leaves, unless work came at the last moment.
@@ -356,7 +368,7 @@ impl Worker {
             return Ok(None);
         };
         // Its session is older than what forbids it. The keeper ends the jobs, saying why.
-        if keeper::bar(self.role)?.is_some() {
+        if bar::bar(self.role)?.is_some() {
             self.gone = true;
             self.ask_keeper();
             return Ok(None);
@@ -496,6 +508,9 @@ impl Worker {
             .and_then(|name| self.known.get_mut(name))
         {
             known.skip.extend(&tally.missed);
+        }
+        if !tally.missed.is_empty() {
+            self.passed.missed(clock::now());
         }
         if tally.temporary {
             xact::transaction(session::drop_temporary)?;

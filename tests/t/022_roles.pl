@@ -114,7 +114,7 @@ is($node->safe_psql('postgres', "SELECT my_worker.wait($next, '20 s')"), 'comple
 # In one transaction, for the keeper ends such a job as soon as it sees it.
 like(query_error($node, q{BEGIN;
 	SELECT my_worker.enqueue('work', '{"label": "super"}') AS id \gset
-	SELECT launch_dynamic_worker(:id);}), qr/^42501: .*superuser/, 'launching one is an error');
+	SELECT launch_dynamic_worker(:id);}), qr/^42501: .*superuser/m, 'launching one is an error');
 wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'dynamic'}, '0');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM effects WHERE label = 'super'}), '0', 'launch_dynamic_worker() is no way around it');
 is(log_has($node, qr/PANIC|terminated by signal|XX000/), 0, 'no crash, no internal error');

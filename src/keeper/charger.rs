@@ -1,0 +1,152 @@
+//! The charger of the dead: writes down an attempt for each job of this database whose process died
+//! in the middle of it. Jobs that somebody has locked keep their charge until a later look: whoever
+//! ends a transaction with a lock has changed the server, so there is one after the nap.
+
+use std::collections::VecDeque;
+
+use super::STEP;
+use super::fence::{Dealt, LeftOut};
+use crate::execute;
+use crate::logic::counters::Ending;
+use crate::pg::catalog::{self, Extension};
+use crate::pg::datum::Oid;
+use crate::pg::error::{ADMIN_SHUTDOWN, CRASH_SHUTDOWN, PgError, QUERY_CANCELED, Result};
+use crate::pg::log::{self, Level};
+use crate::pg::{clock, marks};
+use crate::queue::manage::{self, Live, Taken};
+use crate::queue::settle::{self, Attempt, Verdict};
+use crate::queue::wake;
+use crate::shared::{CHARGES, Charge, Death, SHARED};
+
+/// See the module.
+pub struct Charger {
+    database: Oid,
+    wanted: bool,
+    charges: VecDeque<Charge>,
+}
+
+impl Charger {
+    pub fn new(database: Oid) -> Self {
+        Charger {
+            database,
+            wanted: false,
+            charges: VecDeque::with_capacity(CHARGES),
+        }
+    }
+
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Charges some.
+    pub fn step(&mut self, left_out: &mut LeftOut) -> Result<()> {
+        if self.charges.is_empty() {
+            let (database, charges) = (self.database, &mut self.charges);
+            SHARED.read(|state| {
+                let ours = state.charges.iter();
+                charges.extend(ours.filter(|c| c.job != 0 && c.database == database));
+            });
+        }
+        let began = clock::now();
+        while let Some(charge) = self.charges.pop_front() {
+            if left_out.deal(charge.job, || deal(&charge))? == Dealt::Done {
+                self.end(&charge);
+            }
+            if !(0..STEP).contains(&clock::now().saturating_sub(began)) {
+                break;
+            }
+        }
+        self.wanted = !self.charges.is_empty();
+        Ok(())
+    }
+
+    fn end(&self, charge: &Charge) {
+        SHARED.write(|state| state.end_charge(charge));
+        for left in marks::left_behind() {
+            if left.job == charge.job && left.database == charge.database {
+                marks::clear_if_left(left);
+            }
+        }
+    }
+}
+
+fn deal(charge: &Charge) -> Result<Dealt> {
+    let Some(extension) = catalog::hold_extension()? else {
+        return Ok(Dealt::Done);
+    };
+    let live = match manage::take(&extension, charge.job)? {
+        Taken::Live(live) => live,
+        Taken::Gone => return Ok(Dealt::Done),
+        Taken::Locked => return Ok(Dealt::Later),
+    };
+    if charge.attempts >= 0 && charge.attempts != live.attempts {
+        return Ok(Dealt::Done);
+    }
+    let error = match charge.death {
+        Death::Cancelled => {
+            end_cancelled(&extension, charge.job, &live)?;
+            return Ok(Dealt::Done);
+        }
+        Death::Deaf => PgError::new(
+            QUERY_CANCELED,
+            "the job did not heed the cancel of its time-out: its process was terminated",
+        ),
+        Death::Crash => crashed(),
+        Death::Stops => PgError::new(
+            ADMIN_SHUTDOWN,
+            "the worker process was terminated again and again while it ran the job",
+        ),
+    };
+    end_attempt(&extension, charge.job, &live, &error)?;
+    Ok(Dealt::Done)
+}
+
+/// Ends a job as cancelled whose process is gone: whoever cancelled it was told so.
+fn end_cancelled(extension: &Extension, job: i64, live: &Live) -> Result<()> {
+    let attempt = Attempt {
+        job,
+        attempts: live.attempts,
+        ended: live.attempts.saturating_add(i32::from(!live.claimed)),
+        started: 0,
+    };
+    if settle::cancel(extension, job, Some(&attempt))? {
+        wake::count_at_commit(live.queue.id, live.owner, Ending::Cancelled)?;
+    }
+    Ok(())
+}
+
+/// Charges the attempt that is not settled to a job whose process is gone.
+pub fn end_attempt(extension: &Extension, job: i64, live: &Live, error: &PgError) -> Result<()> {
+    let ended = live.attempts.saturating_add(i32::from(!live.claimed));
+    let attempt = Attempt {
+        job,
+        attempts: live.attempts,
+        ended,
+        started: 0,
+    };
+    let verdict = settle::fail(extension, &live.queue, &attempt, live.max_attempts, error)?;
+    match verdict {
+        Verdict::Retry => wake::count_at_commit(live.queue.id, live.owner, Ending::Retried)?,
+        Verdict::Failed => {
+            wake::count_at_commit(live.queue.id, live.owner, Ending::Failed)?;
+            execute::gave_up(job, &live.queue.name, live.owner, ended, error)?;
+        }
+        Verdict::Gone => {}
+    }
+    let names = execute::names(job, &live.queue.name, live.handler.as_deref());
+    let why = error.summary();
+    log::report(Level::Log, &format!("{names} is charged an attempt: {why}"))
+}
+
+/// What a job is told whose process died.
+pub fn crashed() -> PgError {
+    PgError::new(
+        CRASH_SHUTDOWN,
+        "the worker process died while it ran the job, or the server crashed",
+    )
+    .hint("The server's log says how it died.")
+}

@@ -1,0 +1,276 @@
+//! The finder of due work: makes the lanes of roles with due jobs pending, wakes their workers, and
+//! knows when the next job is due.
+//!
+//! A pass goes through owners and their queues, a bounded look each. Where a look could not tell
+//! within its bounds whether something is due that nobody has announced, the finder walks on through
+//! that queue in later steps, behind everything else, when somebody asked or a nap is over.
+
+use std::collections::VecDeque;
+
+use super::STEP;
+use super::ender::Ender;
+use crate::logic::low_water::Place;
+use crate::pg::catalog::{self, Extension};
+use crate::pg::datum::{self, Micros, Oid};
+use crate::pg::error::{PgError, Result};
+use crate::pg::{clock, latch, xact};
+use crate::queue::bar::bar;
+use crate::queue::claim;
+use crate::queue::due::{Due, Visit, earlier};
+use crate::queue::ids;
+use crate::queue::queues;
+use crate::shared::{CHARGES, SHARED, SLOTS};
+
+/// Entries that one step of a walk reads.
+const WALK: i64 = 3000;
+/// The most queues of roles that wait to be walked through; a later look finds the others.
+const WALKS: usize = 1000;
+
+/// A queue of a role that is walked through to its end.
+struct Walk {
+    owner: Oid,
+    queue: Vec<u8>,
+    from: Place,
+}
+
+/// See the module.
+pub struct Finder {
+    database: Oid,
+    /// When the next job is due; 0: none is, or not known before the pass ends.
+    pub next: Micros,
+    /// A pass shall begin.
+    wanted: bool,
+    /// It shall also find what nobody has announced.
+    thorough: bool,
+    /// A pass is under way, behind this owner.
+    pass: Option<Option<Oid>>,
+    /// What the pass has found so far.
+    earliest: Micros,
+    walks: VecDeque<Walk>,
+    /// What came of looking at one role's jobs, to be logged.
+    pub failed: Option<PgError>,
+}
+
+impl Finder {
+    pub fn new(database: Oid) -> Self {
+        Finder {
+            database,
+            next: 0,
+            wanted: false,
+            thorough: false,
+            pass: None,
+            earliest: 0,
+            walks: VecDeque::new(),
+            failed: None,
+        }
+    }
+
+    /// A pass shall follow; a thorough one also looks for what nobody has announced.
+    pub fn want(&mut self, thorough: bool) {
+        self.wanted = true;
+        self.thorough |= thorough;
+        self.next = 0;
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.wanted || self.pass.is_some() || !self.walks.is_empty()
+    }
+
+    /// One step; false if the extension is gone.
+    pub fn step(&mut self, ender: &mut Ender) -> Result<bool> {
+        if self.pass.is_none() && self.wanted {
+            self.begin();
+        }
+        match self.pass {
+            Some(after) => self.go_on(after, ender),
+            None => self.walk_on(ender),
+        }
+    }
+
+    /// A pass begins. A lane whose worker could not start is only asked for again if the pass finds
+    /// a job that may run.
+    fn begin(&mut self) {
+        self.wanted = false;
+        self.pass = Some(None);
+        self.earliest = 0;
+        let database = self.database;
+        SHARED.write(|state| {
+            for lane in state.lanes.iter_mut().filter(|l| l.database == database) {
+                lane.pending &= lane.failures == 0;
+                lane.told = false;
+            }
+        });
+        catalog::forget_extension();
+    }
+
+    /// Looks at some owners. An error costs the owner at whom it came up his look.
+    fn go_on(&mut self, after: Option<Oid>, ender: &mut Ender) -> Result<bool> {
+        let began = clock::now();
+        let mut at = after;
+        let result = xact::transaction(|| {
+            let extension = match catalog::extension()? {
+                Some(extension) if extension.is_current() => extension,
+                _ => return Ok(None),
+            };
+            if at.is_none() {
+                ids::mend(&extension)?;
+            }
+            let due = Due::open(&extension)?;
+            let mut more = true;
+            while more && (0..STEP).contains(&clock::now().saturating_sub(began)) {
+                match due.next_owner(at)? {
+                    // An index that does not go on is damaged: the pass ends, and says nothing new.
+                    Some(owner) if at.is_some_and(|at| owner <= at) => more = false,
+                    Some(owner) => {
+                        at = Some(owner);
+                        self.look_at(&extension, &due, owner, ender)?;
+                    }
+                    None => more = false,
+                }
+            }
+            due.close()?;
+            Ok(Some(more))
+        });
+        match result {
+            Ok(Some(true)) => self.pass = Some(at),
+            Ok(Some(false)) => self.end(),
+            Ok(None) => return Ok(false),
+            Err(error) if at == after => {
+                self.pass = None;
+                self.wanted = true;
+                return Err(error);
+            }
+            Err(error) => {
+                self.pass = Some(at);
+                self.failed = Some(error);
+            }
+        }
+        Ok(true)
+    }
+
+    fn end(&mut self) {
+        self.pass = None;
+        self.thorough = self.wanted && self.thorough;
+        self.next = self.earliest;
+        let (database, next) = (self.database, self.next);
+        if next != 0 {
+            // So that a commit which announces a later time wakes nobody.
+            SHARED.write(|state| state.due_at(database, next));
+        }
+    }
+
+    /// Looks at the jobs of a role: asks for a worker if some are due, or has them ended if it may
+    /// have no session.
+    fn look_at(
+        &mut self,
+        extension: &Extension,
+        due: &Due,
+        owner: Oid,
+        ender: &mut Ender,
+    ) -> Result<()> {
+        let barred = bar(owner)?;
+        let now = clock::now();
+        let avoid = not_to_take(self.database);
+        let mut after = None;
+        let mut runs = false;
+        while let Some(name) = due.next_queue(owner, after.as_deref())? {
+            if after.as_ref() == Some(&name) {
+                // A damaged index.
+                break;
+            }
+            let known = queues::find(extension, datum::text_datum(&name)?)?;
+            if let Some(queue) = known.filter(|queue| !queue.paused) {
+                let seen = due.look(owner, &queue, now, &avoid)?;
+                self.earliest = earlier(self.earliest, seen.next);
+                match (&barred, seen.unread) {
+                    (Some(reason), unread) if seen.is_due || unread.is_some() => {
+                        ender.add(owner, &name, reason);
+                    }
+                    (None, Some(from)) if self.thorough => self.add_walk(owner, &name, from),
+                    (None, _) => runs |= seen.is_due,
+                    _ => {}
+                }
+            }
+            after = Some(name);
+        }
+        if runs {
+            self.ask_for_worker(owner);
+        }
+        Ok(())
+    }
+
+    fn add_walk(&mut self, owner: Oid, queue: &[u8], from: Place) {
+        let same = |walk: &Walk| walk.owner == owner && walk.queue == queue;
+        if self.walks.len() < WALKS && !self.walks.iter().any(same) {
+            self.walks.push_back(Walk {
+                owner,
+                queue: queue.to_vec(),
+                from,
+            });
+        }
+    }
+
+    /// It may be a job whose COMMIT nobody announced.
+    fn ask_for_worker(&self, owner: Oid) {
+        let database = self.database;
+        let wake = SHARED.write(|state| state.demand(database, owner, Micros::MIN, 0));
+        wake.flatten().into_iter().for_each(latch::wake);
+    }
+
+    /// A step through a queue that was left unread; the queues take turns.
+    fn walk_on(&mut self, ender: &mut Ender) -> Result<bool> {
+        let Some(mut walk) = self.walks.pop_front() else {
+            return Ok(true);
+        };
+        let mut barred: Option<PgError> = None;
+        let mut is_due = false;
+        let result = xact::transaction(|| {
+            let Some(extension) = catalog::extension()? else {
+                return Ok(None);
+            };
+            let queue = queues::find(&extension, datum::text_datum(&walk.queue)?)?;
+            let Some(queue) = queue.filter(|queue| !queue.paused) else {
+                return Ok(None);
+            };
+            barred = bar(walk.owner)?;
+            let avoid = not_to_take(self.database);
+            let due = Due::open(&extension)?;
+            let (now, from, mut budget) = (clock::now(), Some(walk.from), WALK);
+            let walked = due.walk(walk.owner, &queue, now, from, &mut budget, |row, place| {
+                is_due = claim::is_runnable(row, &queue) && avoid.binary_search(&place.id).is_err();
+                Ok(if is_due { Visit::Enough } else { Visit::On })
+            })?;
+            due.close()?;
+            self.next = earlier(self.next, walked.next);
+            Ok(walked.unread)
+        });
+        let unread = match result {
+            Ok(unread) => unread,
+            Err(error) => {
+                self.failed = Some(error);
+                return Ok(true);
+            }
+        };
+        match (barred, is_due, unread) {
+            (Some(reason), true, _) => ender.add(walk.owner, &walk.queue, &reason),
+            (None, true, _) => self.ask_for_worker(walk.owner),
+            (None, false, Some(from)) => {
+                walk.from = from;
+                self.walks.push_back(walk);
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+}
+
+/// Jobs that run, and jobs that are still to be charged, sorted.
+pub fn not_to_take(database: Oid) -> Vec<i64> {
+    let mut ids = Vec::with_capacity(SLOTS + CHARGES);
+    SHARED.read(|state| {
+        ids.extend(state.running_in(database));
+        ids.extend(state.charged(database));
+    });
+    ids.sort_unstable();
+    ids
+}

@@ -1,0 +1,443 @@
+//! The keeper of one database: it finds work that no commit has announced.
+//!
+//! It is logged in as the bootstrap superuser, runs nothing but statements and scans of ours, and
+//! never a job. It looks when it starts, when something becomes due, when somebody asks, and after
+//! each nap, unless no transaction of the server has changed anything since the last look.
+//!
+//! Its duties are cut so that none keeps another waiting. Those that others wait for go first in
+//! each turn of the loop: the *finder* of due jobs and the *firer* of due schedules. Then one
+//! *chore* takes one step, some 20 ms at most: the releaser of runs that wait for an earlier one, the
+//! charger of the dead, the settler of orphans, the ender of jobs of roles that may have no session,
+//! the pruner of the history. A duty that is not done keeps the keeper awake; one without work costs
+//! nothing. No row and no error ends the keeper: a row that cannot be dealt with is set aside or left
+//! out (`fence`), a duty that fails is put off.
+
+mod charger;
+mod ender;
+mod fence;
+mod finder;
+mod pruner;
+mod settler;
+
+use crate::execute;
+use crate::pg::catalog;
+use crate::pg::datum::{Micros, Oid};
+use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use crate::pg::log::{self, Level};
+use crate::pg::{activity, clock, guc, latch, session, wait_event, xact};
+use crate::schedule::fire::{Firer, Left};
+use crate::schedule::hold::Releaser;
+use crate::settings;
+use crate::shared::{Known, Phase, SHARED, SlotId};
+
+use charger::Charger;
+use ender::Ender;
+use fence::LeftOut;
+use finder::Finder;
+use pruner::Pruner;
+use settler::Settler;
+
+/// So long a step of a duty may take, for those that can tell.
+const STEP: Micros = 15_000;
+/// How long a duty rests after an error.
+const REST: Micros = 10_000_000;
+/// How often the log hears of a duty's errors.
+const LOG_EVERY: Micros = 60_000_000;
+
+/// The life of a keeper.
+pub fn main(id: SlotId, database: Oid) -> Result<()> {
+    activity::application_name("my_worker keeper");
+    session::hold_cancels();
+    guc::override_setting(c"search_path", c"pg_catalog, pg_temp")?;
+    guc::override_setting(c"default_transaction_isolation", c"read committed")?;
+    guc::override_setting(c"default_transaction_read_only", c"off")?;
+    let mut keeper = Keeper::new(id, database);
+    if !keeper.introduce()? {
+        return Ok(());
+    }
+    while keeper.turn()? {}
+    Ok(())
+}
+
+/// What the keeper has to do, in the order in which a turn does it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    Find,
+    Fire,
+    Release,
+    Charge,
+    Settle,
+    End,
+    Prune,
+}
+
+const DUTIES: usize = 7;
+const URGENT: [Duty; 2] = [Duty::Find, Duty::Fire];
+const CHORES: [Duty; 5] = [
+    Duty::Release,
+    Duty::Charge,
+    Duty::Settle,
+    Duty::End,
+    Duty::Prune,
+];
+
+impl Duty {
+    fn name(self) -> &'static str {
+        match self {
+            Duty::Find => "finding due jobs",
+            Duty::Fire => "firing schedules",
+            Duty::Release => "releasing runs of schedules",
+            Duty::Charge => "charging jobs whose process died",
+            Duty::Settle => "settling commands whose process died",
+            Duty::End => "ending jobs that nobody may run",
+            Duty::Prune => "forgetting finished jobs",
+        }
+    }
+}
+
+/// What went wrong with a duty.
+#[derive(Clone, Copy, Default)]
+struct Trouble {
+    /// It rests until then; 0: it does not.
+    until: Micros,
+    /// When it was logged last.
+    logged: Micros,
+}
+
+struct Keeper {
+    id: SlotId,
+    database: Oid,
+    /// Transactions of the server that had completed at the last look for what nobody announces.
+    seen: u64,
+    /// When the last nap ended, by such a look or by finding that nothing has changed.
+    last_nap: Micros,
+    finder: Finder,
+    firer: Firer,
+    releaser: Releaser,
+    charger: Charger,
+    settler: Settler,
+    ender: Ender,
+    pruner: Pruner,
+    /// Schedules that are left alone for a while.
+    left: Left,
+    /// Jobs that cannot be dealt with.
+    left_out: LeftOut,
+    /// The chore that comes next if it has work.
+    next_chore: usize,
+    /// It has done something since it slept.
+    stirred: bool,
+    troubles: [Trouble; DUTIES],
+}
+
+impl Keeper {
+    fn new(id: SlotId, database: Oid) -> Self {
+        Keeper {
+            id,
+            database,
+            seen: 0,
+            last_nap: 0,
+            finder: Finder::new(database),
+            firer: Firer::default(),
+            releaser: Releaser::default(),
+            charger: Charger::new(database),
+            settler: Settler::new(database),
+            ender: Ender::default(),
+            pruner: Pruner::default(),
+            left: Left::default(),
+            left_out: LeftOut::default(),
+            next_chore: 0,
+            stirred: false,
+            troubles: [Trouble::default(); DUTIES],
+        }
+    }
+
+    /// Finds out whether the database has the extension, and tells the launcher.
+    fn introduce(&self) -> Result<bool> {
+        let seen = catalog::completed_transactions();
+        let asked = self.take_requests();
+        let found = xact::transaction(|| {
+            activity::introduce(None)?;
+            catalog::extension()
+        })?;
+        let current = found.is_some_and(|extension| extension.is_current());
+        if found.is_some() && !current && asked {
+            log::report_hint(
+                Level::Log,
+                OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "jobs wait: the library and the extension \"my_worker\" have different versions",
+                "Use ALTER EXTENSION my_worker UPDATE, or install the library that fits.",
+            )?;
+        }
+        if current {
+            self.begin_service();
+        } else {
+            self.end_service(seen);
+        }
+        Ok(current)
+    }
+
+    /// Before the catalogs are read: what is asked for from here on counts again. False if nobody
+    /// has asked.
+    fn take_requests(&self) -> bool {
+        let database = self.database;
+        let asked = SHARED.write(|state| {
+            let entry = state.database(database)?;
+            let was_absent = entry.known == Known::Absent;
+            if was_absent {
+                // Another keeper follows should this one not come to an answer.
+                entry.known = Known::Nothing;
+            }
+            entry.probe = false;
+            Some(std::mem::take(&mut entry.look) || !was_absent)
+        });
+        asked.flatten() == Some(true)
+    }
+
+    /// Tells the launcher that there is something to serve.
+    fn begin_service(&self) {
+        let database = self.database;
+        SHARED.write(|state| {
+            if let Some(entry) = state.database(database) {
+                entry.known = Known::Present;
+                entry.look = true;
+            }
+        });
+    }
+
+    /// Tells the launcher that there was nothing to serve when so many transactions had completed.
+    /// The workers go, too.
+    fn end_service(&self, seen: u64) {
+        let (database, now) = (self.database, clock::now());
+        let wake = SHARED.write(|state| {
+            if let Some(entry) = state.database(database) {
+                entry.known = Known::Absent;
+                entry.absent_at = now;
+                entry.absent_seen = seen;
+                entry.waits_for_lane = false;
+            }
+            state.dismiss_workers(database);
+            state.drop_lanes()
+        });
+        wake.flatten().into_iter().for_each(latch::wake);
+    }
+
+    /// One turn of the loop: what is urgent, and a step of one chore; else a sleep. False to leave.
+    fn turn(&mut self) -> Result<bool> {
+        let offset = settings::CLOCK_OFFSET.get();
+        if guc::reload_if_asked()? && settings::CLOCK_OFFSET.get() != offset {
+            // Look at once: schedules may be due by their new clock.
+            (self.last_nap, self.seen) = (0, 0);
+        }
+        session::forget_cancel();
+        if self.must_leave() {
+            return Ok(false);
+        }
+        let mut worked = false;
+        if settings::ENABLED.get() {
+            self.begin_look();
+            for duty in URGENT
+                .into_iter()
+                .filter(|duty| self.wants(*duty))
+                .collect::<Vec<_>>()
+            {
+                worked = true;
+                if !self.perform(duty)? {
+                    return Ok(false);
+                }
+            }
+            if let Some(chore) = self.choose_chore() {
+                worked = true;
+                self.perform(chore)?;
+            }
+        }
+        if worked {
+            self.stirred = true;
+            latch::check_for_interrupts()?;
+            return Ok(true);
+        }
+        if std::mem::take(&mut self.stirred) {
+            execute::log_held_back(false)?;
+            self.ender.log()?;
+            activity::flush_statistics()?;
+        }
+        activity::idle();
+        activity::title(b"idle");
+        self.sleep()?;
+        Ok(true)
+    }
+
+    fn must_leave(&self) -> bool {
+        let id = self.id;
+        SHARED.write(|state| state.begin_turn(id, Phase::Idle)) != Some(true)
+    }
+
+    /// If somebody asked, something is due, or a nap is over in which the server changed, the duties
+    /// begin anew.
+    fn begin_look(&mut self) {
+        let now = clock::now();
+        let own = self.due_times().any(|next| next <= now);
+        let announced = SHARED.write(|state| match state.database(self.database) {
+            Some(entry) => {
+                let asked = std::mem::take(&mut entry.look);
+                let due = own || (entry.next_due != 0 && entry.next_due <= now);
+                if asked || due {
+                    // From here on a commit that announces something earlier counts again.
+                    entry.next_due = 0;
+                }
+                (asked, due)
+            }
+            None => (false, own),
+        });
+        let (asked, due) = announced.unwrap_or((false, own));
+        // A nap that lies ahead: the clock was set back.
+        let napped = !(0..nap()).contains(&now.saturating_sub(self.last_nap));
+        if napped {
+            self.last_nap = now;
+        }
+        let changed = napped && catalog::completed_transactions() != self.seen;
+        if !(asked || due || changed) {
+            return;
+        }
+        let thorough = asked || changed;
+        if thorough {
+            self.seen = catalog::completed_transactions();
+            self.last_nap = now;
+        }
+        activity::running(b"looking for due jobs");
+        activity::title(b"looking for due jobs");
+        self.finder.want(thorough);
+        self.firer.want();
+        self.releaser.want();
+        self.charger.want();
+        self.settler.want();
+        self.pruner.want(now);
+    }
+
+    /// When a duty that does not rest has to begin anew, as far as the duties know.
+    fn due_times(&self) -> impl Iterator<Item = Micros> {
+        let known = [
+            (Duty::Find, self.finder.next),
+            (Duty::Fire, self.firer.next),
+        ];
+        let awake = known.into_iter().filter(|(duty, _)| !self.rests(*duty));
+        awake.map(|(_, next)| next).filter(|next| *next != 0)
+    }
+
+    fn wants(&self, duty: Duty) -> bool {
+        if self.rests(duty) {
+            return false;
+        }
+        match duty {
+            Duty::Find => self.finder.is_wanted(),
+            Duty::Fire => self.firer.is_wanted(),
+            Duty::Release => self.releaser.is_wanted(),
+            Duty::Charge => self.charger.is_wanted(),
+            Duty::Settle => self.settler.is_wanted(),
+            Duty::End => self.ender.is_wanted(),
+            Duty::Prune => self.pruner.is_wanted(),
+        }
+    }
+
+    /// After an error; not for longer than it said, also if the clock was set back.
+    fn rests(&self, duty: Duty) -> bool {
+        let until = self.troubles.get(duty as usize).map_or(0, |t| t.until);
+        until != 0 && (0..REST).contains(&until.saturating_sub(clock::now()))
+    }
+
+    /// The chores take turns.
+    fn choose_chore(&mut self) -> Option<Duty> {
+        let turns = (0..CHORES.len()).map(|turn| (self.next_chore + turn) % CHORES.len());
+        let mut wanted = turns.filter_map(|index| Some((index, *CHORES.get(index)?)));
+        let (index, chore) = wanted.find(|(_, chore)| self.wants(*chore))?;
+        self.next_chore = index + 1;
+        Some(chore)
+    }
+
+    /// Takes one step of a duty; false if the extension is gone.
+    fn perform(&mut self, duty: Duty) -> Result<bool> {
+        let result = match duty {
+            Duty::Find => self.finder.step(&mut self.ender),
+            Duty::Fire => self.firer.step(&mut self.left).map(|()| true),
+            Duty::Release => self.releaser.step(&mut self.left).map(|()| true),
+            Duty::Charge => self.charger.step(&mut self.left_out).map(|()| true),
+            Duty::Settle => self.settler.step(&mut self.left_out).map(|()| true),
+            Duty::End => self.ender.step(&mut self.left_out).map(|()| true),
+            Duty::Prune => self.pruner.step().map(|()| true),
+        };
+        if let Some(error) = self.finder.failed.take() {
+            self.log_trouble(Duty::Find, "is incomplete", &error)?;
+        }
+        match result {
+            Ok(true) => {
+                if let Some(trouble) = self.troubles.get_mut(duty as usize) {
+                    trouble.until = 0;
+                }
+                Ok(true)
+            }
+            Ok(false) => {
+                self.end_service(self.seen);
+                Ok(false)
+            }
+            Err(error) => self.put_off(duty, &error).map(|()| true),
+        }
+    }
+
+    /// An error of no single row: the duty rests, the others go on.
+    fn put_off(&mut self, duty: Duty, error: &PgError) -> Result<()> {
+        let until = clock::now().saturating_add(REST);
+        if let Some(trouble) = self.troubles.get_mut(duty as usize) {
+            trouble.until = until;
+        }
+        self.log_trouble(duty, "is put off", error)
+    }
+
+    /// Once a minute for each duty.
+    fn log_trouble(&mut self, duty: Duty, what: &str, error: &PgError) -> Result<()> {
+        let now = clock::now();
+        let Some(trouble) = self.troubles.get_mut(duty as usize) else {
+            return Ok(());
+        };
+        if trouble.logged != 0 && (0..LOG_EVERY).contains(&now.saturating_sub(trouble.logged)) {
+            return Ok(());
+        }
+        trouble.logged = now;
+        let text = format!("{} {what}: {}", duty.name(), error.summary());
+        log::report(Level::Log, &text)
+    }
+
+    fn sleep(&self) -> Result<()> {
+        let now = clock::now();
+        let announced = SHARED.read(|state| {
+            let mut entries = state.databases.iter();
+            let entry = entries.find(|entry| entry.oid == self.database);
+            entry.map_or((0, false), |entry| (entry.next_due, entry.look))
+        });
+        let (due, asked) = announced.unwrap_or((0, false));
+        let enabled = settings::ENABLED.get();
+        if asked && enabled {
+            return latch::check_for_interrupts();
+        }
+        let nap = self.last_nap.saturating_add(nap()).min(now + nap());
+        let rests = self.troubles.iter().map(|trouble| trouble.until);
+        let rests = rests.filter(|until| *until > now);
+        let announced = (due != 0).then_some(due);
+        let until = match enabled {
+            // Nothing is looked for: sleep, whatever is due.
+            false => now.saturating_add(self::nap()),
+            true => self
+                .due_times()
+                .chain(rests)
+                .chain(announced)
+                .fold(nap, Micros::min),
+        };
+        let wait_ms = (until.saturating_sub(now).max(0) + 999) / 1000;
+        let wait_ms = execute::held_back_ms().map_or(wait_ms, |ms| ms.min(wait_ms));
+        latch::wait(Some(wait_ms), wait_event::keeper_main())?;
+        execute::log_held_back(false)
+    }
+}
+
+/// The longest sleep between two looks.
+fn nap() -> Micros {
+    Micros::from(settings::NAPTIME.get()) * 1_000_000
+}
