@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::logic::counters::Ending;
-use crate::pg::catalog;
+use crate::pg::catalog::{self, Extension};
 use crate::pg::error::{PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::xact;
@@ -41,18 +41,29 @@ impl LeftOut {
         match xact::transaction(body) {
             Ok(dealt) => Ok(dealt),
             Err(error) if error.passes() => Ok(Dealt::Later),
-            Err(error) => self.set_aside(job, "the job cannot be dealt with", &error),
+            Err(error) => self.write(job, |extension| settle::set_aside(extension, job, &error)),
         }
     }
 
-    /// Sets a job aside, saying why.
-    pub fn set_aside(&mut self, job: i64, what: &str, error: &PgError) -> Result<Dealt> {
+    /// Sets a job aside that nobody can run, saying why.
+    pub fn set_aside(&mut self, job: i64, error: &PgError) -> Result<Dealt> {
+        let what = "the job cannot be run";
+        self.write(job, |extension| {
+            settle::set_aside_for(extension, job, what, error)
+        })
+    }
+
+    fn write(
+        &mut self,
+        job: i64,
+        set_aside: impl FnOnce(&Extension) -> Result<bool>,
+    ) -> Result<Dealt> {
         let set = xact::transaction(|| {
             let Some(extension) = catalog::hold_extension()? else {
                 return Ok(true);
             };
             let place = manage::place_of(&extension, job)?;
-            let set = settle::set_aside_for(&extension, job, what, error)?;
+            let set = set_aside(&extension)?;
             if set && let Some((owner, queue)) = place {
                 manage::count_at_commit(&extension, &queue, owner, Ending::Failed)?;
             }

@@ -85,7 +85,7 @@ impl Settler {
         if found.status != b"processing" {
             let message = "the status of a job in the queue must be \"pending\" or \"processing\"";
             let error = PgError::new(CHECK_VIOLATION, message);
-            return left_out.set_aside(job, "the job cannot be run", &error);
+            return left_out.set_aside(job, &error);
         }
         let left = marks::left_behind();
         let left = left

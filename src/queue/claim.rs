@@ -17,7 +17,7 @@ use crate::pg::spi::Statement;
 use crate::pg::table::{self, Appender, Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
 use super::queues::{self, Queue};
-use super::{column, into_history};
+use super::{column, ids, into_history};
 
 /// Columns of the claim's index.
 pub(super) mod key {
@@ -127,7 +127,7 @@ impl Found for Job {
 impl Job {
     /// Why nobody can run the job, whatever it does: only a hand can have written such a row.
     pub fn defect(&self) -> Option<PgError> {
-        let message = if self.id == 0 || self.id << 2 >> 2 != self.id {
+        let message = if self.id == 0 || self.id >= ids::FIRST_TOO_LARGE || self.id <= -ids::FIRST_TOO_LARGE {
             "the id of the job is out of range"
         } else if self.handler.is_some() && self.is_command {
             "a job has either a handler or a command"

@@ -315,24 +315,36 @@ pub fn purge_queue(name: &[u8]) -> Result<i64> {
     Ok(waiting + finished)
 }
 
-/// Deletes the waiting jobs of a queue that nobody has; how many. One walk through the table, and no
-/// list of its rows.
+/// Deletes the waiting jobs of a queue that nobody has, as a statement sees them now; how many.
 fn purge_waiting(extension: &Extension, spi: &Spi, queue: &[u8]) -> Result<i64> {
+    let walked = xact::with_next_snapshot(|| walk_and_purge(extension, queue))?;
+    xact::next_command()?;
+    Ok(match walked {
+        (purged, true) => purged,
+        // Triggers are to hear of it, or another version of a row was there in time.
+        (purged, false) => {
+            let argument = [Some(datum::text_datum(queue)?)];
+            purged + spi.run(&PURGE_WAITING, &argument)?.count() as i64
+        }
+    })
+}
+
+/// One walk through the table, and no list of its rows. How many were deleted, and whether that was all.
+fn walk_and_purge(extension: &Extension, queue: &[u8]) -> Result<(i64, bool)> {
     let table = Table::open(extension.jobs, extension.claim_index, Lock::Write)?;
-    let mut purged = 0;
-    let mut moved = table.tells_of_deletes();
-    if !moved {
+    let (mut purged, mut all) = (0, !table.tells_of_deletes());
+    if all {
         let own = worker::current_job();
         let row = table.row()?;
         let scan = table.scan_all()?;
         while scan.next(&row)? {
             let job = row.get(column::ID).map(datum::as_i64);
-            if job == own && own.is_some() || !waits_in(&row, queue) {
+            if job == own || !waits_in(&row, queue) {
                 continue;
             }
             match table.delete_free(row.id())? {
                 Freed::Deleted => purged += 1,
-                Freed::Changed => moved = true,
+                Freed::Changed => all = false,
                 Freed::Held => {}
             }
         }
@@ -340,13 +352,7 @@ fn purge_waiting(extension: &Extension, spi: &Spi, queue: &[u8]) -> Result<i64> 
         row.end()?;
     }
     table.close()?;
-    xact::next_command()?;
-    if moved {
-        // Triggers are to hear of it, or another version of a row was there in time.
-        let argument = [Some(datum::text_datum(queue)?)];
-        purged += spi.run(&PURGE_WAITING, &argument)?.count() as i64;
-    }
-    Ok(purged)
+    Ok((purged, all))
 }
 
 /// Whether the row is of a job that waits in the queue, or was set aside in it.

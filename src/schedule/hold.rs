@@ -24,7 +24,7 @@ pub const HELD: Micros = Micros::MAX;
 /// Schedules that hold jobs, and one unfinished job for which they wait, if they do.
 static HOLDING: Statement = Statement::new(
     "SELECT s.id, CASE WHEN s.overlap OPERATOR(pg_catalog.=) 'queue' THEN \
-     (SELECT q.id FROM pg_catalog.unnest(s.live_jobs) AS live JOIN @queue@ AS q \
+     (SELECT q.id FROM pg_catalog.unnest(s.live_jobs) AS live JOIN my_worker._jobs AS q \
      ON q.id OPERATOR(pg_catalog.=) live AND q.status OPERATOR(pg_catalog.<>) 'failed' LIMIT 1) END \
      FROM my_worker._schedules AS s WHERE pg_catalog.cardinality(s.held_jobs) \
      OPERATOR(pg_catalog.>) 0 AND s.id OPERATOR(pg_catalog.>) $1 ORDER BY s.id LIMIT $2",
