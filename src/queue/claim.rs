@@ -309,11 +309,14 @@ impl Jobs {
         Ok(next)
     }
 
-    /// Takes a candidate, if nobody was faster.
+    /// Takes a candidate, if nobody was faster. Where it was found in a transaction before, another
+    /// job's row may stand in its place by now.
     pub fn take(&self, candidate: Candidate) -> Result<Option<Job>> {
         match self.table.lock_row(candidate.row, &self.row)? {
-            Locked::Yes => Job::read(&self.row, candidate.place).map(Some),
-            Locked::No => Ok(None),
+            Locked::Yes if place(&self.row).id == candidate.place.id => {
+                Job::read(&self.row, candidate.place).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 
