@@ -91,7 +91,7 @@ impl Ration {
 }
 
 /// So many ids stand in one line.
-const IDS: usize = 200;
+const IDS: usize = 1000;
 
 /// Jobs whose lines were held back: one line a second tells of them.
 pub struct Held {
@@ -213,8 +213,8 @@ mod tests {
     #[test]
     fn a_line_has_an_end() {
         let mut held = Held::NONE;
-        (0..1000).for_each(|id| held.add(id, 0));
+        (0..5000).for_each(|id| held.add(id, 0));
         let line = held.overdue(0, true).unwrap_or_default();
-        assert!(line.starts_with("1000 more jobs") && line.ends_with("199, and others"));
+        assert!(line.starts_with("5000 more jobs") && line.ends_with(" 999, and others"));
     }
 }

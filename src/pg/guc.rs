@@ -280,6 +280,24 @@ pub fn set_for_level(name: &'static CStr, value: &'static CStr) -> Result<()> {
     })
 }
 
+/// Has statements fire no trigger, but for those that fire always, until the surrounding nest level
+/// ends; whatever rights the session has.
+pub fn pass_by_triggers() -> Result<()> {
+    // SAFETY: as above.
+    protect(|| unsafe {
+        sys::set_config_option(
+            c"session_replication_role".as_ptr(),
+            c"replica".as_ptr(),
+            sys::PGC_SUSET,
+            sys::PGC_S_SESSION,
+            sys::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    })
+}
+
 /// A level of settings; what is set within it, also by plain SET, ends with it.
 pub struct Level(i32);
 

@@ -127,7 +127,10 @@ impl Found for Job {
 impl Job {
     /// Why nobody can run the job, whatever it does: only a hand can have written such a row.
     pub fn defect(&self) -> Option<PgError> {
-        let message = if self.id == 0 || self.id >= ids::FIRST_TOO_LARGE || self.id <= -ids::FIRST_TOO_LARGE {
+        let message = if self.id == 0
+            || self.id >= ids::FIRST_TOO_LARGE
+            || self.id <= -ids::FIRST_TOO_LARGE
+        {
             "the id of the job is out of range"
         } else if self.handler.is_some() && self.is_command {
             "a job has either a handler or a command"
@@ -299,11 +302,14 @@ impl Jobs {
         Ok(found)
     }
 
-    /// Takes a candidate, if nobody was faster.
+    /// Takes a candidate, if nobody was faster. Where it was found in a transaction before, another
+    /// job's row may stand in its place by now.
     pub fn take(&self, candidate: Candidate) -> Result<Option<Job>> {
         match self.table.lock_row(candidate.row, &self.row)? {
-            Locked::Yes => Job::read(&self.row, candidate.place).map(Some),
-            Locked::No => Ok(None),
+            Locked::Yes if place(&self.row).id == candidate.place.id => {
+                Job::read(&self.row, candidate.place).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 

@@ -7,7 +7,8 @@ use crate::pg::datum::{self, Datum, Micros, ToDatum, types};
 use crate::pg::error::{PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::spi::Statement;
-use crate::pg::{clock, random, xact};
+use crate::pg::{clock, guc, random, xact};
+use crate::shared::SHARED;
 
 use super::queues::Queue;
 use super::{as_owner, into_history};
@@ -182,7 +183,8 @@ static SET_ASIDE: Statement = Statement::new(
     ],
 );
 
-/// The same where even that cannot be written: an index of a user's may refuse a long text.
+/// The same where even that cannot be written: an index of a user's may refuse a long text, or a
+/// trigger any change.
 static SET_ASIDE_BARELY: Statement = Statement::new(set_aside!(""), &[types::INT8, types::TEXT]);
 
 /// Takes away what is left of a job that has ended.
@@ -299,10 +301,15 @@ pub fn set_aside_for(extension: &Extension, job: i64, what: &str, error: &PgErro
         Err(_) => {
             let why = format!("{what}: SQLSTATE {code}");
             let why = Some(datum::text_datum(why.as_bytes())?);
-            run_set_aside(extension, &SET_ASIDE_BARELY, &[id, why])?
+            let level = guc::Level::open();
+            let set = guc::pass_by_triggers()
+                .and_then(|()| run_set_aside(extension, &SET_ASIDE_BARELY, &[id, why]));
+            level.end()?;
+            set?
         }
     };
-    if set {
+    // Whoever counts it as failed names it in the log, too.
+    if set && SHARED.peek(|state| state.deaths_told.admit(clock::now())) != Some(false) {
         let text = format!("job {job} was set aside: {what}, SQLSTATE {code}");
         log::report(Level::Log, &text)?;
     }

@@ -108,8 +108,7 @@ fn at_exit(code: i32) {
     wake.into_iter().flatten().flatten().for_each(latch::wake);
     if let Some((job, queue)) = cut_off {
         let queue = String::from_utf8_lossy(queue.get()).into_owned();
-        let text =
-            format!("job {job} (queue \"{queue}\") was cut off: its process was told to end");
+        let text = format!("job {job} (queue \"{queue}\") was cut off: its process has ended");
         let _ = log::report(Level::Log, &text);
     }
     let _ = execute::log_held_back(true);
@@ -431,6 +430,7 @@ impl Worker {
         };
         Ok(Tally {
             interrupted: true,
+            stained: stain::is_stained(),
             ..Tally::default()
         })
     }

@@ -19,6 +19,12 @@ sub run_some
 	return;
 }
 
+# Appended rows are as of their transaction's first command.
+my $appended = q{SELECT count(*), count(*) FILTER (WHERE cmin::text = '0') FROM my_worker.history WHERE result #>> '{}' = '%s'};
+run_some('first');
+drained($node);
+is($node->safe_psql('postgres', sprintf($appended, 'first')), '50|50', 'rows are appended while it is as we made it');
+
 $node->safe_psql('postgres', q{
 	ALTER TABLE my_worker.history ADD COLUMN note text, ADD COLUMN checked boolean NOT NULL DEFAULT true,
 		ADD COLUMN twice int GENERATED ALWAYS AS (attempts * 2) STORED, ADD COLUMN written timestamptz NOT NULL DEFAULT now();
@@ -43,10 +49,9 @@ $node->safe_psql('postgres', 'DROP TRIGGER tell ON my_worker.history');
 $node->safe_psql('postgres', q{ALTER TABLE my_worker.history DROP COLUMN note, DROP COLUMN checked, DROP COLUMN twice, DROP COLUMN written});
 run_some('fewer');
 drained($node);
-is($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.history WHERE result #>> '{}' = 'fewer'}), '50',
-	'and may go again');
+is($node->safe_psql('postgres', sprintf($appended, 'fewer')), '50|50', 'and may go again: rows are appended');
 
-effects_are($node, 150, 'each job ran once');
+effects_are($node, 200, 'each job ran once');
 is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $postmaster, 'the server has been up all along');
 
 $node->stop;

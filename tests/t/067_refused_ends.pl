@@ -93,6 +93,11 @@ one_bad('an index of my_worker._jobs on errors', q{
 	CREATE FUNCTION wordy(jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE '%', long(300); END $$},
 	q{DROP INDEX my_worker.errors}, q{SELECT my_worker.enqueue('wordy', '{}', 'q')});
 
+one_bad('a trigger of my_queue', q{
+	CREATE FUNCTION unchanged() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'unchanged'; END $$;
+	CREATE TRIGGER unchanged BEFORE UPDATE ON my_queue FOR EACH ROW EXECUTE FUNCTION unchanged()},
+	q{DROP TRIGGER unchanged ON my_queue}, q{SELECT my_worker.enqueue('work', '{"fail": "no"}', 'q')});
+
 # Commands have done their work when their end is refused.
 my $log = log_end($node);
 $node->safe_psql('postgres', q{CREATE TABLE done (what text);

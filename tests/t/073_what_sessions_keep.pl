@@ -11,6 +11,11 @@ use MyWorkerTest;
 use Test::More;
 
 my $node = new_node('sessions', 'my_worker.naptime' => 1, 'my_worker.max_workers' => 1);
+for my $extension (qw(dblink isn postgres_fdw pg_trgm))
+{
+	next if $node->safe_psql('postgres', "SELECT count(*) FROM pg_available_extensions WHERE name = '$extension'");
+	plan skip_all => "this server came without $extension";
+}
 add_handlers($node);
 my $where = sprintf 'host=%s port=%s dbname=postgres', $node->host, $node->port;
 $node->safe_psql('postgres', qq{

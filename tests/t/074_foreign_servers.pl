@@ -10,6 +10,11 @@ use MyWorkerTest;
 use Test::More;
 
 my $node = new_node('foreign', 'my_worker.naptime' => 1, max_connections => 50);
+for my $extension (qw(postgres_fdw))
+{
+	next if $node->safe_psql('postgres', "SELECT count(*) FROM pg_available_extensions WHERE name = '$extension'");
+	plan skip_all => "this server came without $extension";
+}
 add_handlers($node);
 my ($host, $port) = ($node->host, $node->port);
 $node->safe_psql('postgres', qq{
