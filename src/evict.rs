@@ -9,7 +9,7 @@
 use crate::pg::error::Result;
 use crate::pg::{catalog, clock, identity, latch, wait_event};
 use crate::queue::wake;
-use crate::shared::{Phase, SHARED, State};
+use crate::shared::{Phase, SHARED};
 
 /// New processes of ours stay out for at most this long, should the statement take longer.
 const KEEP_OUT: i64 = 10_000_000;
@@ -49,19 +49,4 @@ pub fn make_room(name: &[u8]) -> Result<()> {
         latch::wait(Some(10), wait_event::job_wait())?;
     }
     Ok(())
-}
-
-impl State {
-    /// Whether a process of ours is or may come there.
-    fn concerns(&self, database: u32) -> bool {
-        database != 0
-            && (self.databases.iter().any(|entry| entry.oid == database)
-                || self.has_process(database))
-    }
-
-    fn has_process(&self, database: u32) -> bool {
-        self.slots
-            .iter()
-            .any(|slot| slot.phase != Phase::Free && slot.database == database)
-    }
 }

@@ -14,8 +14,7 @@ use crate::pg::{activity, clock, guc, latch, marks, session, wait_event, xact};
 use crate::schedule;
 use crate::settings::{self, Served};
 use crate::shared::{
-    Charge, DATABASES, Database, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, Slot, SlotId,
-    State,
+    Charge, DATABASES, Death, Kind, Phase, SHARED, SLOTS, Slot, SlotId, Step, TURN,
 };
 
 /// `backend_type` of every process of the pool.
@@ -23,9 +22,6 @@ pub const PROCESS_TYPE: &str = "my_custom_worker";
 
 /// A worker that was asked for and is not there by then will not come.
 const START_LIMIT: Micros = 60_000_000;
-
-/// How long a worker may be at it while a lane has none.
-const TURN: Micros = 250_000;
 
 /// How soon a start is tried again after a worker was asked to leave for it.
 const ROOM_SOON: Micros = 20_000;
@@ -126,17 +122,6 @@ fn read_marks() -> Result<()> {
         SHARED.write(|state| state.charge(charge));
     }
     Ok(())
-}
-
-/// What the launcher means to do next, found under the lock and done outside of it.
-#[derive(Clone, Copy)]
-enum Step {
-    StartKeeper(Oid),
-    StartWorker(Oid, Oid),
-    /// This idle worker shall look.
-    Wake(i32),
-    /// There are too many, or no place is free for another lane's: this process leaves.
-    Dismiss(i32),
 }
 
 struct Launcher {
@@ -274,7 +259,8 @@ impl Launcher {
             !there
         });
         for id in failed {
-            SHARED.write(|state| state.start_failed(id, now));
+            let wake = SHARED.write(|state| state.start_failed(id, now));
+            wake.into_iter().flatten().flatten().for_each(latch::wake);
         }
         Ok(())
     }
@@ -361,319 +347,6 @@ fn start(kind: Kind, id: SlotId) -> Result<Option<Handle>> {
         notify: true,
     };
     worker.start()
-}
-
-impl State {
-    /// Serves these databases from now on, and no others. Answers the process to wake.
-    fn serve(&mut self, wanted: &[Oid]) -> Option<i32> {
-        for entry in &mut self.databases {
-            if entry.oid != 0 && !wanted.contains(&entry.oid) {
-                entry.oid = 0;
-            }
-        }
-        for oid in wanted {
-            if self.databases.iter().any(|entry| entry.oid == *oid) {
-                continue;
-            }
-            if let Some(entry) = self.databases.iter_mut().find(|entry| entry.oid == 0) {
-                entry.oid = *oid;
-                entry.known = Known::Nothing;
-                entry.look = true;
-                entry.refused = false;
-                entry.next_due = 0;
-                entry.blocked_until = 0;
-                entry.retry_at = 0;
-                entry.probe = false;
-                entry.waits_for_lane = false;
-            }
-        }
-        self.drop_lanes()
-    }
-
-    /// Chooses the database that has been without the extension for longest, of those that may have
-    /// changed and were left alone for that long.
-    fn probe(&mut self, now: Micros, completed: u64, pause: Micros) {
-        let due = |entry: &&mut Database| {
-            entry.oid != 0
-                && entry.known == Known::Absent
-                && entry.absent_seen != completed
-                && !(0..pause).contains(&now.saturating_sub(entry.absent_at))
-        };
-        let absent = self.databases.iter_mut().filter(due);
-        if let Some(entry) = absent.min_by_key(|entry| entry.absent_at) {
-            entry.probe = true;
-        }
-    }
-
-    /// Nobody makes room for a keeper that is only to see whether the extension is there; false if
-    /// the step is for something else.
-    fn put_off_probe(&mut self, step: Step, now: Micros) -> bool {
-        let Step::StartKeeper(database) = step else {
-            return false;
-        };
-        let entry = self.database(database);
-        let probed = entry.filter(|entry| entry.known == Known::Absent && !entry.look);
-        probed.is_some_and(|entry| {
-            entry.absent_at = now;
-            std::mem::take(&mut entry.probe)
-        })
-    }
-
-    /// Decides on the next step, if any, and when to look again (`next` only moves down).
-    fn next_step(&mut self, now: Micros, most: usize, next: &mut Micros) -> Option<Step> {
-        self.keeper_step(now, next)
-            .or_else(|| self.dismiss_surplus(most).map(Step::Dismiss))
-            .or_else(|| self.worker_step(now, most, next))
-    }
-
-    /// A database needs its keeper: to find out about it, or because it has the extension.
-    fn keeper_step(&self, now: Micros, next: &mut Micros) -> Option<Step> {
-        for entry in self.databases.iter().filter(|entry| entry.oid != 0) {
-            let has = |slot: &Slot| slot.serves(Kind::Keeper, entry.oid, 0);
-            let wanted = entry.known != Known::Absent || entry.look || entry.probe;
-            if self.slots.iter().any(has) || !wanted {
-                continue;
-            }
-            let at = entry.blocked_until.max(entry.retry_at);
-            if at > now {
-                *next = (*next).min(at);
-                continue;
-            }
-            return Some(Step::StartKeeper(entry.oid));
-        }
-        None
-    }
-
-    /// A lane has work that none of its workers is about to take.
-    fn worker_step(&mut self, now: Micros, most: usize, next: &mut Micros) -> Option<Step> {
-        let mut wanting: Option<(usize, Micros, Oid, Oid)> = None;
-        let mut idle = None;
-        for lane in self.lanes.iter().filter(|lane| lane.database != 0) {
-            let (database, role) = (lane.database, lane.role);
-            let Some(have) = self.workers_if_wanting(database, role, now, next) else {
-                continue;
-            };
-            let rests = |s: &Slot| {
-                s.phase == Phase::Idle && !s.leave && s.serves(Kind::Worker, database, role)
-            };
-            if self.slots.iter().any(rests) {
-                idle = Some((database, role));
-                break;
-            }
-            let at = lane.retry_at.max(self.ready_at(database));
-            if at > now {
-                *next = (*next).min(at);
-                continue;
-            }
-            // The lane with the fewest workers goes first, of those the one served longest ago.
-            let this = (have, lane.served_at, database, role);
-            if wanting.is_none_or(|first| this < first) {
-                wanting = Some(this);
-            }
-        }
-        if let Some((database, role)) = idle {
-            // Also for what a worker left behind that sticks in a long job.
-            if let Some(lane) = self.lane(database, role) {
-                lane.set_pending();
-            }
-            return self.rouse_idle(database, role).map(Step::Wake);
-        }
-        let (have, _, database, role) = wanting?;
-        let busy = self
-            .slots
-            .iter()
-            .filter(|s| s.phase != Phase::Free && s.kind == Kind::Worker);
-        if busy.count() < most {
-            return Some(Step::StartWorker(database, role));
-        }
-        self.dismiss_for(have, now, next).map(Step::Dismiss)
-    }
-
-    fn note_served(&mut self, kind: Kind, database: Oid, role: Oid, now: Micros) {
-        if kind == Kind::Worker
-            && let Some(lane) = self.lane(database, role)
-        {
-            lane.served_at = now;
-        }
-    }
-
-    /// How many workers the lane has, if it could use one more now.
-    fn workers_if_wanting(
-        &self,
-        database: Oid,
-        role: Oid,
-        now: Micros,
-        next: &mut Micros,
-    ) -> Option<usize> {
-        let lane = self
-            .lanes
-            .iter()
-            .find(|l| l.database == database && l.role == role)?;
-        let mut have = 0;
-        let mut stuck_with_others = false;
-        for slot in self
-            .slots
-            .iter()
-            .filter(|s| s.serves(Kind::Worker, database, role))
-        {
-            have += 1;
-            if slot.phase == Phase::Starting && !slot.leave {
-                return None;
-            }
-            if slot.phase == Phase::Idle {
-                continue;
-            }
-            if !slot.is_overrunning(now) {
-                // It will be at the next job soon; if not, look again.
-                if lane.pending && !lane.crowded {
-                    *next = (*next).min(now + OVERRUN);
-                }
-            } else if slot.left.load(std::sync::atomic::Ordering::Relaxed) > 0 {
-                stuck_with_others = true;
-            }
-        }
-        let all_stuck = self
-            .slots
-            .iter()
-            .filter(|s| s.serves(Kind::Worker, database, role))
-            .all(|slot| slot.phase == Phase::Idle || slot.is_overrunning(now));
-        let wanting = match lane.pending {
-            true => lane.crowded || have == 0 || all_stuck,
-            false => stuck_with_others && all_stuck,
-        };
-        wanting.then_some(have)
-    }
-
-    /// When workers may start in a database: not before its keeper has been there, nor while
-    /// somebody wants to drop it.
-    fn ready_at(&self, oid: Oid) -> Micros {
-        let never = Micros::MAX;
-        let Some(entry) = self.databases.iter().find(|entry| entry.oid == oid) else {
-            return never;
-        };
-        match entry.known {
-            Known::Present => entry.blocked_until,
-            Known::Nothing | Known::Absent => never,
-        }
-    }
-
-    /// Makes room for a lane that has so many workers: asks an idle worker to leave, else one of a
-    /// lane that has at least two more, else, for a lane that has none, the one that has been at
-    /// work for longest, after its turn; answers whom to wake. Long jobs are not waited for: who is
-    /// at one leaves room when it ends.
-    fn dismiss_for(&mut self, wanting_has: usize, now: Micros, next: &mut Micros) -> Option<i32> {
-        if let Some(procno) = self.dismiss_idle() {
-            return Some(procno);
-        }
-        *next = (*next).min(now + TURN);
-        let leaving = |s: &Slot| s.leave && s.kind == Kind::Worker && !s.is_overrunning(now);
-        if self
-            .slots
-            .iter()
-            .any(|s| s.phase != Phase::Free && leaving(s))
-        {
-            return None;
-        }
-        let may_leave = |s: &Slot| {
-            s.phase == Phase::Running
-                && s.kind == Kind::Worker
-                && !s.leave
-                && !s.is_overrunning(now)
-        };
-        let served = |slot: &Slot| {
-            let same = |s: &&Slot| s.serves(Kind::Worker, slot.database, slot.role);
-            self.slots.iter().filter(same).count()
-        };
-        let candidates = || self.slots.iter().enumerate().filter(|(_, s)| may_leave(s));
-        let rich = candidates().find(|(_, slot)| served(slot) >= wanting_has + 2);
-        let longest = || {
-            candidates()
-                .filter(|(_, s)| wanting_has == 0 && now.saturating_sub(s.since) >= TURN)
-                .min_by_key(|(_, s)| s.since)
-        };
-        let index = rich.or_else(longest).map(|(index, _)| index)?;
-        let slot = self.slots.get_mut(index)?;
-        slot.leave = true;
-        Some(slot.procno)
-    }
-
-    /// `max_workers` was lowered: an idle worker leaves, else the youngest, after its job. Answers
-    /// whom to wake.
-    fn dismiss_surplus(&mut self, most: usize) -> Option<i32> {
-        let stays = |s: &Slot| s.phase != Phase::Free && s.kind == Kind::Worker && !s.leave;
-        if self.slots.iter().filter(|s| stays(s)).count() <= most {
-            return None;
-        }
-        self.dismiss_idle().or_else(|| {
-            let staying = self.slots.iter_mut().filter(|s| stays(s));
-            let youngest = staying.max_by_key(|slot| slot.since)?;
-            youngest.leave = true;
-            Some(youngest.procno)
-        })
-    }
-
-    /// The server has no place for this step's process: one of ours makes room, if any can.
-    fn make_room(&mut self, step: Step, now: Micros) -> Option<i32> {
-        let have = match step {
-            Step::StartWorker(database, role) => {
-                let same = |s: &&Slot| s.serves(Kind::Worker, database, role);
-                self.slots.iter().filter(same).count()
-            }
-            _ => 0,
-        };
-        self.dismiss_for(have, now, &mut 0)
-    }
-
-    /// Asks an idle worker to leave.
-    fn dismiss_idle(&mut self) -> Option<i32> {
-        let idle = self
-            .slots
-            .iter_mut()
-            .find(|s| s.phase == Phase::Idle && s.kind == Kind::Worker && !s.leave)?;
-        idle.leave = true;
-        Some(idle.procno)
-    }
-
-    /// A process could not start, or ended by an error: its slot is free, and its lane or database
-    /// waits a little longer each time. The keeper looks whether the role may log in at all.
-    pub fn start_failed(&mut self, id: SlotId, now: Micros) {
-        let Some(slot) = self.slot(id) else { return };
-        let (kind, database, role) = (slot.kind, slot.database, slot.role);
-        self.free_slot(id).into_iter().for_each(latch::wake);
-        match kind {
-            Kind::Keeper => {
-                if let Some(entry) = self.database(database) {
-                    entry.retry_at = now + 1_000_000;
-                }
-            }
-            Kind::Worker => {
-                if let Some(lane) = self.lane(database, role) {
-                    lane.retry_at = now + (50_000i64 << lane.failures.min(10));
-                    lane.failures = lane.failures.saturating_add(1);
-                }
-                if let Some(procno) = self.ask_look(database) {
-                    latch::wake(procno);
-                }
-            }
-            Kind::Dynamic => {}
-        }
-    }
-
-    fn delay(&mut self, step: Step, until: Micros) {
-        match step {
-            Step::StartKeeper(database) => {
-                if let Some(entry) = self.database(database) {
-                    entry.retry_at = until;
-                }
-            }
-            Step::StartWorker(database, role) => {
-                if let Some(lane) = self.lane(database, role) {
-                    lane.retry_at = until;
-                }
-            }
-            Step::Wake(_) | Step::Dismiss(_) => {}
-        }
-    }
 }
 
 /// The main function of every process of the pool: the launcher without an argument, else what

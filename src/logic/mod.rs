@@ -19,6 +19,7 @@
 //! | [`histogram`] | which bucket a duration falls in, percentiles |
 //! | [`limits`] | which names, counts and intervals are accepted |
 //! | [`low_water`] | from where a claim reads its index |
+//! | [`pool`] | which processes start, stay and leave |
 //! | [`reach`] | which part of a queue is another worker's |
 //! | [`repeats`] | which lines of the log are held back |
 //! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
@@ -52,6 +53,7 @@ pub mod histogram;
 pub mod limits;
 pub mod low_water;
 pub mod names;
+pub mod pool;
 pub mod reach;
 pub mod repeats;
 pub mod rule;

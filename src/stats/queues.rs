@@ -5,11 +5,10 @@ use crate::pg::bgworker;
 use crate::pg::clock;
 use crate::pg::datum::Micros;
 use crate::pg::error::Result;
-use crate::pg::shmem::Text;
 use crate::pg::spi::Statement;
 use crate::queue::live::{self, Waiting};
 use crate::queue::{as_owner, extension};
-use crate::shared::{NAME_BYTES, Phase, SHARED, SLOTS};
+use crate::shared::{NAME_BYTES, Phase, SHARED, SLOTS, Text};
 
 static QUEUES: Statement =
     Statement::new("SELECT name, id FROM my_worker.queues ORDER BY name", &[]);

@@ -71,20 +71,21 @@ fn at_exit(code: i32) {
     }
     let now = clock::now();
     let wake = SHARED.write(|state| {
-        let mut keeper = None;
+        let (mut keeper, mut failed) = (None, [None; 2]);
         if let Some(slot) = state.slot(id) {
             let (database, role) = (slot.database, slot.role);
             let (job, told, kind) = (slot.current().job(), slot.leave, slot.kind);
             let meant = told || slot.phase == Phase::Stopping;
             if code != 0 && !meant {
-                state.start_failed(id, now);
+                failed = state.start_failed(id, now);
             }
             keeper = state.free_slot(id);
             if let Some(job) = job {
                 stats::stopped(state, database, role, job, told || kind == Kind::Dynamic);
             }
         }
-        [Some(state.launcher_procno), keeper]
+        let [first, second] = failed;
+        [Some(state.launcher_procno), keeper, first, second]
     });
     wake.into_iter().flatten().flatten().for_each(latch::wake);
 }

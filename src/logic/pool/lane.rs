@@ -1,7 +1,6 @@
 //! Lanes: pairs of database and role for which there may be work, and what has come for them.
 
-use super::{Known, State};
-use crate::pg::datum::{Micros, Oid};
+use super::{Known, Micros, Oid, State};
 
 /// The most rounds of arrivals that a lane remembers: a worker that missed more looks at all jobs.
 const ARRIVALS: usize = 8;

@@ -1,7 +1,6 @@
 //! Charges: attempts to be written down for jobs whose process died, and what leads to them.
 
-use super::State;
-use crate::pg::datum::Oid;
+use super::{Oid, State};
 
 /// The most attempts that wait to be charged.
 pub const CHARGES: usize = 256;
@@ -83,7 +82,7 @@ impl State {
             .iter_mut()
             .find(|s| s.job == job && s.database == database)
         {
-            stop.count += 1;
+            stop.count = stop.count.saturating_add(1);
             return stop.count;
         }
         let next = self.stops_next as usize % STOPS;
