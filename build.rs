@@ -44,13 +44,14 @@ fn main() {
 
 /// The C side: the crossing, tables and catalogs, appending, commands at top level, COPY, counting,
 /// and signals.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "src/sys/shim.c",
     "src/sys/access.c",
     "src/sys/append.c",
     "src/sys/command.c",
     "src/sys/copy.c",
     "src/sys/leaves.c",
+    "src/sys/settings.c",
     "src/sys/signals.c",
 ];
 

@@ -18,6 +18,7 @@ pub mod log;
 pub mod marks;
 pub mod memcx;
 pub mod random;
+pub mod role_settings;
 pub mod session;
 pub mod shmem;
 pub mod spi;

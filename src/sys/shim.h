@@ -74,6 +74,7 @@ extern const char *mw_database_wanted(PlannedStmt *statement);
 extern void mw_hold_object_on(Oid class, Oid object);
 extern void mw_release_object(Oid class, Oid object);
 extern int	mw_role_barred(Oid role, Oid database);
+extern uint64 mw_role_settings(Oid database, Oid role);
 
 typedef struct MwAppender MwAppender;
 extern MwAppender *mw_append_begin(Relation rel, const Oid *types, int columns);

@@ -7,6 +7,7 @@
 //! is work.
 
 mod look;
+mod renew;
 
 use std::collections::BTreeMap;
 
@@ -108,6 +109,8 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         rested: false,
         gone: false,
         alone: 0,
+        role_settings: None,
+        compared_at: 0,
     };
     while worker.turn()? {}
     Ok(())
@@ -132,6 +135,10 @@ struct Worker {
     gone: bool,
     /// So many jobs are run one a transaction, since a batch failed as a whole.
     alone: usize,
+    /// What ALTER ROLE and ALTER DATABASE ... SET said when this session began.
+    role_settings: Option<u64>,
+    /// When that was last compared.
+    compared_at: Micros,
 }
 
 impl Worker {
@@ -280,6 +287,10 @@ impl Worker {
             if keeper::bar(self.role)?.is_some() {
                 self.gone = true;
                 self.ask_keeper();
+                return Ok(None);
+            }
+            if self.has_old_settings()? {
+                self.make_way();
                 return Ok(None);
             }
             activity::introduce(Some(self.role))?;
