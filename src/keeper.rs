@@ -212,12 +212,13 @@ impl Keeper {
         self.seen = catalog::completed_transactions();
         self.last_look = clock::now();
         self.last_nap = self.last_look;
-        let database = self.database;
+        let (database, seen) = (self.database, self.seen);
         // From here on a commit that announces something earlier counts again. A lane whose worker
         // could not start is only asked for again if this look finds a job that may run.
         SHARED.write(|state| {
             if let Some(entry) = state.database(database) {
                 entry.next_due = 0;
+                entry.seen = seen;
             }
             for lane in state.lanes.iter_mut().filter(|l| l.database == database) {
                 lane.pending &= lane.failures == 0;

@@ -14,7 +14,8 @@ use crate::pg::{activity, clock, guc, latch, marks, session, wait_event, xact};
 use crate::schedule;
 use crate::settings::{self, Served};
 use crate::shared::{
-    Charge, DATABASES, Death, Kind, Phase, SHARED, SLOTS, Slot, SlotId, Step, TURN,
+    Charge, DATABASES, Death, Kind, LANES, LeftOut, Phase, Rules, SHARED, SLOTS, Slot, SlotId,
+    Step, TURN,
 };
 
 /// `backend_type` of every process of the pool.
@@ -23,12 +24,12 @@ pub const PROCESS_TYPE: &str = "my_custom_worker";
 /// A worker that was asked for and is not there by then will not come.
 const START_LIMIT: Micros = 60_000_000;
 
-/// How soon a start is tried again after a worker was asked to leave for it.
-const ROOM_SOON: Micros = 20_000;
-
 /// A database without the extension is looked at again after so many naps, if the server has
 /// changed: who has created it by COMMIT PREPARED tells nobody.
 const PROBE_NAPS: Micros = 10;
+
+/// The most steps of one turn of the loop.
+const STEPS: usize = 2 * (SLOTS + DATABASES + LANES);
 
 /// How often it is logged that the server has no place for another worker.
 const WARN_EVERY: Micros = 600_000_000;
@@ -61,7 +62,8 @@ pub fn main() -> Result<()> {
     let mut launcher = Launcher {
         handles: Vec::new(),
         seen: None,
-        left_out: 0,
+        out: Vec::new(),
+        crowded_out: 0,
         last_resolve: 0,
         last_probe: 0,
         warned_slots: 0,
@@ -127,8 +129,10 @@ fn read_marks() -> Result<()> {
 struct Launcher {
     /// Workers that were asked for and have not shown up in their slots.
     handles: Vec<(SlotId, Handle)>,
-    /// Databases that there was no place for.
-    left_out: usize,
+    /// Databases that are to be served, and have no entry in shared memory.
+    out: Vec<LeftOut>,
+    /// How many of them wait for one since others with the extension have all.
+    crowded_out: usize,
     /// Transactions that had completed when the databases were looked up last.
     seen: Option<u64>,
     last_resolve: Micros,
@@ -141,14 +145,17 @@ impl Launcher {
     fn turn(&mut self) -> Result<()> {
         self.resolve_databases()?;
         self.probe();
+        self.give_places()?;
         self.reap()?;
         let mut next = self.nap_end();
         let enabled = settings::ENABLED.get();
         SHARED.write(|state| state.enabled = enabled);
         if enabled {
-            // Each step changes what the next one sees; their number is bounded by the slots.
-            for _ in 0..SLOTS {
-                match self.next_step(&mut next) {
+            let rules = rules();
+            // Each step changes what the next one sees; their number is bounded by what may start,
+            // wait for room and leave.
+            for _ in 0..STEPS {
+                match self.next_step(&rules, &mut next) {
                     Some(step) if self.take(step)? => {}
                     Some(_) => {
                         next = next.min(clock::now() + TURN);
@@ -200,7 +207,7 @@ impl Launcher {
         self.seen = Some(completed);
         let all = xact::catalog_transaction(catalog::databases)?;
         let served = settings::served();
-        let wanted: Vec<Oid> = all
+        let mut wanted: Vec<Oid> = all
             .iter()
             .filter(|database| database.usable)
             .filter(|database| match &served {
@@ -209,9 +216,32 @@ impl Launcher {
             })
             .map(|database| database.oid)
             .collect();
-        let wake = SHARED.write(|state| state.serve(&wanted));
+        wanted.sort_unstable();
+        // Room for all before the lock: nothing allocates under it.
+        self.out.reserve(wanted.len());
+        let out = &mut self.out;
+        let wake = SHARED.write(|state| state.serve(&wanted, out));
         wake.flatten().into_iter().for_each(latch::wake);
-        self.warn_too_many(wanted.len())
+        Ok(())
+    }
+
+    /// Gives entries in shared memory to databases that want one, and says so, whenever their number
+    /// changes, if there are more of them than places.
+    fn give_places(&mut self) -> Result<()> {
+        if self.out.is_empty() && self.crowded_out == 0 {
+            return Ok(());
+        }
+        let out = &mut self.out;
+        let crowded_out = SHARED.write(|state| state.give_places(out)).unwrap_or(0);
+        if crowded_out == std::mem::replace(&mut self.crowded_out, crowded_out) || crowded_out == 0
+        {
+            return Ok(());
+        }
+        let text = format!(
+            "{crowded_out} databases are not served: {DATABASES} others have the extension, and all places"
+        );
+        let hint = "Name those to be served in \"my_worker.database\".";
+        log::report_hint(Level::Warning, INSUFFICIENT_RESOURCES, &text, hint)
     }
 
     /// Once a nap has a keeper see whether one of the databases without the extension has it now.
@@ -223,18 +253,8 @@ impl Launcher {
         }
         self.last_probe = now;
         let completed = catalog::completed_transactions();
-        SHARED.write(|state| state.probe(now, completed, nap * PROBE_NAPS));
-    }
-
-    /// Says so, whenever the number changes, if there are more databases to serve than places.
-    fn warn_too_many(&mut self, wanted: usize) -> Result<()> {
-        let left_out = wanted.saturating_sub(DATABASES);
-        if left_out == std::mem::replace(&mut self.left_out, left_out) || left_out == 0 {
-            return Ok(());
-        }
-        let text = format!("{left_out} databases are not served: there are places for {DATABASES}");
-        let hint = "Name those that have the extension in \"my_worker.database\".";
-        log::report_hint(Level::Warning, INSUFFICIENT_RESOURCES, &text, hint)
+        let out = &mut self.out;
+        SHARED.write(|state| state.probe(now, completed, nap * PROBE_NAPS, out));
     }
 
     /// Frees the slots of workers that could not start, and lets their lanes wait a little.
@@ -265,11 +285,10 @@ impl Launcher {
         Ok(())
     }
 
-    fn next_step(&mut self, next: &mut Micros) -> Option<Step> {
-        let most = usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(1);
+    fn next_step(&mut self, rules: &Rules, next: &mut Micros) -> Option<Step> {
         let now = clock::now();
         SHARED
-            .write(|state| state.next_step(now, most, next))
+            .write(|state| state.decide(now, rules, next))
             .flatten()
     }
 
@@ -288,32 +307,22 @@ impl Launcher {
             .write(|state| state.take_slot(kind, database, role, now))
             .flatten();
         let Some(id) = taken else { return Ok(false) };
-        match start(kind, id)? {
-            Some(handle) => {
-                self.handles.push((id, handle));
-                SHARED.write(|state| state.note_served(kind, database, role, now));
-                Ok(true)
-            }
-            None => {
-                let wake = SHARED.write(|state| state.free_slot(id));
-                wake.flatten().into_iter().for_each(latch::wake);
-                if SHARED.write(|state| state.put_off_probe(step, now)) == Some(true) {
-                    return Ok(true);
-                }
-                self.no_slot(step, now)?;
-                Ok(false)
-            }
+        if let Some(handle) = start(kind, id)? {
+            self.handles.push((id, handle));
+            SHARED.write(|state| state.started(step, now));
+            return Ok(true);
         }
+        let wake = SHARED.write(|state| state.free_slot(id));
+        wake.flatten().into_iter().for_each(latch::wake);
+        if SHARED.write(|state| state.put_off_probe(step, now)) != Some(true) {
+            self.no_room(step, now)?;
+        }
+        Ok(true)
     }
 
     /// The server has no place for another worker: an idle one of ours goes, or all wait.
-    fn no_slot(&mut self, step: Step, now: Micros) -> Result<()> {
-        let leaving = SHARED.write(|state| {
-            let leaving = state.make_room(step, now);
-            let again = if leaving.is_some() { ROOM_SOON } else { TURN };
-            state.delay(step, now + again);
-            leaving
-        });
+    fn no_room(&mut self, step: Step, now: Micros) -> Result<()> {
+        let leaving = SHARED.write(|state| state.no_room(step, now));
         leaving.flatten().into_iter().for_each(latch::wake);
         if self.warned_slots != 0 && now.saturating_sub(self.warned_slots) < WARN_EVERY {
             return Ok(());
@@ -333,6 +342,16 @@ impl Launcher {
             // The postmaster tells of a start and of a failed one; this is for a lost word.
             *next = (*next).min(clock::now() + 1_000_000);
         }
+    }
+}
+
+/// What the settings say now.
+fn rules() -> Rules {
+    Rules {
+        most: usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(1),
+        per_role: usize::try_from(settings::MAX_WORKERS_PER_ROLE.get()).unwrap_or(0),
+        nap: Micros::from(settings::NAPTIME.get()) * 1_000_000,
+        completed: catalog::completed_transactions(),
     }
 }
 

@@ -27,8 +27,9 @@ COMMENT ON FUNCTION my_worker.why IS 'says why a job is not running';
 CREATE FUNCTION my_worker._health(
     OUT loaded boolean, OUT recovery boolean, OUT served boolean, OUT enabled boolean,
     OUT launcher integer, OUT keepers integer, OUT workers integer, OUT max_workers integer,
-    OUT free_slots integer, OUT refused boolean, OUT library text)
-    AS 'MODULE_PATHNAME', 'mw_health' LANGUAGE C STRICT VOLATILE;
+    OUT free_slots integer, OUT refused boolean, OUT library text, OUT no_slot boolean,
+    OUT away integer, OUT capped integer)
+    AS 'MODULE_PATHNAME', 'mw_health_1_1' LANGUAGE C STRICT VOLATILE;
 
 -- Runs as its owner, who sees all queues, schedules and sessions; what it says holds no payload.
 CREATE FUNCTION my_worker.health(
@@ -52,7 +53,8 @@ BEGIN
     IF NOT f.loaded THEN
         RETURN;
     END IF;
-    needed := 1 + f.keepers + f.max_workers;
+    -- The launcher, the keepers, the workers, and one for a role that runs nothing.
+    needed := 1 + f.keepers + f.max_workers + 1;
     RETURN QUERY VALUES
         ('enabled', f.enabled, CASE WHEN f.enabled THEN 'yes' ELSE 'my_worker.enabled is off' END),
         ('served', f.served, CASE WHEN f.served THEN 'yes'
@@ -61,24 +63,43 @@ BEGIN
             CASE WHEN f.recovery THEN 'standby: jobs run on the primary server'
                  WHEN f.launcher IS NULL THEN 'not running'
                  ELSE format('running in process %s', f.launcher) END),
-        ('slots', f.free_slots > 0 AND NOT f.refused,
-            CASE WHEN f.refused THEN 'a worker could not be started: see the server log'
-                 ELSE format('%s of %s workers, %s slots free', f.workers, f.max_workers, f.free_slots) END),
+        ('slots', f.free_slots > 0 AND NOT f.refused AND NOT f.no_slot,
+            CASE WHEN f.no_slot THEN 'work waits for a free worker slot: raise max_worker_processes'
+                 WHEN f.refused THEN 'a worker could not be started: see the server log'
+                 ELSE format('%s of %s workers, %s slots free', least(f.workers, f.max_workers),
+                             f.max_workers, f.free_slots)
+                      || CASE WHEN f.workers > f.max_workers
+                              THEN '; the one beyond them is in use, too' ELSE '' END
+                      || CASE WHEN f.capped > 0
+                              THEN format('; %s roles have max_workers_per_role', f.capped) ELSE '' END END),
         ('max_worker_processes', needed <= allowed,
-            format('%s, of which my_worker may take %s', allowed, needed));
+            format('%s, of which my_worker may take %s', allowed, needed)
+            || CASE WHEN f.away > 0 THEN format('; %s keepers gave way to work', f.away) ELSE '' END);
     -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
-               FILTER (WHERE NOT q.paused AND s.oldest < now.at - max_age) AS backlog,
-           string_agg(format('queue "%s": %s failed, the last %s ago', s.queue, s.failed,
-                             date_trunc('second', now.at - s.failed_at)), ', ' ORDER BY s.failed_at DESC)
-               FILTER (WHERE s.failed_at > now.at - interval '1 h') AS failures
+               FILTER (WHERE NOT q.paused AND s.oldest < now.at - max_age) AS backlog
       INTO found
       FROM my_worker._queue_stats() AS s JOIN my_worker.queues AS q ON q.name = s.queue,
            (SELECT clock_timestamp()) AS now (at);
     RETURN QUERY VALUES
-        ('backlog', found.backlog IS NULL, coalesce(found.backlog, 'none')),
-        ('failures', found.failures IS NULL, coalesce(found.failures, 'none within an hour'));
+        ('backlog', found.backlog IS NULL, coalesce(found.backlog, 'none'));
+    -- Failed jobs that nobody has retried or purged. They are few, or at least it is enough to know that.
+    SELECT string_agg(format('queue "%s": %s failed, the last %s ago', h.queue,
+                             h.failed || CASE WHEN h.failed >= 1000 THEN ' or more' ELSE '' END,
+                             date_trunc('second', clock_timestamp() - h.last)), ', ' ORDER BY h.last DESC) AS failures
+      INTO found
+      FROM (SELECT l.queue, count(*) AS failed, max(l.finished_at) AS last
+              FROM (SELECT j.queue, j.finished_at FROM my_worker.history AS j
+                     WHERE j.status = 'failed' AND j.finished_at > clock_timestamp() - interval '1 day'
+                     ORDER BY j.finished_at DESC LIMIT 1000) AS l
+             GROUP BY l.queue) AS h;
+    RETURN QUERY VALUES
+        ('failures', found.failures IS NULL, coalesce(found.failures,
+            (SELECT format('none within a day; of those before, the last one was %s ago',
+                           date_trunc('second', clock_timestamp() - j.finished_at))
+               FROM my_worker.history AS j WHERE j.status = 'failed' ORDER BY j.finished_at DESC LIMIT 1),
+            'none'));
     RETURN QUERY
         SELECT 'paused', count(*) = 0,
                coalesce(string_agg(format('queue "%s"', q.name), ', ' ORDER BY q.name), 'no queue')

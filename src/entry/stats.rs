@@ -3,15 +3,18 @@
 use super::sql::{Answer, sql_function};
 use crate::logic::counters::Summary;
 use crate::pg::datum::{self, Datum, Micros, ToDatum};
+use crate::pg::error::Result;
 use crate::pg::fmgr::Call;
 use crate::pg::guard;
 use crate::shared::{self, SHARED};
+use crate::stats::health::Facts;
 use crate::stats::{self, queues};
 use crate::sys;
 
 sql_function!(mw_queue_stats, pg_finfo_mw_queue_stats, queue_stats);
 sql_function!(mw_why, pg_finfo_mw_why, why);
 sql_function!(mw_health, pg_finfo_mw_health, health);
+sql_function!(mw_health_1_1, pg_finfo_mw_health_1_1, health_1_1);
 sql_function!(mw_reset_stats, pg_finfo_mw_reset_stats, reset_stats);
 
 /// The first time that there is (`MIN_TIMESTAMP`): a job that is due since -infinity has an age, too.
@@ -63,10 +66,24 @@ fn why(call: &Call) -> Answer {
     Ok(Some(datum::text_datum(&stats::why::why(job)?)?))
 }
 
+/// As 1.0 declares it.
 fn health(call: &Call) -> Answer {
     let facts = stats::health::facts()?;
+    call.row(&first_facts(&facts)?).map(Some)
+}
+
+fn health_1_1(call: &Call) -> Answer {
+    let facts = stats::health::facts()?;
+    let mut row = first_facts(&facts)?.to_vec();
+    row.push(Some(facts.no_slot.datum()));
+    row.push(Some(facts.away.datum()));
+    row.push(Some(facts.capped.datum()));
+    call.row(&row).map(Some)
+}
+
+fn first_facts(facts: &Facts) -> Result<[Option<Datum>; 11]> {
     let version = datum::text_datum(env!("CARGO_PKG_VERSION").as_bytes())?;
-    call.row(&[
+    Ok([
         Some(facts.loaded.datum()),
         Some(facts.recovery.datum()),
         Some(facts.served.datum()),
@@ -79,5 +96,4 @@ fn health(call: &Call) -> Answer {
         Some(facts.refused.datum()),
         Some(version),
     ])
-    .map(Some)
 }

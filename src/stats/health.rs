@@ -28,6 +28,12 @@ pub struct Facts {
     pub free_slots: i32,
     /// A process was asked for a moment ago and could not be started.
     pub refused: bool,
+    /// Work waits for a free background worker slot of the server.
+    pub no_slot: bool,
+    /// Keepers that gave way to work.
+    pub away: i32,
+    /// Roles with work that have as many workers as one may have.
+    pub capped: i32,
 }
 
 /// All of them, also without preload.
@@ -41,6 +47,7 @@ pub fn facts() -> Result<Facts> {
         max_workers: settings::MAX_WORKERS.get(),
         ..Facts::default()
     };
+    let cap = usize::try_from(settings::MAX_WORKERS_PER_ROLE.get()).unwrap_or(0);
     SHARED.read(|state| {
         facts.launcher = state.launcher_pid;
         let databases = state.databases.iter().filter(|entry| entry.oid != 0);
@@ -52,15 +59,10 @@ pub fn facts() -> Result<Facts> {
             facts.workers += i32::from(worker);
             facts.free_slots += i32::from(slot.phase == Phase::Free);
         }
-        let late = |retry_at| retry_at > now;
-        facts.refused = state
-            .lanes
-            .iter()
-            .any(|lane| lane.pending && late(lane.retry_at))
-            || state
-                .databases
-                .iter()
-                .any(|entry| entry.oid != 0 && late(entry.retry_at));
+        facts.no_slot = state.waits_for_slot(0, 0, now);
+        facts.away = state.keepers_away() as i32;
+        facts.capped = state.capped_roles(cap) as i32;
+        facts.refused = state.refuses(now);
     });
     Ok(facts)
 }

@@ -39,6 +39,25 @@ pub(super) struct Stop {
     count: u32,
 }
 
+#[cfg(test)]
+impl Charge {
+    pub(super) const NONE: Charge = Charge {
+        job: 0,
+        database: 0,
+        attempts: 0,
+        death: Death::Crash,
+    };
+}
+
+#[cfg(test)]
+impl Stop {
+    pub(super) const NONE: Stop = Stop {
+        job: 0,
+        database: 0,
+        count: 0,
+    };
+}
+
 impl State {
     /// The jobs of a database that are to be charged. No worker takes them before.
     pub fn charged(&self, database: Oid) -> impl Iterator<Item = i64> {

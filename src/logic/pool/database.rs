@@ -37,10 +37,44 @@ pub struct Database {
     pub waits_for_lane: bool,
     /// [L] a keeper shall see whether the extension has come without a word.
     pub probe: bool,
+    /// [B] jobs came although it is taken to be without the extension.
+    pub asked: bool,
+    /// [L] its keeper gave way to work.
+    pub away: bool,
+    /// [L] since when.
+    pub away_at: Micros,
+    /// [W] transactions of the server that had completed when its keeper last looked.
+    pub seen: u64,
+    /// [L] when the server last had no free slot for its keeper; 0: it has had since.
+    pub no_slot_at: Micros,
     /// [W] when a keeper has found that it is absent.
     pub absent_at: Micros,
     /// [W] transactions of the server that had completed then.
     pub absent_seen: u64,
+}
+
+impl Database {
+    /// An entry of which nothing is known yet; 0: not in use.
+    pub(super) fn new(oid: Oid) -> Self {
+        Database {
+            oid,
+            known: Known::Nothing,
+            look: oid != 0,
+            refused: false,
+            next_due: 0,
+            blocked_until: 0,
+            retry_at: 0,
+            waits_for_lane: false,
+            probe: false,
+            asked: false,
+            away: false,
+            away_at: 0,
+            seen: 0,
+            no_slot_at: 0,
+            absent_at: 0,
+            absent_seen: 0,
+        }
+    }
 }
 
 impl State {
@@ -54,7 +88,12 @@ impl State {
     /// Notes a time at which something is due; answers the process to wake, if it is sooner than
     /// all before.
     pub fn due_at(&mut self, oid: Oid, time: Micros) -> Option<i32> {
-        let database = self.database(oid)?;
+        let Some(database) = self.database(oid) else {
+            return self.ask_place(oid);
+        };
+        if database.known == Known::Absent {
+            database.asked = true;
+        }
         if database.next_due != 0 && database.next_due <= time {
             return None;
         }
@@ -70,6 +109,7 @@ impl State {
     pub fn ask_look(&mut self, oid: Oid) -> Option<i32> {
         let Some(database) = self.database(oid) else {
             self.resolve = true;
+            let _ = self.ask_place(oid);
             return Some(self.launcher_procno);
         };
         database.look = true;
@@ -86,47 +126,6 @@ impl State {
         entry.blocked_until = 0;
         entry.retry_at = 0;
         Some(self.launcher_procno)
-    }
-
-    /// Serves these databases from now on, and no others. Answers the process to wake.
-    pub fn serve(&mut self, wanted: &[Oid]) -> Option<i32> {
-        for entry in &mut self.databases {
-            if entry.oid != 0 && !wanted.contains(&entry.oid) {
-                entry.oid = 0;
-            }
-        }
-        for oid in wanted {
-            if self.databases.iter().any(|entry| entry.oid == *oid) {
-                continue;
-            }
-            if let Some(entry) = self.databases.iter_mut().find(|entry| entry.oid == 0) {
-                entry.oid = *oid;
-                entry.known = Known::Nothing;
-                entry.look = true;
-                entry.refused = false;
-                entry.next_due = 0;
-                entry.blocked_until = 0;
-                entry.retry_at = 0;
-                entry.probe = false;
-                entry.waits_for_lane = false;
-            }
-        }
-        self.drop_lanes()
-    }
-
-    /// Chooses the database that has been without the extension for longest, of those that may have
-    /// changed and were left alone for that long.
-    pub fn probe(&mut self, now: Micros, completed: u64, pause: Micros) {
-        let due = |entry: &&mut Database| {
-            entry.oid != 0
-                && entry.known == Known::Absent
-                && entry.absent_seen != completed
-                && !(0..pause).contains(&now.saturating_sub(entry.absent_at))
-        };
-        let absent = self.databases.iter_mut().filter(due);
-        if let Some(entry) = absent.min_by_key(|entry| entry.absent_at) {
-            entry.probe = true;
-        }
     }
 
     /// Nobody makes room for a keeper that is only to see whether the extension is there; false if
@@ -150,9 +149,23 @@ impl State {
                 || self.has_process(database))
     }
 
+    /// Whether a process of ours is there, or was asked for.
     pub fn has_process(&self, database: u32) -> bool {
         self.slots
             .iter()
             .any(|slot| slot.phase != Phase::Free && slot.database == database)
+    }
+
+    /// Has our processes leave a database and stay out of it until that time. Adds whom to wake.
+    pub fn keep_out(&mut self, database: Oid, until: Micros, wake: &mut Vec<i32>) {
+        if let Some(entry) = self.database(database) {
+            entry.blocked_until = until;
+        }
+        for slot in self.used_slots_mut() {
+            if slot.phase != Phase::Free && slot.database == database {
+                slot.leave = true;
+                wake.push(slot.procno);
+            }
+        }
     }
 }

@@ -1,6 +1,11 @@
-//! What the launcher does next.
+//! What the launcher does next: one step at a time, from what stands in shared memory.
+//!
+//! The launcher asks [`State::decide`] for a step, carries it out, notes the outcome, and asks again
+//! until there is no step left. Each step changes what the next one sees.
 
-use super::{Kind, Known, Micros, OVERRUN, Oid, Phase, Slot, State};
+use std::sync::atomic::Ordering;
+
+use super::{Kind, Known, Micros, OVERRUN, Oid, Phase, State};
 
 /// How long a worker may be at it while a lane has none.
 pub const TURN: Micros = 250_000;
@@ -18,131 +23,215 @@ pub enum Step {
     Dismiss(i32),
 }
 
+/// What the settings say.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    /// `my_worker.max_workers`
+    pub most: usize,
+    /// `my_worker.max_workers_per_role`; 0: no cap.
+    pub per_role: usize,
+    /// `my_worker.naptime`
+    pub nap: Micros,
+    /// Transactions of the server that have completed.
+    pub completed: u64,
+}
+
+impl Rules {
+    /// The most workers of one role.
+    pub fn cap(&self) -> usize {
+        match self.per_role {
+            0 => usize::MAX,
+            cap => cap,
+        }
+    }
+}
+
+/// The workers of one lane.
+struct Crew {
+    have: usize,
+    /// Workers of the lane's role in all databases.
+    of_role: usize,
+    starting: bool,
+    /// One is idle, and stays.
+    rests: bool,
+    /// Each is idle or in a long job.
+    all_stuck: bool,
+    /// One that is in a long job has others behind it.
+    jobs_behind: bool,
+}
+
+/// A lane that could use a worker. The lane with the fewest goes first, then the one whose role has
+/// the fewest, then the one that was served longest ago.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanting {
+    have: usize,
+    of_role: usize,
+    served_at: Micros,
+    database: Oid,
+    role: Oid,
+}
+
+/// The first lanes that could use a worker, of three kinds.
+#[derive(Default)]
+struct Line {
+    /// This lane's role has no more workers than it may have.
+    any: Option<Wanting>,
+    /// This lane's role has no worker at all.
+    none: Option<Wanting>,
+    /// This lane has no worker; its role has as many as it may have.
+    capped: Option<Wanting>,
+    /// This lane has a worker that idles.
+    idle: Option<(Oid, Oid)>,
+}
+
+fn goes_first(place: &mut Option<Wanting>, this: Wanting) {
+    if place.is_none_or(|first| this < first) {
+        *place = Some(this);
+    }
+}
+
 impl State {
     /// Decides on the next step, if any, and when to look again (`next` only moves down).
-    pub fn next_step(&mut self, now: Micros, most: usize, next: &mut Micros) -> Option<Step> {
-        self.keeper_step(now, next)
-            .or_else(|| self.dismiss_surplus(most).map(Step::Dismiss))
-            .or_else(|| self.worker_step(now, most, next))
-    }
-
-    /// A database needs its keeper: to find out about it, or because it has the extension.
-    fn keeper_step(&self, now: Micros, next: &mut Micros) -> Option<Step> {
-        for entry in self.databases.iter().filter(|entry| entry.oid != 0) {
-            let has = |slot: &Slot| slot.serves(Kind::Keeper, entry.oid, 0);
-            let wanted = entry.known != Known::Absent || entry.look || entry.probe;
-            if self.slots.iter().any(has) || !wanted {
-                continue;
-            }
-            let at = entry.blocked_until.max(entry.retry_at);
-            if at > now {
-                *next = (*next).min(at);
-                continue;
-            }
-            return Some(Step::StartKeeper(entry.oid));
-        }
-        None
+    pub fn decide(&mut self, now: Micros, rules: &Rules, next: &mut Micros) -> Option<Step> {
+        self.keeper_step(now, rules, next)
+            .or_else(|| self.dismiss_surplus(now, rules).map(Step::Dismiss))
+            .or_else(|| self.worker_step(now, rules, next))
+            .or_else(|| self.returning_step(now, rules, next))
     }
 
     /// A lane has work that none of its workers is about to take.
-    fn worker_step(&mut self, now: Micros, most: usize, next: &mut Micros) -> Option<Step> {
-        let mut wanting: Option<(usize, Micros, Oid, Oid)> = None;
-        let mut idle = None;
-        for lane in self.lanes.iter().filter(|lane| lane.database != 0) {
-            let (database, role) = (lane.database, lane.role);
-            let Some(have) = self.workers_if_wanting(database, role, now, next) else {
-                continue;
-            };
-            let rests = |s: &Slot| {
-                s.phase == Phase::Idle && !s.leave && s.serves(Kind::Worker, database, role)
-            };
-            if self.slots.iter().any(rests) {
-                idle = Some((database, role));
-                break;
-            }
-            let at = lane.retry_at.max(self.ready_at(database));
-            if at > now {
-                *next = (*next).min(at);
-                continue;
-            }
-            // The lane with the fewest workers goes first, of those the one served longest ago.
-            let this = (have, lane.served_at, database, role);
-            if wanting.is_none_or(|first| this < first) {
-                wanting = Some(this);
-            }
-        }
-        if let Some((database, role)) = idle {
+    fn worker_step(&mut self, now: Micros, rules: &Rules, next: &mut Micros) -> Option<Step> {
+        let line = self.line(now, rules, next);
+        if let Some((database, role)) = line.idle {
             // Also for what a worker left behind that sticks in a long job.
             if let Some(lane) = self.lane(database, role) {
                 lane.set_pending();
             }
             return self.rouse_idle(database, role).map(Step::Wake);
         }
-        let (have, _, database, role) = wanting?;
-        let busy = self
-            .slots
-            .iter()
-            .filter(|s| s.phase != Phase::Free && s.kind == Kind::Worker);
-        if busy.count() < most {
-            return Some(Step::StartWorker(database, role));
-        }
-        self.dismiss_for(have, now, next).map(Step::Dismiss)
+        self.worker_for(&line, now, rules, next).or_else(|| {
+            // A role at its cap takes turns with itself, from database to database.
+            let capped = line.capped?;
+            let leaves = self.dismiss_for(0, Some(capped.role), now, next);
+            leaves.map(Step::Dismiss)
+        })
     }
 
-    /// A process was asked for.
-    pub fn note_served(&mut self, kind: Kind, database: Oid, role: Oid, now: Micros) {
-        if kind == Kind::Worker
-            && let Some(lane) = self.lane(database, role)
-        {
-            lane.served_at = now;
-        }
-    }
-
-    /// How many workers the lane has, if it could use one more now.
-    fn workers_if_wanting(
-        &self,
-        database: Oid,
-        role: Oid,
+    /// A place of the pool for one of these lanes, or one that leaves for it.
+    fn worker_for(
+        &mut self,
+        line: &Line,
         now: Micros,
+        rules: &Rules,
         next: &mut Micros,
-    ) -> Option<usize> {
-        let lane = self
-            .lanes
-            .iter()
-            .find(|l| l.database == database && l.role == role)?;
-        let mut have = 0_usize;
-        let mut stuck_with_others = false;
-        for slot in self
-            .slots
-            .iter()
-            .filter(|s| s.serves(Kind::Worker, database, role))
-        {
-            have = have.saturating_add(1);
-            if slot.phase == Phase::Starting && !slot.leave {
-                return None;
-            }
-            if slot.phase == Phase::Idle {
+    ) -> Option<Step> {
+        let first = line.any?;
+        let workers = self.workers();
+        if workers < rules.most {
+            return Some(Step::StartWorker(first.database, first.role));
+        }
+        if let Some(leaves) = self.dismiss_for(first.have, None, now, next) {
+            return Some(Step::Dismiss(leaves));
+        }
+        // One place beyond is for roles that run nothing, so that no role can hold all.
+        let reserved = line.none.filter(|_| workers == rules.most)?;
+        if self.leaves_soon(now) {
+            return None;
+        }
+        Some(Step::StartWorker(reserved.database, reserved.role))
+    }
+
+    /// Workers of the pool.
+    pub fn workers(&self) -> usize {
+        let held = |s: &&super::Slot| s.phase != Phase::Free && s.kind == Kind::Worker;
+        self.used_slots().iter().filter(held).count()
+    }
+
+    /// Workers of a role, in all databases.
+    pub fn workers_of(&self, role: Oid) -> usize {
+        let slots = self.used_slots().iter();
+        slots
+            .filter(|s| s.phase != Phase::Free && s.kind == Kind::Worker && s.role == role)
+            .count()
+    }
+
+    /// Which lanes could use a worker now.
+    fn line(&self, now: Micros, rules: &Rules, next: &mut Micros) -> Line {
+        let mut line = Line::default();
+        for lane in self.lanes.iter().filter(|lane| lane.database != 0) {
+            let (database, role) = (lane.database, lane.role);
+            let crew = self.crew(database, role, now);
+            if crew.starting {
                 continue;
             }
-            if !slot.is_overrunning(now) {
-                // It will be at the next job soon; if not, look again.
-                if lane.pending && !lane.crowded {
-                    *next = (*next).min(now.saturating_add(OVERRUN));
+            let wanting = match lane.pending {
+                true => lane.crowded || crew.have == 0 || crew.all_stuck,
+                false => crew.jobs_behind && crew.all_stuck,
+            };
+            if !crew.all_stuck && lane.pending && !lane.crowded {
+                // A worker will be at the next job soon; if not, look again.
+                *next = (*next).min(now.saturating_add(OVERRUN));
+            }
+            if !wanting {
+                continue;
+            }
+            if crew.rests {
+                line.idle = Some((database, role));
+                return line;
+            }
+            let at = lane.retry_at.max(self.ready_at(database));
+            if at > now {
+                *next = (*next).min(at);
+                continue;
+            }
+            let this = Wanting {
+                have: crew.have,
+                of_role: crew.of_role,
+                served_at: lane.served_at,
+                database,
+                role,
+            };
+            if crew.of_role >= rules.cap() {
+                if crew.have == 0 {
+                    goes_first(&mut line.capped, this);
                 }
-            } else if slot.left.load(std::sync::atomic::Ordering::Relaxed) > 0 {
-                stuck_with_others = true;
+                continue;
+            }
+            goes_first(&mut line.any, this);
+            if crew.of_role == 0 {
+                goes_first(&mut line.none, this);
             }
         }
-        let all_stuck = self
-            .slots
-            .iter()
-            .filter(|s| s.serves(Kind::Worker, database, role))
-            .all(|slot| slot.phase == Phase::Idle || slot.is_overrunning(now));
-        let wanting = match lane.pending {
-            true => lane.crowded || have == 0 || all_stuck,
-            false => stuck_with_others && all_stuck,
+        line
+    }
+
+    fn crew(&self, database: Oid, role: Oid, now: Micros) -> Crew {
+        let mut crew = Crew {
+            have: 0,
+            of_role: 0,
+            starting: false,
+            rests: false,
+            all_stuck: true,
+            jobs_behind: false,
         };
-        wanting.then_some(have)
+        let of_role =
+            |s: &&super::Slot| s.phase != Phase::Free && s.kind == Kind::Worker && s.role == role;
+        for slot in self.used_slots().iter().filter(of_role) {
+            crew.of_role = crew.of_role.saturating_add(1);
+            if slot.database != database {
+                continue;
+            }
+            crew.have = crew.have.saturating_add(1);
+            crew.starting |= slot.phase == Phase::Starting && !slot.leave;
+            if slot.phase == Phase::Idle {
+                crew.rests |= !slot.leave;
+                continue;
+            }
+            let sticks = slot.is_overrunning(now);
+            crew.all_stuck &= sticks;
+            crew.jobs_behind |= sticks && slot.left.load(Ordering::Relaxed) > 0;
+        }
+        crew
     }
 
     /// When workers may start in a database: not before its keeper has been there, nor while
@@ -155,6 +244,25 @@ impl State {
         match entry.known {
             Known::Present => entry.blocked_until,
             Known::Nothing | Known::Absent => never,
+        }
+    }
+
+    /// The step was carried out: the process was asked for.
+    pub fn started(&mut self, step: Step, now: Micros) {
+        match step {
+            Step::StartKeeper(database) => {
+                if let Some(entry) = self.database(database) {
+                    entry.away = false;
+                    entry.no_slot_at = 0;
+                }
+            }
+            Step::StartWorker(database, role) => {
+                if let Some(lane) = self.lane(database, role) {
+                    lane.served_at = now;
+                    lane.no_slot_at = 0;
+                }
+            }
+            Step::Wake(_) | Step::Dismiss(_) => {}
         }
     }
 }

@@ -17,11 +17,19 @@
 mod charge;
 mod database;
 mod decide;
+mod keepers;
 mod lane;
+mod launch;
 mod permits;
+mod places;
 mod room;
 mod slot;
 mod text;
+
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod world;
 
 use std::sync::atomic::AtomicU64;
 
@@ -31,8 +39,10 @@ use charge::{STOPS, Stop};
 
 pub use charge::{CHARGES, Charge, Death};
 pub use database::{Database, Known};
-pub use decide::{Step, TURN};
+pub use decide::{Rules, Step, TURN};
 pub use lane::{Lane, SeenArrivals};
+pub use launch::Refused;
+pub use places::LeftOut;
 pub use slot::{Current, Go, Kind, Phase, Slot, SlotId};
 pub use text::Text;
 
@@ -43,6 +53,8 @@ pub type Oid = u32;
 pub const SLOTS: usize = 192;
 /// The most databases served at a time.
 pub const DATABASES: usize = 64;
+/// The most databases without an entry that ask for one at a time.
+const ASKERS: usize = 16;
 /// The most pairs of database and role with work at a time; the keeper's looks serve the rest.
 pub const LANES: usize = 256;
 /// A name, as long as PostgreSQL's identifiers.
@@ -88,6 +100,16 @@ pub struct State {
     pub marks_read: bool,
     /// [B] a database that the launcher does not know has, or lost, the extension.
     pub resolve: bool,
+    /// [B] databases without an entry that want one; 0: nobody.
+    askers: [Oid; ASKERS],
+    /// [B] more wanted one than there are places in `askers`.
+    askers_lost: bool,
+    /// [L] a database that is to be served has no entry.
+    left_out: bool,
+    /// [L] when a process was last asked to leave for want of a free slot of the server.
+    room_at: Micros,
+    /// [L] when a keeper last came back only to see what has changed.
+    returned_at: Micros,
     generation: u32,
     /// Slots behind this were never taken.
     slots_used: usize,
@@ -116,6 +138,53 @@ pub struct State {
     pub waiters: [Waiter; WAITERS],
     /// See [`Slot`]. Who looks for one by what it says asks `used_slots`.
     pub slots: [Slot; SLOTS],
+}
+
+#[cfg(test)]
+impl State {
+    /// As the server makes it: all bytes zero.
+    fn empty() -> Box<State> {
+        Box::new(State {
+            launcher_pid: 0,
+            launcher_procno: 0,
+            launcher_since: 0,
+            enabled: false,
+            marks_read: false,
+            resolve: false,
+            askers: [0; ASKERS],
+            askers_lost: false,
+            left_out: false,
+            room_at: 0,
+            returned_at: 0,
+            generation: 0,
+            slots_used: 0,
+            queue_changes: AtomicU64::new(0),
+            items_processed: 0,
+            last_run: 0,
+            stops_next: 0,
+            counted: Board::empty(),
+            timezone: Text::EMPTY,
+            databases: [Database::new(0); DATABASES],
+            lanes_wanted: false,
+            lanes: [Lane::new(0, 0, 0); LANES],
+            charges: std::array::from_fn(|_| Charge::NONE),
+            charges_open: 0,
+            stops: [Stop::NONE; STOPS],
+            waiters: [Waiter::NONE; WAITERS],
+            slots: std::array::from_fn(|_| Slot::free()),
+        })
+    }
+}
+
+#[cfg(test)]
+impl Waiter {
+    const NONE: Waiter = Waiter {
+        pid: 0,
+        procno: 0,
+        database: 0,
+        job: 0,
+        is_keeper: false,
+    };
 }
 
 impl State {

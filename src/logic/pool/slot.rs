@@ -103,6 +103,8 @@ pub struct Slot {
     pub kind: Kind,
     /// [L B] asks the process to end after its job.
     pub leave: bool,
+    /// [L] when the launcher has asked it to end; 0: it has not.
+    pub(super) told_at: Micros,
     /// [B] asks to take no more jobs of `queue_id`: it was paused. [W] clears.
     pub halt: bool,
     /// Dynamic workers: [B] tells what became of the caller's transaction.
@@ -185,6 +187,45 @@ impl Current {
 }
 
 impl Slot {
+    /// Nobody's.
+    #[cfg(test)]
+    pub(super) fn free() -> Slot {
+        use crate::logic::low_water::Place;
+        let place = Place {
+            priority: 0,
+            run_at: 0,
+            id: 0,
+        };
+        Slot {
+            phase: Phase::Free,
+            kind: Kind::Worker,
+            leave: false,
+            told_at: 0,
+            halt: false,
+            go: Go::Wait,
+            generation: 0,
+            pid: 0,
+            procno: 0,
+            database: 0,
+            role: 0,
+            queue_id: 0,
+            queue: Text::EMPTY,
+            since: 0,
+            jobs_done: 0,
+            task: 0,
+            progress: 0.0,
+            message: Text::EMPTY,
+            current: AtomicI64::new(0),
+            job_started: AtomicI64::new(0),
+            left: AtomicI32::new(0),
+            has_reach: false,
+            reach: Reach {
+                from: place,
+                to: place,
+            },
+        }
+    }
+
     /// The job that runs.
     pub fn current(&self) -> Current {
         Current::unpack(self.current.load(Ordering::Acquire))
@@ -268,6 +309,7 @@ impl State {
         slot.phase = Phase::Starting;
         slot.kind = kind;
         slot.leave = false;
+        slot.told_at = 0;
         slot.halt = false;
         slot.go = Go::Wait;
         slot.generation = generation;
