@@ -90,7 +90,15 @@ fn show() {
         ", disabled"
     };
     let workers = workers.unwrap_or(0);
-    activity::title(format!("{workers} of {most} workers{enabled}").as_bytes());
+    let most = usize::try_from(most).unwrap_or(0);
+    // The place for a role that runs nothing.
+    let beyond = if workers > most {
+        " and one beyond"
+    } else {
+        ""
+    };
+    let workers = workers.min(most);
+    activity::title(format!("{workers} of {most} workers{beyond}{enabled}").as_bytes());
 }
 
 fn at_exit(_code: i32) {

@@ -72,6 +72,8 @@ pub const DUPLICATE_OBJECT: SqlState = SqlState::new(b"42710");
 pub const UNDEFINED_FUNCTION: SqlState = SqlState::new(b"42883");
 /// 53000
 pub const INSUFFICIENT_RESOURCES: SqlState = SqlState::new(b"53000");
+/// 53400
+pub const CONFIGURATION_LIMIT_EXCEEDED: SqlState = SqlState::new(b"53400");
 /// 53200
 pub const OUT_OF_MEMORY: SqlState = SqlState::new(b"53200");
 /// 55000

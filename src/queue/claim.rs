@@ -149,6 +149,19 @@ impl Jobs {
         Ok(found.then(|| self.row.get(column::OWNER).map_or(0, datum::as_oid)))
     }
 
+    /// How many jobs the role has, at most `limit`.
+    pub fn count_of(&self, owner: Oid, limit: i64) -> Result<i64> {
+        let scan = self
+            .table
+            .scan(&[Key::oid(key::OWNER, Compare::Equal, owner)])?;
+        let mut found = 0;
+        while found < limit && scan.next(&self.row)? {
+            found += 1;
+        }
+        scan.end()?;
+        Ok(found)
+    }
+
     /// The first queue after `after` and before `before` that has jobs of the role; its name is
     /// copied into the current memory context.
     pub fn next_queue(

@@ -20,10 +20,10 @@ use crate::pg::spi::{Spi, Statement};
 use crate::pg::utility::CopyTarget;
 use crate::pg::{clock, guc, identity};
 use crate::settings;
-use crate::shared::{SHARED, State};
+use crate::shared::{Known, SHARED, State};
 use crate::stats;
 
-use super::{allowed, as_owner, column, extension, handler, queues, wake};
+use super::{allowed, as_owner, bound, column, extension, handler, queues, wake};
 
 /// A job as the functions take it.
 pub struct NewJob {
@@ -311,13 +311,13 @@ pub fn warn_unserved() -> Result<()> {
     }
 }
 
-/// Whether other databases have all places.
+/// Whether other databases that have the extension have all places.
 fn has_no_place(state: &State) -> bool {
     let own = bgworker::my_database();
     state
         .databases
         .iter()
-        .all(|entry| entry.oid != 0 && entry.oid != own)
+        .all(|entry| entry.known == Known::Present && entry.oid != own)
 }
 
 /// The table that COPY FROM STDIN may fill although row-level security applies: each row passes the
@@ -343,7 +343,18 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
         (kept.queue.id, kept.resting(says_itself))
     })
     .unwrap_or_default();
-    wake::note(role, id, run_at, resting)?;
+    let before = match row.is_update {
+        true => None,
+        false => bound::admit(role)?,
+    };
+    wake::note(&wake::Written {
+        role,
+        queue: id,
+        run_at,
+        resting,
+        is_new: !row.is_update,
+        before,
+    })?;
     Ok(row.result())
 }
 
@@ -414,7 +425,7 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
 }
 
 /// A superuser takes a dump back.
-fn is_restore() -> Result<bool> {
+pub(super) fn is_restore() -> Result<bool> {
     Ok(guc::is_restoring()? && identity::is_superuser()?)
 }
 

@@ -4,6 +4,7 @@
 //! plan, no name, no right is looked up, so nothing that a job did to its session matters. What is
 //! rare goes by SQL, as the extension's owner with a pinned search path (`pg::identity`).
 
+pub mod bound;
 pub mod claim;
 pub mod enqueue;
 pub mod handler;

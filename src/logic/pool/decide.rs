@@ -78,7 +78,7 @@ struct Line {
     any: Option<Wanting>,
     /// This lane's role has no worker at all.
     none: Option<Wanting>,
-    /// This lane has no worker; its role has as many as it may have.
+    /// This lane's role has as many workers as it may have.
     capped: Option<Wanting>,
     /// This lane has a worker that idles.
     idle: Option<(Oid, Oid)>,
@@ -112,7 +112,7 @@ impl State {
         self.worker_for(&line, now, rules, next).or_else(|| {
             // A role at its cap takes turns with itself, from database to database.
             let capped = line.capped?;
-            let leaves = self.dismiss_for(0, Some(capped.role), now, next);
+            let leaves = self.dismiss_for(capped.have, Some(capped.role), now, next);
             leaves.map(Step::Dismiss)
         })
     }
@@ -192,9 +192,7 @@ impl State {
                 role,
             };
             if crew.of_role >= rules.cap() {
-                if crew.have == 0 {
-                    goes_first(&mut line.capped, this);
-                }
+                goes_first(&mut line.capped, this);
                 continue;
             }
             goes_first(&mut line.any, this);

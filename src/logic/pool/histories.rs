@@ -128,6 +128,17 @@ fn a_role_takes_turns_with_itself_at_its_cap() {
 }
 
 #[test]
+fn a_role_at_its_cap_gives_up_an_idle_worker_elsewhere() {
+    let mut world = World::new(&[1, 2], rules(4, 2), 10);
+    world.enqueue(2, ALICE, 0, MS);
+    world.enqueue(1, ALICE, 0, HOUR);
+    world.run_until(world.now + SECOND);
+    let job = world.enqueue(1, ALICE, 0, MS);
+    world.run_until(world.now + SECOND);
+    assert!(world.ended.contains(&job));
+}
+
+#[test]
 fn a_lowered_cap_takes_idle_workers_first_and_long_jobs_last() {
     let mut world = World::new(&[1], rules(4, 0), 10);
     for length in [HOUR, 2 * SECOND, 2 * SECOND] {
