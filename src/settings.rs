@@ -103,7 +103,7 @@ pub fn define(preloading: bool) -> Result<()> {
         about(
             c"my_worker.max_workers",
             c"Sets how many jobs may run at once in the server.",
-            c"One more may run while these are all in long jobs, for a role that runs none. Each takes one of max_worker_processes.",
+            c"Each takes one of max_worker_processes. One more serves roles that run nothing while all these are in long jobs.",
             When::Reload,
         ),
         &MAX_WORKERS,

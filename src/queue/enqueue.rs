@@ -20,7 +20,7 @@ use crate::pg::spi::{Spi, Statement};
 use crate::pg::utility::CopyTarget;
 use crate::pg::{clock, guc, identity};
 use crate::settings;
-use crate::shared::{Known, SHARED, State};
+use crate::shared::{SHARED, State};
 use crate::stats;
 
 use super::{allowed, as_owner, bound, column, extension, handler, queues, wake};
@@ -311,13 +311,8 @@ pub fn warn_unserved() -> Result<()> {
     }
 }
 
-/// Whether other databases that have the extension have all places.
 fn has_no_place(state: &State) -> bool {
-    let own = bgworker::my_database();
-    state
-        .databases
-        .iter()
-        .all(|entry| entry.known == Known::Present && entry.oid != own)
+    state.is_left_out(bgworker::my_database())
 }
 
 /// The table that COPY FROM STDIN may fill although row-level security applies: each row passes the

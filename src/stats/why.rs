@@ -50,6 +50,8 @@ struct Live {
 #[derive(Clone, Copy, Default)]
 struct Pool {
     launcher: i32,
+    /// Other databases that have the extension have all entries.
+    left_out: bool,
     /// The process that runs the job, and since when.
     runs_in: Option<(i32, Micros)>,
     /// Jobs of its queue that run.
@@ -154,6 +156,7 @@ fn pool(job: i64, queue: i32, owner: Oid) -> Pool {
     let look = |state: &crate::shared::State| {
         let mut pool = Pool {
             launcher: state.launcher_pid,
+            left_out: state.is_left_out(database),
             in_queue: state.running_in_queue(database, queue),
             ..Pool::default()
         };
@@ -194,6 +197,10 @@ fn nobody_runs(pool: &Pool) -> Result<Option<String>> {
     Ok(match (settings::ENABLED.get(), pool.launcher) {
         (false, _) => Some("workers are disabled: my_worker.enabled is off".to_string()),
         (_, 0) => Some("the launcher is not running".to_string()),
+        _ if pool.left_out => Some(
+            "this database has no place: others with the extension have all (my_worker.database)"
+                .to_string(),
+        ),
         _ => None,
     })
 }

@@ -28,6 +28,9 @@ for my $database (map { "d$_" } 1 .. 64)
 }
 is(@warned, 1, "the one without a place is warned: @warned");
 
+is($node->safe_psql($warned[0], q{UPDATE my_queue SET run_at = now(); SELECT my_worker.why(min(id)) FROM my_queue}),
+	'this database has no place: others with the extension have all (my_worker.database)', 'and why() says so');
+
 # It gets a place when another one is gone.
 my ($gone) = grep { $_ ne $warned[0] } qw(d1 d2);
 $node->safe_psql('postgres', "DROP DATABASE $gone");

@@ -31,7 +31,7 @@ fn live(rng: &mut Rng) -> World {
         let delay = *rng.pick(&[0, 0, 0, 100 * MS, 2 * SECOND]);
         let length = *rng.pick(&[MS, 5 * MS, 30 * MS, 400 * MS, 2 * SECOND]);
         world.enqueue(database, role, delay, length);
-        if rng.next() % 3 != 0 {
+        if !rng.next().is_multiple_of(3) {
             let pause = *rng.pick(&[MS, 30 * MS, SECOND]);
             world.run_until(world.now + pause);
         }

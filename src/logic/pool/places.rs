@@ -121,6 +121,12 @@ impl State {
             .map(|(index, _)| index)
     }
 
+    /// Whether other databases, which have the extension, have all entries.
+    pub fn is_left_out(&self, database: Oid) -> bool {
+        let others = |e: &Database| e.known == Known::Present && e.oid != database;
+        self.databases.iter().all(others)
+    }
+
     /// A database without an entry wants one; answers the process to wake, unless it was told.
     pub(super) fn ask_place(&mut self, database: Oid) -> Option<i32> {
         if !self.left_out && !self.resolve || self.askers.contains(&database) {
