@@ -379,13 +379,15 @@ BEGIN
            (SELECT clock_timestamp()) AS now (at);
     RETURN QUERY VALUES
         ('backlog', found.backlog IS NULL, coalesce(found.backlog, 'none'));
-    -- Failed jobs that nobody has retried or purged. They are few, or at least it is enough to know that.
+    -- Failed jobs that nobody has retried or purged, the first thousand. Those of queues that were dropped
+    -- nobody can mend.
     SELECT string_agg(format('queue "%s": %s failed, the last %s ago', h.queue,
                              h.failed || CASE WHEN h.failed >= 1000 THEN ' or more' ELSE '' END,
                              date_trunc('second', clock_timestamp() - h.last)), ', ' ORDER BY h.last DESC) AS failures
       INTO found
       FROM (SELECT l.queue, count(*) AS failed, max(l.finished_at) AS last
-              FROM (SELECT j.queue, j.finished_at FROM my_worker.history AS j
+              FROM (SELECT j.queue, j.finished_at
+                      FROM my_worker.history AS j JOIN my_worker.queues AS q ON q.name = j.queue
                      WHERE j.status = 'failed' AND j.finished_at > clock_timestamp() - interval '1 day'
                      ORDER BY j.finished_at DESC LIMIT 1000) AS l
              GROUP BY l.queue) AS h;
@@ -393,7 +395,8 @@ BEGIN
         ('failures', found.failures IS NULL, coalesce(found.failures,
             (SELECT format('none within a day; of those before, the last one was %s ago',
                            date_trunc('second', clock_timestamp() - j.finished_at))
-               FROM my_worker.history AS j WHERE j.status = 'failed' ORDER BY j.finished_at DESC LIMIT 1),
+               FROM my_worker.history AS j JOIN my_worker.queues AS q ON q.name = j.queue
+              WHERE j.status = 'failed' ORDER BY j.finished_at DESC LIMIT 1),
             'none'));
     RETURN QUERY
         SELECT 'paused', count(*) = 0,

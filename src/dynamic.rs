@@ -116,8 +116,8 @@ fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
             format!("too many dynamic workers: {most} run already"),
         )
         .hint(
-            "At most \"my_worker.max_workers\" run at once, and beyond them one for each role that \
-             has none. This role has one: wait for its end.",
+            "You might need to increase \"my_worker.max_workers\". Beyond it, a role may launch one if \
+             it has none.",
         )),
         Some(Err(Refused::NoPlace)) => {
             let run = most.saturating_mul(2);
