@@ -105,6 +105,14 @@ is($node->safe_psql('postgres', q{SET ROLE alice; DO $$
 	END $$; SELECT 'ten'}), 'ten', 'a loop that catches the error gets ten in');
 is(waiting(), 10, 'and they stay');
 
+# A unique key that a job has adds none, also where there is no room.
+all_go();
+is(as_alice(q{SELECT count(DISTINCT my_worker.enqueue('work', unique_key := 'k')) FROM generate_series(1, 15)}), 1,
+	'fifteen times the same key is one job');
+as_alice(q{SELECT count(my_worker.enqueue('work')) FROM generate_series(1, 9)});
+is(as_alice(q{SELECT count(my_worker.enqueue('work', unique_key := 'k'))}), 1, 'its id is the answer at the limit, too');
+like(query_error($node, q{SET ROLE alice; SELECT my_worker.enqueue('work', unique_key := 'other')}), $refused, 'another key is refused');
+
 # ---- superusers, restores, retries ----
 
 $node->safe_psql('postgres', q{SELECT count(my_worker.enqueue('work')) FROM generate_series(1, 10)});
