@@ -44,7 +44,7 @@ fn main() {
 
 /// The C side: the crossing, tables and catalogs, appending, commands at top level, COPY, counting,
 /// what users name, signals, and what jobs leave in the process.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "src/sys/shim.c",
     "src/sys/access.c",
     "src/sys/append.c",
@@ -57,6 +57,7 @@ const SOURCES: [&str; 14] = [
     "src/sys/named.c",
     "src/sys/pristine.c",
     "src/sys/quiet.c",
+    "src/sys/settings.c",
     "src/sys/signals.c",
     "src/sys/stain.c",
 ];

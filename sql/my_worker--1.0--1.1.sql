@@ -61,8 +61,8 @@ ALTER FUNCTION my_worker._installed() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._installed() RENAME TO installed;
 ALTER FUNCTION my_worker._queue_stats() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._queue_stats() RENAME TO queue_stats;
-ALTER FUNCTION my_worker._health() SET SCHEMA my_worker_internal;
-ALTER FUNCTION my_worker_internal._health() RENAME TO health_facts;
+-- It answers more now.
+DROP FUNCTION my_worker._health();
 ALTER FUNCTION my_worker._before_schedule_write() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._before_schedule_write() RENAME TO before_schedule_write;
 ALTER FUNCTION my_worker._usage_rights() SET SCHEMA my_worker_internal;
@@ -82,6 +82,8 @@ ALTER INDEX my_worker.my_queue_unique_key_idx RENAME TO _jobs_unique_key_idx;
 DROP INDEX my_worker.my_queue_processing_idx;
 CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
     WHERE status <> 'pending' OR run_at > created_at;
+-- What health() and bulk retries look for.
+CREATE INDEX history_failed_idx ON my_worker.history (finished_at) WHERE status = 'failed';
 ALTER TRIGGER my_queue_before_write ON my_worker._jobs RENAME TO jobs_before_write;
 ALTER POLICY my_queue_own ON my_worker._jobs RENAME TO jobs_own;
 
@@ -278,12 +280,16 @@ COMMENT ON FUNCTION my_worker.why IS 'says why a job is not running';
 CREATE OR REPLACE FUNCTION my_worker_internal.health_facts(
     OUT loaded boolean, OUT recovery boolean, OUT served boolean, OUT enabled boolean,
     OUT launcher integer, OUT keepers integer, OUT workers integer, OUT max_workers integer,
-    OUT free_slots integer, OUT refused boolean, OUT library text)
-    AS 'MODULE_PATHNAME', 'mw_health' LANGUAGE C STRICT VOLATILE;
+    OUT free_slots integer, OUT refused boolean, OUT library text, OUT no_slot boolean,
+    OUT away integer, OUT capped integer)
+    AS 'MODULE_PATHNAME', 'mw_health_1_1' LANGUAGE C STRICT VOLATILE;
 CREATE OR REPLACE FUNCTION my_worker_internal.named_databases() RETURNS SETOF text
     AS 'MODULE_PATHNAME', 'mw_named_databases' LANGUAGE C STRICT VOLATILE ROWS 5;
 CREATE OR REPLACE FUNCTION my_worker_internal.late_schedules(OUT name text, OUT disabled boolean) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_late_schedules' LANGUAGE C STRICT VOLATILE ROWS 5;
+CREATE OR REPLACE FUNCTION my_worker_internal.failed_jobs(OUT queue text, OUT failed bigint, OUT last timestamptz)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_failed_jobs' LANGUAGE C STRICT VOLATILE ROWS 5;
 CREATE OR REPLACE FUNCTION my_worker.health(
     max_age interval DEFAULT '5 min', OUT "check" text, OUT ok boolean, OUT detail text)
     RETURNS SETOF record
@@ -306,7 +312,8 @@ BEGIN
     IF NOT f.loaded THEN
         RETURN;
     END IF;
-    needed := 1 + f.keepers + f.max_workers;
+    -- The launcher, the keepers, the workers, and one for a role that runs nothing.
+    needed := 1 + f.keepers + f.max_workers + 1;
     RETURN QUERY VALUES
         ('enabled', f.enabled, CASE WHEN f.enabled THEN 'yes' ELSE 'my_worker.enabled is off' END),
         ('served', f.served, CASE WHEN f.served THEN 'yes: ' || list
@@ -315,11 +322,18 @@ BEGIN
             CASE WHEN f.recovery THEN 'standby: jobs run on the primary server'
                  WHEN f.launcher IS NULL THEN 'not running'
                  ELSE format('running in process %s', f.launcher) END),
-        ('slots', f.free_slots > 0 AND NOT f.refused,
-            CASE WHEN f.refused THEN 'a worker could not be started: see the server log'
-                 ELSE format('%s of %s workers, %s slots free', f.workers, f.max_workers, f.free_slots) END),
+        ('slots', f.free_slots > 0 AND NOT f.refused AND NOT f.no_slot,
+            CASE WHEN f.no_slot THEN 'work waits for a free worker slot: raise max_worker_processes'
+                 WHEN f.refused THEN 'a worker could not be started: see the server log'
+                 ELSE format('%s of %s workers, %s slots free', least(f.workers, f.max_workers),
+                             f.max_workers, f.free_slots)
+                      || CASE WHEN f.workers > f.max_workers
+                              THEN '; the one beyond them is in use, too' ELSE '' END
+                      || CASE WHEN f.capped > 0
+                              THEN format('; %s roles have max_workers_per_role', f.capped) ELSE '' END END),
         ('max_worker_processes', needed <= allowed,
-            format('%s, of which my_worker may take %s', allowed, needed));
+            format('%s, of which my_worker may take %s', allowed, needed)
+            || CASE WHEN f.away > 0 THEN format('; %s keepers gave way to work', f.away) ELSE '' END);
     RETURN QUERY
         SELECT 'databases', count(*) = 0,
                coalesce(string_agg(CASE WHEN n.name IS NULL THEN 'the list was refused: see the server log'
@@ -331,16 +345,24 @@ BEGIN
     -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
-               FILTER (WHERE NOT q.paused AND s.oldest < now.at - max_age) AS backlog,
-           string_agg(format('queue "%s": %s failed, the last %s ago', s.queue, s.failed,
-                             date_trunc('second', now.at - s.failed_at)), ', ' ORDER BY s.failed_at DESC)
-               FILTER (WHERE s.failed_at > now.at - interval '1 h') AS failures
+               FILTER (WHERE NOT q.paused AND s.oldest < now.at - max_age) AS backlog
       INTO found
       FROM my_worker_internal.queue_stats() AS s JOIN my_worker.queues AS q ON q.name = s.queue,
            (SELECT clock_timestamp()) AS now (at);
     RETURN QUERY VALUES
-        ('backlog', found.backlog IS NULL, coalesce(found.backlog, 'none')),
-        ('failures', found.failures IS NULL, coalesce(found.failures, 'none within an hour'));
+        ('backlog', found.backlog IS NULL, coalesce(found.backlog, 'none'));
+    SELECT string_agg(format('queue "%s": %s failed, the last %s ago', h.queue,
+                             h.failed || CASE WHEN h.failed >= 1000 THEN ' or more' ELSE '' END, ago.text),
+                      ', ' ORDER BY h.last DESC) FILTER (WHERE h.failed > 0) AS failures,
+           min(ago.text) FILTER (WHERE h.failed = 0) AS before
+      INTO found
+      FROM my_worker_internal.failed_jobs() AS h,
+           date_trunc('second', clock_timestamp() - h.last) AS since,
+           format('%s', since) AS ago (text);
+    RETURN QUERY VALUES
+        ('failures', found.failures IS NULL,
+            coalesce(found.failures, 'none within a day; of those before, the last one was ' || found.before || ' ago',
+                     'none'));
     RETURN QUERY
         SELECT 'paused', count(*) = 0,
                coalesce(string_agg(format('queue "%s"', q.name), ', ' ORDER BY q.name), 'no queue')
@@ -460,6 +482,7 @@ CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            ('EXECUTE ON FUNCTION my_worker_internal.health_facts()'),
            ('EXECUTE ON FUNCTION my_worker_internal.named_databases()'),
            ('EXECUTE ON FUNCTION my_worker_internal.late_schedules()'),
+           ('EXECUTE ON FUNCTION my_worker_internal.failed_jobs()'),
            ('EXECUTE ON FUNCTION my_worker.health(interval)')) AS r (item)
      WHERE e.extname = 'my_worker'
 $$;
@@ -599,7 +622,7 @@ END
 $$;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
-    my_worker_internal.late_schedules() TO pg_monitor;
+    my_worker_internal.late_schedules(), my_worker_internal.failed_jobs() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 
 -- Roles that use the queue under 1.0 get what is new, and need no new grant.

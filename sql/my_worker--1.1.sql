@@ -123,6 +123,8 @@ COMMENT ON TABLE my_worker.history IS 'jobs that are completed, failed or cancel
 CREATE INDEX history_id_idx ON my_worker.history (id) WITH (deduplicate_items = off);
 CREATE INDEX history_finished_at_idx ON my_worker.history USING brin (finished_at)
     WITH (pages_per_range = 32, autosummarize = on);
+-- What health() and bulk retries look for.
+CREATE INDEX history_failed_idx ON my_worker.history (finished_at) WHERE status = 'failed';
 
 -- Checks and completes each row, and remembers to wake a worker at COMMIT. Runs with the caller's
 -- own search path, by which it finds an unqualified handler.
@@ -371,8 +373,9 @@ COMMENT ON FUNCTION my_worker.why IS 'says why a job is not running';
 CREATE FUNCTION my_worker_internal.health_facts(
     OUT loaded boolean, OUT recovery boolean, OUT served boolean, OUT enabled boolean,
     OUT launcher integer, OUT keepers integer, OUT workers integer, OUT max_workers integer,
-    OUT free_slots integer, OUT refused boolean, OUT library text)
-    AS 'MODULE_PATHNAME', 'mw_health' LANGUAGE C STRICT VOLATILE;
+    OUT free_slots integer, OUT refused boolean, OUT library text, OUT no_slot boolean,
+    OUT away integer, OUT capped integer)
+    AS 'MODULE_PATHNAME', 'mw_health_1_1' LANGUAGE C STRICT VOLATILE;
 
 -- The names in my_worker.database; one NULL if the server refused its value at the start.
 CREATE FUNCTION my_worker_internal.named_databases() RETURNS SETOF text
@@ -381,6 +384,12 @@ CREATE FUNCTION my_worker_internal.named_databases() RETURNS SETOF text
 -- Schedules that are late or disabled, of those that the caller sees.
 CREATE FUNCTION my_worker_internal.late_schedules(OUT name text, OUT disabled boolean) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_late_schedules' LANGUAGE C STRICT VOLATILE ROWS 5;
+
+-- Failed jobs that nobody has retried or purged, of those that the caller sees: how many a queue has had
+-- within a day, at most 1,000 in all, and 0 for the queue of the last one before.
+CREATE FUNCTION my_worker_internal.failed_jobs(OUT queue text, OUT failed bigint, OUT last timestamptz)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_failed_jobs' LANGUAGE C STRICT VOLATILE ROWS 5;
 
 -- Runs as its caller: what it reads answers a role that only uses the queue for its own jobs and
 -- schedules, and a member of pg_monitor for all.
@@ -406,7 +415,8 @@ BEGIN
     IF NOT f.loaded THEN
         RETURN;
     END IF;
-    needed := 1 + f.keepers + f.max_workers;
+    -- The launcher, the keepers, the workers, and one for a role that runs nothing.
+    needed := 1 + f.keepers + f.max_workers + 1;
     RETURN QUERY VALUES
         ('enabled', f.enabled, CASE WHEN f.enabled THEN 'yes' ELSE 'my_worker.enabled is off' END),
         ('served', f.served, CASE WHEN f.served THEN 'yes: ' || list
@@ -415,11 +425,18 @@ BEGIN
             CASE WHEN f.recovery THEN 'standby: jobs run on the primary server'
                  WHEN f.launcher IS NULL THEN 'not running'
                  ELSE format('running in process %s', f.launcher) END),
-        ('slots', f.free_slots > 0 AND NOT f.refused,
-            CASE WHEN f.refused THEN 'a worker could not be started: see the server log'
-                 ELSE format('%s of %s workers, %s slots free', f.workers, f.max_workers, f.free_slots) END),
+        ('slots', f.free_slots > 0 AND NOT f.refused AND NOT f.no_slot,
+            CASE WHEN f.no_slot THEN 'work waits for a free worker slot: raise max_worker_processes'
+                 WHEN f.refused THEN 'a worker could not be started: see the server log'
+                 ELSE format('%s of %s workers, %s slots free', least(f.workers, f.max_workers),
+                             f.max_workers, f.free_slots)
+                      || CASE WHEN f.workers > f.max_workers
+                              THEN '; the one beyond them is in use, too' ELSE '' END
+                      || CASE WHEN f.capped > 0
+                              THEN format('; %s roles have max_workers_per_role', f.capped) ELSE '' END END),
         ('max_worker_processes', needed <= allowed,
-            format('%s, of which my_worker may take %s', allowed, needed));
+            format('%s, of which my_worker may take %s', allowed, needed)
+            || CASE WHEN f.away > 0 THEN format('; %s keepers gave way to work', f.away) ELSE '' END);
     RETURN QUERY
         SELECT 'databases', count(*) = 0,
                coalesce(string_agg(CASE WHEN n.name IS NULL THEN 'the list was refused: see the server log'
@@ -431,16 +448,24 @@ BEGIN
     -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
-               FILTER (WHERE NOT q.paused AND s.oldest < now.at - max_age) AS backlog,
-           string_agg(format('queue "%s": %s failed, the last %s ago', s.queue, s.failed,
-                             date_trunc('second', now.at - s.failed_at)), ', ' ORDER BY s.failed_at DESC)
-               FILTER (WHERE s.failed_at > now.at - interval '1 h') AS failures
+               FILTER (WHERE NOT q.paused AND s.oldest < now.at - max_age) AS backlog
       INTO found
       FROM my_worker_internal.queue_stats() AS s JOIN my_worker.queues AS q ON q.name = s.queue,
            (SELECT clock_timestamp()) AS now (at);
     RETURN QUERY VALUES
-        ('backlog', found.backlog IS NULL, coalesce(found.backlog, 'none')),
-        ('failures', found.failures IS NULL, coalesce(found.failures, 'none within an hour'));
+        ('backlog', found.backlog IS NULL, coalesce(found.backlog, 'none'));
+    SELECT string_agg(format('queue "%s": %s failed, the last %s ago', h.queue,
+                             h.failed || CASE WHEN h.failed >= 1000 THEN ' or more' ELSE '' END, ago.text),
+                      ', ' ORDER BY h.last DESC) FILTER (WHERE h.failed > 0) AS failures,
+           min(ago.text) FILTER (WHERE h.failed = 0) AS before
+      INTO found
+      FROM my_worker_internal.failed_jobs() AS h,
+           date_trunc('second', clock_timestamp() - h.last) AS since,
+           format('%s', since) AS ago (text);
+    RETURN QUERY VALUES
+        ('failures', found.failures IS NULL,
+            coalesce(found.failures, 'none within a day; of those before, the last one was ' || found.before || ' ago',
+                     'none'));
     RETURN QUERY
         SELECT 'paused', count(*) = 0,
                coalesce(string_agg(format('queue "%s"', q.name), ', ' ORDER BY q.name), 'no queue')
@@ -623,6 +648,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            ('EXECUTE ON FUNCTION my_worker_internal.health_facts()'),
            ('EXECUTE ON FUNCTION my_worker_internal.named_databases()'),
            ('EXECUTE ON FUNCTION my_worker_internal.late_schedules()'),
+           ('EXECUTE ON FUNCTION my_worker_internal.failed_jobs()'),
            ('EXECUTE ON FUNCTION my_worker.health(interval)')) AS r (item)
      WHERE e.extname = 'my_worker'
 $$;
@@ -688,7 +714,7 @@ REVOKE ALL ON FUNCTION my_worker_internal.usage_rights(), my_worker_internal.run
 GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.workers(),
     my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.late_schedules(),
-    my_worker.health(interval) TO pg_monitor;
+    my_worker_internal.failed_jobs(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
 

@@ -6,7 +6,7 @@
 
 use crate::command;
 use crate::execute::{self, Batch, Memory, Tally};
-use crate::pg::bgworker::{self, Status, Worker};
+use crate::pg::bgworker::{self, Handle, Status, Worker};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Oid;
 use crate::pg::error::{
@@ -20,7 +20,7 @@ use crate::queue::claim::{Candidate, Jobs};
 use crate::queue::manage::Waiting;
 use crate::queue::{extension, hold_extension, manage, queues, wait, wake};
 use crate::settings;
-use crate::shared::{self, Current, Go, Kind, Phase, SHARED, SlotId};
+use crate::shared::{self, Current, Go, Phase, Refused, SHARED, SlotId};
 use crate::stats;
 use crate::worker::blame::Suspects;
 
@@ -29,6 +29,11 @@ const PROCESS_TYPE: &str = "dynamic_worker";
 
 /// How often a launched worker looks whether its job's queue has a permit for it, in milliseconds.
 const PERMIT_LOOK_MS: i64 = 20;
+
+/// How long a launch waits for an idle process of ours to leave, in microseconds.
+const ROOM_LIMIT: i64 = 1_000_000;
+/// How often it looks, in milliseconds.
+const ROOM_LOOK_MS: i64 = 10;
 
 /// Starts a worker for the job and answers its PID once it has started.
 pub fn launch(job: i64) -> Result<i32> {
@@ -110,38 +115,7 @@ fn check_runnable(job: i64, found: &Waiting) -> Result<()> {
 fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
     let most = usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(1);
     let (database, now) = (bgworker::my_database(), clock::now());
-    enum Refused {
-        Running,
-        Full,
-    }
-    let taken = SHARED.write(|state| {
-        let held = |s: &&shared::Slot| s.phase != Phase::Free;
-        // One that was rolled back, or is done, is only about to exit.
-        let launched = |s: &shared::Slot| {
-            s.kind == Kind::Dynamic && s.task == job && s.go != Go::No && s.phase != Phase::Stopping
-        };
-        let twice = |s: &shared::Slot| s.database == database && launched(s);
-        if state.slot_of_job(database, job).is_some() || state.slots.iter().filter(held).any(twice)
-        {
-            return Err(Refused::Running);
-        }
-        let dynamic = state
-            .slots
-            .iter()
-            .filter(held)
-            .filter(|s| s.kind == Kind::Dynamic)
-            .count();
-        if dynamic >= most {
-            return Err(Refused::Full);
-        }
-        let id = state
-            .take_slot(Kind::Dynamic, database, owner, now)
-            .ok_or(Refused::Full)?;
-        if let Some(slot) = state.slot(id) {
-            slot.task = job;
-        }
-        Ok(id)
-    });
+    let taken = SHARED.write(|state| state.take_launch(database, owner, job, most, now));
     match taken {
         Some(Ok(id)) => Ok(id),
         Some(Err(Refused::Running)) => Err(PgError::new(
@@ -153,7 +127,18 @@ fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
             INSUFFICIENT_RESOURCES,
             format!("too many dynamic workers: {most} run already"),
         )
-        .hint("You might need to increase \"my_worker.max_workers\".")),
+        .hint(
+            "You might need to increase \"my_worker.max_workers\". Beyond it, a role may launch one if \
+             it has none.",
+        )),
+        Some(Err(Refused::NoPlace)) => {
+            let run = most.saturating_mul(2);
+            Err(PgError::new(
+                INSUFFICIENT_RESOURCES,
+                format!("too many dynamic workers: {run} run already"),
+            )
+            .hint("You might need to increase \"my_worker.max_workers\"."))
+        }
         None => Err(shared::not_preloaded()),
     }
 }
@@ -168,7 +153,7 @@ fn start(id: SlotId, job: i64) -> Result<i32> {
         restart_seconds: None,
         notify: true,
     };
-    let Some(handle) = worker.start()? else {
+    let Some(handle) = start_or_make_room(&worker)? else {
         return Err(PgError::new(
             INSUFFICIENT_RESOURCES,
             "could not register background worker: no free slot",
@@ -183,6 +168,26 @@ fn start(id: SlotId, job: i64) -> Result<i32> {
     )?;
     handle.forget();
     Ok(pid)
+}
+
+/// Starts the process; if the server has no free slot, an idle worker or keeper of ours leaves for it.
+fn start_or_make_room(worker: &Worker) -> Result<Option<Handle>> {
+    let since = clock::now();
+    loop {
+        if let Some(handle) = worker.start()? {
+            return Ok(Some(handle));
+        }
+        let now = clock::now();
+        let leaves = SHARED
+            .write(|state| state.make_room_for_launch(now))
+            .flatten();
+        leaves.into_iter().for_each(latch::wake);
+        let asked = SHARED.read(|state| state.makes_room(now)).unwrap_or(false);
+        if !asked || !(0..ROOM_LIMIT).contains(&now.saturating_sub(since)) {
+            return Ok(None);
+        }
+        latch::wait(Some(ROOM_LOOK_MS), wait_event::job_wait())?;
+    }
 }
 
 /// The process may have ended at once because its role may not log in, which is worth an error.

@@ -9,7 +9,7 @@
 use crate::pg::error::Result;
 use crate::pg::{catalog, clock, identity, latch, wait_event};
 use crate::queue::wake;
-use crate::shared::{Phase, SHARED, State};
+use crate::shared::SHARED;
 
 /// New processes of ours stay out for at most this long, should the statement take longer.
 const KEEP_OUT: i64 = 10_000_000;
@@ -31,17 +31,7 @@ pub fn make_room(name: &[u8]) -> Result<()> {
     let now = clock::now();
     wake::unblock_at_end(database)?;
     let mut leaving = Vec::with_capacity(crate::shared::SLOTS);
-    SHARED.write(|state| {
-        if let Some(entry) = state.database(database) {
-            entry.blocked_until = now + KEEP_OUT;
-        }
-        for slot in state.slots.iter_mut() {
-            if slot.phase != Phase::Free && slot.database == database {
-                slot.leave = true;
-                leaving.push(slot.procno);
-            }
-        }
-    });
+    SHARED.write(|state| state.keep_out(database, now + KEEP_OUT, &mut leaving));
     leaving.into_iter().for_each(latch::wake);
     while SHARED.read(|state| state.has_process(database)) == Some(true)
         && clock::now() - now < PATIENCE
@@ -49,19 +39,4 @@ pub fn make_room(name: &[u8]) -> Result<()> {
         latch::wait(Some(10), wait_event::job_wait())?;
     }
     Ok(())
-}
-
-impl State {
-    /// Whether a process of ours is or may come there.
-    fn concerns(&self, database: u32) -> bool {
-        database != 0
-            && (self.databases.iter().any(|entry| entry.oid == database)
-                || self.has_process(database))
-    }
-
-    fn has_process(&self, database: u32) -> bool {
-        self.slots
-            .iter()
-            .any(|slot| slot.phase != Phase::Free && slot.database == database)
-    }
 }

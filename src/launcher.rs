@@ -15,8 +15,8 @@ use crate::pg::{activity, clock, guc, latch, marks, session, wait_event, xact};
 use crate::schedule;
 use crate::settings::{self, Served};
 use crate::shared::{
-    Charge, DATABASES, Database, Death, Kind, Known, OVERRUN, Phase, SHARED, SLOTS, Slot, SlotId,
-    State,
+    Charge, DATABASES, Death, Kind, LANES, LeftOut, Phase, Rules, SHARED, SLOTS, Slot, SlotId,
+    Step, TURN,
 };
 use crate::{greeting, watchdog};
 
@@ -26,15 +26,12 @@ pub const PROCESS_TYPE: &str = "my_custom_worker";
 /// A worker that was asked for and is not there by then will not come.
 const START_LIMIT: Micros = 60_000_000;
 
-/// How long a worker may be at it while a lane has none.
-const TURN: Micros = 250_000;
-
-/// How soon a start is tried again after a worker was asked to leave for it.
-const ROOM_SOON: Micros = 20_000;
-
 /// A database without the extension is looked at again after so many naps, if the server has
 /// changed: who has created it by COMMIT PREPARED tells nobody.
 const PROBE_NAPS: Micros = 10;
+
+/// The most steps of one turn of the loop.
+const STEPS: usize = 2 * (SLOTS + DATABASES + LANES);
 
 /// How often it is logged that the server has no place for another worker.
 const WARN_EVERY: Micros = 600_000_000;
@@ -68,8 +65,9 @@ pub fn main() -> Result<()> {
     let mut launcher = Launcher {
         handles: Vec::new(),
         seen: None,
-        left_out: 0,
         absent: Absent::default(),
+        out: Vec::new(),
+        crowded_out: 0,
         last_resolve: 0,
         last_probe: 0,
         warned_slots: 0,
@@ -96,7 +94,15 @@ fn show() {
         ", disabled"
     };
     let workers = workers.unwrap_or(0);
-    activity::title(format!("{workers} of {most} workers{enabled}").as_bytes());
+    let most = usize::try_from(most).unwrap_or(0);
+    // The place for a role that runs nothing.
+    let beyond = if workers > most {
+        " and one beyond"
+    } else {
+        ""
+    };
+    let workers = workers.min(most);
+    activity::title(format!("{workers} of {most} workers{beyond}{enabled}").as_bytes());
 }
 
 fn at_exit(_code: i32) {
@@ -140,24 +146,15 @@ fn read_marks() -> Result<()> {
     Ok(())
 }
 
-/// What the launcher means to do next, found under the lock and done outside of it.
-#[derive(Clone, Copy)]
-enum Step {
-    StartKeeper(Oid),
-    StartWorker(Oid, Oid),
-    /// This idle worker shall look.
-    Wake(i32),
-    /// There are too many, or no place is free for another lane's: this process leaves.
-    Dismiss(i32),
-}
-
 struct Launcher {
     /// Workers that were asked for and have not shown up in their slots.
     handles: Vec<(SlotId, Handle)>,
-    /// Databases that there was no place for.
-    left_out: usize,
     /// Names of `my_worker.database` that no database answers to.
     absent: Absent,
+    /// Databases that are to be served, and have no entry in shared memory.
+    out: Vec<LeftOut>,
+    /// How many of them wait for one since others with the extension have all.
+    crowded_out: usize,
     /// Transactions that had completed when the databases were looked up last.
     seen: Option<u64>,
     last_resolve: Micros,
@@ -170,15 +167,18 @@ impl Launcher {
     fn turn(&mut self) -> Result<()> {
         self.resolve_databases()?;
         self.probe();
+        self.give_places()?;
         self.reap()?;
         let mut next = self.nap_end();
         watchdog::look(&mut next)?;
         let enabled = settings::ENABLED.get();
         SHARED.write(|state| state.enabled = enabled);
         if enabled {
-            // Each step changes what the next one sees; their number is bounded by the slots.
-            for _ in 0..SLOTS {
-                match self.next_step(&mut next) {
+            let rules = rules();
+            // Each step changes what the next one sees; their number is bounded by what may start,
+            // wait for room and leave.
+            for _ in 0..STEPS {
+                match self.next_step(&rules, &mut next) {
                     Some(step) if self.take(step)? => {}
                     Some(_) => {
                         next = next.min(clock::now() + TURN);
@@ -230,7 +230,7 @@ impl Launcher {
         self.seen = Some(completed);
         let all = xact::catalog_transaction(catalog::databases)?;
         let served = settings::served();
-        let wanted: Vec<Oid> = all
+        let mut wanted: Vec<Oid> = all
             .iter()
             .filter(|database| database.usable)
             .filter(|database| match &served {
@@ -239,10 +239,32 @@ impl Launcher {
             })
             .map(|database| database.oid)
             .collect();
-        let wake = SHARED.write(|state| state.serve(&wanted));
+        wanted.sort_unstable();
+        // Room for all before the lock: nothing allocates under it.
+        self.out.reserve(wanted.len());
+        let out = &mut self.out;
+        let wake = SHARED.write(|state| state.serve(&wanted, out));
         wake.flatten().into_iter().for_each(latch::wake);
-        self.absent.report(&served, &all)?;
-        self.warn_too_many(wanted.len())
+        self.absent.report(&served, &all)
+    }
+
+    /// Gives entries in shared memory to databases that want one, and says so, whenever their number
+    /// changes, if there are more of them than places.
+    fn give_places(&mut self) -> Result<()> {
+        if self.out.is_empty() && self.crowded_out == 0 {
+            return Ok(());
+        }
+        let out = &mut self.out;
+        let crowded_out = SHARED.write(|state| state.give_places(out)).unwrap_or(0);
+        if crowded_out == std::mem::replace(&mut self.crowded_out, crowded_out) || crowded_out == 0
+        {
+            return Ok(());
+        }
+        let text = format!(
+            "{crowded_out} databases are not served: {DATABASES} others have the extension, and all places"
+        );
+        let hint = "Name those to be served in \"my_worker.database\".";
+        log::report_hint(Level::Warning, INSUFFICIENT_RESOURCES, &text, hint)
     }
 
     /// Once a nap has a keeper see whether one of the databases without the extension has it now.
@@ -254,18 +276,8 @@ impl Launcher {
         }
         self.last_probe = now;
         let completed = catalog::completed_transactions();
-        SHARED.write(|state| state.probe(now, completed, nap * PROBE_NAPS));
-    }
-
-    /// Says so, whenever the number changes, if there are more databases to serve than places.
-    fn warn_too_many(&mut self, wanted: usize) -> Result<()> {
-        let left_out = wanted.saturating_sub(DATABASES);
-        if left_out == std::mem::replace(&mut self.left_out, left_out) || left_out == 0 {
-            return Ok(());
-        }
-        let text = format!("{left_out} databases are not served: there are places for {DATABASES}");
-        let hint = "Name those that have the extension in \"my_worker.database\".";
-        log::report_hint(Level::Warning, INSUFFICIENT_RESOURCES, &text, hint)
+        let out = &mut self.out;
+        SHARED.write(|state| state.probe(now, completed, nap * PROBE_NAPS, out));
     }
 
     /// Frees the slots of workers that could not start, and lets their lanes wait a little.
@@ -290,16 +302,16 @@ impl Launcher {
             !there
         });
         for id in failed {
-            SHARED.write(|state| state.start_failed(id, now));
+            let wake = SHARED.write(|state| state.start_failed(id, now));
+            wake.into_iter().flatten().flatten().for_each(latch::wake);
         }
         Ok(())
     }
 
-    fn next_step(&mut self, next: &mut Micros) -> Option<Step> {
-        let most = usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(1);
+    fn next_step(&mut self, rules: &Rules, next: &mut Micros) -> Option<Step> {
         let now = clock::now();
         SHARED
-            .write(|state| state.next_step(now, most, next))
+            .write(|state| state.decide(now, rules, next))
             .flatten()
     }
 
@@ -318,32 +330,22 @@ impl Launcher {
             .write(|state| state.take_slot(kind, database, role, now))
             .flatten();
         let Some(id) = taken else { return Ok(false) };
-        match start(kind, id)? {
-            Some(handle) => {
-                self.handles.push((id, handle));
-                SHARED.write(|state| state.note_served(kind, database, role, now));
-                Ok(true)
-            }
-            None => {
-                let wake = SHARED.write(|state| state.free_slot(id));
-                wake.flatten().into_iter().for_each(latch::wake);
-                if SHARED.write(|state| state.put_off_probe(step, now)) == Some(true) {
-                    return Ok(true);
-                }
-                self.no_slot(step, now)?;
-                Ok(false)
-            }
+        if let Some(handle) = start(kind, id)? {
+            self.handles.push((id, handle));
+            SHARED.write(|state| state.started(step, now));
+            return Ok(true);
         }
+        let wake = SHARED.write(|state| state.free_slot(id));
+        wake.flatten().into_iter().for_each(latch::wake);
+        if SHARED.write(|state| state.put_off_probe(step, now)) != Some(true) {
+            self.no_room(step, now)?;
+        }
+        Ok(true)
     }
 
     /// The server has no place for another worker: an idle one of ours goes, or all wait.
-    fn no_slot(&mut self, step: Step, now: Micros) -> Result<()> {
-        let leaving = SHARED.write(|state| {
-            let leaving = state.make_room(step, now);
-            let again = if leaving.is_some() { ROOM_SOON } else { TURN };
-            state.delay(step, now + again);
-            leaving
-        });
+    fn no_room(&mut self, step: Step, now: Micros) -> Result<()> {
+        let leaving = SHARED.write(|state| state.no_room(step, now));
         leaving.flatten().into_iter().for_each(latch::wake);
         if self.warned_slots != 0 && now.saturating_sub(self.warned_slots) < WARN_EVERY {
             return Ok(());
@@ -366,6 +368,16 @@ impl Launcher {
     }
 }
 
+/// What the settings say now.
+fn rules() -> Rules {
+    Rules {
+        most: usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(1),
+        per_role: usize::try_from(settings::MAX_WORKERS_PER_ROLE.get()).unwrap_or(0),
+        nap: Micros::from(settings::NAPTIME.get()) * 1_000_000,
+        completed: catalog::completed_transactions(),
+    }
+}
+
 fn start(kind: Kind, id: SlotId) -> Result<Option<Handle>> {
     let name = format!("my_worker {}", kind.name());
     let worker = Worker {
@@ -377,319 +389,6 @@ fn start(kind: Kind, id: SlotId) -> Result<Option<Handle>> {
         notify: true,
     };
     worker.start()
-}
-
-impl State {
-    /// Serves these databases from now on, and no others. Answers the process to wake.
-    fn serve(&mut self, wanted: &[Oid]) -> Option<i32> {
-        for entry in &mut self.databases {
-            if entry.oid != 0 && !wanted.contains(&entry.oid) {
-                entry.oid = 0;
-            }
-        }
-        for oid in wanted {
-            if self.databases.iter().any(|entry| entry.oid == *oid) {
-                continue;
-            }
-            if let Some(entry) = self.databases.iter_mut().find(|entry| entry.oid == 0) {
-                entry.oid = *oid;
-                entry.known = Known::Nothing;
-                entry.look = true;
-                entry.refused = false;
-                entry.next_due = 0;
-                entry.blocked_until = 0;
-                entry.retry_at = 0;
-                entry.probe = false;
-                entry.waits_for_lane = false;
-            }
-        }
-        self.drop_lanes()
-    }
-
-    /// Chooses the database that has been without the extension for longest, of those that may have
-    /// changed and were left alone for that long.
-    fn probe(&mut self, now: Micros, completed: u64, pause: Micros) {
-        let due = |entry: &&mut Database| {
-            entry.oid != 0
-                && entry.known == Known::Absent
-                && entry.absent_seen != completed
-                && !(0..pause).contains(&now.saturating_sub(entry.absent_at))
-        };
-        let absent = self.databases.iter_mut().filter(due);
-        if let Some(entry) = absent.min_by_key(|entry| entry.absent_at) {
-            entry.probe = true;
-        }
-    }
-
-    /// Nobody makes room for a keeper that is only to see whether the extension is there; false if
-    /// the step is for something else.
-    fn put_off_probe(&mut self, step: Step, now: Micros) -> bool {
-        let Step::StartKeeper(database) = step else {
-            return false;
-        };
-        let entry = self.database(database);
-        let probed = entry.filter(|entry| entry.known == Known::Absent && !entry.look);
-        probed.is_some_and(|entry| {
-            entry.absent_at = now;
-            std::mem::take(&mut entry.probe)
-        })
-    }
-
-    /// Decides on the next step, if any, and when to look again (`next` only moves down).
-    fn next_step(&mut self, now: Micros, most: usize, next: &mut Micros) -> Option<Step> {
-        self.keeper_step(now, next)
-            .or_else(|| self.dismiss_surplus(most).map(Step::Dismiss))
-            .or_else(|| self.worker_step(now, most, next))
-    }
-
-    /// A database needs its keeper: to find out about it, or because it has the extension.
-    fn keeper_step(&self, now: Micros, next: &mut Micros) -> Option<Step> {
-        for entry in self.databases.iter().filter(|entry| entry.oid != 0) {
-            let has = |slot: &Slot| slot.serves(Kind::Keeper, entry.oid, 0);
-            let wanted = entry.known != Known::Absent || entry.look || entry.probe;
-            if self.slots.iter().any(has) || !wanted {
-                continue;
-            }
-            let at = entry.blocked_until.max(entry.retry_at);
-            if at > now {
-                *next = (*next).min(at);
-                continue;
-            }
-            return Some(Step::StartKeeper(entry.oid));
-        }
-        None
-    }
-
-    /// A lane has work that none of its workers is about to take.
-    fn worker_step(&mut self, now: Micros, most: usize, next: &mut Micros) -> Option<Step> {
-        let mut wanting: Option<(usize, Micros, Oid, Oid)> = None;
-        let mut idle = None;
-        for lane in self.lanes.iter().filter(|lane| lane.database != 0) {
-            let (database, role) = (lane.database, lane.role);
-            let Some(have) = self.workers_if_wanting(database, role, now, next) else {
-                continue;
-            };
-            let rests = |s: &Slot| {
-                s.phase == Phase::Idle && !s.leave && s.serves(Kind::Worker, database, role)
-            };
-            if self.slots.iter().any(rests) {
-                idle = Some((database, role));
-                break;
-            }
-            let at = lane.retry_at.max(self.ready_at(database));
-            if at > now {
-                *next = (*next).min(at);
-                continue;
-            }
-            // The lane with the fewest workers goes first, of those the one served longest ago.
-            let this = (have, lane.served_at, database, role);
-            if wanting.is_none_or(|first| this < first) {
-                wanting = Some(this);
-            }
-        }
-        if let Some((database, role)) = idle {
-            // Also for what a worker left behind that sticks in a long job.
-            if let Some(lane) = self.lane(database, role) {
-                lane.set_pending();
-            }
-            return self.rouse_idle(database, role).map(Step::Wake);
-        }
-        let (have, _, database, role) = wanting?;
-        let busy = self
-            .slots
-            .iter()
-            .filter(|s| s.phase != Phase::Free && s.kind == Kind::Worker);
-        if busy.count() < most {
-            return Some(Step::StartWorker(database, role));
-        }
-        self.dismiss_for(have, now, next).map(Step::Dismiss)
-    }
-
-    fn note_served(&mut self, kind: Kind, database: Oid, role: Oid, now: Micros) {
-        if kind == Kind::Worker
-            && let Some(lane) = self.lane(database, role)
-        {
-            lane.served_at = now;
-        }
-    }
-
-    /// How many workers the lane has, if it could use one more now.
-    fn workers_if_wanting(
-        &self,
-        database: Oid,
-        role: Oid,
-        now: Micros,
-        next: &mut Micros,
-    ) -> Option<usize> {
-        let lane = self
-            .lanes
-            .iter()
-            .find(|l| l.database == database && l.role == role)?;
-        let mut have = 0;
-        let mut stuck_with_others = false;
-        for slot in self
-            .slots
-            .iter()
-            .filter(|s| s.serves(Kind::Worker, database, role))
-        {
-            have += 1;
-            if slot.phase == Phase::Starting && !slot.leave {
-                return None;
-            }
-            if slot.phase == Phase::Idle {
-                continue;
-            }
-            if !slot.is_overrunning(now) {
-                // It will be at the next job soon; if not, look again.
-                if lane.pending && !lane.crowded {
-                    *next = (*next).min(now + OVERRUN);
-                }
-            } else if slot.left.load(std::sync::atomic::Ordering::Relaxed) > 0 {
-                stuck_with_others = true;
-            }
-        }
-        let all_stuck = self
-            .slots
-            .iter()
-            .filter(|s| s.serves(Kind::Worker, database, role))
-            .all(|slot| slot.phase == Phase::Idle || slot.is_overrunning(now));
-        let wanting = match lane.pending {
-            true => lane.crowded || have == 0 || all_stuck,
-            false => stuck_with_others && all_stuck,
-        };
-        wanting.then_some(have)
-    }
-
-    /// When workers may start in a database: not before its keeper has been there, nor while
-    /// somebody wants to drop it.
-    fn ready_at(&self, oid: Oid) -> Micros {
-        let never = Micros::MAX;
-        let Some(entry) = self.databases.iter().find(|entry| entry.oid == oid) else {
-            return never;
-        };
-        match entry.known {
-            Known::Present => entry.blocked_until,
-            Known::Nothing | Known::Absent => never,
-        }
-    }
-
-    /// Makes room for a lane that has so many workers: asks an idle worker to leave, else one of a
-    /// lane that has at least two more, else, for a lane that has none, the one that has been at
-    /// work for longest, after its turn; answers whom to wake. Long jobs are not waited for: who is
-    /// at one leaves room when it ends.
-    fn dismiss_for(&mut self, wanting_has: usize, now: Micros, next: &mut Micros) -> Option<i32> {
-        if let Some(procno) = self.dismiss_idle() {
-            return Some(procno);
-        }
-        *next = (*next).min(now + TURN);
-        let leaving = |s: &Slot| s.leave && s.kind == Kind::Worker && !s.is_overrunning(now);
-        if self
-            .slots
-            .iter()
-            .any(|s| s.phase != Phase::Free && leaving(s))
-        {
-            return None;
-        }
-        let may_leave = |s: &Slot| {
-            s.phase == Phase::Running
-                && s.kind == Kind::Worker
-                && !s.leave
-                && !s.is_overrunning(now)
-        };
-        let served = |slot: &Slot| {
-            let same = |s: &&Slot| s.serves(Kind::Worker, slot.database, slot.role);
-            self.slots.iter().filter(same).count()
-        };
-        let candidates = || self.slots.iter().enumerate().filter(|(_, s)| may_leave(s));
-        let rich = candidates().find(|(_, slot)| served(slot) >= wanting_has + 2);
-        let longest = || {
-            candidates()
-                .filter(|(_, s)| wanting_has == 0 && now.saturating_sub(s.since) >= TURN)
-                .min_by_key(|(_, s)| s.since)
-        };
-        let index = rich.or_else(longest).map(|(index, _)| index)?;
-        let slot = self.slots.get_mut(index)?;
-        slot.leave = true;
-        Some(slot.procno)
-    }
-
-    /// `max_workers` was lowered: an idle worker leaves, else the youngest, after its job. Answers
-    /// whom to wake.
-    fn dismiss_surplus(&mut self, most: usize) -> Option<i32> {
-        let stays = |s: &Slot| s.phase != Phase::Free && s.kind == Kind::Worker && !s.leave;
-        if self.slots.iter().filter(|s| stays(s)).count() <= most {
-            return None;
-        }
-        self.dismiss_idle().or_else(|| {
-            let staying = self.slots.iter_mut().filter(|s| stays(s));
-            let youngest = staying.max_by_key(|slot| slot.since)?;
-            youngest.leave = true;
-            Some(youngest.procno)
-        })
-    }
-
-    /// The server has no place for this step's process: one of ours makes room, if any can.
-    fn make_room(&mut self, step: Step, now: Micros) -> Option<i32> {
-        let have = match step {
-            Step::StartWorker(database, role) => {
-                let same = |s: &&Slot| s.serves(Kind::Worker, database, role);
-                self.slots.iter().filter(same).count()
-            }
-            _ => 0,
-        };
-        self.dismiss_for(have, now, &mut 0)
-    }
-
-    /// Asks an idle worker to leave.
-    fn dismiss_idle(&mut self) -> Option<i32> {
-        let idle = self
-            .slots
-            .iter_mut()
-            .find(|s| s.phase == Phase::Idle && s.kind == Kind::Worker && !s.leave)?;
-        idle.leave = true;
-        Some(idle.procno)
-    }
-
-    /// A process could not start, or ended by an error: its slot is free, and its lane or database
-    /// waits a little longer each time. The keeper looks whether the role may log in at all.
-    pub fn start_failed(&mut self, id: SlotId, now: Micros) {
-        let Some(slot) = self.slot(id) else { return };
-        let (kind, database, role) = (slot.kind, slot.database, slot.role);
-        self.free_slot(id).into_iter().for_each(latch::wake);
-        match kind {
-            Kind::Keeper => {
-                if let Some(entry) = self.database(database) {
-                    entry.retry_at = now + 1_000_000;
-                }
-            }
-            Kind::Worker => {
-                if let Some(lane) = self.lane(database, role) {
-                    lane.retry_at = now + (50_000i64 << lane.failures.min(10));
-                    lane.failures = lane.failures.saturating_add(1);
-                }
-                if let Some(procno) = self.ask_look(database) {
-                    latch::wake(procno);
-                }
-            }
-            Kind::Dynamic => {}
-        }
-    }
-
-    fn delay(&mut self, step: Step, until: Micros) {
-        match step {
-            Step::StartKeeper(database) => {
-                if let Some(entry) = self.database(database) {
-                    entry.retry_at = until;
-                }
-            }
-            Step::StartWorker(database, role) => {
-                if let Some(lane) = self.lane(database, role) {
-                    lane.retry_at = until;
-                }
-            }
-            Step::Wake(_) | Step::Dismiss(_) => {}
-        }
-    }
 }
 
 /// The main function of every process of the pool: the launcher without an argument, else what

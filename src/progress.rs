@@ -10,8 +10,7 @@ use crate::pg::error::{
 use crate::pg::fmgr::{Call, Execution};
 use crate::pg::identity;
 use crate::pg::local::Local;
-use crate::pg::shmem::Text;
-use crate::shared::{Kind, MESSAGE_BYTES, NAME_BYTES, Phase, SHARED, SLOTS};
+use crate::shared::{Kind, MESSAGE_BYTES, NAME_BYTES, Phase, SHARED, SLOTS, Text};
 use crate::stats::sight::Sight;
 use crate::worker;
 

@@ -17,6 +17,10 @@ pub static NAPTIME: Setting<i32> = Setting::new(10);
 pub static MAX_ITEMS: Setting<i32> = Setting::new(100);
 /// `my_worker.max_workers`: the most workers of the pool.
 pub static MAX_WORKERS: Setting<i32> = Setting::new(4);
+/// `my_worker.max_workers_per_role`: the most workers of one role; 0: as many as there are.
+pub static MAX_WORKERS_PER_ROLE: Setting<i32> = Setting::new(0);
+/// `my_worker.max_waiting_per_role`: the most jobs of one role in the queue; 0: no limit.
+pub static MAX_WAITING_PER_ROLE: Setting<i32> = Setting::new(0);
 /// `my_worker.worker_idle_timeout`, seconds: how long an idle worker stays.
 pub static IDLE_TIMEOUT: Setting<i32> = Setting::new(60);
 /// `my_worker.enabled`
@@ -130,11 +134,33 @@ pub fn define(preloading: bool) -> Result<()> {
         about(
             c"my_worker.max_workers",
             c"Sets how many jobs may run at once in the server.",
-            c"Each takes one of max_worker_processes.",
+            c"Each takes one of max_worker_processes. One more serves roles that run nothing while all these are in long jobs.",
             When::Reload,
         ),
         &MAX_WORKERS,
         (1, 128),
+        Unit::None,
+    )?;
+    guc::define_int(
+        about(
+            c"my_worker.max_workers_per_role",
+            c"Sets how many jobs of one role may run at once in the server.",
+            c"0 means no limit but max_workers.",
+            When::Reload,
+        ),
+        &MAX_WORKERS_PER_ROLE,
+        (0, 128),
+        Unit::None,
+    )?;
+    guc::define_int(
+        about(
+            c"my_worker.max_waiting_per_role",
+            c"Sets the most jobs of one role that may be in the queue of a database.",
+            c"0 means no limit.",
+            When::Reload,
+        ),
+        &MAX_WAITING_PER_ROLE,
+        (0, i32::MAX),
         Unit::None,
     )?;
     guc::define_int(

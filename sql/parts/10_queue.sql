@@ -95,6 +95,8 @@ COMMENT ON TABLE my_worker.history IS 'jobs that are completed, failed or cancel
 CREATE INDEX history_id_idx ON my_worker.history (id) WITH (deduplicate_items = off);
 CREATE INDEX history_finished_at_idx ON my_worker.history USING brin (finished_at)
     WITH (pages_per_range = 32, autosummarize = on);
+-- What health() and bulk retries look for.
+CREATE INDEX history_failed_idx ON my_worker.history (finished_at) WHERE status = 'failed';
 
 -- Checks and completes each row, and remembers to wake a worker at COMMIT. Runs with the caller's
 -- own search path, by which it finds an unqualified handler.

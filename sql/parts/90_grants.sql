@@ -56,6 +56,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            ('EXECUTE ON FUNCTION my_worker_internal.health_facts()'),
            ('EXECUTE ON FUNCTION my_worker_internal.named_databases()'),
            ('EXECUTE ON FUNCTION my_worker_internal.late_schedules()'),
+           ('EXECUTE ON FUNCTION my_worker_internal.failed_jobs()'),
            ('EXECUTE ON FUNCTION my_worker.health(interval)')) AS r (item)
      WHERE e.extname = 'my_worker'
 $$;
@@ -121,7 +122,7 @@ REVOKE ALL ON FUNCTION my_worker_internal.usage_rights(), my_worker_internal.run
 GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.workers(),
     my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.late_schedules(),
-    my_worker.health(interval) TO pg_monitor;
+    my_worker_internal.failed_jobs(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
 

@@ -61,8 +61,8 @@ ALTER FUNCTION my_worker._installed() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._installed() RENAME TO installed;
 ALTER FUNCTION my_worker._queue_stats() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._queue_stats() RENAME TO queue_stats;
-ALTER FUNCTION my_worker._health() SET SCHEMA my_worker_internal;
-ALTER FUNCTION my_worker_internal._health() RENAME TO health_facts;
+-- It answers more now.
+DROP FUNCTION my_worker._health();
 ALTER FUNCTION my_worker._before_schedule_write() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._before_schedule_write() RENAME TO before_schedule_write;
 ALTER FUNCTION my_worker._usage_rights() SET SCHEMA my_worker_internal;
@@ -82,6 +82,8 @@ ALTER INDEX my_worker.my_queue_unique_key_idx RENAME TO _jobs_unique_key_idx;
 DROP INDEX my_worker.my_queue_processing_idx;
 CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
     WHERE status <> 'pending' OR run_at > created_at;
+-- What health() and bulk retries look for.
+CREATE INDEX history_failed_idx ON my_worker.history (finished_at) WHERE status = 'failed';
 ALTER TRIGGER my_queue_before_write ON my_worker._jobs RENAME TO jobs_before_write;
 ALTER POLICY my_queue_own ON my_worker._jobs RENAME TO jobs_own;
 
@@ -182,7 +184,7 @@ END
 $$;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
-    my_worker_internal.late_schedules() TO pg_monitor;
+    my_worker_internal.late_schedules(), my_worker_internal.failed_jobs() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 
 -- Roles that use the queue under 1.0 get what is new, and need no new grant.

@@ -3,10 +3,12 @@
 use super::sql::{Answer, required, sql_function};
 use crate::logic::counters::{Counters, Summary};
 use crate::pg::datum::{self, Datum, Micros, ToDatum};
+use crate::pg::error::Result;
 use crate::pg::fmgr::Call;
 use crate::pg::guard;
 use crate::pg::spi;
 use crate::shared::{self, SHARED};
+use crate::stats::health::Facts;
 use crate::stats::{self, queues};
 use crate::sys;
 
@@ -23,11 +25,13 @@ sql_function!(
     pg_finfo_mw_late_schedules,
     late_schedules
 );
+sql_function!(mw_failed_jobs, pg_finfo_mw_failed_jobs, failed_jobs);
 sql_function!(
     mw_run_outside_script_sql,
     pg_finfo_mw_run_outside_script_sql,
     run_outside_script
 );
+sql_function!(mw_health_1_1, pg_finfo_mw_health_1_1, health_1_1);
 sql_function!(mw_reset_stats, pg_finfo_mw_reset_stats, reset_stats);
 
 /// The first time that there is (`MIN_TIMESTAMP`): a job that is due since -infinity has an age, too.
@@ -99,15 +103,38 @@ fn late_schedules(call: &Call) -> Answer {
     Ok(None)
 }
 
+fn failed_jobs(call: &Call) -> Answer {
+    call.begin_set(false)?;
+    for failed in stats::health::failed_jobs()? {
+        let queue = datum::text_datum(&failed.queue)?;
+        call.add_row(&[Some(queue), Some(failed.count.datum()), failed.last])?;
+    }
+    Ok(None)
+}
+
 fn run_outside_script(call: &Call) -> Answer {
     spi::run_outside_script(&required(call, 0, "statement")?)?;
     Ok(None)
 }
 
+/// As 1.0 declares it.
 fn health(call: &Call) -> Answer {
     let facts = stats::health::facts()?;
+    call.row(&first_facts(&facts)?).map(Some)
+}
+
+fn health_1_1(call: &Call) -> Answer {
+    let facts = stats::health::facts()?;
+    let mut row = first_facts(&facts)?.to_vec();
+    row.push(Some(facts.no_slot.datum()));
+    row.push(Some(facts.away.datum()));
+    row.push(Some(facts.capped.datum()));
+    call.row(&row).map(Some)
+}
+
+fn first_facts(facts: &Facts) -> Result<[Option<Datum>; 11]> {
     let version = datum::text_datum(env!("CARGO_PKG_VERSION").as_bytes())?;
-    call.row(&[
+    Ok([
         Some(facts.loaded.datum()),
         Some(facts.recovery.datum()),
         Some(facts.served.datum()),
@@ -120,5 +147,4 @@ fn health(call: &Call) -> Answer {
         Some(facts.refused.datum()),
         Some(version),
     ])
-    .map(Some)
 }

@@ -302,6 +302,12 @@ impl Keeper {
         if thorough {
             self.seen = catalog::completed_transactions();
             self.last_nap = now;
+            let (database, seen) = (self.database, self.seen);
+            SHARED.write(|state| {
+                if let Some(entry) = state.database(database) {
+                    entry.seen = seen;
+                }
+            });
         }
         activity::running(b"looking for due jobs");
         activity::title(b"looking for due jobs");

@@ -198,6 +198,15 @@ pub struct Board {
 }
 
 impl Board {
+    /// Nothing counted of any queue.
+    #[cfg(test)]
+    pub fn empty() -> Board {
+        Board {
+            keys: [FREE; QUEUES],
+            counters: [Counters::NONE; QUEUES],
+        }
+    }
+
     fn position(&self, database: u32, queue: i32) -> Option<usize> {
         self.keys
             .iter()

@@ -20,6 +20,7 @@
 //! | [`limits`] | which names, counts and intervals are accepted |
 //! | [`low_water`] | from where a claim reads its index |
 //! | [`names`] | which lists of databases are accepted, and which names nobody has |
+//! | [`pool`] | which processes start, stay and leave |
 //! | [`reach`] | which part of a queue is another worker's |
 //! | [`repeats`] | which lines of the log are held back |
 //! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
@@ -53,6 +54,7 @@ pub mod histogram;
 pub mod limits;
 pub mod low_water;
 pub mod names;
+pub mod pool;
 pub mod reach;
 pub mod repeats;
 pub mod rule;

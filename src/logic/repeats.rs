@@ -71,7 +71,7 @@ impl Repeats {
 }
 
 /// So many lines a second, of all processes that share it. Zero bytes are its first state.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ration(AtomicU64);
 
 /// How many.

@@ -80,6 +80,8 @@ pub const DEADLOCK_DETECTED: SqlState = SqlState::new(b"40P01");
 pub const DISK_FULL: SqlState = SqlState::new(b"53100");
 /// 58030
 pub const IO_ERROR: SqlState = SqlState::new(b"58030");
+/// 53400
+pub const CONFIGURATION_LIMIT_EXCEEDED: SqlState = SqlState::new(b"53400");
 /// 53200
 pub const OUT_OF_MEMORY: SqlState = SqlState::new(b"53200");
 /// 55000

@@ -19,6 +19,7 @@ pub mod log;
 pub mod marks;
 pub mod memcx;
 pub mod random;
+pub mod role_settings;
 pub mod scan;
 pub mod sequence;
 pub mod session;

@@ -164,6 +164,19 @@ impl Jobs {
         self.table.close()
     }
 
+    /// How many jobs the role has, at most `limit`.
+    pub fn count_of(&self, owner: Oid, limit: i64) -> Result<i64> {
+        let scan = self
+            .table
+            .scan(&[Key::oid(key::OWNER, Compare::Equal, owner)])?;
+        let mut found = 0;
+        while found < limit && scan.next(&self.row)? {
+            found += 1;
+        }
+        scan.end()?;
+        Ok(found)
+    }
+
     /// The first queue after `after` and before `before` that has jobs of the role; its name is
     /// copied into the current memory context.
     pub fn next_queue(

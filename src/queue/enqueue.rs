@@ -25,7 +25,8 @@ use crate::stats;
 
 use super::handler::{Named, quoted};
 use super::{
-    allowed, any_extension, as_owner, bar, column, extension, handler, ids, queues, rights, wake,
+    allowed, any_extension, as_owner, bar, bound, column, extension, handler, ids, queues, rights,
+    wake,
 };
 
 /// A job as the functions take it.
@@ -194,13 +195,17 @@ pub fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) 
     } else {
         &INSERT_ONE
     };
-    for _ in 0..10 {
-        let inserted = spi.run(statement, &arguments)?;
-        if let Some(id) = inserted.first().and_then(|row| row.i64(1)) {
-            return Ok(id);
+    let [_, _, _, queue, .., key, owner, _] = arguments;
+    // A row that is only tried counts as one more of the role.
+    let bounded = job.unique_key.is_some() && bound::is_set();
+    for attempt in 0..10 {
+        if !bounded || attempt > 0 {
+            let inserted = spi.run(statement, &arguments)?;
+            if let Some(id) = inserted.first().and_then(|row| row.i64(1)) {
+                return Ok(id);
+            }
         }
         // Somebody's job has the key, unless it has ended just now.
-        let [_, _, _, queue, .., key, owner, _] = arguments;
         let found = spi.run(&FIND_UNIQUE, &[queue, owner, key])?;
         if let Some(id) = found.first().and_then(|row| row.i64(1)) {
             return Ok(id);
@@ -323,13 +328,8 @@ pub fn unserved() -> Result<Option<(String, String)>> {
     Ok(None)
 }
 
-/// Whether other databases have all places.
 fn has_no_place(state: &State) -> bool {
-    let own = bgworker::my_database();
-    state
-        .databases
-        .iter()
-        .all(|entry| entry.oid != 0 && entry.oid != own)
+    state.is_left_out(bgworker::my_database())
 }
 
 /// The table that COPY FROM STDIN may fill although row-level security applies: each row passes the
@@ -364,7 +364,18 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     if is_users && is_held && !row.is_update {
         tell_of_consumers(&queue)?;
     }
-    wake::note(role, id, run_at, resting)?;
+    let before = match row.is_update {
+        true => None,
+        false => bound::admit(role)?,
+    };
+    wake::note(&wake::Written {
+        role,
+        queue: id,
+        run_at,
+        resting,
+        is_new: !row.is_update,
+        before,
+    })?;
     Ok(row.result())
 }
 
@@ -486,7 +497,7 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
 }
 
 /// A superuser takes a dump back.
-fn is_restore() -> Result<bool> {
+pub(super) fn is_restore() -> Result<bool> {
     Ok(guc::is_restoring()? && identity::is_superuser()?)
 }
 

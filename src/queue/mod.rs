@@ -5,6 +5,7 @@
 //! rare goes by SQL, as the extension's owner with a pinned search path (`pg::identity`).
 
 pub mod bar;
+pub mod bound;
 pub mod claim;
 pub mod due;
 pub mod enqueue;

@@ -28,6 +28,36 @@ struct Note {
     earliest: Micros,
     /// The earliest of those that are due later; 0: none.
     later: Micros,
+    /// How many jobs are new.
+    rows: i64,
+    /// How many the role had before this transaction, if that was counted.
+    before: Option<i64>,
+}
+
+/// A row that was written.
+pub struct Written {
+    /// Its job's owner.
+    pub role: Oid,
+    /// Its queue; 0: not known.
+    pub queue: i32,
+    /// When it is due.
+    pub run_at: Micros,
+    /// No worker can run it as settings are: how many changes of them had been told then.
+    pub resting: Option<u64>,
+    /// It is a new job, not a change of one.
+    pub is_new: bool,
+    /// How many jobs the role had before this transaction, if that was counted.
+    pub before: Option<i64>,
+}
+
+/// How many jobs a role had before this transaction, if that was counted, and how many it has
+/// brought since.
+pub fn noted(role: Oid) -> (Option<i64>, i64) {
+    PENDING.with(|pending| {
+        let notes = || pending.notes.iter().filter(|note| note.role == role);
+        let before = notes().find_map(|note| note.before);
+        (before, notes().map(|note| note.rows).sum())
+    })
 }
 
 /// What else waits for the end of the transaction.
@@ -70,29 +100,32 @@ pub fn on_any_end(forget: fn()) -> Result<()> {
     xact::on_end(at_end)
 }
 
-/// A job of `role` was enqueued into a queue (0: not known), due at `run_at`; `resting` if no worker can
-/// run it as settings are: how many changes of them had been told then.
-pub fn note(role: Oid, queue: i32, run_at: Micros, resting: Option<u64>) -> Result<()> {
+/// A job was enqueued, or changed.
+pub fn note(row: &Written) -> Result<()> {
     xact::on_end(at_end)?;
     let subtransaction = xact::current_subtransaction();
-    let due = run_at <= clock::now();
+    let due = row.run_at <= clock::now();
     PENDING.with(|pending| {
-        let same = |n: &Note| n.role == role && n.subtransaction == subtransaction;
+        let same = |n: &Note| n.role == row.role && n.subtransaction == subtransaction;
         let known = pending.notes.iter().rposition(same);
         let index = known.unwrap_or_else(|| {
             pending.notes.push(Note {
                 subtransaction,
-                role,
-                queue,
+                role: row.role,
+                queue: row.queue,
                 due: false,
                 resting: None,
-                earliest: run_at,
+                earliest: row.run_at,
                 later: 0,
+                rows: 0,
+                before: None,
             });
             pending.notes.len() - 1
         });
         if let Some(note) = pending.notes.get_mut(index) {
-            note.add(queue, run_at, due, resting);
+            note.add(row.queue, row.run_at, due, row.resting);
+            note.rows += i64::from(row.is_new);
+            note.before = note.before.or(row.before);
         }
     });
     Ok(())

@@ -1,8 +1,9 @@
 //! The facts that `health()` judges: what stands in shared memory and in the settings.
 
+use crate::pg::datum::{Datum, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::Statement;
-use crate::pg::{bgworker, catalog, clock};
+use crate::pg::{bgworker, catalog, clock, identity};
 use crate::queue::{as_owner, extension};
 use crate::settings::{self, Served};
 use crate::shared::{Kind, Known, Phase, SHARED};
@@ -32,6 +33,12 @@ pub struct Facts {
     pub free_slots: i32,
     /// A process was asked for a moment ago and could not be started.
     pub refused: bool,
+    /// Work waits for a free background worker slot of the server.
+    pub no_slot: bool,
+    /// Keepers that gave way to work.
+    pub away: i32,
+    /// Roles with work that have as many workers as one may have.
+    pub capped: i32,
 }
 
 /// All of them, also without preload.
@@ -45,6 +52,7 @@ pub fn facts() -> Result<Facts> {
         max_workers: settings::MAX_WORKERS.get(),
         ..Facts::default()
     };
+    let cap = usize::try_from(settings::MAX_WORKERS_PER_ROLE.get()).unwrap_or(0);
     SHARED.read(|state| {
         facts.launcher = state.launcher_pid;
         let databases = state.databases.iter().filter(|entry| entry.oid != 0);
@@ -56,15 +64,10 @@ pub fn facts() -> Result<Facts> {
             facts.workers += i32::from(worker);
             facts.free_slots += i32::from(slot.phase == Phase::Free);
         }
-        let late = |retry_at| retry_at > now;
-        facts.refused = state
-            .lanes
-            .iter()
-            .any(|lane| lane.pending && late(lane.retry_at))
-            || state
-                .databases
-                .iter()
-                .any(|entry| entry.oid != 0 && late(entry.retry_at));
+        facts.no_slot = state.waits_for_slot(0, 0, now);
+        facts.away = state.keepers_away() as i32;
+        facts.capped = state.capped_roles(cap) as i32;
+        facts.refused = state.refuses(now);
     });
     Ok(facts)
 }
@@ -78,6 +81,57 @@ pub fn named_databases() -> Vec<Option<Vec<u8>>> {
         Served::All => Vec::new(),
         Served::Named(names) => names.into_iter().map(Some).collect(),
     }
+}
+
+/// Jobs that have failed and that nobody has retried or purged, the last thousand of a day, those of
+/// dropped queues left out, since nobody can mend them; and the last one before.
+static FAILED: Statement = Statement::new(
+    "WITH failed AS (\
+     SELECT queue, owner, finished_at AS at FROM my_worker.history \
+     WHERE status OPERATOR(pg_catalog.=) 'failed' \
+     UNION ALL SELECT queue, owner, coalesce(started_at, run_at) FROM my_worker._jobs \
+     WHERE status OPERATOR(pg_catalog.=) 'failed'), \
+     seen AS (SELECT f.queue, f.at FROM failed AS f JOIN my_worker.queues AS q \
+     ON q.name OPERATOR(pg_catalog.=) f.queue \
+     WHERE $1 OR pg_catalog.pg_has_role($2, f.owner::pg_catalog.oid, 'USAGE')), \
+     day AS (SELECT pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::pg_catalog.interval AS begins) \
+     SELECT l.queue, pg_catalog.count(*), pg_catalog.max(l.at) FROM (\
+     SELECT s.queue, s.at FROM seen AS s, day \
+     WHERE s.at OPERATOR(pg_catalog.>) day.begins ORDER BY s.at DESC LIMIT 1000) AS l GROUP BY l.queue \
+     UNION ALL (SELECT s.queue, 0, s.at FROM seen AS s, day \
+     WHERE s.at OPERATOR(pg_catalog.<=) day.begins ORDER BY s.at DESC LIMIT 1)",
+    &[types::BOOL, types::OID],
+);
+
+/// How many jobs of a queue have failed within a day; 0: none, and one failed before.
+pub struct FailedJobs {
+    /// The queue's name.
+    pub queue: Vec<u8>,
+    /// At most 1,000.
+    pub count: i64,
+    /// When the last one of them did.
+    pub last: Option<Datum>,
+}
+
+/// Of those that the caller sees.
+pub fn failed_jobs() -> Result<Vec<FailedJobs>> {
+    let sight = Sight::of_caller()?;
+    let arguments = [
+        Some(sight.is_full().datum()),
+        Some(identity::current_role().datum()),
+    ];
+    as_owner(&extension()?, |spi| {
+        let rows = spi.read(&FAILED, &arguments)?;
+        rows.iter()
+            .map(|row| {
+                Ok(FailedJobs {
+                    queue: row.text(1)?.unwrap_or_default(),
+                    count: row.i64(2).unwrap_or(0),
+                    last: row.datum(3),
+                })
+            })
+            .collect()
+    })
 }
 
 static LATE: Statement = Statement::new(

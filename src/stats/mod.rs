@@ -23,6 +23,9 @@ use crate::worker;
 /// that stops its own process would run for ever.
 const MAX_STOPS: u32 = 3;
 
+/// What the status and `why()` say while work waits for a place of the server.
+pub const WAITS_FOR_SLOT: &str = "waiting for a free worker slot (max_worker_processes)";
+
 /// Counts a batch that has committed.
 pub fn count(slot: SlotId, tally: &Tally) {
     let ended = tally
@@ -129,7 +132,8 @@ pub struct Totals {
 
 /// The totals; `None` without preload.
 pub fn totals() -> Option<Totals> {
-    let (items_processed, last_run, running, launcher) = SHARED.read(|state| {
+    let now = clock::now();
+    let (items_processed, last_run, running, launcher, waits) = SHARED.read(|state| {
         let at_work =
             |s: &&crate::shared::Slot| s.phase != Phase::Free && s.current().job().is_some();
         let running = state.used_slots().iter().filter(at_work).count();
@@ -138,13 +142,16 @@ pub fn totals() -> Option<Totals> {
             state.last_run,
             running,
             state.launcher_pid,
+            state.waits_for_slot(0, 0, now),
         )
     })?;
     let status = match (launcher, settings::ENABLED.get(), running) {
         (0, ..) => "launcher not running".to_string(),
         (_, false, 0) => "disabled".to_string(),
         (_, false, n) => format!("disabled, {n} running"),
+        (_, _, 0) if waits => WAITS_FOR_SLOT.to_string(),
         (_, _, 0) => "idle".to_string(),
+        (_, _, n) if waits => format!("running {n}, {WAITS_FOR_SLOT}"),
         (_, _, n) => format!("running {n}"),
     };
     Some(Totals {

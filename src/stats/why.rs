@@ -3,6 +3,7 @@
 //! Says what holds at the moment of the call, from the job's row, its queue's settings and shared
 //! memory; takes no lock, and works on a standby.
 
+use super::WAITS_FOR_SLOT;
 use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::Result;
@@ -50,6 +51,8 @@ struct Live {
 #[derive(Clone, Copy, Default)]
 struct Pool {
     launcher: i32,
+    /// Other databases that have the extension have all entries.
+    left_out: bool,
     /// The process that runs the job, and since when.
     runs_in: Option<(i32, Micros)>,
     /// Jobs of its queue that run.
@@ -58,8 +61,12 @@ struct Pool {
     busy: usize,
     of_role: usize,
     free_slot: bool,
+    /// Its role's workers in all databases.
+    of_role_anywhere: usize,
     /// A worker for its role could not be started; tried again soon.
     refused: bool,
+    /// The server has no free slot for a worker of its role.
+    no_slot: bool,
 }
 
 /// The answer, for a caller who may know; by a snapshot of this moment.
@@ -154,6 +161,7 @@ fn pool(job: i64, queue: i32, owner: Oid) -> Pool {
     let look = |state: &crate::shared::State| {
         let mut pool = Pool {
             launcher: state.launcher_pid,
+            left_out: state.is_left_out(database),
             in_queue: state.running_in_queue(database, queue),
             ..Pool::default()
         };
@@ -166,6 +174,8 @@ fn pool(job: i64, queue: i32, owner: Oid) -> Pool {
             pool.busy += usize::from(slot.phase == Phase::Running && slot.kind == Kind::Worker);
             pool.of_role += usize::from(slot.serves(Kind::Worker, database, owner));
         }
+        pool.of_role_anywhere = state.workers_of(owner);
+        pool.no_slot = state.waits_for_slot(database, owner, now);
         let lane = |l: &&crate::shared::Lane| l.database == database && l.role == owner;
         let lane = state.lanes.iter().find(lane);
         pool.refused = lane.is_some_and(|lane| lane.pending && lane.retry_at > now);
@@ -192,6 +202,10 @@ fn nobody_runs(pool: &Pool) -> Result<Option<String>> {
     Ok(match (settings::ENABLED.get(), pool.launcher) {
         (false, _) => Some("workers are disabled: my_worker.enabled is off".to_string()),
         (_, 0) => Some("the launcher is not running".to_string()),
+        _ if pool.left_out => Some(
+            "this database has no place: others with the extension have all (my_worker.database)"
+                .to_string(),
+        ),
         _ => None,
     })
 }
@@ -244,9 +258,24 @@ fn barred(owner: Oid) -> Result<Option<String>> {
 /// It could run: is there anybody to run it?
 fn no_worker(live: &Live, pool: &Pool) -> String {
     let most = usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(0);
+    let cap = usize::try_from(settings::MAX_WORKERS_PER_ROLE.get()).unwrap_or(0);
+    if pool.no_slot {
+        return WAITS_FOR_SLOT.to_string();
+    }
     if pool.refused {
-        return "a worker could not be started: see the server log, and max_worker_processes"
-            .to_string();
+        return "a worker could not be started: see the server log".to_string();
+    }
+    if cap != 0 && pool.of_role_anywhere >= cap {
+        let has = pool.of_role_anywhere;
+        return format!(
+            "its role has as many workers as it may have: {has} of {cap} (my_worker.max_workers_per_role)"
+        );
+    }
+    if pool.busy > most {
+        return format!(
+            "no worker is free: {most} of {most} are busy, and the one beyond them that is for roles \
+             without a worker (my_worker.max_workers)"
+        );
     }
     if pool.busy >= most {
         return format!("no worker is free: {most} of {most} are busy (my_worker.max_workers)");

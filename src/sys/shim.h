@@ -111,6 +111,7 @@ extern void mw_hold_object_on(Oid class, Oid object);
 extern void mw_keep_hold(void);
 extern void mw_release_object(void);
 extern int	mw_role_barred(Oid role, Oid database);
+extern uint64 mw_role_settings(Oid database, Oid role);
 
 typedef struct MwAppender MwAppender;
 extern bool mw_is_pristine(Relation rel, const Oid *types, int columns, uint64 filled,

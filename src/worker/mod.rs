@@ -9,6 +9,7 @@
 pub mod blame;
 mod look;
 mod passed;
+mod renew;
 
 use std::collections::BTreeMap;
 
@@ -71,7 +72,7 @@ fn at_exit(code: i32) {
     let now = clock::now();
     let (mut cancelled, mut cut_off) = (false, None);
     let wake = SHARED.write(|state| {
-        let (mut keeper, mut look) = (None, None);
+        let (mut keeper, mut look, mut failed) = (None, None, [None; 2]);
         if let Some(slot) = state.slot(id) {
             let (database, role) = (slot.database, slot.role);
             let (current, told, kind) = (slot.current(), slot.leave, slot.kind);
@@ -81,7 +82,7 @@ fn at_exit(code: i32) {
             cancelled = matches!(current, Current::Cancelling(_));
             let meant = told || put_down != 0 || slot.phase == Phase::Stopping;
             if code != 0 && !meant {
-                state.start_failed(id, now);
+                failed = state.start_failed(id, now);
             }
             keeper = state.free_slot(id);
             if let Some(job) = current.job() {
@@ -96,7 +97,8 @@ fn at_exit(code: i32) {
                 }
             }
         }
-        [Some(state.launcher_procno), keeper, look]
+        let [first, second] = failed;
+        [Some(state.launcher_procno), keeper, look, first, second]
     });
     if cancelled {
         marks::leave(id.index);
@@ -135,6 +137,8 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         passed: Passed::default(),
         gone: false,
         alone: 0,
+        role_settings: None,
+        compared_at: 0,
     };
     while worker.turn()? {}
     execute::log_held_back(true)
@@ -162,6 +166,10 @@ struct Worker {
     gone: bool,
     /// So many jobs are run one a transaction, since a batch failed as a whole.
     alone: usize,
+    /// What ALTER ROLE and ALTER DATABASE ... SET said when this session began.
+    role_settings: Option<u64>,
+    /// When that was last compared.
+    compared_at: Micros,
 }
 
 impl Worker {
@@ -370,6 +378,10 @@ impl Worker {
         if bar::bar(self.role)?.is_some() {
             self.gone = true;
             self.ask_keeper();
+            return Ok(None);
+        }
+        if self.has_old_settings()? {
+            self.make_way();
             return Ok(None);
         }
         activity::introduce(Some(self.role))?;

@@ -22,7 +22,23 @@ SELECT my_worker.enqueue('work.bad', max_attempts => 1) AS bad \gset
 SELECT my_worker.wait(:bad, '30 s');
 CALL pg_temp.wait_until('SELECT NOT ok FROM my_worker.health() WHERE "check" = ''failures''');
 SELECT "check", ok, regexp_replace(detail, '\d\d:\d\d:\d\d', 'TIME') AS detail FROM my_worker.health() WHERE NOT ok;
+-- It stays so, whatever was counted, until the job is retried or purged.
 SELECT my_worker.reset_stats();
+SELECT ok FROM my_worker.health() WHERE "check" = 'failures';
+CREATE OR REPLACE FUNCTION work.bad() RETURNS void LANGUAGE sql AS '';
+SELECT my_worker.retry(:bad);
+SELECT my_worker.wait(:bad, '30 s');
+SELECT ok, detail FROM my_worker.health() WHERE "check" = 'failures';
+-- One that failed long ago is named only.
+CREATE OR REPLACE FUNCTION work.bad() RETURNS void LANGUAGE plpgsql AS $$BEGIN RAISE 'a secret'; END $$;
+SELECT my_worker.enqueue('work.bad', max_attempts => 1) AS bad \gset
+SELECT my_worker.wait(:bad, '30 s');
+UPDATE my_worker.history SET finished_at = now() - interval '23 h' WHERE id = :bad;
+SELECT ok, regexp_replace(detail, '\d\d:\d\d:\d\d', 'TIME') AS detail FROM my_worker.health() WHERE "check" = 'failures';
+UPDATE my_worker.history SET finished_at = now() - interval '25 h' WHERE id = :bad;
+SELECT ok, regexp_replace(detail, '\d\d:\d\d:\d\d', 'TIME') AS detail FROM my_worker.health() WHERE "check" = 'failures';
+SELECT my_worker.purge_queue('default') > 0 AS purged;
+SELECT ok, detail FROM my_worker.health() WHERE "check" = 'failures';
 -- Who may ask.
 CREATE ROLE regress_health_none;
 CREATE ROLE regress_health_user;
@@ -39,5 +55,4 @@ CALL pg_temp.fails('SELECT FROM my_worker._schedules');
 RESET ROLE;
 SELECT my_worker.revoke_usage('regress_health_user');
 DROP ROLE regress_health_none, regress_health_user, regress_health_monitor;
-SELECT my_worker.purge_queue('default') > 0 AS purged;
 DROP SCHEMA work CASCADE;

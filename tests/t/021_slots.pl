@@ -31,8 +31,8 @@ usleep(2_500_000);
 is(log_has($node, qr/WARNING: .*no free background worker slot/, $start), 1, 'one line in the log');
 is(log_has($node, qr/HINT: .*max_worker_processes/, $start), 1, 'with a hint');
 is($node->safe_psql('postgres', "SELECT status FROM my_worker.jobs WHERE id = $bob"), 'pending', 'the job waits');
-wait_for($node, "SELECT my_worker.why($bob)", 'a worker could not be started: see the server log, and max_worker_processes');
-wait_for($node, q{SELECT ok, detail FROM my_worker.health() WHERE "check" = 'slots'}, 'f|a worker could not be started: see the server log');
+wait_for($node, "SELECT my_worker.why($bob)", 'waiting for a free worker slot (max_worker_processes)');
+wait_for($node, q{SELECT ok, detail FROM my_worker.health() WHERE "check" = 'slots'}, 'f|work waits for a free worker slot: raise max_worker_processes');
 like(query_error($node, "SELECT launch_dynamic_worker($bob)"), qr/^53000: .*HINT: .*max_worker_processes/s,
 	'launch_dynamic_worker() names max_worker_processes');
 open_gate($node, 'a');

@@ -14,7 +14,8 @@ use Time::HiRes qw(time usleep);
 
 my $node = new_node('why', 'my_worker.naptime' => 3600, 'my_worker.max_workers' => 1, 'my_worker.worker_idle_timeout' => 3600);
 add_handlers($node);
-$node->safe_psql('postgres', q{CREATE ROLE alice LOGIN; SELECT my_worker.grant_usage('alice')});
+$node->safe_psql('postgres', q{CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN;
+	SELECT my_worker.grant_usage('alice'), my_worker.grant_usage('bob')});
 
 sub one { return $node->safe_psql('postgres', $_[0]); }
 sub why { return one("SELECT my_worker.why($_[0])"); }
@@ -43,9 +44,13 @@ sub title_becomes
 my $busy = one(q{SET ROLE alice; SELECT my_worker.enqueue('work', '{"gate": "a"}')});
 my $worker = job_pid($node, $busy);
 my $same = one(q{SET ROLE alice; SELECT my_worker.enqueue('work')});
-my $other = one(q{SELECT my_worker.enqueue('work')});
 like(why($busy), qr/^running since \S+ \S+ in process $worker$/, 'one runs');
-is(why($_), 'no worker is free: 1 of 1 are busy (my_worker.max_workers)', 'no worker is free') for $same, $other;
+is(why($same), 'no worker is free: 1 of 1 are busy (my_worker.max_workers)', 'no worker is free');
+my $beyond = one(q{SET ROLE bob; SELECT my_worker.enqueue('work', '{"gate": "a"}')});
+job_pid($node, $beyond);
+my $other = one(q{SELECT my_worker.enqueue('work')});
+is(why($_), 'no worker is free: 1 of 1 are busy, and the one beyond them that is for roles without a worker (my_worker.max_workers)',
+	'nor is the place for roles without a worker') for $same, $other;
 
 # ---- titles ----
 
@@ -54,7 +59,7 @@ SKIP:
 	skip 'there is no /proc', 10 unless -r "/proc/$worker/cmdline";
 	my ($launcher) = worker_pids($node, 'launcher');
 	my ($keeper) = worker_pids($node, 'keeper');
-	title_becomes($launcher, 'my_worker launcher 1 of 1 workers', 'the launcher counts');
+	title_becomes($launcher, 'my_worker launcher 1 of 1 workers and one beyond', 'the launcher counts');
 	title_becomes($keeper, 'my_worker keeper postgres idle', 'the keeper names its database');
 	title_becomes($worker, 'my_worker worker alice postgres running default', 'a worker names its role and queue');
 	my $session = $node->background_psql('postgres');
@@ -68,7 +73,7 @@ SKIP:
 	title_becomes($dynamic, "dynamic_worker_$gated alice postgres running default", 'and runs');
 	open_gate($node, 'a');
 	open_gate($node, 'b');
-	is(one("SELECT my_worker.wait($_, '30 s')"), 'completed', 'a job ends') for $busy, $same, $gated, $other;
+	is(one("SELECT my_worker.wait($_, '30 s')"), 'completed', 'a job ends') for $busy, $same, $gated, $other, $beyond;
 	wait_for($node, q{SELECT every(state = 'idle') FROM my_worker.workers WHERE kind = 'worker'});
 	my ($idle) = worker_pids($node, 'worker');
 	my $role = one("SELECT role FROM my_worker.workers WHERE pid = $idle");

@@ -44,7 +44,8 @@ $holder->query_safe('BEGIN; LOCK TABLE my_worker._jobs');
 $known->query_safe('COMMIT');
 wait_for($node, q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'my_worker keeper'
 	AND datname = 'race' AND wait_event_type = 'Lock'}, '1');
-$holder->query_safe(q{UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'my_worker';
+$holder->query_safe(q{UPDATE pg_extension SET extversion = (SELECT default_version FROM pg_available_extensions WHERE name = extname)
+	WHERE extname = 'my_worker';
 	SELECT my_worker.create_queue('fourth'); COMMIT;});
 is_done(sql(q{SELECT my_worker.enqueue('work')}, 'race'), 'an extension that comes while its keeper looks is seen', 'race');
 $_->quit for $known, $holder;

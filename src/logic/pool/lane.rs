@@ -1,7 +1,6 @@
 //! Lanes: pairs of database and role for which there may be work, and what has come for them.
 
-use super::{Known, State};
-use crate::pg::datum::{Micros, Oid};
+use super::{Known, Micros, Oid, State};
 
 /// The most rounds of arrivals that a lane remembers: a worker that missed more looks at all jobs.
 const ARRIVALS: usize = 8;
@@ -27,6 +26,8 @@ pub struct Lane {
     pub failures: u32,
     /// [L] not before this time again.
     pub retry_at: Micros,
+    /// [L] when the server last had no free slot for a worker of it; 0: it has had since.
+    pub no_slot_at: Micros,
     /// [L] when a worker was last started for it.
     pub served_at: Micros,
     /// Tells this holder of the entry from those before.
@@ -58,6 +59,7 @@ impl Lane {
             crowded: false,
             failures: 0,
             retry_at: 0,
+            no_slot_at: 0,
             born,
             arrivals: [0; ARRIVALS],
             round: 0,
@@ -142,8 +144,8 @@ impl State {
 
     /// Marks work for a lane, due at `run_at` or later, in a queue (0: not known); answers the
     /// process to wake: an idle worker of the lane, else the launcher, unless it was told. `None` for
-    /// a database without anything to serve, which is looked at when that changes, and while jobs
-    /// are disabled: enabling them wakes everybody. Also if all lanes have work: there is a look when
+    /// a database that is taken to be without the extension: the launcher has a keeper see within a
+    /// nap. `None` also while jobs are disabled: enabling them wakes everybody. Also if all lanes have work: there is a look when
     /// one of them is free.
     pub fn demand(
         &mut self,
@@ -152,8 +154,14 @@ impl State {
         run_at: Micros,
         queue_id: i32,
     ) -> Option<i32> {
-        self.database(database)
-            .filter(|entry| entry.known != Known::Absent)?;
+        match self.database(database) {
+            None => return self.ask_place(database),
+            Some(entry) if entry.known == Known::Absent => {
+                entry.asked = true;
+                return None;
+            }
+            Some(_) => {}
+        }
         let Some(lane) = self.lane(database, role) else {
             self.lanes_wanted = true;
             self.database(database)?.waits_for_lane = true;

@@ -1,7 +1,6 @@
 //! Charges: attempts to be written down for jobs whose process died, and what leads to them.
 
-use super::State;
-use crate::pg::datum::Oid;
+use super::{Oid, State};
 
 /// The most attempts that wait to be charged.
 pub const CHARGES: usize = 256;
@@ -42,6 +41,25 @@ pub(super) struct Stop {
     job: i64,
     database: Oid,
     count: u32,
+}
+
+#[cfg(test)]
+impl Charge {
+    pub(super) const NONE: Charge = Charge {
+        job: 0,
+        database: 0,
+        attempts: 0,
+        death: Death::Crash,
+    };
+}
+
+#[cfg(test)]
+impl Stop {
+    pub(super) const NONE: Stop = Stop {
+        job: 0,
+        database: 0,
+        count: 0,
+    };
 }
 
 impl State {
@@ -104,7 +122,7 @@ impl State {
             .iter_mut()
             .find(|s| s.job == job && s.database == database)
         {
-            stop.count += 1;
+            stop.count = stop.count.saturating_add(1);
             return stop.count;
         }
         let next = self.stops_next as usize % STOPS;

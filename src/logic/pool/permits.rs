@@ -1,0 +1,67 @@
+//! Permits: how many of a queue's jobs run at once.
+
+use super::{Oid, Phase, SlotId, State};
+
+impl State {
+    /// The slots that run a job of that queue now.
+    pub fn running_in_queue(&self, database: Oid, queue_id: i32) -> usize {
+        self.used_slots()
+            .iter()
+            .filter(|slot| {
+                slot.phase != Phase::Free && slot.database == database && slot.queue_id == queue_id
+            })
+            .count()
+    }
+
+    /// Has a slot work on a queue of which at most `limit` may run; `None` if so many do, else
+    /// whether there is room for one more. Whoever is refused is remembered.
+    pub fn enter_queue(
+        &mut self,
+        id: SlotId,
+        database: Oid,
+        queue_id: i32,
+        name: &[u8],
+        limit: usize,
+    ) -> Option<bool> {
+        let running = self.running_in_queue(database, queue_id);
+        if running >= limit {
+            if let Some(entry) = self.database(database) {
+                entry.refused = true;
+            }
+            return None;
+        }
+        let slot = self.slot(id)?;
+        slot.queue_id = queue_id;
+        slot.queue.set(name);
+        slot.halt = false;
+        Some(running.saturating_add(1) < limit)
+    }
+
+    /// Has a slot work on no queue any more, and give back its permit; answers the process to wake
+    /// if somebody was refused one. Who was refused himself and has none to give back leaves that to
+    /// those who have.
+    #[must_use]
+    pub fn leave_queue(&mut self, id: SlotId) -> Option<i32> {
+        let slot = self.slot(id)?;
+        slot.queue.set(b"");
+        if std::mem::take(&mut slot.queue_id) == 0 {
+            return None;
+        }
+        let oid = slot.database;
+        let entry = self.database(oid)?;
+        if std::mem::take(&mut entry.refused) {
+            self.ask_look(oid)
+        } else {
+            None
+        }
+    }
+
+    /// Has those who work on a queue take no more of its jobs.
+    pub fn halt_queue(&mut self, database: Oid, queue_id: i32) {
+        for slot in self.used_slots_mut() {
+            if slot.database == database && slot.queue_id == queue_id {
+                slot.halt = true;
+            }
+        }
+    }
+}
