@@ -5,6 +5,7 @@ use super::datum::{Datum, Oid};
 use super::error::{PgError, Result};
 use super::guard::protect;
 use super::local::Local;
+use super::nodes::Node;
 use crate::sys;
 
 /// One call of an SQL function of ours.
@@ -98,40 +99,44 @@ impl Call {
         })
     }
 
+    fn trigger(&self) -> Option<&sys::TriggerData> {
+        // SAFETY: NULL, or a node that lives as long as the call.
+        let context = unsafe { Node::new((*self.0).context.cast_const().cast()) };
+        context.cast()
+    }
+
     /// The table whose trigger this is.
     pub fn trigger_table(&self) -> Result<Oid> {
-        // SAFETY: answers 0 unless called as a trigger.
-        match unsafe { sys::mw_trigger_table(self.0) } {
-            0 => Err(PgError::internal(
-                "a trigger function was not called as a trigger",
-            )),
-            table => Ok(table),
-        }
+        let data = self
+            .trigger()
+            .ok_or_else(|| PgError::internal("a trigger function was not called as a trigger"))?;
+        // SAFETY: the table is open while its trigger runs.
+        Ok(unsafe { (*data.tg_relation).rd_id })
     }
 
     /// The row of a BEFORE ROW trigger.
     pub fn trigger_row(&self) -> Result<TriggerRow> {
-        let mut row = TriggerRow {
-            tuple: std::ptr::null_mut(),
-            old: std::ptr::null_mut(),
-            description: std::ptr::null_mut(),
-            is_update: false,
+        let before_row = sys::TRIGGER_EVENT_BEFORE | sys::TRIGGER_EVENT_ROW;
+        let mask = sys::TRIGGER_EVENT_TIMINGMASK | sys::TRIGGER_EVENT_ROW;
+        let data = self
+            .trigger()
+            .filter(|data| data.tg_event & mask == before_row);
+        let data = data.ok_or_else(|| {
+            PgError::internal("a trigger function was not called as a row trigger")
+        })?;
+        let is_update = data.tg_event & sys::TRIGGER_EVENT_OPMASK == sys::TRIGGER_EVENT_UPDATE;
+        let (tuple, old) = if is_update {
+            (data.tg_newtuple, data.tg_trigtuple)
+        } else {
+            (data.tg_trigtuple, std::ptr::null_mut())
         };
-        // SAFETY: answers NULL unless called as such a trigger, and fills in the rest otherwise.
-        row.tuple = unsafe {
-            sys::mw_trigger_row(
-                self.0,
-                &mut row.is_update,
-                &mut row.description,
-                &mut row.old,
-            )
-        };
-        if row.tuple.is_null() {
-            return Err(PgError::internal(
-                "a trigger function was not called as a row trigger",
-            ));
-        }
-        Ok(row)
+        Ok(TriggerRow {
+            tuple,
+            old,
+            // SAFETY: as above.
+            description: unsafe { (*data.tg_relation).rd_att },
+            is_update,
+        })
     }
 }
 

@@ -132,7 +132,14 @@ pub fn current_subtransaction() -> u32 {
 /// wait for ever gets an error.
 pub fn wait_for_end(xid: u32) -> Result<()> {
     // SAFETY: a transaction is open, which is not that one.
-    protect(|| unsafe { sys::mw_wait_for_transaction(xid) })
+    protect(|| unsafe {
+        sys::XactLockTableWait(
+            xid,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            sys::XLTW_None,
+        );
+    })
 }
 
 /// Whether a row with this xmin was written by the open transaction.

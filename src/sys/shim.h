@@ -23,8 +23,6 @@ extern void *mw_shmem_init(const char *name, Size size, bool *found);
 extern int	mw_my_procno(void);
 extern void mw_set_latch(int procno);
 extern uint64 mw_completed_transactions(void);
-extern bool mw_may_execute(Oid function, Oid role);
-extern bool mw_owns_database(Oid database, Oid role);
 extern void mw_reserve_settings(const char *prefix);
 extern Size mw_varsize_any_exhdr(const void *datum);
 extern const char *mw_vardata_any(const void *datum);
@@ -34,64 +32,21 @@ extern bool mw_was_shut_down(void);
 /* Tuples and tables */
 extern Datum mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull);
 extern HeapTuple mw_slot_copy(TupleTableSlot *slot);
-extern void mw_slot_tid(TupleTableSlot *slot, ItemPointer tid);
-extern IndexScanDesc mw_index_beginscan(Relation heap, Relation index, Snapshot snapshot,
-										int nkeys);
-extern void mw_key_from_place(ScanKey key, AttrNumber attno, int32 x, TimestampTz y, int64 z);
 extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
 extern TransactionId mw_row_holder(Relation rel, ItemPointer tid, int *pid);
-extern void mw_wait_for_transaction(TransactionId xid);
 extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot);
 extern int	mw_delete_rows_unseen(Relation rel, ItemPointerData *tids, int count,
 								  Snapshot snapshot);
-extern Oid	mw_relation_owner(Relation rel);
-extern Oid	mw_relation_id(Relation rel);
-
-extern void mw_tuple_values(HeapTuple tuple, TupleDesc desc, int count, NullableDatum *values);
 extern Datum mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull);
 extern Datum mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull);
 extern Datum mw_to_jsonb(Datum value, Oid type);
 
-/* Databases and roles */
-typedef struct MwDatabase
-{
-	Oid			oid;
-	bool		usable;
-	char		name[NAMEDATALEN];
-} MwDatabase;
-typedef struct MwDatabaseScan MwDatabaseScan;
-extern MwDatabaseScan *mw_databases_begin(void);
-extern bool mw_databases_next(MwDatabaseScan *scan, MwDatabase *database);
-extern void mw_databases_end(MwDatabaseScan *scan);
-extern Oid	mw_function_owner(Oid function);
-extern char *mw_strange_trigger(Oid table, Oid owner);
-extern bool mw_is_valid_index_of(Oid index, Oid table);
-extern Oid	mw_extension_schema(Oid extension, char **version);
-extern bool mw_statement_holds(PlannedStmt *statement, Oid table);
-/* A relation that a utility statement names, see ddl.c */
-typedef struct MwTarget
-{
-	Oid			relation;
-	bool		is_foreign_key; /* a foreign key points at it */
-} MwTarget;
-extern MwTarget *mw_locked_first(PlannedStmt *planned, int *count);
-extern bool mw_drops_extension(PlannedStmt *planned, const char *name);
-extern Oid	mw_relation_of_trigger(Oid trigger);
-extern Oid	mw_relation_of_rule(Oid rule);
-extern Oid	mw_relation_of_policy(Oid policy);
-extern Oid	mw_relation_referred(Oid constraint);
-extern bool mw_is_copy(PlannedStmt *planned);
-extern PlannedStmt *mw_copy_through(PlannedStmt *planned, Oid view, const char *schema,
-									const char *table);
-extern bool mw_is_client_copy(PlannedStmt *statement);
+/* COPY FROM STDIN, see copy.c */
 struct QueryCompletion;
 struct QueryEnvironment;
-extern bool mw_client_copy(PlannedStmt *planned, const char *query, struct QueryEnvironment *environment,
-						   struct QueryCompletion *completion, Oid table, const char *policy);
-extern const char *mw_database_wanted(PlannedStmt *statement);
-extern void mw_hold_object_on(Oid class, Oid object);
-extern void mw_release_object(Oid class, Oid object);
-extern int	mw_role_barred(Oid role, Oid database);
+extern void mw_client_copy(PlannedStmt *planned, const char *query,
+						   struct QueryEnvironment *environment,
+						   struct QueryCompletion *completion, Oid table);
 
 typedef struct MwAppender MwAppender;
 extern MwAppender *mw_append_begin(Relation rel, const Oid *types, int columns);
@@ -111,12 +66,6 @@ typedef struct MwLeafGroup
 	int64		after;			/* the others */
 } MwLeafGroup;
 extern MwLeafGroup *mw_count_leaves(Relation index, TimestampTz bound, int *count);
-
-extern Oid	mw_trigger_table(FunctionCallInfo fcinfo);
-
-/* Trigger calls: NULL unless fired BEFORE ROW by INSERT or UPDATE */
-extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleDesc *desc,
-								HeapTuple *old);
 
 /* Commands at top level, see command.c */
 extern void mw_command_run(const char *sql, MemoryContext context, int timeout_ms, char *tag);
