@@ -2,8 +2,8 @@
 //! of users' functions.
 
 use super::datum::{Datum, Oid};
-use super::error::{PgError, Result};
-use super::guard::protect;
+use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use super::guard::{self, protect};
 use super::local::Local;
 use super::nodes::Node;
 use crate::sys;
@@ -50,26 +50,27 @@ impl Call {
 
     /// A composite result, for functions with OUT parameters.
     pub fn row(&self, values: &[Option<Datum>]) -> Result<Datum> {
-        let (data, nulls) = split(values);
-        let (data, nulls) = (data.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
-        // SAFETY: the function is declared with as many OUT columns as `values`.
-        let row = protect(|| unsafe {
+        // SAFETY: the call is running; NULL if the function is not declared so.
+        let description = protect(|| unsafe {
             let mut desc = std::ptr::null_mut();
-            if sys::get_call_result_type(self.0, std::ptr::null_mut(), &mut desc)
-                != sys::TYPEFUNC_COMPOSITE
-            {
-                return 0;
+            match sys::get_call_result_type(self.0, std::ptr::null_mut(), &mut desc) {
+                sys::TYPEFUNC_COMPOSITE => desc,
+                _ => std::ptr::null_mut(),
             }
-            let desc = sys::BlessTupleDesc(desc);
-            let tuple = sys::heap_form_tuple(desc, data, nulls);
-            sys::HeapTupleHeaderGetDatum((*tuple).t_data)
         })?;
-        if row == 0 {
+        if description.is_null() {
             return Err(PgError::internal(
                 "a function is not declared to return a row",
             ));
         }
-        Ok(row)
+        check_columns(description, values)?;
+        let (data, nulls) = split(values);
+        let (data, nulls) = (data.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
+        // SAFETY: as many values as the description has columns.
+        protect(|| unsafe {
+            let tuple = sys::heap_form_tuple(sys::BlessTupleDesc(description), data, nulls);
+            sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+        })
     }
 
     /// Prepares to return a set; rows follow by [`Call::add_row`], and the result is NULL.
@@ -85,18 +86,16 @@ impl Call {
 
     /// Adds a row to the set.
     pub fn add_row(&self, values: &[Option<Datum>]) -> Result<()> {
-        let (data, nulls) = split(values);
-        let (data, nulls) = (data.as_ptr(), nulls.as_ptr());
         // SAFETY: begin_set made the store and its description.
-        protect(|| unsafe {
+        let (store, description) = unsafe {
             let result = (*self.0).resultinfo.cast::<sys::ReturnSetInfo>();
-            sys::tuplestore_putvalues(
-                (*result).setResult,
-                (*result).setDesc,
-                data.cast_mut(),
-                nulls.cast_mut(),
-            )
-        })
+            ((*result).setResult, (*result).setDesc)
+        };
+        check_columns(description, values)?;
+        let (data, nulls) = split(values);
+        let (data, nulls) = (data.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
+        // SAFETY: as many values as the description has columns.
+        protect(|| unsafe { sys::tuplestore_putvalues(store, description, data, nulls) })
     }
 
     fn trigger(&self) -> Option<&sys::TriggerData> {
@@ -140,6 +139,29 @@ impl Call {
     }
 }
 
+/// The SQL script of another version may declare a function with more columns than this library has
+/// values for, or with fewer.
+fn check_columns(description: sys::TupleDesc, values: &[Option<Datum>]) -> Result<()> {
+    // SAFETY: the description of a function's result.
+    let declared = unsafe { (*description).natts };
+    if usize::try_from(declared) == Ok(values.len()) {
+        return Ok(());
+    }
+    let given = values.len();
+    Err(other_version().detail(format!(
+        "The function is declared with {declared} columns, the library has {given}."
+    )))
+}
+
+/// What is declared in SQL is not what this library works with.
+fn other_version() -> PgError {
+    PgError::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "the library and the extension \"my_worker\" have different versions",
+    )
+    .hint("Use ALTER EXTENSION my_worker UPDATE, or install the library that fits.")
+}
+
 /// One execution of a statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Execution(sys::MemoryContext);
@@ -147,7 +169,8 @@ pub struct Execution(sys::MemoryContext);
 static ENDED: Local<Option<fn(Execution)>> = Local::new(None);
 
 impl Execution {
-    /// Has `ended` called when it has ended, well or not. There is one such function.
+    /// Has `ended` called when it has ended, well or not. There is one such function. It cannot fail:
+    /// the memory is about to be freed, and a panic in it is dropped.
     pub fn at_end(self, ended: fn(Execution)) -> Result<()> {
         ENDED.set(Some(ended));
         // SAFETY: the context is alive, and its callback lives in it.
@@ -163,9 +186,12 @@ impl Execution {
 }
 
 unsafe extern "C-unwind" fn on_end(context: *mut std::ffi::c_void) {
-    if let Some(ended) = ENDED.get() {
-        ended(Execution(context.cast()));
-    }
+    let _ = guard::enter((), || {
+        if let Some(ended) = ENDED.get() {
+            ended(Execution(context.cast()));
+        }
+        Ok(())
+    });
 }
 
 fn split(values: &[Option<Datum>]) -> (Vec<Datum>, Vec<bool>) {
@@ -185,7 +211,7 @@ pub struct TriggerRow {
 }
 
 impl TriggerRow {
-    /// A column, counted from 1; `None` for NULL.
+    /// A column, counted from 1; `None` for NULL, and for one that the table does not have.
     pub fn get(&self, column: i32) -> Option<Datum> {
         self.read(self.tuple, column)
     }
@@ -200,16 +226,27 @@ impl TriggerRow {
     }
 
     fn read(&self, tuple: sys::HeapTuple, column: i32) -> Option<Datum> {
+        if !self.has(column) {
+            return None;
+        }
         let mut null = true;
         // SAFETY: tuple and description are the trigger's, and the column is one of the table's.
         let value = unsafe { sys::mw_tuple_attr(tuple, column, self.description, &mut null) };
         (!null).then_some(value)
     }
 
+    fn has(&self, column: i32) -> bool {
+        // SAFETY: the table is open while its trigger runs.
+        (1..=unsafe { (*self.description).natts }).contains(&column)
+    }
+
     /// Replaces columns (counted from 1) by new values.
     pub fn set(&mut self, changes: &[(i32, Option<Datum>)]) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
+        }
+        if let Some((column, _)) = changes.iter().find(|(column, _)| !self.has(*column)) {
+            return Err(other_version().detail(format!("The table has no column {column}.")));
         }
         let columns: Vec<i32> = changes.iter().map(|c| c.0).collect();
         let values: Vec<Option<Datum>> = changes.iter().map(|c| c.1).collect();

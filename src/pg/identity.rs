@@ -102,11 +102,16 @@ pub fn as_owner<T>(owner: Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// The name of a role, or its number if it is gone.
-pub fn role_name(role: Oid) -> String {
+pub fn name_of_role(role: Oid) -> Result<String> {
     // SAFETY: with `noerr` the look-up answers NULL for a missing role.
-    let name = protect(|| unsafe { sys::GetUserNameFromId(role, true) });
-    match name.ok().and_then(|name| super::datum::from_c(name)) {
+    let name = protect(|| unsafe { sys::GetUserNameFromId(role, true).cast_const() })?;
+    Ok(match super::datum::from_c(name) {
         Some(name) => String::from_utf8_lossy(&name).into_owned(),
         None => format!("with OID {role}"),
-    }
+    })
+}
+
+/// The same for a text that reports an error, which an error of the look-up does not replace.
+pub fn role_name(role: Oid) -> String {
+    name_of_role(role).unwrap_or_else(|_| format!("with OID {role}"))
 }

@@ -37,6 +37,13 @@ pub fn begin() -> Result<()> {
     })
 }
 
+/// Whether a transaction is open.
+#[cfg(pg_ge_17)]
+pub(super) fn is_open() -> bool {
+    // SAFETY: reads process-local state.
+    unsafe { sys::IsTransactionState() }
+}
+
 /// Fires the deferred triggers of statements so far, outside of subtransactions.
 pub fn fire_deferred() -> Result<()> {
     // SAFETY: a transaction is open, and no query runs in it.

@@ -9,40 +9,21 @@
  */
 #include "postgres.h"
 
-#include <unistd.h>
-
-
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_control.h"
-#include "catalog/pg_database.h"
-#include "catalog/pg_extension.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "common/controldata_utils.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
-#include "tcop/tcopprot.h"
-#include "utils/acl.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
-#include "utils/rel.h"
-#include "utils/syscache.h"
 
 #include "shim.h"
 
@@ -58,6 +39,29 @@ mw_magic(void)
 	return &magic;
 }
 
+/* The ERROR that was caught.  To copy it may raise another, for lack of memory. */
+static ErrorData *
+caught(MemoryContext caller)
+{
+	static ErrorData no_memory = {
+		.elevel = ERROR,.sqlerrcode = ERRCODE_OUT_OF_MEMORY,.message = "out of memory"
+	};
+	ErrorData  *volatile error = &no_memory;
+
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+	}
+	PG_END_TRY();
+	FlushErrorState();
+	return error;
+}
+
 ErrorData *
 mw_try(void (*fn) (void *arg), void *arg)
 {
@@ -70,9 +74,7 @@ mw_try(void (*fn) (void *arg), void *arg)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
+		error = caught(caller);
 	}
 	PG_END_TRY();
 	return error;
