@@ -5,6 +5,7 @@
 //! open what was open: the end of the (sub)transaction closes it, which is why nothing here has a
 //! destructor.
 
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -163,17 +164,21 @@ impl Table {
         let count = usize::try_from(count).unwrap_or(0);
         // SAFETY: the array has `count` elements, and each name is a text of its own.
         let groups = unsafe { std::slice::from_raw_parts(groups, count) };
-        groups
-            .iter()
-            .map(|group| {
-                Ok(Entries {
-                    first: group.first,
-                    second: datum::as_text(group.second)?,
-                    until: group.until,
-                    after: group.after,
-                })
-            })
-            .collect()
+        // In the order of the index; a pair comes twice if some pages hold it alone, others with more.
+        let mut found = BTreeMap::new();
+        for group in groups {
+            let pair = (group.first, datum::as_text(group.second)?);
+            let (until, after) = found.entry(pair).or_insert((0, 0));
+            *until += group.until;
+            *after += group.after;
+        }
+        let one = |((first, second), (until, after))| Entries {
+            first,
+            second,
+            until,
+            after,
+        };
+        Ok(found.into_iter().map(one).collect())
     }
 
     /// Locks a row version against all others, if it is still the newest and nobody has it.

@@ -8,12 +8,8 @@
 
 #include "access/table.h"
 #include "commands/copy.h"
-#include "executor/executor.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
-#include "nodes/plannodes.h"
 #include "parser/parse_relation.h"
-#include "storage/lwlock.h"
 #include "tcop/cmdtag.h"
 #include "tcop/utility.h"
 #include "utils/lsyscache.h"

@@ -7,6 +7,9 @@
 #ifndef MW_SHIM_H
 #define MW_SHIM_H
 
+#include "executor/executor.h"
+#include "storage/lwlock.h"
+
 /* The crossing: run fn(arg); NULL, or the ERROR it raised, palloc'd by the caller's context. */
 extern ErrorData *mw_try(void (*fn) (void *arg), void *arg);
 
@@ -56,7 +59,7 @@ extern void mw_append_end(MwAppender *appender);
 
 /*
  * Entries of a btree index on (oid, text, integer, timestamptz, ...) by its
- * leaf pages, see leaves.c: one group for each pair of the first two columns.
+ * leaf pages, see leaves.c: for each pair of the first two columns one group, or two.
  */
 typedef struct MwLeafGroup
 {
