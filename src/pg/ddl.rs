@@ -190,7 +190,7 @@ pub(super) fn look_up(name: &sys::RangeVar, lock: u32) -> Result<Oid> {
     let name = std::ptr::from_ref(name);
     // SAFETY: a node of the server; a catalog look-up in an open transaction.
     protect(|| unsafe {
-        let (lock, options) = (lock as i32, sys::RVR_MISSING_OK as u32);
+        let (lock, options) = (lock as i32, sys::RVR_MISSING_OK);
         sys::RangeVarGetRelidExtended(name, lock, options, None, std::ptr::null_mut())
     })
 }

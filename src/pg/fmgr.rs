@@ -312,7 +312,17 @@ impl Function {
             return Ok(value);
         }
         let result = self.result;
-        // SAFETY: the value is of that type.
-        protect(|| unsafe { sys::mw_to_jsonb(value, result) })
+        // SAFETY: the value is of that type. to_jsonb() looks the type up in the expression that calls
+        // it, so there is one, with a constant of the type as its argument.
+        protect(|| unsafe {
+            let argument = sys::makeNullConst(result, -1, 0);
+            let arguments = sys::lappend(std::ptr::null_mut(), argument.cast());
+            let kind = sys::COERCE_EXPLICIT_CALL;
+            let call = sys::makeFuncExpr(sys::F_TO_JSONB, sys::JSONBOID, arguments, 0, 0, kind);
+            let mut function: sys::FmgrInfo = std::mem::zeroed();
+            sys::fmgr_info(sys::F_TO_JSONB, &mut function);
+            function.fn_expr = call.cast();
+            sys::FunctionCall1Coll(&mut function, 0, value)
+        })
     }
 }

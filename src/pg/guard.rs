@@ -133,11 +133,34 @@ fn report_of(error: &PgError) -> Report {
     let (message, detail) = (message.as_ptr(), pointer(&detail));
     let (hint, context) = (pointer(&hint), pointer(&context));
     let code = error.sqlstate.0;
-    // SAFETY: the strings live until the end of this function and the shim copies them.
-    match protect(|| unsafe { sys::mw_error_data(code, message, detail, hint, context) }) {
+    // SAFETY: the strings live until the end of this function; all-zero is a valid report.
+    let report = protect(|| unsafe {
+        let report = sys::palloc0(size_of::<sys::ErrorData>()).cast::<sys::ErrorData>();
+        (*report).elevel = sys::ERROR as i32;
+        (*report).sqlerrcode = code;
+        (*report).message = copied(message);
+        (*report).detail = copied(detail);
+        (*report).hint = copied(hint);
+        (*report).context = copied(context);
+        (*report).assoc_context = sys::CurrentMemoryContext;
+        report
+    });
+    match report {
         Ok(report) => Report::Made(report),
         Err(_) => Report::NoMemory,
     }
+}
+
+/// A copy in the current memory context. May raise.
+///
+/// # Safety
+/// The text is NULL or terminated.
+unsafe fn copied(text: *const libc::c_char) -> *mut libc::c_char {
+    if text.is_null() {
+        return ptr::null_mut();
+    }
+    // SAFETY: as the caller says.
+    unsafe { sys::pstrdup(text) }
 }
 
 /// Bytes as a C string: what follows a NUL is cut off.

@@ -210,7 +210,7 @@ pub fn define_choice<const N: usize>(
 /// Has misspelt settings with this prefix reported.
 pub fn reserve_prefix(prefix: &'static CStr) -> Result<()> {
     // SAFETY: a constant string.
-    protect(|| unsafe { sys::mw_reserve_settings(prefix.as_ptr()) })
+    protect(|| unsafe { sys::MarkGUCPrefixReserved(prefix.as_ptr()) })
 }
 
 /// Sets one of the server's settings for this process, over the user's own.

@@ -9,12 +9,9 @@
 #include "access/multixact.h"
 #include "access/subtrans.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "nodes/makefuncs.h"
 #include "storage/bufmgr.h"
 #include "storage/procarray.h"
-#include "utils/fmgroids.h"
 #include "utils/rel.h"
 
 #include "shim.h"
@@ -158,18 +155,4 @@ mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull)
 	*isnull = fcinfo->isnull;
 	AfterTriggerFireDeferred();
 	return result;
-}
-
-/* to_jsonb() looks its argument's type up in the expression that calls it. */
-Datum
-mw_to_jsonb(Datum value, Oid type)
-{
-	FmgrInfo	function;
-	Const	   *argument = makeNullConst(type, -1, InvalidOid);
-
-	fmgr_info(F_TO_JSONB, &function);
-	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(argument),
-											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
-					   &function);
-	return FunctionCall1(&function, value);
 }

@@ -18,7 +18,6 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
 
@@ -77,28 +76,6 @@ mw_try(void (*fn) (void *arg), void *arg)
 	return error;
 }
 
-static char *
-copied(const char *text)
-{
-	return text ? pstrdup(text) : NULL;
-}
-
-ErrorData *
-mw_error_data(int sqlstate, const char *message, const char *detail,
-			  const char *hint, const char *context)
-{
-	ErrorData  *error = palloc0(sizeof(ErrorData));
-
-	error->elevel = ERROR;
-	error->sqlerrcode = sqlstate;
-	error->message = copied(message);
-	error->detail = copied(detail);
-	error->hint = copied(hint);
-	error->context = copied(context);
-	error->assoc_context = CurrentMemoryContext;
-	return error;
-}
-
 /* For levels that return: DEBUG5 to WARNING.  May still raise a pending cancel. */
 void
 mw_report(int elevel, int sqlstate, const char *message, const char *detail, const char *hint)
@@ -114,12 +91,6 @@ void
 mw_check_for_interrupts(void)
 {
 	CHECK_FOR_INTERRUPTS();
-}
-
-LWLock *
-mw_named_lock(const char *tranche)
-{
-	return &GetNamedLWLockTranche(tranche)->lock;
 }
 
 /* ShmemInitStruct() under the lock that it asks for.  New memory is zeroed. */
@@ -168,12 +139,6 @@ mw_completed_transactions(void)
 #endif
 	LWLockRelease(ProcArrayLock);
 	return count;
-}
-
-void
-mw_reserve_settings(const char *prefix)
-{
-	MarkGUCPrefixReserved(prefix);
 }
 
 Size

@@ -13,20 +13,15 @@
 /* The crossing: run fn(arg); NULL, or the ERROR it raised, palloc'd by the caller's context. */
 extern ErrorData *mw_try(void (*fn) (void *arg), void *arg);
 
-/* A report by value.  Strings may be NULL.  The copy lives in the current context. */
-extern ErrorData *mw_error_data(int sqlstate, const char *message, const char *detail,
-								const char *hint, const char *context);
 extern void mw_report(int elevel, int sqlstate, const char *message, const char *detail,
 					  const char *hint);
 
 extern const void *mw_magic(void);
 extern void mw_check_for_interrupts(void);
-extern LWLock *mw_named_lock(const char *tranche);
 extern void *mw_shmem_init(const char *name, Size size, bool *found);
 extern int	mw_my_procno(void);
 extern void mw_set_latch(int procno);
 extern uint64 mw_completed_transactions(void);
-extern void mw_reserve_settings(const char *prefix);
 extern Size mw_varsize_any_exhdr(const void *datum);
 extern const char *mw_vardata_any(const void *datum);
 extern void mw_set_ps_display(const char *activity);
@@ -42,7 +37,6 @@ extern int	mw_delete_rows_unseen(Relation rel, ItemPointerData *tids, int count,
 								  Snapshot snapshot);
 extern Datum mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull);
 extern Datum mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull);
-extern Datum mw_to_jsonb(Datum value, Oid type);
 
 /* COPY FROM STDIN, see copy.c */
 struct QueryCompletion;
