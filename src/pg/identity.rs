@@ -111,7 +111,8 @@ pub fn name_of_role(role: Oid) -> Result<String> {
     })
 }
 
-/// The same for a text that reports an error, which an error of the look-up does not replace.
+/// The same for callers that cannot pass an error on. An error of the look-up is lost, and whatever the
+/// look-up held stays held until the transaction ends: new code uses [`name_of_role`].
 pub fn role_name(role: Oid) -> String {
     name_of_role(role).unwrap_or_else(|_| format!("with OID {role}"))
 }
