@@ -1,26 +1,45 @@
 //! Statements that user code has executed: told of before they start, with what they do to our
 //! tables. The server's hook is chained; utility statements have one of their own (`utility`).
 
+use std::ptr;
+
 use super::datum::Oid;
 use super::error::Result;
 use super::guard::{self, protect};
 use super::local::Local;
+use super::nodes::{Node, child};
 use crate::sys;
 
 /// A planned statement that is about to start.
-pub struct Statement(*mut sys::PlannedStmt);
+pub struct Statement<'a>(&'a sys::PlannedStmt);
 
-impl Statement {
+impl Statement<'_> {
     /// Whether it locks, updates or deletes rows of a table, its name behind a view or not.
     pub fn holds_rows_of(&self, table: Oid) -> bool {
-        // SAFETY: the server's plan, alive during the hook; reads its nodes.
-        unsafe { sys::mw_statement_holds(self.0, table) }
+        let plan = self.0;
+        let is_of_table = |entry: u32| {
+            let index = (entry as usize).wrapping_sub(1);
+            let entry = child!(plan, rtable).members().nth(index);
+            let entry = entry.and_then(Node::cast::<sys::RangeTblEntry>);
+            entry.is_some_and(|entry| entry.relid == table)
+        };
+        let mut marks = child!(plan, rowMarks).all::<sys::PlanRowMark>();
+        // As RowMarkRequiresRowShareLock() of the server: the weaker marks lock no row.
+        if marks.any(|mark| mark.markType <= sys::ROW_MARK_KEYSHARE && is_of_table(mark.rti)) {
+            return true;
+        }
+        if plan.commandType == sys::CMD_INSERT && !plan.hasModifyingCTE {
+            return false;
+        }
+        let mut changed = child!(plan, resultRelations).numbers();
+        changed.any(|entry| is_of_table(entry.cast_unsigned()))
     }
 }
 
 /// Has what was appended in this transaction written if the statement would miss it; and takes again
 /// what a ROLLBACK has taken from the command that runs, see `catalog::hold_extension_on`.
-pub(super) fn prepare(statement: *mut sys::PlannedStmt) -> Result<()> {
+pub(super) fn prepare(statement: &sys::PlannedStmt) -> Result<()> {
+    let statement = ptr::from_ref(statement).cast_mut();
     // SAFETY: the server's plan, alive during the hooks that pass it; writes rows, or locks, which
     // may raise.
     protect(|| unsafe {
@@ -51,7 +70,7 @@ pub fn watch(hook: StatementHook) {
 unsafe extern "C-unwind" fn executor_start(query: *mut sys::QueryDesc, flags: i32) {
     let outcome = guard::enter((), || {
         // SAFETY: the server passes a valid description of a planned query.
-        let statement = unsafe { (*query).plannedstmt };
+        let statement = unsafe { &*(*query).plannedstmt };
         HOOK.get()
             .map_or(Ok(()), |hook| hook(&Statement(statement)))?;
         prepare(statement)

@@ -66,6 +66,13 @@ fn begin(ours: bool) -> Result<()> {
     })
 }
 
+/// Whether a transaction is open.
+#[cfg(pg_ge_17)]
+pub(super) fn is_open() -> bool {
+    // SAFETY: reads process-local state.
+    unsafe { sys::IsTransactionState() }
+}
+
 /// Fires the deferred triggers of statements so far, outside of subtransactions.
 pub fn fire_deferred() -> Result<()> {
     // SAFETY: a transaction is open, and no query runs in it.
@@ -167,7 +174,14 @@ pub fn current_subtransaction() -> u32 {
 /// wait for ever gets an error.
 pub fn wait_for_end(xid: u32) -> Result<()> {
     // SAFETY: a transaction is open, which is not that one.
-    protect(|| unsafe { sys::mw_wait_for_transaction(xid) })
+    protect(|| unsafe {
+        sys::XactLockTableWait(
+            xid,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            sys::XLTW_None,
+        );
+    })
 }
 
 /// Whether a row with this xmin was written by the open transaction.
