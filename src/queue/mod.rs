@@ -10,6 +10,8 @@ pub mod handler;
 pub mod live;
 pub mod manage;
 pub mod queues;
+pub mod retry;
+pub mod served;
 pub mod settle;
 pub mod wait;
 pub mod wake;
