@@ -8,7 +8,7 @@ use crate::pg::{guard, identity};
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::manage::{self, QueueSettings};
 use crate::queue::wait;
-use crate::queue::{handler, queues, rights};
+use crate::queue::{handler, queues, retry, rights};
 use crate::shared::{self, SHARED};
 use crate::sys;
 use crate::{progress, stats, worker};
@@ -184,7 +184,7 @@ fn cancel(call: &Call) -> Answer {
 }
 
 fn retry(call: &Call) -> Answer {
-    Ok(Some(manage::retry(bigint(call))?.datum()))
+    Ok(Some(retry::retry(bigint(call))?.datum()))
 }
 
 fn wait_for(call: &Call) -> Answer {

@@ -102,7 +102,7 @@ pub fn dead(job: i64, queue: &[u8], owner: Oid, attempts: i32, error: &PgError) 
          owner \"{}\", SQLSTATE {}{}",
         text(&catalog::current_database()?),
         text(queue),
-        identity::role_name(owner),
+        identity::role_name(owner)?,
         error.sqlstate.text(),
         message(error)
     );

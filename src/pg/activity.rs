@@ -30,7 +30,7 @@ pub fn introduce(role: Option<Oid>) -> Result<()> {
         return Ok(());
     }
     let role = match role {
-        Some(role) => identity::name_of_role(role)? + " ",
+        Some(role) => identity::role_name(role)? + " ",
         None => String::new(),
     };
     let database = catalog::current_database()?;

@@ -117,17 +117,11 @@ fn as_owner_within<T>(owner: Oid, flags: u32, body: impl FnOnce() -> Result<T>) 
 }
 
 /// The name of a role, or its number if it is gone.
-pub fn name_of_role(role: Oid) -> Result<String> {
+pub fn role_name(role: Oid) -> Result<String> {
     // SAFETY: with `noerr` the look-up answers NULL for a missing role.
     let name = protect(|| unsafe { sys::GetUserNameFromId(role, true).cast_const() })?;
     Ok(match super::datum::from_c(name) {
         Some(name) => String::from_utf8_lossy(&name).into_owned(),
         None => format!("with OID {role}"),
     })
-}
-
-/// The same for callers that cannot pass an error on. An error of the look-up is lost, and whatever the
-/// look-up held stays held until the transaction ends: new code uses [`name_of_role`].
-pub fn role_name(role: Oid) -> String {
-    name_of_role(role).unwrap_or_else(|_| format!("with OID {role}"))
 }

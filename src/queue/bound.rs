@@ -34,7 +34,7 @@ pub fn admit(role: Oid) -> Result<Option<i64>> {
     if before.saturating_add(own) < limit {
         return Ok(Some(before));
     }
-    let name = identity::role_name(role);
+    let name = identity::role_name(role)?;
     let message = format!("role \"{name}\" has as many jobs in the queue as it may have: {limit}");
     Err(PgError::new(CONFIGURATION_LIMIT_EXCEEDED, message).hint(
         "Wait until some have run, or cancel some. \

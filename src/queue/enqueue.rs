@@ -19,14 +19,12 @@ use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::utility::CopyTarget;
 use crate::pg::{clock, guc, identity};
-use crate::settings;
-use crate::shared::{SHARED, State};
 use crate::stats;
 
 use super::handler::{Named, quoted};
 use super::{
     allowed, any_extension, as_owner, bar, bound, column, extension, handler, ids, queues, rights,
-    wake,
+    served, wake,
 };
 
 /// A job as the functions take it.
@@ -117,8 +115,6 @@ static FIND_UNIQUE: Statement = Statement::new(
 
 /// The queue that this transaction found last.
 static KNOWN_QUEUE: Local<Option<Vec<u8>>> = Local::new(None);
-/// Whether this transaction was warned that its database is not served.
-static WARNED: Local<bool> = Local::new(false);
 /// Whether this transaction was told that a job of its waits for a consumer.
 static TOLD_OF_CONSUMERS: Local<bool> = Local::new(false);
 /// The last qualified handler that a plain INSERT named, its stored name, and in which statement.
@@ -134,7 +130,7 @@ struct KnownHandler {
 fn forget() {
     KNOWN_QUEUE.set(None);
     KNOWN_HANDLER.set(None);
-    WARNED.set(false);
+    served::forget();
     TOLD_OF_CONSUMERS.set(false);
     bar::forget_warning();
 }
@@ -283,53 +279,10 @@ pub fn holds_queue(name: &[u8]) -> Result<bool> {
     Ok(there)
 }
 
-/// This database is named in `my_worker.database`.
-static SERVED: Local<bool> = Local::new(false);
-
 /// Says once a transaction that nobody will run the jobs of this database.
 pub fn warn_unserved() -> Result<()> {
     wake::on_any_end(forget)?;
-    if WARNED.replace(true) {
-        return Ok(());
-    }
-    match unserved()? {
-        None => Ok(()),
-        Some((message, hint)) => {
-            let (level, code) = (Level::Warning, OBJECT_NOT_IN_PREREQUISITE_STATE);
-            log::report_hint(level, code, &message, &hint)
-        }
-    }
-}
-
-/// Why nobody runs the jobs of this database, and what to do; `None` if they are run.
-pub fn unserved() -> Result<Option<(String, String)>> {
-    // Once it is named there, it stays so while the server runs.
-    if SERVED.get() && SHARED.read(has_no_place) != Some(true) {
-        return Ok(None);
-    }
-    if !SHARED.is_attached() {
-        let reason = "jobs will not run: my_worker was not loaded when the server started";
-        let hint = "Add my_worker to \"shared_preload_libraries\" and restart the server.";
-        return Ok(Some((reason.to_string(), hint.to_string())));
-    }
-    let name = catalog::current_database()?;
-    let shown = String::from_utf8_lossy(&name).into_owned();
-    if !settings::serves(&name) {
-        let reason = format!("jobs in database \"{shown}\" will not run: it is not served");
-        let hint = format!("Add \"{shown}\" to \"my_worker.database\" and restart the server.");
-        return Ok(Some((reason, hint)));
-    }
-    if SHARED.read(has_no_place) == Some(true) {
-        let reason = format!("jobs in database \"{shown}\" will not run: too many are served");
-        let hint = "Name the databases that have the extension in \"my_worker.database\".";
-        return Ok(Some((reason, hint.to_string())));
-    }
-    SERVED.set(true);
-    Ok(None)
-}
-
-fn has_no_place(state: &State) -> bool {
-    state.is_left_out(bgworker::my_database())
+    served::warn()
 }
 
 /// The table that COPY FROM STDIN may fill although row-level security applies: each row passes the
@@ -489,7 +442,7 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
             INSUFFICIENT_PRIVILEGE,
             format!(
                 "permission denied to enqueue a job for role \"{}\"",
-                identity::role_name(owner)
+                identity::role_name(owner)?
             ),
         )
         .detail("The owner of a job is the role that enqueues it.")),

@@ -11,7 +11,7 @@ use crate::pg::{bgworker, clock, identity, latch, wait_event, xact};
 use crate::shared::{self, Kind, Phase, SHARED, Slot};
 use crate::worker;
 
-use super::{as_owner, enqueue, extension, wake};
+use super::{as_owner, extension, served, wake};
 
 /// Of an id, the job that has not ended, and all that have.
 static STATUS: Statement = Statement::new(
@@ -133,7 +133,7 @@ fn refuse_hopeless(job: i64) -> Result<()> {
         )),
         true => None,
         false if has_worker(job) => None,
-        false => enqueue::unserved()?,
+        false => served::unserved()?,
     };
     match reason {
         None => Ok(()),

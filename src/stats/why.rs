@@ -241,7 +241,7 @@ fn held(live: &Live, queue: &Queue, pool: &Pool) -> Option<Vec<u8>> {
 
 /// Why no job of its owner can run.
 fn barred(owner: Oid) -> Result<Option<String>> {
-    let name = identity::name_of_role(owner)?;
+    let name = identity::role_name(owner)?;
     Ok(match catalog::barred(owner)? {
         Some(Barred::Gone) => Some("its owner was dropped".to_string()),
         Some(Barred::NoLogin) => Some(format!("role \"{name}\" is not permitted to log in")),
