@@ -93,10 +93,10 @@ one_bad('an index of my_worker._jobs on errors', q{
 	CREATE FUNCTION wordy(jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE '%', long(300); END $$},
 	q{DROP INDEX my_worker.errors}, q{SELECT my_worker.enqueue('wordy', '{}', 'q')});
 
-one_bad('a trigger of my_queue', q{
+one_bad('a trigger of my_worker._jobs', q{
 	CREATE FUNCTION unchanged() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'unchanged'; END $$;
-	CREATE TRIGGER unchanged BEFORE UPDATE ON my_queue FOR EACH ROW EXECUTE FUNCTION unchanged()},
-	q{DROP TRIGGER unchanged ON my_queue}, q{SELECT my_worker.enqueue('work', '{"fail": "no"}', 'q')});
+	CREATE TRIGGER unchanged BEFORE UPDATE ON my_worker._jobs FOR EACH ROW EXECUTE FUNCTION unchanged()},
+	q{DROP TRIGGER unchanged ON my_worker._jobs}, q{SELECT my_worker.enqueue('work', '{"fail": "no"}', 'q')});
 
 # Commands have done their work when their end is refused.
 my $log = log_end($node);
