@@ -9,11 +9,12 @@
 //! | `logic`     | pure rules: backoff, states, limits, schedules; tested without a server        |
 //! | `settings`  | the settings                                                                   |
 //! | `shared`    | what the processes share in memory                                             |
+//! | `counted`   | counts how jobs end, wait and run                                              |
 //! | `queue`     | all access to jobs and queues                                                  |
 //! | `schedule`  | rules that enqueue jobs in time                                               |
-//! | `execute`, `command` | runs what a worker has taken, and settles it                          |
+//! | `execute`   | runs what a worker has taken, and settles it                                   |
 //! | `evict`     | makes room for DROP DATABASE and its like                                      |
-//! | `stats`, `progress` | counts and shows what runs                                             |
+//! | `stats`, `progress` | shows what waits, runs and was counted                                 |
 //! | `absent`    | says which databases that are named cannot be served                           |
 //! | `worker`, `dynamic`, `keeper`, `launcher` | the processes                                    |
 //! | `greeting`  | what the log says when the launcher starts                                     |
@@ -27,7 +28,7 @@ pub mod logic;
 #[cfg(not(test))]
 mod absent;
 #[cfg(not(test))]
-mod command;
+mod counted;
 #[cfg(not(test))]
 mod dynamic;
 #[cfg(not(test))]

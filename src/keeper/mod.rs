@@ -420,7 +420,11 @@ impl Keeper {
         });
         let (due, asked) = announced.unwrap_or((0, false));
         // While this process gives way to work, the launcher has it back by then.
-        if let Some(next) = self.due_times().min().filter(|next| due == 0 || *next < due) {
+        if let Some(next) = self
+            .due_times()
+            .min()
+            .filter(|next| due == 0 || *next < due)
+        {
             SHARED.write(|state| state.due_at(self.database, next));
         }
         let enabled = settings::ENABLED.get();

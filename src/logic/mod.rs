@@ -25,6 +25,7 @@
 //! | [`repeats`] | which lines of the log are held back |
 //! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
 //! | [`schedule`] | which due times to enqueue now: catch-up and overlap |
+//! | [`settled`] | one execution that is over |
 //! | [`state`] | the one table of job states and moves |
 //! | [`zone`] | wall clock to instant and back, gaps and repeats included |
 //!
@@ -59,6 +60,7 @@ pub mod reach;
 pub mod repeats;
 pub mod rule;
 pub mod schedule;
+pub mod settled;
 pub mod state;
 pub mod zone;
 

@@ -5,6 +5,7 @@
 //! rights and search path: the owner is the caller, the queue exists, the handler is found and
 //! stored qualified.
 
+use crate::counted;
 use crate::logic::limits;
 use crate::pg::bgworker;
 use crate::pg::catalog::{self, Extension};
@@ -19,7 +20,6 @@ use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::utility::CopyTarget;
 use crate::pg::{clock, guc, identity};
-use crate::stats;
 
 use super::handler::{Named, quoted};
 use super::{
@@ -525,7 +525,7 @@ pub fn installed() -> Result<()> {
     if bgworker::in_recovery() {
         return Ok(());
     }
-    stats::reset();
+    counted::reset();
     warn_unserved()?;
     wake::look_at_commit()
 }

@@ -1,5 +1,6 @@
 //! Dealing with queues and with single jobs: all by statements, as the extension's owner.
 
+use crate::counted::Ends;
 use crate::logic::counters::{Ending, SEVERAL_ROLES};
 use crate::logic::limits;
 use crate::pg::bgworker;
@@ -10,10 +11,8 @@ use crate::pg::scan::Freed;
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::table::{Compare, Holder, Key, Lock, Row, Table};
 use crate::pg::{identity, latch, marks, wait_event, xact};
-use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
-use crate::stats::Ends;
+use crate::shared::{Current, Phase, SHARED, SLOTS, Slot, own};
 use crate::watchdog;
-use crate::worker;
 
 use super::handler::{self, Named, quoted};
 use super::queues::{self, Queue};
@@ -298,7 +297,7 @@ fn walk_and_purge(extension: &Extension, queue: &[u8]) -> Result<(i64, bool)> {
     let table = Table::open(extension.jobs, extension.claim_index, Lock::Write)?;
     let (mut purged, mut all) = (0, !table.tells_of_deletes());
     if all {
-        let own = worker::current_job();
+        let own = own::job();
         let row = table.row()?;
         let scan = table.scan_all()?;
         while scan.next(&row)? {
