@@ -28,7 +28,7 @@ use crate::pg::{activity, clock, guc, latch, session, wait_event, xact};
 use crate::schedule::fire::{Firer, Left};
 use crate::schedule::hold::Releaser;
 use crate::settings;
-use crate::shared::{Known, Phase, SHARED, SlotId};
+use crate::shared::{CHARGES, Known, Phase, SHARED, SLOTS, SlotId};
 
 use charger::Charger;
 use ender::Ender;
@@ -454,4 +454,15 @@ impl Keeper {
 /// The longest sleep between two looks.
 fn nap() -> Micros {
     Micros::from(settings::NAPTIME.get()) * 1_000_000
+}
+
+/// Jobs that run, and jobs that are still to be charged, sorted.
+fn not_to_take(database: Oid) -> Vec<i64> {
+    let mut ids = Vec::with_capacity(SLOTS + CHARGES);
+    SHARED.read(|state| {
+        ids.extend(state.running_in(database));
+        ids.extend(state.charged(database));
+    });
+    ids.sort_unstable();
+    ids
 }

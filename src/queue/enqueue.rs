@@ -19,7 +19,7 @@ use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::utility::CopyTarget;
-use crate::pg::{clock, guc, identity};
+use crate::pg::{clock, identity};
 
 use super::handler::{Named, quoted};
 use super::{
@@ -383,7 +383,7 @@ fn check_row(row: &mut TriggerRow) -> Result<bool> {
     }
     // A dump is taken back as it is. No stranger's code updates within such an operation.
     let ours = row.is_update && identity::in_restricted_operation();
-    let is_users = !ours && !is_restore()?;
+    let is_users = !ours && !super::is_restore()?;
     if is_users {
         refuse_restricted()?;
         check_names(row, &mut changes)?;
@@ -424,7 +424,7 @@ fn check_values(row: &TriggerRow) -> Result<()> {
 fn may_be_failed(row: &TriggerRow) -> Result<bool> {
     let is_failed = |status: Option<Datum>| status.is_some_and(|s| datum::text_is(s, b"failed"));
     let stays = row.is_update && is_failed(row.old(column::STATUS));
-    Ok(is_failed(row.get(column::STATUS)) && (stays || is_restore()?))
+    Ok(is_failed(row.get(column::STATUS)) && (stays || super::is_restore()?))
 }
 
 /// The owner to fill in, if any; an error if the row names another role.
@@ -441,7 +441,7 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
     }
     match owner {
         None => Ok(Some(caller)),
-        Some(owner) if owner == caller || is_restore()? => Ok(None),
+        Some(owner) if owner == caller || super::is_restore()? => Ok(None),
         Some(owner) => Err(PgError::new(
             INSUFFICIENT_PRIVILEGE,
             format!(
@@ -451,11 +451,6 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
         )
         .detail("The owner of a job is the role that enqueues it.")),
     }
-}
-
-/// A superuser takes a dump back.
-pub(super) fn is_restore() -> Result<bool> {
-    Ok(guc::is_restoring()? && identity::is_superuser()?)
 }
 
 fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Result<()> {

@@ -159,3 +159,8 @@ fn connected<'a, T: 'a>(
         spi::connect(extension, body)
     }
 }
+
+/// A superuser takes a dump back.
+fn is_restore() -> Result<bool> {
+    Ok(guc::is_restoring()? && identity::is_superuser()?)
+}

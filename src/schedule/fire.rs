@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::hold::HELD;
+use super::HELD;
 use super::row::{Found, array, find, first_column};
 use crate::logic::rule::RuleError;
 use crate::logic::schedule::{self, Look, Overlap, Plan};

@@ -9,7 +9,7 @@ use super::fire::{BATCH, Fired, Left, fenced, in_extension};
 use super::row::{array, find};
 use crate::logic::schedule::Overlap;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{Micros, ToDatum, types};
+use crate::pg::datum::{ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::{Row, Spi, Statement};
 use crate::queue::{as_owner, manage, wait};
@@ -17,9 +17,6 @@ use crate::shared;
 
 /// Schedules that one step looks at.
 const READ: i64 = 200;
-
-/// The `run_at` of a held job.
-pub const HELD: Micros = Micros::MAX;
 
 /// Schedules that hold jobs, and one unfinished job for which they wait, if they do.
 static HOLDING: Statement = Statement::new(
