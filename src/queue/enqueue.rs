@@ -108,8 +108,8 @@ static INSERT_UNIQUE: Statement = Statement::new(
 );
 
 static FIND_UNIQUE: Statement = Statement::new(
-    "SELECT id FROM my_worker._jobs WHERE queue OPERATOR(pg_catalog.=) $1 \
-     AND owner OPERATOR(pg_catalog.=) $2 AND unique_key OPERATOR(pg_catalog.=) $3",
+    "SELECT id FROM my_worker._jobs WHERE queue = $1 \
+     AND owner = $2 AND unique_key = $3",
     &[types::TEXT, types::REGROLE, types::TEXT],
 );
 

@@ -55,9 +55,9 @@ static SEQUENCES: [Sequence; 3] = [
     sequence!(
         "my_worker._jobs_id_seq",
         "greatest((SELECT pg_catalog.max(id) FROM my_worker._jobs \
-         WHERE id OPERATOR(pg_catalog.<) 2305843009213693952), \
+         WHERE id < 2305843009213693952), \
          (SELECT pg_catalog.max(id) FROM my_worker.history \
-         WHERE id OPERATOR(pg_catalog.<) 2305843009213693952))"
+         WHERE id < 2305843009213693952))"
     ),
     sequence!(
         "my_worker.queues_id_seq",

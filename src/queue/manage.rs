@@ -31,7 +31,7 @@ static ALTER_QUEUE: Statement = Statement::new(
      backoff = coalesce($5, backoff), backoff_max = coalesce($6, backoff_max), \
      timeout = coalesce($7, timeout), retention = coalesce($8, retention), \
      handler_owner = CASE WHEN $2 IS NULL THEN handler_owner ELSE $9 END \
-     WHERE name OPERATOR(pg_catalog.=) $1",
+     WHERE name = $1",
     QUEUE_TYPES,
 );
 
@@ -48,48 +48,48 @@ const QUEUE_TYPES: &[Oid] = &[
 ];
 
 static SET_PAUSED: Statement = Statement::new(
-    "UPDATE my_worker.queues SET paused = $2 WHERE name OPERATOR(pg_catalog.=) $1 RETURNING id",
+    "UPDATE my_worker.queues SET paused = $2 WHERE name = $1 RETURNING id",
     &[types::TEXT, types::BOOL],
 );
 
 static DROP_QUEUE: Statement = Statement::new(
-    "DELETE FROM my_worker.queues WHERE name OPERATOR(pg_catalog.=) $1",
+    "DELETE FROM my_worker.queues WHERE name = $1",
     &[types::TEXT],
 );
 
 static HAS_JOBS: Statement = Statement::new(
-    "SELECT EXISTS (SELECT FROM my_worker._jobs WHERE queue OPERATOR(pg_catalog.=) $1)",
+    "SELECT EXISTS (SELECT FROM my_worker._jobs WHERE queue = $1)",
     &[types::TEXT],
 );
 
 static PURGE_WAITING: Statement = Statement::new(
-    "DELETE FROM my_worker._jobs WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
-     SELECT ctid FROM my_worker._jobs WHERE queue OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'failed']) \
-     AND (id OPERATOR(pg_catalog.=) my_worker.current_job()) IS NOT TRUE FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM my_worker._jobs WHERE ctid = ANY (ARRAY(\
+     SELECT ctid FROM my_worker._jobs WHERE queue = $1 \
+     AND status = ANY (ARRAY['pending', 'failed']) \
+     AND (id = my_worker.current_job()) IS NOT TRUE FOR UPDATE SKIP LOCKED))",
     &[types::TEXT],
 );
 
 static PURGE_FINISHED: Statement = Statement::new(
-    "DELETE FROM my_worker.history WHERE queue OPERATOR(pg_catalog.=) $1",
+    "DELETE FROM my_worker.history WHERE queue = $1",
     &[types::TEXT],
 );
 
 macro_rules! find_job {
     () => {
-        "SELECT owner, queue, attempts, max_attempts, status OPERATOR(pg_catalog.=) 'processing', \
-         handler, command IS NOT NULL, status OPERATOR(pg_catalog.=) 'failed' FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1"
+        "SELECT owner, queue, attempts, max_attempts, status = 'processing', \
+         handler, command IS NOT NULL, status = 'failed' FROM my_worker._jobs WHERE id = $1"
     };
 }
 
 static FIND_JOB: Statement = Statement::new(find_job!(), &[types::INT8]);
 
 static FIND_WAITING: Statement = Statement::new(
-    "SELECT j.owner, j.status OPERATOR(pg_catalog.=) 'processing', \
+    "SELECT j.owner, j.status = 'processing', \
      coalesce(j.handler, j.command, q.handler) IS NOT NULL, \
-     j.status OPERATOR(pg_catalog.=) 'failed' FROM my_worker._jobs AS j \
-     LEFT JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
-     WHERE j.id OPERATOR(pg_catalog.=) $1",
+     j.status = 'failed' FROM my_worker._jobs AS j \
+     LEFT JOIN my_worker.queues AS q ON q.name = j.queue \
+     WHERE j.id = $1",
     &[types::INT8],
 );
 

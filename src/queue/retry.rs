@@ -15,8 +15,8 @@ use super::{as_owner, enqueue, extension};
 
 /// A job that has not ended, or was set aside.
 static FIND_LIVE: Statement = Statement::new(
-    "SELECT owner, status OPERATOR(pg_catalog.=) 'failed' FROM my_worker._jobs \
-     WHERE id OPERATOR(pg_catalog.=) $1",
+    "SELECT owner, status = 'failed' FROM my_worker._jobs \
+     WHERE id = $1",
     &[types::INT8],
 );
 
@@ -24,8 +24,8 @@ static FIND_LIVE: Statement = Statement::new(
 /// those whose owner's rights the caller has. No other is locked.
 static FIND_FINISHED: Statement = Statement::new(
     "SELECT owner, queue, finished_at, unique_key FROM my_worker.history \
-     WHERE id OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled']) \
+     WHERE id = $1 \
+     AND status = ANY (ARRAY['failed', 'cancelled']) \
      AND pg_catalog.pg_has_role($2, owner::pg_catalog.oid, 'USAGE') \
      ORDER BY finished_at DESC LIMIT 1 FOR UPDATE",
     &[types::INT8, types::OID],
@@ -38,20 +38,20 @@ static RETRY: Statement = Statement::new(
      OVERRIDING SYSTEM VALUE \
      SELECT id, queue, handler, command, payload, priority, created_at, max_attempts, timeout, \
      unique_key, owner, last_error, errors, handler_owner FROM my_worker.history \
-     WHERE id OPERATOR(pg_catalog.=) $1 AND owner OPERATOR(pg_catalog.=) $2 \
-     AND finished_at OPERATOR(pg_catalog.=) $3 \
-     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled']) LIMIT 1 \
+     WHERE id = $1 AND owner = $2 \
+     AND finished_at = $3 \
+     AND status = ANY (ARRAY['failed', 'cancelled']) LIMIT 1 \
      ON CONFLICT DO NOTHING RETURNING id) \
-     DELETE FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT id FROM back)) \
-     AND owner OPERATOR(pg_catalog.=) $2 AND finished_at OPERATOR(pg_catalog.=) $3 \
-     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled'])",
+     DELETE FROM my_worker.history WHERE id = ANY (ARRAY(SELECT id FROM back)) \
+     AND owner = $2 AND finished_at = $3 \
+     AND status = ANY (ARRAY['failed', 'cancelled'])",
     &[types::INT8, types::REGROLE, types::TIMESTAMPTZ],
 );
 
 static RETRY_SET_ASIDE: Statement = Statement::new(
     "UPDATE my_worker._jobs SET status = 'pending', attempts = 0, run_at = pg_catalog.now(), \
-     started_at = NULL WHERE id OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) 'failed'",
+     started_at = NULL WHERE id = $1 \
+     AND status = 'failed'",
     &[types::INT8],
 );
 

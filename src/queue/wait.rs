@@ -14,13 +14,13 @@ use super::{as_owner, extension, served, wake};
 
 /// Of an id, the job that has not ended, and all that have.
 static STATUS: Statement = Statement::new(
-    "SELECT q.xmin, CASE WHEN q.status OPERATOR(pg_catalog.=) 'failed' THEN q.status END, \
+    "SELECT q.xmin, CASE WHEN q.status = 'failed' THEN q.status END, \
      q.owner, q.xmax, NULL::pg_catalog.timestamptz, \
      q.handler IS NULL AND q.command IS NULL AND n.handler IS NULL FROM my_worker._jobs AS q \
-     LEFT JOIN my_worker.queues AS n ON n.name OPERATOR(pg_catalog.=) q.queue \
-     WHERE q.id OPERATOR(pg_catalog.=) $1 \
+     LEFT JOIN my_worker.queues AS n ON n.name = q.queue \
+     WHERE q.id = $1 \
      UNION ALL SELECT NULL, h.status, h.owner, NULL, h.finished_at, false \
-     FROM my_worker.history AS h WHERE h.id OPERATOR(pg_catalog.=) $1",
+     FROM my_worker.history AS h WHERE h.id = $1",
     &[types::INT8],
 );
 
@@ -31,7 +31,7 @@ static LAST_ID: Statement = Statement::new(
 );
 
 static BLOCKED_BY_ME: Statement = Statement::new(
-    "SELECT pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) \
+    "SELECT pg_catalog.pg_backend_pid() = \
      ANY (pg_catalog.pg_blocking_pids($1))",
     &[types::INT4],
 );

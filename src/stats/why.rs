@@ -16,19 +16,19 @@ use crate::settings;
 use crate::shared::{Kind, Phase, SHARED};
 
 static LIVE: Statement = Statement::new(
-    "SELECT q.owner, q.queue, q.status OPERATOR(pg_catalog.=) 'processing', q.run_at, \
+    "SELECT q.owner, q.queue, q.status = 'processing', q.run_at, \
      q.run_at::pg_catalog.text, q.handler IS NULL AND q.command IS NULL, q.attempts, \
      (SELECT l.pid FROM pg_catalog.pg_locks AS l \
-     WHERE l.locktype OPERATOR(pg_catalog.=) 'transactionid' AND l.granted \
-     AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' \
-     AND l.transactionid OPERATOR(pg_catalog.=) q.xmax LIMIT 1), \
-     q.status OPERATOR(pg_catalog.=) 'failed' FROM my_worker._jobs AS q WHERE q.id OPERATOR(pg_catalog.=) $1",
+     WHERE l.locktype = 'transactionid' AND l.granted \
+     AND l.mode = 'ExclusiveLock' \
+     AND l.transactionid = q.xmax LIMIT 1), \
+     q.status = 'failed' FROM my_worker._jobs AS q WHERE q.id = $1",
     &[types::INT8],
 );
 
 static FINISHED: Statement = Statement::new(
     "SELECT h.owner, h.status, h.finished_at::pg_catalog.text FROM my_worker.history AS h \
-     WHERE h.id OPERATOR(pg_catalog.=) $1 ORDER BY h.finished_at DESC LIMIT 1",
+     WHERE h.id = $1 ORDER BY h.finished_at DESC LIMIT 1",
     &[types::INT8],
 );
 
