@@ -26,7 +26,6 @@
 //! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
 //! | [`schedule`] | which due times to enqueue now: catch-up and overlap |
 //! | [`settled`] | one execution that is over |
-//! | [`state`] | the one table of job states and moves |
 //! | [`zone`] | wall clock to instant and back, gaps and repeats included |
 //!
 //! Time is a plain `i64` as in PostgreSQL, so that no conversion stands between a
@@ -61,7 +60,6 @@ pub mod repeats;
 pub mod rule;
 pub mod schedule;
 pub mod settled;
-pub mod state;
 pub mod zone;
 
 #[cfg(test)]

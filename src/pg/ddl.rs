@@ -8,10 +8,11 @@
 
 use std::ffi::CStr;
 
+use once_cell::sync::OnceCell;
+
 use super::datum::Oid;
 use super::error::Result;
 use super::guard::{self, protect};
-use super::local::Local;
 use super::nodes::{Node, child};
 use super::syscache::{self, Scanned, Sees};
 use crate::sys::{self, PlannedStmt};
@@ -252,15 +253,15 @@ pub enum Made {
 /// Told of it. An error takes it back.
 pub type MadeHook = fn(Made, Oid) -> Result<()>;
 
-static PREVIOUS: Local<sys::object_access_hook_type> = Local::new(None);
-static HOOK: Local<Option<MadeHook>> = Local::new(None);
+static PREVIOUS: OnceCell<sys::object_access_hook_type> = OnceCell::new();
+static HOOK: OnceCell<MadeHook> = OnceCell::new();
 
 /// Chains into the server's hook. From `_PG_init`.
 pub fn install(hook: MadeHook) {
-    HOOK.set(Some(hook));
+    let _ = HOOK.set(hook);
     // SAFETY: a variable of this process, which has one thread.
     unsafe {
-        PREVIOUS.set(sys::object_access_hook);
+        let _ = PREVIOUS.set(sys::object_access_hook);
         sys::object_access_hook = Some(on_access);
     }
 }
@@ -272,7 +273,7 @@ unsafe extern "C-unwind" fn on_access(
     column: i32,
     argument: *mut libc::c_void,
 ) {
-    if let Some(previous) = PREVIOUS.get() {
+    if let Some(previous) = PREVIOUS.get().copied().flatten() {
         // SAFETY: the hook of another library, called as the server would.
         unsafe { previous(access, class, object, column, argument) };
     }
@@ -282,7 +283,7 @@ unsafe extern "C-unwind" fn on_access(
     };
     let outcome = guard::enter((), || {
         let relation = relation_of(made, object)?;
-        match HOOK.get().filter(|_| relation != 0) {
+        match HOOK.get().copied().filter(|_| relation != 0) {
             Some(hook) => hook(made, relation),
             None => Ok(()),
         }

@@ -3,10 +3,11 @@
 
 use std::ptr;
 
+use once_cell::sync::OnceCell;
+
 use super::datum::Oid;
 use super::error::Result;
 use super::guard::{self, protect};
-use super::local::Local;
 use super::nodes::{Node, child};
 use crate::sys;
 
@@ -51,18 +52,18 @@ pub(super) fn prepare(statement: &sys::PlannedStmt) -> Result<()> {
 /// Told of each statement. An error is raised in its place.
 pub type StatementHook = fn(&Statement) -> Result<()>;
 
-static PREVIOUS: Local<sys::ExecutorStart_hook_type> = Local::new(None);
-static HOOK: Local<Option<StatementHook>> = Local::new(None);
+static PREVIOUS: OnceCell<sys::ExecutorStart_hook_type> = OnceCell::new();
+static HOOK: OnceCell<StatementHook> = OnceCell::new();
 
 /// Chains into the server's hook (ExecutorStart_hook, executor/executor.h), once, for this process
 /// alone: `hook` is told, and what an `Appender` holds back is written for who reads it.
 pub fn watch(hook: StatementHook) {
-    if HOOK.replace(Some(hook)).is_some() {
+    if HOOK.set(hook).is_err() {
         return;
     }
     // SAFETY: a variable of this process, which has one thread.
     unsafe {
-        PREVIOUS.set(sys::ExecutorStart_hook);
+        let _ = PREVIOUS.set(sys::ExecutorStart_hook);
         sys::ExecutorStart_hook = Some(executor_start);
     }
 }
@@ -72,13 +73,18 @@ unsafe extern "C-unwind" fn executor_start(query: *mut sys::QueryDesc, flags: i3
         // SAFETY: the server passes a valid description of a planned query.
         let statement = unsafe { &*(*query).plannedstmt };
         HOOK.get()
+            .copied()
             .map_or(Ok(()), |hook| hook(&Statement(statement)))?;
         prepare(statement)
     });
     // SAFETY: this frame owns nothing; the arguments go on as they came.
     unsafe {
         guard::raise(outcome);
-        let next = PREVIOUS.get().unwrap_or(sys::standard_ExecutorStart);
+        let next = PREVIOUS
+            .get()
+            .copied()
+            .flatten()
+            .unwrap_or(sys::standard_ExecutorStart);
         next(query, flags);
     }
 }

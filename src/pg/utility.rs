@@ -9,12 +9,13 @@ use std::ptr;
 
 use libc::c_char;
 
+use once_cell::sync::OnceCell;
+
 use super::copy::{self, CopyHook};
 use super::datum::{self, Oid};
 use super::ddl::{self, Target};
 use super::error::Result;
 use super::guard::{self, protect};
-use super::local::Local;
 use super::nodes::{Node, child, word};
 use super::statements;
 use crate::sys::{self, PlannedStmt};
@@ -25,15 +26,15 @@ pub use super::copy::CopyTarget;
 /// stops the statement.
 pub type DatabaseHook = fn(&[u8]) -> Result<()>;
 
-static PREVIOUS: Local<sys::ProcessUtility_hook_type> = Local::new(None);
-static HOOK: Local<Option<DatabaseHook>> = Local::new(None);
+static PREVIOUS: OnceCell<sys::ProcessUtility_hook_type> = OnceCell::new();
+static HOOK: OnceCell<DatabaseHook> = OnceCell::new();
 
-static COPY_HOOK: Local<Option<CopyHook>> = Local::new(None);
+static COPY_HOOK: OnceCell<CopyHook> = OnceCell::new();
 
 /// Told what a statement is about to do to relations, before it locks them. An error stops it.
 pub type DefinitionHook = fn(&Definition) -> Result<()>;
 
-static DEFINITION_HOOK: Local<Option<DefinitionHook>> = Local::new(None);
+static DEFINITION_HOOK: OnceCell<DefinitionHook> = OnceCell::new();
 
 /// A statement that is about to lock relations, or to drop an extension.
 pub struct Definition<'a> {
@@ -51,18 +52,18 @@ impl Definition<'_> {
 
 /// Chains into the server's hook. From `_PG_init`.
 pub fn install(database: DatabaseHook, copy: CopyHook, definition: DefinitionHook) {
-    HOOK.set(Some(database));
-    DEFINITION_HOOK.set(Some(definition));
-    COPY_HOOK.set(Some(copy));
+    let _ = HOOK.set(database);
+    let _ = DEFINITION_HOOK.set(definition);
+    let _ = COPY_HOOK.set(copy);
     // SAFETY: the postmaster is loading libraries, single-threaded.
     unsafe {
-        PREVIOUS.set(sys::ProcessUtility_hook);
+        let _ = PREVIOUS.set(sys::ProcessUtility_hook);
         sys::ProcessUtility_hook = Some(process_utility);
     }
 }
 
 fn tell(planned: &PlannedStmt) -> Result<()> {
-    let Some(hook) = HOOK.get() else {
+    let Some(hook) = HOOK.get().copied() else {
         return Ok(());
     };
     match database_wanted(child!(planned, utilityStmt))? {
@@ -107,7 +108,7 @@ type Directed = (*mut PlannedStmt, Oid);
 
 fn check_definition(statement: &PlannedStmt) -> Result<()> {
     let targets = ddl::targets(statement)?;
-    let hook = DEFINITION_HOOK.get();
+    let hook = DEFINITION_HOOK.get().copied();
     hook.map_or(Ok(()), |hook| hook(&Definition { statement, targets }))
 }
 
@@ -115,7 +116,7 @@ fn before(statement: &PlannedStmt) -> Result<Directed> {
     check_definition(statement)?;
     tell(statement)?;
     statements::prepare(statement)?;
-    let (statement, table) = copy::direct(statement, COPY_HOOK.get())?;
+    let (statement, table) = copy::direct(statement, COPY_HOOK.get().copied())?;
     Ok((ptr::from_ref(statement).cast_mut(), table))
 }
 
@@ -138,7 +139,11 @@ unsafe extern "C-unwind" fn process_utility(
         if table != 0 {
             return sys::mw_client_copy(statement, query, environment, completion, table);
         }
-        let next = PREVIOUS.get().unwrap_or(sys::standard_ProcessUtility);
+        let next = PREVIOUS
+            .get()
+            .copied()
+            .flatten()
+            .unwrap_or(sys::standard_ProcessUtility);
         next(
             statement,
             query,

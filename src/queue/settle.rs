@@ -188,10 +188,8 @@ static SET_ASIDE: Statement = Statement::new(
 static SET_ASIDE_BARELY: Statement = Statement::new(set_aside!(""), &[types::INT8, types::TEXT]);
 
 /// Takes away what is left of a job that has ended.
-static FORGET: Statement = Statement::new(
-    "DELETE FROM my_worker._jobs WHERE id = $1",
-    &[types::INT8],
-);
+static FORGET: Statement =
+    Statement::new("DELETE FROM my_worker._jobs WHERE id = $1", &[types::INT8]);
 
 /// Takes back the charge of a command that was told to stop.
 static RELEASE: Statement = Statement::new(
