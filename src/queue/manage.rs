@@ -352,13 +352,7 @@ pub fn cancel(job: i64) -> Result<bool> {
             return Ok(true);
         }
         if as_owner(&extension, |spi| lock(spi, job))? {
-            let cancelled = settle::cancel(&extension, job, None)?;
-            if cancelled {
-                let queue = queue.unwrap_or_default();
-                count_at_commit(&extension, &queue, owner, Ending::Cancelled)?;
-            }
-            wait::tell_keeper(job)?;
-            return Ok(cancelled);
+            return end_as_cancelled(&extension, job, owner, &queue.unwrap_or_default());
         }
         // Locked, yet not running: a worker is taking it or settling it, it is gone, or another
         // transaction has cancelled it and may stay open for long.
@@ -388,6 +382,24 @@ fn holder(extension: &Extension, job: i64) -> Result<Option<Holder>> {
         table.close()?;
         Ok(holder)
     })
+}
+
+/// Cancels a job that no worker has; false if it is gone.
+fn end_as_cancelled(extension: &Extension, job: i64, owner: Oid, queue: &[u8]) -> Result<bool> {
+    let cancelled = settle::cancel(extension, job, None)?;
+    if cancelled {
+        count_at_commit(extension, queue, owner, Ending::Cancelled)?;
+    }
+    wait::tell_keeper(job)?;
+    Ok(cancelled)
+}
+
+/// Cancels a job of a schedule that waits for an earlier one.
+pub fn cancel_held(extension: &Extension, job: i64) -> Result<()> {
+    match place_of(extension, job)? {
+        Some((owner, queue)) => end_as_cancelled(extension, job, owner, &queue).map(|_| ()),
+        None => Ok(()),
+    }
 }
 
 /// Whether that process is one of ours which may be about to run the job that it holds, or settles
