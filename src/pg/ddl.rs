@@ -39,13 +39,14 @@ pub(super) fn targets(statement: *mut sys::PlannedStmt) -> Result<Vec<Target>> {
     Ok((0..usize::try_from(count).unwrap_or(0)).map(one).collect())
 }
 
-/// Whether a utility statement is DROP EXTENSION of that one, among others.
-pub(super) fn drops_extension(
+/// Whether a utility statement locks that extension against everybody: DROP EXTENSION, among others, and
+/// ALTER .. DEPENDS ON EXTENSION.
+pub(super) fn locks_extension(
     statement: *mut sys::PlannedStmt,
     name: &'static std::ffi::CStr,
 ) -> bool {
     // SAFETY: as above; reads its nodes.
-    unsafe { sys::mw_drops_extension(statement, name.as_ptr()) }
+    unsafe { sys::mw_locks_extension(statement, name.as_ptr()) }
 }
 
 /// What was just made.

@@ -19,8 +19,10 @@
 #include "catalog/pg_policy.h"
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_trigger.h"
+#include "commands/dbcommands.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "nodes/value.h"
@@ -57,10 +59,18 @@ add_relation(Targets *targets, Oid relation, bool is_key)
 	targets->count++;
 }
 
+/* A name may begin with that of the database; with another one the server refuses it. */
+static bool
+is_here(RangeVar *name)
+{
+	return name->catalogname == NULL ||
+		strcmp(name->catalogname, get_database_name(MyDatabaseId)) == 0;
+}
+
 static void
 add_name(Targets *targets, RangeVar *name, bool is_key)
 {
-	if (name != NULL && name->catalogname == NULL)
+	if (name != NULL && is_here(name))
 		add_relation(targets, RangeVarGetRelid(name, NoLock, true), is_key);
 }
 
@@ -131,23 +141,43 @@ add_publication(Targets *targets, List *objects)
 	}
 }
 
-/* LOCK TABLE goes on to the tables behind a view. */
+static bool add_locked_within(Node *node, Targets *targets);
+
+/* LOCK TABLE goes on to whatever tables a view reads, and views behind it: each once here. */
 static void
-add_locked(Targets *targets, Oid relation, int depth)
+add_locked(Targets *targets, Oid relation)
 {
 	Relation	rel;
-	ListCell   *cell;
 
+	for (int i = 0; i < targets->count; i++)
+		if (targets->list[i].relation == relation)
+			return;
 	add_relation(targets, relation, false);
-	if (!OidIsValid(relation) || depth == 0 || get_rel_relkind(relation) != RELKIND_VIEW)
+	if (!OidIsValid(relation) || get_rel_relkind(relation) != RELKIND_VIEW)
 		return;
 	rel = try_relation_open(relation, AccessShareLock);
 	if (rel == NULL)
 		return;
-	foreach(cell, get_view_query(rel)->rtable)
-		if (lfirst_node(RangeTblEntry, cell)->rtekind == RTE_RELATION)
-			add_locked(targets, lfirst_node(RangeTblEntry, cell)->relid, depth - 1);
+	(void) add_locked_within((Node *) get_view_query(rel), targets);
 	relation_close(rel, NoLock);
+}
+
+/* Subqueries in FROM, WITH and expressions included, as in LockViewRecurse_walker (lockcmds.c) */
+static bool
+add_locked_within(Node *node, Targets *targets)
+{
+	Query	   *query = (Query *) node;
+	ListCell   *cell;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, add_locked_within, targets);
+	check_stack_depth();
+	foreach(cell, query->rtable)
+		if (lfirst_node(RangeTblEntry, cell)->rtekind == RTE_RELATION)
+			add_locked(targets, lfirst_node(RangeTblEntry, cell)->relid);
+	return query_tree_walker(query, add_locked_within, targets, QTW_IGNORE_JOINALIASES);
 }
 
 /* A relation that COMMENT, SECURITY LABEL or ALTER EXTENSION .. ADD names */
@@ -196,6 +226,10 @@ mw_locked_first(PlannedStmt *planned, int *count)
 			add_names(&targets, ((CreateStmt *) statement)->inhRelations);
 			add_elements(&targets, ((CreateStmt *) statement)->tableElts);
 			break;
+		case T_CreateForeignTableStmt:
+			add_names(&targets, ((CreateForeignTableStmt *) statement)->base.inhRelations);
+			add_elements(&targets, ((CreateForeignTableStmt *) statement)->base.tableElts);
+			break;
 		case T_AlterTableStmt:
 			add_commands(&targets, ((AlterTableStmt *) statement)->cmds);
 			break;
@@ -208,7 +242,7 @@ mw_locked_first(PlannedStmt *planned, int *count)
 		case T_LockStmt:
 			if (((LockStmt *) statement)->mode > RowExclusiveLock)
 				foreach(cell, ((LockStmt *) statement)->relations)
-					add_locked(&targets, RangeVarGetRelid(lfirst(cell), NoLock, true), 8);
+					add_locked(&targets, RangeVarGetRelid(lfirst(cell), NoLock, true));
 			break;
 		case T_AlterExtensionContentsStmt:
 			add_object(&targets, ((AlterExtensionContentsStmt *) statement)->objtype,
@@ -232,16 +266,22 @@ mw_locked_first(PlannedStmt *planned, int *count)
 	return targets.list;
 }
 
-/* Whether the statement is DROP EXTENSION of that one, among others */
+/*
+ * Whether the statement locks that extension against everybody: DROP EXTENSION,
+ * among others, and ALTER .. DEPENDS ON EXTENSION, which looks only whether the
+ * object is its author's.
+ */
 bool
-mw_drops_extension(PlannedStmt *planned, const char *name)
+mw_locks_extension(PlannedStmt *planned, const char *name)
 {
-	DropStmt   *drop = (DropStmt *) planned->utilityStmt;
+	Node	   *statement = planned->utilityStmt;
 	ListCell   *cell;
 
-	if (!IsA(drop, DropStmt) || drop->removeType != OBJECT_EXTENSION)
+	if (IsA(statement, AlterObjectDependsStmt))
+		return strcmp(strVal(((AlterObjectDependsStmt *) statement)->extname), name) == 0;
+	if (!IsA(statement, DropStmt) || ((DropStmt *) statement)->removeType != OBJECT_EXTENSION)
 		return false;
-	foreach(cell, drop->objects)
+	foreach(cell, ((DropStmt *) statement)->objects)
 		if (strcmp(strVal(lfirst(cell)), name) == 0)
 			return true;
 	return false;

@@ -93,7 +93,7 @@ typedef struct MwTarget
 	bool		is_foreign_key; /* a foreign key points at it */
 } MwTarget;
 extern MwTarget *mw_locked_first(PlannedStmt *planned, int *count);
-extern bool mw_drops_extension(PlannedStmt *planned, const char *name);
+extern bool mw_locks_extension(PlannedStmt *planned, const char *name);
 extern Oid	mw_relation_of_trigger(Oid trigger);
 extern Oid	mw_relation_of_rule(Oid rule);
 extern Oid	mw_relation_of_policy(Oid policy);
