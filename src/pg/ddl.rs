@@ -13,7 +13,8 @@ use once_cell::sync::OnceCell;
 use super::datum::Oid;
 use super::error::Result;
 use super::guard::{self, protect};
-use super::nodes::{Node, child};
+use super::lookup;
+use super::nodes::{Node, child, word};
 use super::syscache::{self, Scanned, Sees};
 use crate::sys::{self, PlannedStmt};
 
@@ -47,9 +48,9 @@ impl Targets {
         } else if let Some(made) = statement.cast::<sys::CreateStatsStmt>() {
             self.add_names(child!(made, relations))
         } else if let Some(made) = statement.cast::<sys::CreateStmt>() {
-            self.add_names(child!(made, inhRelations))?;
-            let elements = child!(made, tableElts);
-            elements.members().try_for_each(|one| self.add_element(one))
+            self.add_table(made)
+        } else if let Some(made) = statement.cast::<sys::CreateForeignTableStmt>() {
+            self.add_table(&made.base)
         } else if let Some(changed) = statement.cast::<sys::AlterTableStmt>() {
             let mut commands = child!(changed, cmds).all();
             commands.try_for_each(|command| self.add_command(command))
@@ -88,14 +89,22 @@ impl Targets {
 
     fn add_if_named(&mut self, name: Node, is_foreign_key: bool) -> Result<()> {
         let name = name.cast::<sys::RangeVar>();
-        if let Some(name) = name.filter(|name| name.catalogname.is_null()) {
-            self.add(look_up(name, sys::NoLock)?, is_foreign_key);
+        match name {
+            Some(name) if is_here(name)? => self.add(look_up(name, sys::NoLock)?, is_foreign_key),
+            _ => {}
         }
         Ok(())
     }
 
     fn add_names(&mut self, names: Node) -> Result<()> {
         names.members().try_for_each(|name| self.add_name(name))
+    }
+
+    /// CREATE TABLE: its parents, and what its foreign keys point at.
+    fn add_table(&mut self, made: &sys::CreateStmt) -> Result<()> {
+        self.add_names(child!(made, inhRelations))?;
+        let elements = child!(made, tableElts);
+        elements.members().try_for_each(|one| self.add_element(one))
     }
 
     /// A column or a constraint of CREATE TABLE and ALTER TABLE.
@@ -143,18 +152,20 @@ impl Targets {
             return Ok(());
         }
         for name in child!(lock, relations).all::<sys::RangeVar>() {
-            self.add_with_views(look_up(name, sys::NoLock)?, DEPTH_OF_VIEWS)?;
+            self.add_with_views(look_up(name, sys::NoLock)?)?;
         }
         Ok(())
     }
 
-    fn add_with_views(&mut self, relation: Oid, depth: u32) -> Result<()> {
-        self.add(relation, false);
-        if relation == 0 || depth == 0 {
-            return Ok(());
-        }
-        for inner in behind_view(relation)? {
-            self.add_with_views(inner, depth - 1)?;
+    /// The relation, and what is behind it if it is a view: each once.
+    fn add_with_views(&mut self, relation: Oid) -> Result<()> {
+        let mut next = vec![relation];
+        while let Some(relation) = next.pop() {
+            if self.0.iter().any(|known| known.relation == relation) {
+                continue;
+            }
+            self.add(relation, false);
+            next.extend(behind_view(relation)?);
         }
         Ok(())
     }
@@ -183,8 +194,13 @@ impl Targets {
     }
 }
 
-/// How many views behind views a LOCK TABLE is followed through.
-const DEPTH_OF_VIEWS: u32 = 8;
+/// Whether a name is one of this database: it may begin with the database's own.
+fn is_here(name: &sys::RangeVar) -> Result<bool> {
+    let Some(database) = word!(name, catalogname) else {
+        return Ok(true);
+    };
+    Ok(lookup::current_database()? == database.to_bytes())
+}
 
 /// Looks a relation up by the name in a statement, and locks it; 0 if it is not there.
 pub(super) fn look_up(name: &sys::RangeVar, lock: u32) -> Result<Oid> {
@@ -196,38 +212,25 @@ pub(super) fn look_up(name: &sys::RangeVar, lock: u32) -> Result<Oid> {
     })
 }
 
-/// The relations that a view reads; none if it is no view, or gone. It stays locked.
+/// The relations that a view reads, in subqueries, too; none if it is no view, or gone. It stays locked.
 fn behind_view(relation: Oid) -> Result<Vec<Oid>> {
-    // SAFETY: a catalog look-up; 0 if it is gone.
-    if protect(|| unsafe { sys::get_rel_relkind(relation) })? as u8 != sys::RELKIND_VIEW {
-        return Ok(Vec::new());
-    }
-    // SAFETY: answers NULL if it is gone; the query of an open view is part of its description.
-    let (view, query) = protect(|| unsafe {
-        let view = sys::try_relation_open(relation, sys::AccessShareLock as i32);
-        if view.is_null() {
-            return (view, std::ptr::null_mut());
-        }
-        (view, sys::get_view_query(view))
-    })?;
-    if view.is_null() {
-        return Ok(Vec::new());
-    }
-    // SAFETY: a node, valid while the view is open.
-    let query = unsafe { Node::new(query.cast_const().cast()) };
-    let tables = query.cast::<sys::Query>().map_or(Vec::new(), |query| {
-        let entries = child!(query, rtable).all::<sys::RangeTblEntry>();
-        let relations = entries.filter(|entry| entry.rtekind == sys::RTE_RELATION);
-        relations.map(|entry| entry.relid).collect()
-    });
-    // SAFETY: the view is open.
-    protect(|| unsafe { sys::relation_close(view, sys::NoLock as i32) })?;
-    Ok(tables)
+    let mut count = 0;
+    let counted = &raw mut count;
+    // SAFETY: a catalog look-up; answers an array of so many OIDs in the current memory, or NULL.
+    let found = protect(|| unsafe { sys::mw_behind_view(relation, counted).cast_const() })?;
+    let count = usize::try_from(count).unwrap_or(0);
+    // SAFETY: the array has `count` elements.
+    Ok((0..count).map(|i| unsafe { *found.add(i) }).collect())
 }
 
-/// Whether a utility statement is DROP EXTENSION of that one, among others.
-pub(super) fn drops_extension(planned: &PlannedStmt, name: &CStr) -> bool {
-    let drop = child!(planned, utilityStmt).cast::<sys::DropStmt>();
+/// Whether a utility statement locks that extension against everybody: DROP EXTENSION, among others, and
+/// ALTER .. DEPENDS ON EXTENSION, which looks only whether the object is its author's.
+pub(super) fn locks_extension(planned: &PlannedStmt, name: &CStr) -> bool {
+    let statement = child!(planned, utilityStmt);
+    if let Some(changed) = statement.cast::<sys::AlterObjectDependsStmt>() {
+        return child!(changed, extname).text() == Some(name);
+    }
+    let drop = statement.cast::<sys::DropStmt>();
     drop.filter(|drop| drop.removeType == sys::OBJECT_EXTENSION)
         .is_some_and(|drop| {
             let mut names = child!(drop, objects).members();

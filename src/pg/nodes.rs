@@ -63,6 +63,7 @@ node! {
     CommentStmt = T_CommentStmt,
     Constraint = T_Constraint,
     CopyStmt = T_CopyStmt,
+    CreateForeignTableStmt = T_CreateForeignTableStmt,
     CreatePublicationStmt = T_CreatePublicationStmt,
     CreateStatsStmt = T_CreateStatsStmt,
     CreateStmt = T_CreateStmt,

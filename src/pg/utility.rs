@@ -36,7 +36,7 @@ pub type DefinitionHook = fn(&Definition) -> Result<()>;
 
 static DEFINITION_HOOK: OnceCell<DefinitionHook> = OnceCell::new();
 
-/// A statement that is about to lock relations, or to drop an extension.
+/// A statement that is about to lock relations, or an extension.
 pub struct Definition<'a> {
     statement: &'a PlannedStmt,
     /// See [`Target`].
@@ -44,9 +44,9 @@ pub struct Definition<'a> {
 }
 
 impl Definition<'_> {
-    /// Whether it drops that extension.
-    pub fn drops_extension(&self, name: &'static CStr) -> bool {
-        ddl::drops_extension(self.statement, name)
+    /// Whether it locks that extension against everybody: to drop it, or to have an object depend on it.
+    pub fn locks_extension(&self, name: &'static CStr) -> bool {
+        ddl::locks_extension(self.statement, name)
     }
 }
 

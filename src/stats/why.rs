@@ -4,14 +4,14 @@
 //! memory; takes no lock, and works on a standby.
 
 use super::WAITS_FOR_SLOT;
-use crate::pg::catalog::{self, Barred, Extension};
+use crate::pg::catalog::{self, Barred, Extension, Fit};
 use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::{bgworker, clock, identity, xact};
 use crate::queue::handler::quoted;
 use crate::queue::queues::{self, Queue};
-use crate::queue::{as_owner, extension};
+use crate::queue::{any_extension, as_owner, extension};
 use crate::settings;
 use crate::shared::{Kind, Phase, SHARED};
 
@@ -75,6 +75,11 @@ pub fn why(job: i64) -> Result<Vec<u8>> {
 }
 
 fn look(job: i64) -> Result<Vec<u8>> {
+    if any_extension()?.fit == Fit::Incomplete {
+        let reason = "no job runs: a table or an index of the extension is missing or invalid, see \
+                      my_worker.health()";
+        return Ok(reason.as_bytes().to_vec());
+    }
     let extension = extension()?;
     let caller = identity::current_role();
     let live = as_owner(&extension, |spi| find_live(spi, job))?;

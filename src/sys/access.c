@@ -7,11 +7,16 @@
 
 #include "access/heapam.h"
 #include "access/multixact.h"
+#include "access/relation.h"
 #include "access/subtrans.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "storage/bufmgr.h"
+#include "rewrite/rewriteHandler.h"
 #include "storage/procarray.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "shim.h"
@@ -154,5 +159,50 @@ mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull)
 	result = FunctionCallInvoke(fcinfo);
 	*isnull = fcinfo->isnull;
 	AfterTriggerFireDeferred();
+	return result;
+}
+
+/* ---- relations behind a view: the server's walker takes a C function ---- */
+
+static bool
+find_relations(Node *node, List **found)
+{
+	Query	   *query = (Query *) node;
+	ListCell   *cell;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, find_relations, found);
+	check_stack_depth();
+	foreach(cell, query->rtable)
+		if (lfirst_node(RangeTblEntry, cell)->rtekind == RTE_RELATION)
+			*found = list_append_unique_oid(*found, lfirst_node(RangeTblEntry, cell)->relid);
+	return query_tree_walker(query, find_relations, found, QTW_IGNORE_JOINALIASES);
+}
+
+/*
+ * The relations that a view reads, in subqueries of FROM, WITH and expressions, too,
+ * as LOCK TABLE finds them (LockViewRecurse_walker, lockcmds.c).  NULL if it is none.
+ */
+Oid *
+mw_behind_view(Oid view, int *count)
+{
+	Relation	rel;
+	List	   *found = NIL;
+	Oid		   *result = NULL;
+
+	*count = 0;
+	if (!OidIsValid(view) || get_rel_relkind(view) != RELKIND_VIEW)
+		return NULL;
+	rel = try_relation_open(view, AccessShareLock);
+	if (rel == NULL)
+		return NULL;
+	(void) find_relations((Node *) get_view_query(rel), &found);
+	relation_close(rel, NoLock);
+	if (found != NIL)
+		result = palloc(list_length(found) * sizeof(Oid));
+	for (; *count < list_length(found); (*count)++)
+		result[*count] = list_nth_oid(found, *count);
 	return result;
 }

@@ -56,6 +56,8 @@ extern struct TableScanDescData *mw_table_beginscan(Relation rel, Snapshot snaps
 extern bool mw_table_next(struct TableScanDescData *scan, TupleTableSlot *slot);
 extern void mw_table_endscan(struct TableScanDescData *scan);
 
+extern Oid *mw_behind_view(Oid view, int *count);
+
 /* COPY FROM STDIN, see copy.c */
 struct QueryCompletion;
 struct QueryEnvironment;
