@@ -21,7 +21,7 @@ use crate::queue::manage::Waiting;
 use crate::queue::{extension, hold_extension, manage, queues, wait, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Phase, Refused, SHARED, SlotId};
-use crate::worker::blame::Suspects;
+use crate::worker::blame::{Suspects, is_conflict};
 
 /// `backend_type` of these workers, as in the tutorial.
 const PROCESS_TYPE: &str = "dynamic_worker";
@@ -230,6 +230,7 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
                     suspects.settle(id, &error)?;
                     break None;
                 }
+                None if is_conflict(error.sqlstate) => {}
                 None => return Err(error),
             },
         }

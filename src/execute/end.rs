@@ -65,7 +65,9 @@ impl Batch<'_> {
         value: Option<Datum>,
     ) -> Result<Option<Ending>> {
         self.record(job, started, finished, value)?;
-        if !self.jobs.complete(job)? {
+        // What others have read of the queue may be a conflict with its end.
+        let deleted = self.jobs.complete(job);
+        if !deleted.inspect_err(|_| self.blame(job, started, false))? {
             settle::forget(self.extension, job.id)
                 .and_then(|()| xact::fire_deferred())
                 .inspect_err(|_| self.blame(job, started, false))?;

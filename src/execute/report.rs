@@ -150,7 +150,8 @@ pub fn log_held_back(at_end: bool) -> Result<()> {
     let now = clock::now();
     log_held_dead(now, at_end)?;
     for (kind, count) in REPEATS.with(|repeats| repeats.overdue(now, at_end)) {
-        log::report(Level::Log, &format!("{count} more jobs {kind} failed"))?;
+        let jobs = if count == 1 { "job" } else { "jobs" };
+        log::report(Level::Log, &format!("{count} more {jobs} {kind} failed"))?;
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ fn ended(job: &Settled) -> i32 {
 }
 
 /// Whether others did the same at the same time.
-fn is_conflict(code: SqlState) -> bool {
+pub fn is_conflict(code: SqlState) -> bool {
     [SERIALIZATION_FAILURE, DEADLOCK_DETECTED].contains(&code)
 }
 

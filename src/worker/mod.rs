@@ -320,6 +320,11 @@ impl Worker {
         };
         match (result, suspects) {
             (Err(error), Some(suspects)) => self.blame(suspects, error).map(Some),
+            // Before any job of it has run: it waits as it did.
+            (Err(error), None) if blame::is_conflict(error.sqlstate) => Ok(Some(Tally {
+                interrupted: true,
+                ..Tally::default()
+            })),
             (result, _) => result,
         }
     }

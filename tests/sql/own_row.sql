@@ -29,7 +29,8 @@ SELECT count(my_worker.enqueue('work.does', jsonb_build_array(what, does), 'own'
     ('is moved', ''), ('then', '')) AS job (what, does);
 SELECT my_worker.resume_queue('own');
 CALL pg_temp.wait_until('SELECT NOT EXISTS (SELECT FROM my_queue)');
-SELECT what FROM work.ran ORDER BY n;
+-- The one that was moved is passed if it was to be next in the same transaction; else it goes before the last.
+SELECT what FROM work.ran WHERE what <> 'moved' ORDER BY n;
 SELECT payload->>0 AS what, status, count(*) FROM my_worker.history WHERE handler LIKE 'work.does(%' GROUP BY 1, 2 ORDER BY 1, 2;
 -- They are counted when they have been committed.
 CALL pg_temp.wait_until($$SELECT completed = 52 FROM my_worker.queue_stats WHERE queue = 'own'$$);

@@ -74,5 +74,36 @@ for my $level ('repeatable read', 'serializable')
 	is(log_has($node, qr/exited with exit code 1/, $log), 0, 'no worker has died');
 }
 
+# Whoever has read the queue, in a transaction that is still open, makes the end of a job a conflict: it is
+# charged to the job, and its worker goes on.
+my $log = log_end($node);
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION reads(id bigint, p jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM amount FROM accounts;
+		PERFORM pg_advisory_xact_lock_shared(8);
+	END $$});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(8)');
+my @reads;
+for my $launched (0, 1)
+{
+	push @reads, $node->safe_psql('postgres', q{SET SESSION AUTHORIZATION serializable;
+		SELECT my_worker.enqueue('reads', '{}', 'q', run_at => } . ($launched ? q{'infinity')} : 'now())'));
+	$node->safe_psql('postgres', "SET SESSION AUTHORIZATION serializable; SELECT launch_dynamic_worker($reads[-1])") if $launched;
+	job_pid($node, $reads[-1]);
+}
+my $reader = $node->background_psql('postgres');
+$reader->query_safe('BEGIN ISOLATION LEVEL SERIALIZABLE');
+$reader->query_safe('SELECT count(*) FROM my_queue');
+$node->safe_psql('postgres', 'BEGIN ISOLATION LEVEL SERIALIZABLE; UPDATE accounts SET amount = amount + 1; COMMIT');
+$holder->quit;
+drained($node);
+$reader->query_safe('COMMIT');
+$reader->quit;
+is($node->safe_psql('postgres', "SELECT status, attempts, errors->0->>'sqlstate' FROM my_worker.history WHERE id = $_"), 'completed|2|40001',
+	'a conflict at the very end is charged') for @reads;
+is(log_has($node, qr/ERROR:|exited with exit code 1/, $log), 0, 'and no worker has died of it');
+
 $node->stop;
 done_testing();

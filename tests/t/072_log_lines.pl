@@ -50,9 +50,10 @@ drained($node);
 my $text = '';
 my %named;
 wait_for($node, 'SELECT true');
-for (1 .. 100)
+for (1 .. 600)
 {
-	$text = slurp_file($node->logfile, $log);
+	# Whole lines: the last one may be in the middle of being written.
+	$text = slurp_file($node->logfile, $log) =~ s/[^\n]*\z//r;
 	$named{$1} = 1 while $text =~ /job (\d+) gave up after/g;
 	while ($text =~ /\d+ more jobs? ha(?:ve|s) given up: ([\d, ]+)/g) { $named{$_} = 1 for split /, /, $1 }
 	last if keys %named >= 300;
