@@ -18,7 +18,7 @@ use crate::worker;
 
 use super::handler::{self, Named, quoted};
 use super::queues::{self, Queue};
-use super::{allowed, as_owner, column, enqueue, extension, settle, wait, wake};
+use super::{allowed, as_owner, column, enqueue, extension, ids, settle, wait, wake};
 
 static CREATE_QUEUE: Statement = Statement::new(
     "INSERT INTO my_worker.queues (name, handler, concurrency, max_attempts, backoff, \
@@ -512,6 +512,10 @@ pub fn retry(job: i64) -> Result<bool> {
     let Some(finished) = find_finished(&extension, job)? else {
         return retry_set_aside(&extension, job);
     };
+    if !ids::is_good(job) {
+        warn_no_retry(job, b"Its id is out of range.")?;
+        return Ok(false);
+    }
     if !enqueue::holds_queue(&finished.queue)? {
         warn_no_retry(job, &quoted("Queue ", &finished.queue, " does not exist."))?;
         return Ok(false);
@@ -588,6 +592,10 @@ fn retry_set_aside(extension: &Extension, job: i64) -> Result<bool> {
         return Ok(false);
     };
     if !identity::has_rights_of(identity::current_role(), owner)? {
+        return Ok(false);
+    }
+    if !ids::is_good(job) {
+        warn_no_retry(job, b"Its id is out of range.")?;
         return Ok(false);
     }
     as_owner(extension, |spi| {
