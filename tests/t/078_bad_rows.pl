@@ -133,7 +133,7 @@ pass('all of them are dealt with');
 sql(q{CREATE FUNCTION never() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'never'; END $$;
 	CREATE TRIGGER never BEFORE INSERT ON my_worker.history FOR EACH ROW WHEN (new.payload ? 'never') EXECUTE FUNCTION never()});
 my $table = sql(q{SELECT coalesce(to_regclass('my_worker._jobs'), to_regclass('public.my_queue'))});
-sql(qq{ALTER TABLE $table ADD CONSTRAINT never CHECK (status <> 'failed' OR NOT payload ? 'never')});
+sql(qq{ALTER TABLE $table ADD CONSTRAINT never CHECK (NOT payload ? 'never' OR (status <> 'failed' AND attempts = 0 AND last_error IS NULL))});
 my $start = log_end($node);
 my $stuck = plant(q{command, status, payload, max_attempts}, q{'SELECT 1', 'processing', '{"never": 1}', 1});
 my $orphan = plant(q{handler, payload, owner}, q{'public.work(bigint, jsonb)', '{"never": 1}', 4000000000::oid});
