@@ -28,6 +28,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "parser/parsetree.h"
@@ -48,9 +49,13 @@
 
 /* ---- tuples and tables ---- */
 
+/* Here and below, a column that a table does not have yet, as another version made it, is NULL. */
 Datum
 mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull)
 {
+	*isnull = true;
+	if (attno > slot->tts_tupleDescriptor->natts)
+		return (Datum) 0;
 	return slot_getattr(slot, attno, isnull);
 }
 
@@ -233,6 +238,9 @@ mw_tuple_values(HeapTuple tuple, TupleDesc desc, int count, NullableDatum *value
 Datum
 mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull)
 {
+	*isnull = true;
+	if (attno > desc->natts)
+		return (Datum) 0;
 	return heap_getattr(tuple, attno, desc, isnull);
 }
 
@@ -375,8 +383,32 @@ mw_function_owner(Oid function)
 	return owner;
 }
 
+typedef struct Author
+{
+	Oid			owner;
+} Author;
+
+static bool
+is_strange(Oid function, void *context)
+{
+	Oid			of = mw_function_owner(function);
+
+	return of != ((Author *) context)->owner && !superuser_arg(of);
+}
+
+/* Whether the condition of a trigger evaluates what others have made; so may the checks of any domain */
+static bool
+is_strange_condition(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, CoerceToDomain) || check_functions_in_node(node, is_strange, context))
+		return true;
+	return expression_tree_walker(node, is_strange_condition, context);
+}
+
 /*
- * A trigger of a table whose function belongs neither to that role nor to a
+ * A trigger of a table whose function, or one in its condition, belongs neither to that role nor to a
  * superuser, palloc'd; NULL if there is none.  The server's own triggers do not
  * count.  The table stays locked.
  */
@@ -385,14 +417,17 @@ mw_strange_trigger(Oid table, Oid owner)
 {
 	Relation	rel = table_open(table, AccessShareLock);
 	TriggerDesc *triggers = rel->trigdesc;
+	Author		author = {.owner = owner};
 	char	   *found = NULL;
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers && found == NULL; i++)
 	{
 		Trigger    *trigger = &triggers->triggers[i];
-		Oid			of = trigger->tgisinternal ? owner : mw_function_owner(trigger->tgfoid);
 
-		if (of != owner && !superuser_arg(of))
+		if (!trigger->tgisinternal &&
+			(is_strange(trigger->tgfoid, &author) ||
+			 (trigger->tgqual != NULL &&
+			  is_strange_condition(stringToNode(trigger->tgqual), &author))))
 			found = pstrdup(trigger->tgname);
 	}
 	table_close(rel, NoLock);
