@@ -22,24 +22,6 @@ BEGIN
 END
 $$;
 
--- Foreign keys to the queue cannot hold: jobs leave it without firing their triggers.
-DO $$
-DECLARE
-    found text;
-BEGIN
-    SELECT string_agg(format('constraint %I on table %s', c.conname, c.conrelid::regclass), ', ') INTO found
-      FROM pg_constraint AS c
-     WHERE c.contype = 'f' AND c.confrelid IN ('@extschema@.my_queue'::regclass, 'my_worker.history'::regclass,
-                                               'my_worker.queues'::regclass, 'my_worker._schedules'::regclass);
-    IF found IS NOT NULL THEN
-        RAISE feature_not_supported
-        USING MESSAGE = 'foreign keys to tables of my_worker are not supported',
-              DETAIL = 'There is ' || found || '.',
-              HINT = 'Drop them, then update the extension.';
-    END IF;
-END
-$$;
-
 -- Under 1.0 whoever had TRIGGER on these tables could make triggers, which would run within the UPDATEs below.
 DO $$
 DECLARE
@@ -64,6 +46,24 @@ BEGIN
         USING MESSAGE = 'a trigger on a table of my_worker is not its owner''s',
               DETAIL = 'There is ' || found || '. It would run with the rights of whoever updates the extension.',
               HINT = 'Drop it, then update the extension.';
+    END IF;
+END
+$$;
+
+-- Foreign keys to the queue cannot hold: jobs leave it without firing their triggers.
+DO $$
+DECLARE
+    found text;
+BEGIN
+    SELECT string_agg(format('constraint %I on table %s', c.conname, c.conrelid::regclass), ', ') INTO found
+      FROM pg_constraint AS c
+     WHERE c.contype = 'f' AND c.confrelid IN ('@extschema@.my_queue'::regclass, 'my_worker.history'::regclass,
+                                               'my_worker.queues'::regclass, 'my_worker._schedules'::regclass);
+    IF found IS NOT NULL THEN
+        RAISE feature_not_supported
+        USING MESSAGE = 'foreign keys to tables of my_worker are not supported',
+              DETAIL = 'There is ' || found || '.',
+              HINT = 'Drop them, then update the extension.';
     END IF;
 END
 $$;
