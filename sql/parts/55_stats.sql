@@ -154,8 +154,8 @@ BEGIN
            min(ago.text) FILTER (WHERE h.failed = 0) AS before
       INTO found
       FROM my_worker_internal.failed_jobs() AS h,
-           date_trunc('second', clock_timestamp() - h.last) AS since,
-           format('%s', since) AS ago (text);
+           format('%s', CASE WHEN isfinite(h.last)
+                             THEN date_trunc('second', clock_timestamp() - h.last)::text ELSE 'some time' END) AS ago (text);
     RETURN QUERY VALUES
         ('failures', found.failures IS NULL,
             coalesce(found.failures, 'none within a day; of those before, the last one was ' || found.before || ' ago',

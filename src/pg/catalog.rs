@@ -173,8 +173,8 @@ pub fn trust(extension: &Extension, writes: impl Fn(usize) -> bool) -> Result<()
     Ok(())
 }
 
-/// The name of a trigger of a table whose function belongs neither to that role nor to a superuser.
-/// The server's own triggers do not count. The table stays locked.
+/// The name of a trigger of a table whose function, or one in its condition, belongs neither to that
+/// role nor to a superuser. The server's own triggers do not count. The table stays locked.
 fn strange_trigger(table: Oid, owner: Oid) -> Result<Option<Vec<u8>>> {
     // SAFETY: opens the table; its description stays while it is open.
     let relation = protect(|| unsafe { sys::table_open(table, sys::AccessShareLock as i32) })?;
@@ -191,7 +191,10 @@ fn strange_trigger(table: Oid, owner: Oid) -> Result<Option<Vec<u8>>> {
     let mut found = None;
     for trigger in triggers.iter().filter(|trigger| !trigger.tgisinternal) {
         let of = lookup::function_owner(trigger.tgfoid)?.unwrap_or(0);
-        if of != owner && !identity::role_is_superuser(of)? {
+        let condition = trigger.tgqual.cast_const();
+        // SAFETY: the trigger's condition as the server stores it, or NULL.
+        let is_strange = protect(|| unsafe { sys::mw_is_strange_condition(condition, owner) })?;
+        if is_strange || of != owner && !identity::role_is_superuser(of)? {
             found = datum::from_c(trigger.tgname);
             break;
         }

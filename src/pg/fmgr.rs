@@ -242,14 +242,15 @@ impl TriggerRow {
 
     /// Replaces columns (counted from 1) by new values.
     pub fn set(&mut self, changes: &[(i32, Option<Datum>)]) -> Result<()> {
-        if changes.is_empty() {
+        // SAFETY: the description of the row's table, which is open.
+        let last = unsafe { (*self.description).natts };
+        // Another version's table may lack some.
+        let there = || changes.iter().filter(|change| change.0 <= last);
+        let columns: Vec<i32> = there().map(|c| c.0).collect();
+        let values: Vec<Option<Datum>> = there().map(|c| c.1).collect();
+        if columns.is_empty() {
             return Ok(());
         }
-        if let Some((column, _)) = changes.iter().find(|(column, _)| !self.has(*column)) {
-            return Err(other_version().detail(format!("The table has no column {column}.")));
-        }
-        let columns: Vec<i32> = changes.iter().map(|c| c.0).collect();
-        let values: Vec<Option<Datum>> = changes.iter().map(|c| c.1).collect();
         let (data, nulls) = split(&values);
         let (tuple, description, count) = (self.tuple, self.description, columns.len() as i32);
         let (columns, data, nulls) = (columns.as_ptr(), data.as_ptr(), nulls.as_ptr());

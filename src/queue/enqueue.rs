@@ -300,10 +300,9 @@ pub fn copy_target() -> Result<Option<CopyTarget>> {
 /// The trigger of `my_queue`, BEFORE INSERT OR UPDATE of each row.
 pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     let is_users = !identity::is_ours() && check_row(&mut row)?;
-    let id = row.get(column::ID).map_or(0, datum::as_i64);
     // A row that is there with such an id, from a restore or by a hand, is settled like any other.
-    if !row.is_update || row.old(column::ID).map(datum::as_i64) != Some(id) {
-        check_id(id)?;
+    if !row.is_update || row.old(column::ID) != row.get(column::ID) {
+        check_id(row.get(column::ID).map_or(0, datum::as_i64))?;
     }
     let role = row.get(column::OWNER).map_or(0, datum::as_oid);
     let run_at = row.get(column::RUN_AT).map_or(0, datum::as_i64);
@@ -339,7 +338,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
 /// Refuses an id that no slot can show: somebody has set the sequence there, and the keeper sets it
 /// right.
 fn check_id(id: i64) -> Result<()> {
-    if (1..ids::FIRST_TOO_LARGE).contains(&id) {
+    if ids::is_good(id) {
         return Ok(());
     }
     let message = format!("id {id} of a job is out of range");

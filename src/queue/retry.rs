@@ -11,7 +11,7 @@ use crate::pg::log::{self, Level};
 use crate::pg::spi::Statement;
 
 use super::handler::quoted;
-use super::{as_owner, enqueue, extension};
+use super::{as_owner, enqueue, extension, ids};
 
 /// A job that has not ended, or was set aside.
 static FIND_LIVE: Statement = Statement::new(
@@ -70,6 +70,10 @@ pub fn retry(job: i64) -> Result<bool> {
     let Some(finished) = find_finished(&extension, job)? else {
         return retry_set_aside(&extension, job);
     };
+    if !ids::is_good(job) {
+        warn_no_retry(job, b"Its id is out of range.")?;
+        return Ok(false);
+    }
     if !enqueue::holds_queue(&finished.queue)? {
         warn_no_retry(job, &quoted("Queue ", &finished.queue, " does not exist."))?;
         return Ok(false);
@@ -146,6 +150,10 @@ fn retry_set_aside(extension: &Extension, job: i64) -> Result<bool> {
         return Ok(false);
     };
     if !identity::has_rights_of(identity::current_role(), owner)? {
+        return Ok(false);
+    }
+    if !ids::is_good(job) {
+        warn_no_retry(job, b"Its id is out of range.")?;
         return Ok(false);
     }
     as_owner(extension, |spi| {

@@ -6,10 +6,12 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/multixact.h"
 #include "access/relation.h"
 #include "access/subtrans.h"
 #include "access/xact.h"
+#include "catalog/pg_proc.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -18,12 +20,17 @@
 #include "storage/procarray.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "shim.h"
 
+/* A column that a table does not have yet, as another version made it, is NULL. */
 Datum
 mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull)
 {
+	*isnull = true;
+	if (attno > slot->tts_tupleDescriptor->natts)
+		return (Datum) 0;
 	return slot_getattr(slot, attno, isnull);
 }
 
@@ -205,4 +212,40 @@ mw_behind_view(Oid view, int *count)
 	for (; *count < list_length(found); (*count)++)
 		result[*count] = list_nth_oid(found, *count);
 	return result;
+}
+
+/* ---- authors of functions: the server's walker takes a C function ---- */
+
+static bool
+is_strange(Oid function, void *owner)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid			of = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		of = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+		ReleaseSysCache(tuple);
+	}
+	return of != *(Oid *) owner && !superuser_arg(of);
+}
+
+static bool
+is_strange_condition(Node *node, void *owner)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, CoerceToDomain) || check_functions_in_node(node, is_strange, owner))
+		return true;
+	return expression_tree_walker(node, is_strange_condition, owner);
+}
+
+/*
+ * Whether the condition of a trigger evaluates what neither that role nor a superuser
+ * has made; so may the checks of any domain.
+ */
+bool
+mw_is_strange_condition(const char *condition, Oid owner)
+{
+	return condition != NULL && is_strange_condition(stringToNode(condition), &owner);
 }

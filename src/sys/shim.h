@@ -57,6 +57,7 @@ extern bool mw_table_next(struct TableScanDescData *scan, TupleTableSlot *slot);
 extern void mw_table_endscan(struct TableScanDescData *scan);
 
 extern Oid *mw_behind_view(Oid view, int *count);
+extern bool mw_is_strange_condition(const char *condition, Oid owner);
 
 /* COPY FROM STDIN, see copy.c */
 struct QueryCompletion;
