@@ -93,10 +93,10 @@ one_bad('an index of my_worker._jobs on errors', q{
 	CREATE FUNCTION wordy(jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE '%', long(300); END $$},
 	q{DROP INDEX my_worker.errors}, q{SELECT my_worker.enqueue('wordy', '{}', 'q')});
 
-one_bad('a trigger of my_queue', q{
+one_bad('a trigger of my_worker._jobs', q{
 	CREATE FUNCTION unchanged() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'unchanged'; END $$;
-	CREATE TRIGGER unchanged BEFORE UPDATE ON my_queue FOR EACH ROW EXECUTE FUNCTION unchanged()},
-	q{DROP TRIGGER unchanged ON my_queue}, q{SELECT my_worker.enqueue('work', '{"fail": "no"}', 'q')});
+	CREATE TRIGGER unchanged BEFORE UPDATE ON my_worker._jobs FOR EACH ROW EXECUTE FUNCTION unchanged()},
+	q{DROP TRIGGER unchanged ON my_worker._jobs}, q{SELECT my_worker.enqueue('work', '{"fail": "no"}', 'q')});
 
 # Commands have done their work when their end is refused.
 my $log = log_end($node);
@@ -127,6 +127,17 @@ is_aside($cancelled, 'and stays so');
 is($node->safe_psql('postgres', q{SELECT my_worker.drop_queue('q', true)}), '', 'its queue can be dropped by force');
 is($node->safe_psql('postgres', "SELECT count(*) FROM my_queue"), '0', 'with them');
 is(join(' ', worker_pids($node, 'launcher')), $launcher, 'the launcher has lived all along');
+
+# A trigger that keeps no row, for it puts it elsewhere: the job has ended all the same, and who asks is told.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION leaves_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+	CREATE TRIGGER leaves_out BEFORE INSERT ON my_worker.history FOR EACH ROW WHEN (NEW.queue = 'elsewhere') EXECUTE FUNCTION leaves_out();
+	SELECT my_worker.create_queue('elsewhere', max_attempts => 1)});
+my $later = $node->safe_psql('postgres', q{SELECT my_worker.enqueue('work', queue => 'elsewhere', run_at => 'infinity')});
+is($node->safe_psql('postgres', "SELECT my_worker.cancel($later)"), 't', 'a cancel of a job of which no row is kept is true');
+my $fails = $node->safe_psql('postgres', q{SELECT my_worker.enqueue('work', '{"fail": "no"}', 'elsewhere')});
+ok(wait_log($node, qr/job $fails gave up after 1 attempt: /), 'one that failed is named in the log');
+wait_for($node, q{SELECT failed || ' ' || cancelled FROM my_worker.queue_stats WHERE queue = 'elsewhere'}, '1 1');
 
 $node->stop;
 done_testing();
