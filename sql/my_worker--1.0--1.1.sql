@@ -381,6 +381,8 @@ BEGIN
     RETURN QUERY VALUES
         ('enabled', f.enabled, CASE WHEN f.enabled THEN 'yes' ELSE 'my_worker.enabled is off' END),
         ('served', f.served, CASE WHEN f.served THEN 'yes: ' || list
+            WHEN EXISTS (SELECT FROM my_worker_internal.named_databases() AS n (name) WHERE n.name IS NULL)
+            THEN 'no: the value of my_worker.database was refused: see the server log'
             ELSE 'no: ' || list END),
         ('launcher', f.recovery OR f.launcher IS NOT NULL,
             CASE WHEN f.recovery THEN 'standby: jobs run on the primary server'

@@ -47,7 +47,16 @@ pub fn unserved() -> Result<Option<(String, String)>> {
     let shown = String::from_utf8_lossy(&name).into_owned();
     if !settings::serves(&name) {
         let reason = format!("jobs in database \"{shown}\" will not run: it is not served");
-        let hint = format!("Add \"{shown}\" to \"my_worker.database\" and restart the server.");
+        let hint = match settings::list_was_refused() {
+            true => {
+                "Correct \"my_worker.database\", whose value was refused, and restart the server."
+                    .to_string()
+            }
+            false => {
+                let name = shown.replace('"', "\"\"");
+                format!("Add \"{name}\" to \"my_worker.database\" and restart the server.")
+            }
+        };
         return Ok(Some((reason, hint)));
     }
     if SHARED.read(has_no_place) == Some(true) {

@@ -80,18 +80,20 @@ static RETRY: Statement = Statement::new(
     ],
 );
 
+// Both answer whether the job was there, also where a trigger of the history's owner keeps no row.
+
 static FAIL: Statement = Statement::new(
     concat!(
         "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 \
-         AND attempts = $2 RETURNING *) \
-         INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
+         AND attempts = $2 RETURNING *), \
+         kept AS (INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
          run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
          last_error, finished_at, handler_owner, errors) \
          SELECT id, queue, 'failed', handler, command, payload, priority, run_at, created_at, \
          coalesce($10, started_at), $3, max_attempts, timeout, unique_key, owner, $6, $4, handler_owner, \
          coalesce(errors, '[]'::pg_catalog.jsonb) || ",
         error_entry!(),
-        " FROM gone"
+        " FROM gone) SELECT id FROM gone"
     ),
     &[
         types::INT8,
@@ -108,13 +110,13 @@ static FAIL: Statement = Statement::new(
 );
 
 static CANCEL: Statement = Statement::new(
-    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 RETURNING *) \
-     INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
+    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 RETURNING *), \
+     kept AS (INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
      run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
      last_error, finished_at, errors, handler_owner) \
      SELECT id, queue, 'cancelled', handler, command, payload, priority, run_at, created_at, \
      coalesce($2, started_at), coalesce($3, attempts), max_attempts, timeout, \
-     unique_key, owner, last_error, $4, errors, handler_owner FROM gone",
+     unique_key, owner, last_error, $4, errors, handler_owner FROM gone) SELECT id FROM gone",
     &[
         types::INT8,
         types::TIMESTAMPTZ,

@@ -201,7 +201,12 @@ fn nobody_runs(pool: &Pool) -> Result<Option<String>> {
         return Ok(Some(reason.to_string()));
     }
     if !settings::serves(&catalog::current_database()?) {
-        let reason = "this database is not served: my_worker.database does not name it";
+        let reason = match settings::list_was_refused() {
+            true => {
+                "no database is served: the value of my_worker.database was refused, see the server log"
+            }
+            false => "this database is not served: my_worker.database does not name it",
+        };
         return Ok(Some(reason.to_string()));
     }
     Ok(match (settings::ENABLED.get(), pool.launcher) {

@@ -128,5 +128,16 @@ is($node->safe_psql('postgres', q{SELECT my_worker.drop_queue('q', true)}), '', 
 is($node->safe_psql('postgres', "SELECT count(*) FROM my_queue"), '0', 'with them');
 is(join(' ', worker_pids($node, 'launcher')), $launcher, 'the launcher has lived all along');
 
+# A trigger that keeps no row, for it puts it elsewhere: the job has ended all the same, and who asks is told.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION leaves_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+	CREATE TRIGGER leaves_out BEFORE INSERT ON my_worker.history FOR EACH ROW WHEN (NEW.queue = 'elsewhere') EXECUTE FUNCTION leaves_out();
+	SELECT my_worker.create_queue('elsewhere', max_attempts => 1)});
+my $later = $node->safe_psql('postgres', q{SELECT my_worker.enqueue('work', queue => 'elsewhere', run_at => 'infinity')});
+is($node->safe_psql('postgres', "SELECT my_worker.cancel($later)"), 't', 'a cancel of a job of which no row is kept is true');
+my $fails = $node->safe_psql('postgres', q{SELECT my_worker.enqueue('work', '{"fail": "no"}', 'elsewhere')});
+ok(wait_log($node, qr/job $fails gave up after 1 attempt: /), 'one that failed is named in the log');
+wait_for($node, q{SELECT failed || ' ' || cancelled FROM my_worker.queue_stats WHERE queue = 'elsewhere'}, '1 1');
+
 $node->stop;
 done_testing();

@@ -77,6 +77,11 @@ wait_log($node, qr/WARNING:  invalid value for parameter "my_worker.database".*\
 wait_log($node, qr/WARNING:  no database is served: the value of "my_worker.database" was refused/, $start);
 is($node->safe_psql('postgres', q{SELECT string_agg("check", ', ' ORDER BY "check") FROM my_worker.health()
 	WHERE NOT ok AND "check" IN ('served', 'databases')}), 'databases, served', 'health() says so');
+like($node->safe_psql('postgres', q{SELECT detail FROM my_worker.health() WHERE "check" = 'served'}),
+	qr/^no: the value of my_worker.database was refused/, 'and does not show the default as what was given');
+my ($status, $waits, $warning) = $node->psql('postgres', q{SELECT my_worker.run('SELECT 1')});
+like($warning, qr/will not run: it is not served\nHINT:  Correct "my_worker.database", whose value was refused/, 'enqueueing tells what to do');
+like($node->safe_psql('postgres', "SELECT my_worker.why($waits)"), qr/the value of my_worker.database was refused/, 'and so does why()');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.workers WHERE kind = 'keeper'}), '0', 'nothing is served');
 
 # The same where the names are of another encoding than ours: bytes are compared.
