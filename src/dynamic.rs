@@ -17,8 +17,8 @@ use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::bar;
 use crate::queue::claim::{Candidate, Jobs};
-use crate::queue::manage::Waiting;
-use crate::queue::{extension, hold_extension, manage, queues, wait, wake};
+use crate::queue::single::{self, Waiting};
+use crate::queue::{extension, hold_extension, queues, wait, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Phase, Refused, SHARED, SlotId};
 use crate::worker::blame::{Suspects, is_conflict};
@@ -72,7 +72,7 @@ pub fn launch(job: i64) -> Result<i32> {
 /// there.
 fn find(job: i64) -> Result<Waiting> {
     let caller = identity::current_role();
-    match manage::find_waiting(&extension()?, job)? {
+    match single::find_waiting(&extension()?, job)? {
         Some(found) if identity::has_rights_of(caller, found.owner)? => Ok(found),
         _ => Err(
             PgError::new(UNDEFINED_OBJECT, format!("job {job} does not exist"))

@@ -5,10 +5,10 @@ use crate::pg::datum::{self, Datum, ToDatum};
 use crate::pg::error::{NULL_VALUE_NOT_ALLOWED, PgError, Result};
 use crate::pg::fmgr::Call;
 use crate::pg::{guard, identity};
+use crate::queue::define::{self, QueueSettings};
 use crate::queue::enqueue::{self, NewJob};
-use crate::queue::manage::{self, QueueSettings};
 use crate::queue::wait;
-use crate::queue::{handler, queues, retry, rights};
+use crate::queue::{cancel, handler, purge, queues, retry, rights};
 use crate::shared::{self, SHARED, own};
 use crate::sys;
 use crate::{progress, stats};
@@ -180,7 +180,7 @@ fn run(call: &Call) -> Answer {
 }
 
 fn cancel(call: &Call) -> Answer {
-    Ok(Some(manage::cancel(bigint(call))?.datum()))
+    Ok(Some(cancel::cancel(bigint(call))?.datum()))
 }
 
 fn retry(call: &Call) -> Answer {
@@ -220,29 +220,29 @@ fn queue_settings(call: &Call) -> Result<QueueSettings> {
 }
 
 fn create_queue(call: &Call) -> Answer {
-    manage::create_queue(&queue_settings(call)?).map(|()| None)
+    define::create_queue(&queue_settings(call)?).map(|()| None)
 }
 
 fn alter_queue(call: &Call) -> Answer {
-    manage::alter_queue(&queue_settings(call)?).map(|()| None)
+    define::alter_queue(&queue_settings(call)?).map(|()| None)
 }
 
 fn drop_queue(call: &Call) -> Answer {
     let force = call.arg(1).is_some_and(datum::as_bool);
-    manage::drop_queue(&required(call, 0, "name")?, force).map(|()| None)
+    define::drop_queue(&required(call, 0, "name")?, force).map(|()| None)
 }
 
 fn pause_queue(call: &Call) -> Answer {
-    manage::set_paused(&required(call, 0, "name")?, true).map(|()| None)
+    define::set_paused(&required(call, 0, "name")?, true).map(|()| None)
 }
 
 fn resume_queue(call: &Call) -> Answer {
-    manage::set_paused(&required(call, 0, "name")?, false).map(|()| None)
+    define::set_paused(&required(call, 0, "name")?, false).map(|()| None)
 }
 
 fn purge_queue(call: &Call) -> Answer {
     Ok(Some(
-        manage::purge_queue(&required(call, 0, "name")?)?.datum(),
+        purge::purge_queue(&required(call, 0, "name")?)?.datum(),
     ))
 }
 

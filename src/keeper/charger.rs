@@ -13,8 +13,8 @@ use crate::pg::datum::Oid;
 use crate::pg::error::{ADMIN_SHUTDOWN, CRASH_SHUTDOWN, PgError, QUERY_CANCELED, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::{clock, marks};
-use crate::queue::manage::{self, Live, Taken};
 use crate::queue::settle::{self, Attempt, Verdict};
+use crate::queue::single::{self, Live, Taken};
 use crate::queue::wake;
 use crate::shared::{CHARGES, Charge, Death, SHARED};
 
@@ -78,7 +78,7 @@ fn deal(charge: &Charge) -> Result<Dealt> {
     let Some(extension) = catalog::hold_extension()? else {
         return Ok(Dealt::Done);
     };
-    let live = match manage::take(&extension, charge.job)? {
+    let live = match single::take(&extension, charge.job)? {
         Taken::Live(live) => live,
         Taken::Gone => return Ok(Dealt::Done),
         Taken::Locked => return Ok(Dealt::Later),

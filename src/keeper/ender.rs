@@ -17,9 +17,9 @@ use crate::pg::{clock, xact};
 use crate::queue::bar::bar;
 use crate::queue::claim;
 use crate::queue::due::{Due, Visit};
-use crate::queue::manage::{self, Taken};
 use crate::queue::queues;
 use crate::queue::settle::{self, Attempt, Verdict};
+use crate::queue::single::{self, Taken};
 
 /// Jobs that one step ends, and entries that it reads for them.
 const MOST: usize = 100;
@@ -190,7 +190,7 @@ fn end(job: i64, reason: &PgError) -> Result<(Dealt, bool)> {
     let Some(extension) = catalog::hold_extension()? else {
         return Ok((Dealt::Done, false));
     };
-    let live = match manage::take(&extension, job)? {
+    let live = match single::take(&extension, job)? {
         Taken::Live(live) if !live.claimed => live,
         Taken::Live(_) | Taken::Gone => return Ok((Dealt::Done, false)),
         Taken::Locked => return Ok((Dealt::Later, false)),
@@ -205,7 +205,7 @@ fn end(job: i64, reason: &PgError) -> Result<(Dealt, bool)> {
     if settle::fail_for_good(&extension, &attempt, reason)? != Verdict::Failed {
         return Ok((Dealt::Done, false));
     }
-    manage::count_at_commit(&extension, &live.queue.name, live.owner, Ending::Failed)?;
+    single::count_at_commit(&extension, &live.queue.name, live.owner, Ending::Failed)?;
     let names = execute::names(job, &live.queue.name, live.handler.as_deref());
     execute::log_failure(&names, ended, reason)?;
     execute::gave_up(job, &live.queue.name, live.owner, ended, reason)?;

@@ -7,8 +7,8 @@ use crate::pg::catalog::{self, Extension};
 use crate::pg::error::{PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::xact;
-use crate::queue::manage;
 use crate::queue::settle;
+use crate::queue::single;
 
 /// The most jobs that are remembered; of more, each look tries some again.
 const MOST: usize = 10_000;
@@ -62,10 +62,10 @@ impl LeftOut {
             let Some(extension) = catalog::hold_extension()? else {
                 return Ok(true);
             };
-            let place = manage::place_of(&extension, job)?;
+            let place = single::place_of(&extension, job)?;
             let set = set_aside(&extension)?;
             if set && let Some((owner, queue)) = place {
-                manage::count_at_commit(&extension, &queue, owner, Ending::Failed)?;
+                single::count_at_commit(&extension, &queue, owner, Ending::Failed)?;
             }
             Ok(set)
         });

@@ -9,8 +9,8 @@ use crate::pg::datum::Oid;
 use crate::pg::error::{ADMIN_SHUTDOWN, CHECK_VIOLATION, PgError, Result};
 use crate::pg::{clock, marks, xact};
 use crate::queue::due::{Due, Found};
-use crate::queue::manage::{self, Taken};
 use crate::queue::settle;
+use crate::queue::single::{self, Taken};
 use crate::shared::{SHARED, SLOTS};
 
 /// Rows that one step finds, and entries that it reads for them.
@@ -104,7 +104,7 @@ impl Settler {
         let Some(extension) = catalog::hold_extension()? else {
             return Ok(Dealt::Done);
         };
-        let live = match manage::take(&extension, job)? {
+        let live = match single::take(&extension, job)? {
             Taken::Live(live) if live.claimed => live,
             Taken::Live(_) => return Ok(Dealt::Done),
             // It has ended, or its queue is not there, perhaps not yet: a dump is being restored.

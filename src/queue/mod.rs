@@ -6,19 +6,22 @@
 
 pub mod bar;
 pub mod bound;
+pub mod cancel;
 pub mod claim;
+pub mod define;
 pub mod due;
 pub mod enqueue;
 pub mod handler;
 pub mod ids;
 pub mod live;
-pub mod manage;
 pub mod prune;
+pub mod purge;
 pub mod queues;
 pub mod retry;
 pub mod rights;
 pub mod served;
 pub mod settle;
+pub mod single;
 pub mod wait;
 pub mod wake;
 

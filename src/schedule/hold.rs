@@ -12,7 +12,7 @@ use crate::pg::catalog::Extension;
 use crate::pg::datum::{ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::{Row, Spi, Statement};
-use crate::queue::{as_owner, manage, wait};
+use crate::queue::{as_owner, single, wait};
 use crate::shared;
 
 /// Schedules that one step looks at.
@@ -132,7 +132,7 @@ fn release(spi: &Spi, id: i64, running: &mut Vec<i64>) -> Result<Fired> {
     };
     let mut count = 0;
     for job in found.held.iter().take(most) {
-        if !manage::lock(spi, *job)? {
+        if !single::lock(spi, *job)? {
             break;
         }
         spi.run(&RELEASE, &[Some(job.datum())])?;

@@ -11,7 +11,7 @@ use crate::pg::spi::{Row, Spi, Statement};
 use crate::pg::{clock, identity, latch};
 use crate::queue::enqueue;
 use crate::queue::handler::quoted;
-use crate::queue::{as_owner, bar, extension, manage};
+use crate::queue::{as_owner, bar, cancel, extension};
 
 static FIND: Statement = Statement::new(
     "SELECT id, owner FROM my_worker._schedules WHERE name = $1",
@@ -72,7 +72,7 @@ pub fn unschedule(name: &[u8], owner: Option<Oid>) -> Result<()> {
         }
     })?;
     for job in held {
-        manage::cancel_held(&extension, job)?;
+        cancel::cancel_held(&extension, job)?;
     }
     Ok(())
 }

@@ -1,0 +1,137 @@
+//! `cancel()`: ends a job that waits, or has its worker end it.
+
+use crate::logic::counters::Ending;
+use crate::pg::bgworker;
+use crate::pg::catalog::Extension;
+use crate::pg::datum::{Oid, ToDatum};
+use crate::pg::error::Result;
+use crate::pg::table::{Compare, Holder, Key, Lock, Table};
+use crate::pg::{identity, latch, marks, wait_event, xact};
+use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
+use crate::watchdog;
+
+use super::single::{FIND_JOB, count_at_commit, lock, place_of, still_there};
+use super::{as_owner, extension, settle, wait};
+
+/// `cancel()`: true if the job was waiting, or runs and is being cancelled. A job of another role is
+/// answered for as one that is not there.
+pub fn cancel(job: i64) -> Result<bool> {
+    let extension = extension()?;
+    let found = as_owner(&extension, |spi| {
+        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
+        let needed =
+            |row: crate::pg::spi::Row| Ok((row.oid(1).unwrap_or(0), row.text(2)?, row.bool(8)));
+        rows.first().map(needed).transpose()
+    })?;
+    let Some((owner, queue, has_failed)) = found else {
+        return Ok(false);
+    };
+    if has_failed || !identity::has_rights_of(identity::current_role(), owner)? {
+        return Ok(false);
+    }
+    let mut pause_ms = 1;
+    loop {
+        if cancel_running(job) {
+            return Ok(true);
+        }
+        if as_owner(&extension, |spi| lock(spi, job))? {
+            return end_as_cancelled(&extension, job, owner, &queue.unwrap_or_default());
+        }
+        // Locked, yet not running: a worker is taking it or settling it, it is gone, or another
+        // transaction has cancelled it and may stay open for long.
+        if !still_there(&extension, job)? || is_settling(job) {
+            return Ok(false);
+        }
+        match holder(&extension, job)? {
+            // It may wait for this one, and the server has to know. The row itself is not waited for:
+            // a worker that is faster has it until the job ends.
+            Some(holder) if !may_run(holder.pid, job) => xact::wait_for_end(holder.transaction)?,
+            _ => {
+                latch::wait(Some(pause_ms), wait_event::job_wait())?;
+                pause_ms = (pause_ms * 2).min(100);
+            }
+        }
+    }
+}
+
+/// Whose transaction keeps the job's row, as of this moment.
+fn holder(extension: &Extension, job: i64) -> Result<Option<Holder>> {
+    xact::with_latest_snapshot(|| {
+        let table = Table::open(extension.jobs, extension.jobs_key, Lock::Read)?;
+        let row = table.row()?;
+        let found = table.first(&[Key::int8(1, Compare::Equal, job)], &row)?;
+        let holder = if found { table.holder(row.id())? } else { None };
+        row.end()?;
+        table.close()?;
+        Ok(holder)
+    })
+}
+
+/// Cancels a job that no worker has; false if it is gone.
+fn end_as_cancelled(extension: &Extension, job: i64, owner: Oid, queue: &[u8]) -> Result<bool> {
+    let cancelled = settle::cancel(extension, job, None)?;
+    if cancelled {
+        count_at_commit(extension, queue, owner, Ending::Cancelled)?;
+    }
+    wait::tell_keeper(job)?;
+    Ok(cancelled)
+}
+
+/// Cancels a job of a schedule that waits for an earlier one.
+pub fn cancel_held(extension: &Extension, job: i64) -> Result<()> {
+    match place_of(extension, job)? {
+        Some((owner, queue)) => end_as_cancelled(extension, job, owner, &queue).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// Whether that process is one of ours which may be about to run the job that it holds, or settles
+/// it: it shows no other job, as it would long after.
+fn may_run(pid: i32, job: i64) -> bool {
+    SHARED
+        .read(|state| {
+            let mut slots = state.used_slots().iter();
+            let ours = slots.find(|slot| slot.phase != Phase::Free && slot.pid == pid);
+            let ours = ours.filter(|_| pid != 0)?;
+            Some(ours.current().job().is_none_or(|current| current == job))
+        })
+        .flatten()
+        .unwrap_or(false)
+}
+
+/// Signals the worker that runs the job. Under the lock, so that the worker, which takes it too
+/// before it goes on, never lets the signal hit its next job.
+/// What it was told outlives a crash of the server, and the launcher sees to it that the job heeds it.
+fn cancel_running(job: i64) -> bool {
+    let database = bgworker::my_database();
+    // Without the file a crash forgets it.
+    let _ = marks::open(SLOTS);
+    let launcher = SHARED
+        .write(|state| {
+            let launcher = state.launcher_procno;
+            let ours = |slot: &Slot| {
+                let current = slot.current().job();
+                slot.phase != Phase::Free && slot.database == database && current == Some(job)
+            };
+            let index = state.used_slots().iter().position(ours)?;
+            let slot = state.slots.get(index)?;
+            if slot.advance(Current::Running(job), Current::Cancelling(job)) {
+                marks::note_cancel(index, job);
+                bgworker::signal(slot.pid, libc::SIGINT);
+                watchdog::note_cancel(slot);
+            }
+            (slot.current() == Current::Cancelling(job)).then_some(launcher)
+        })
+        .flatten();
+    launcher.into_iter().for_each(latch::wake);
+    launcher.is_some()
+}
+
+/// Whether the job's work is done and only its transaction is not.
+fn is_settling(job: i64) -> bool {
+    let database = bgworker::my_database();
+    SHARED
+        .read(|state| state.slot_of_job(database, job).map(|slot| slot.current()))
+        .flatten()
+        .is_some_and(|current| current == Current::Sealed(job))
+}
