@@ -42,16 +42,15 @@ fn main() {
     generate_bindings(&include);
 }
 
-/// The C side: the crossing, tables and catalogs, appending, commands at top level, COPY, counting,
-/// what users name, signals, and what jobs leave in the process.
-const SOURCES: [&str; 15] = [
+/// The C side: the crossing, tables, appending, commands at top level, COPY, counting, what users name,
+/// signals, and what jobs leave in the process.
+const SOURCES: [&str; 14] = [
     "src/sys/shim.c",
     "src/sys/access.c",
     "src/sys/append.c",
     "src/sys/bounded.c",
     "src/sys/command.c",
     "src/sys/copy.c",
-    "src/sys/ddl.c",
     "src/sys/hold.c",
     "src/sys/leaves.c",
     "src/sys/named.c",

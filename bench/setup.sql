@@ -31,7 +31,7 @@ DECLARE
     at timestamptz := clock_timestamp();
 BEGIN
     INSERT INTO bench.starts (what, committed, started)
-        SELECT 'ours', pg_xact_commit_timestamp(q.xmin), at FROM my_queue AS q WHERE q.id = started.id;
+        SELECT 'ours', pg_xact_commit_timestamp(q.xmin), at FROM my_worker._jobs AS q WHERE q.id = started.id;
 END $$;
 CREATE FUNCTION bench.delay(p double precision) RETURNS numeric LANGUAGE sql AS $$
     SELECT round(1000 * extract(epoch FROM percentile_cont(p) WITHIN GROUP (ORDER BY started - committed))::numeric, 3)

@@ -401,10 +401,11 @@ CREATE FUNCTION my_worker.health(
 DECLARE
     f record;
     found record;
+    objects record;
     needed integer;
     allowed integer := current_setting('max_worker_processes');
     version text := (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'my_worker');
-    list text := format('my_worker.database is %L', current_setting('my_worker.database'));
+    list text := format('my_worker.database is %L', current_setting('my_worker.database', true));
 BEGIN
     SELECT h.* INTO f FROM my_worker_internal.health_facts() AS h;
     RETURN QUERY VALUES
@@ -412,6 +413,41 @@ BEGIN
             ELSE 'add my_worker to shared_preload_libraries and restart the server' END),
         ('versions', starts_with(f.library || '.', version || '.'),
             format('library %s, extension %s', f.library, version));
+    -- Our tables and indexes, and foreign keys that were made where nobody refused them.
+    SELECT string_agg(o.trouble, ', ' ORDER BY o.stops DESC, o.trouble) AS trouble,
+           coalesce(bool_or(o.stops), false) AS stops
+      INTO objects
+      FROM (SELECT format('table my_worker.%s is missing', t.name), true
+              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules')) AS t (name)
+             WHERE NOT EXISTS (
+                   SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+                    WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass('my_worker.' || t.name)
+                      AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'my_worker')
+            UNION ALL
+            SELECT format('index my_worker.%s is %s', x.name,
+                          CASE WHEN i.indexrelid IS NULL THEN 'missing' ELSE 'invalid' END), x.stops
+              FROM (VALUES ('_jobs', '_jobs_pkey', true), ('_jobs', '_jobs_claim_idx', true),
+                           ('_jobs', '_jobs_unique_key_idx', false), ('_jobs', '_jobs_later_idx', false),
+                           ('history', 'history_id_idx', false), ('history', 'history_finished_at_idx', false),
+                           ('history', 'history_failed_idx', false),
+                           ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
+                           ('_schedules', '_schedules_pkey', false), ('_schedules', '_schedules_owner_name_key', false),
+                           ('_schedules', '_schedules_name_idx', false),
+                           ('_schedules', '_schedules_next_run_at_idx', false),
+                           ('_schedules', '_schedules_held_idx', false)) AS x (of, name, stops)
+              LEFT JOIN pg_index AS i ON i.indexrelid = to_regclass('my_worker.' || x.name)
+                                     AND i.indrelid = to_regclass('my_worker.' || x.of)
+             WHERE (i.indisvalid AND i.indisready AND i.indislive) IS NOT TRUE
+            UNION ALL
+            SELECT format('foreign key %I of table %s refers to %s, and does not hold: drop it',
+                          c.conname, c.conrelid::regclass, c.confrelid::regclass), false
+              FROM pg_constraint AS c
+             WHERE c.contype = 'f' AND c.confrelid IN (SELECT r.oid FROM pg_class AS r
+                                                        WHERE r.relnamespace = 'my_worker'::regnamespace))
+           AS o (trouble, stops);
+    RETURN QUERY VALUES
+        ('objects', objects.trouble IS NULL,
+            coalesce(CASE WHEN objects.stops THEN 'no job runs: ' ELSE '' END || objects.trouble, 'all there'));
     IF NOT f.loaded THEN
         RETURN;
     END IF;
@@ -447,6 +483,10 @@ BEGIN
                                    END, ', ' ORDER BY n.name), 'those that are named are there')
           FROM my_worker_internal.named_databases() AS n (name) LEFT JOIN pg_database AS d ON d.datname = n.name
          WHERE d.oid IS NULL OR d.datistemplate OR NOT d.datallowconn;
+    -- What follows reads these tables.
+    IF objects.stops THEN
+        RETURN;
+    END IF;
     -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
@@ -462,8 +502,8 @@ BEGIN
            min(ago.text) FILTER (WHERE h.failed = 0) AS before
       INTO found
       FROM my_worker_internal.failed_jobs() AS h,
-           date_trunc('second', clock_timestamp() - h.last) AS since,
-           format('%s', since) AS ago (text);
+           format('%s', CASE WHEN isfinite(h.last)
+                             THEN date_trunc('second', clock_timestamp() - h.last)::text ELSE 'some time' END) AS ago (text);
     RETURN QUERY VALUES
         ('failures', found.failures IS NULL,
             coalesce(found.failures, 'none within a day; of those before, the last one was ' || found.before || ' ago',

@@ -4,8 +4,8 @@
 //! as the job's owner, waits for the end of the caller's transaction: after COMMIT it takes the job
 //! by the same path as every worker, after ROLLBACK it exits and nothing ran.
 
-use crate::command;
-use crate::execute::{self, Batch, Memory, Tally};
+use crate::counted;
+use crate::execute::{self, Batch, Memory, Tally, command};
 use crate::pg::bgworker::{self, Handle, Status, Worker};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Oid;
@@ -21,7 +21,6 @@ use crate::queue::manage::Waiting;
 use crate::queue::{extension, hold_extension, manage, queues, wait, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Phase, Refused, SHARED, SlotId};
-use crate::stats;
 use crate::worker::blame::{Suspects, is_conflict};
 
 /// `backend_type` of these workers, as in the tutorial.
@@ -243,8 +242,8 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
             tally.dead.extend(dead);
         }
         leave(id);
-        stats::count(id, &tally);
-        wait::tell_waiters(&tally);
+        counted::count(id, tally.queue, &tally.settled);
+        wait::tell_waiters(&tally.settled);
         for dead in &tally.dead {
             execute::log_dead(dead)?;
         }

@@ -1,33 +1,39 @@
 //! my_worker: jobs inside the server.
 //!
-//! The layers, each of which may use those before it:
+//! The rooms, each of which uses only those above it (`make lint` checks it):
 //!
-//! | module      | what it is                                                                     |
-//! |-------------|--------------------------------------------------------------------------------|
-//! | `sys`       | the server's declarations and the C shim                                       |
-//! | `pg`        | the safe layer over them: every `unsafe` but the exports                       |
-//! | `logic`     | pure rules: backoff, states, limits, schedules; tested without a server        |
-//! | `settings`  | the settings                                                                   |
-//! | `shared`    | what the processes share in memory                                             |
-//! | `queue`     | all access to jobs and queues                                                  |
-//! | `schedule`  | rules that enqueue jobs in time                                               |
-//! | `execute`, `command` | runs what a worker has taken, and settles it                          |
-//! | `evict`     | makes room for DROP DATABASE and its like                                      |
-//! | `stats`, `progress` | counts and shows what runs                                             |
-//! | `absent`    | says which databases that are named cannot be served                           |
-//! | `worker`, `dynamic`, `keeper`, `launcher` | the processes                                    |
-//! | `greeting`  | what the log says when the launcher starts                                     |
-//! | `watchdog`  | terminates the processes of jobs that do not heed a cancel                     |
-//! | `entry`     | what the server calls                                                          |
+//! | room         | what it is                                                                    |
+//! |--------------|-------------------------------------------------------------------------------|
+//! | `sys`        | the server's declarations and the C shim                                      |
+//! | `logic`      | pure rules: the pool, backoff, limits, schedules; tested without a server     |
+//! | `pg`         | the safe layer over the server: every `unsafe` but the exports                |
+//! | `settings`   | the settings                                                                  |
+//! | `shared`     | what the processes share in memory                                            |
+//! | `counted`    | counts how jobs end, wait and run                                             |
+//! | `watchdog`   | terminates the processes of jobs that do not heed a cancel                    |
+//! | `queue`      | all access to jobs and queues                                                 |
+//! | `schedule`   | rules that enqueue jobs in time                                               |
+//! | `execute`    | runs what a worker has taken, and settles it                                  |
+//! | `evict`      | makes room for DROP DATABASE and its like                                     |
+//! | `stats`      | shows what waits, runs and was counted, and says why                          |
+//! | `progress`   | what a job says of its progress                                               |
+//! | `absent`     | says which databases that are named cannot be served                          |
+//! | `greeting`   | what the log says when the launcher starts                                    |
+//! | `worker`     | a process of the pool: takes due jobs of one role                             |
+//! | `dynamic`    | a process of `launch_dynamic_worker`: runs one job                            |
+//! | `keeper`     | the process of one database: finds due work, ends and forgets jobs            |
+//! | `launcher`   | the process of the server: starts the others                                  |
+//! | `entry`      | what the server calls                                                         |
 //!
-//! A job's way: SQL call, `queue`, COMMIT sets a latch, `worker`, `execute`, `stats`, view.
+//! A job's way: SQL call (`entry`), `queue`, COMMIT sets a latch, `worker`, `execute`, `queue` for the end,
+//! `counted`, `stats`, view.
 
 pub mod logic;
 
 #[cfg(not(test))]
 mod absent;
 #[cfg(not(test))]
-mod command;
+mod counted;
 #[cfg(not(test))]
 mod dynamic;
 #[cfg(not(test))]

@@ -10,9 +10,8 @@ use crate::pg::error::{
 use crate::pg::fmgr::{Call, Execution};
 use crate::pg::identity;
 use crate::pg::local::Local;
-use crate::shared::{Kind, MESSAGE_BYTES, NAME_BYTES, Phase, SHARED, SLOTS, Text};
+use crate::shared::{Kind, MESSAGE_BYTES, NAME_BYTES, Phase, SHARED, SLOTS, Text, own};
 use crate::stats::sight::Sight;
-use crate::worker;
 
 /// A job that runs in this database.
 #[derive(Clone)]
@@ -65,8 +64,8 @@ pub fn report(percent: f32, message: Option<&[u8]>) -> Result<()> {
             "progress() can only be called within a job",
         )
     };
-    let slot = worker::my_slot().ok_or_else(outside)?;
-    worker::current_job().ok_or_else(outside)?;
+    let slot = own::slot().ok_or_else(outside)?;
+    own::job().ok_or_else(outside)?;
     if !(0.0..=100.0).contains(&percent) {
         return Err(PgError::new(
             INVALID_PARAMETER_VALUE,

@@ -22,6 +22,34 @@ BEGIN
 END
 $$;
 
+-- Under 1.0 whoever had TRIGGER on these tables could make triggers, which would run within the UPDATEs below.
+DO $$
+DECLARE
+    found text;
+BEGIN
+    LOCK TABLE @extschema@.my_queue, my_worker.history, my_worker.queues, my_worker._schedules IN SHARE ROW EXCLUSIVE MODE;
+    SELECT string_agg(format('trigger %I on table %s', t.tgname, t.tgrelid::regclass), ', ') INTO found
+      FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+     WHERE t.tgrelid IN ('@extschema@.my_queue'::regclass, 'my_worker.history'::regclass,
+                         'my_worker.queues'::regclass, 'my_worker._schedules'::regclass)
+       AND NOT t.tgisinternal
+       AND EXISTS (
+           -- What it calls, and what its condition is made of.
+           SELECT FROM pg_depend AS d
+             LEFT JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+             LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+             LEFT JOIN pg_type AS y ON d.refclassid = 'pg_type'::regclass AND y.oid = d.refobjid
+             JOIN pg_roles AS r ON r.oid = coalesce(p.proowner, o.oprowner, y.typowner)
+            WHERE d.classid = 'pg_trigger'::regclass AND d.objid = t.oid AND r.oid <> c.relowner AND NOT r.rolsuper);
+    IF found IS NOT NULL THEN
+        RAISE insufficient_privilege
+        USING MESSAGE = 'a trigger on a table of my_worker is not its owner''s',
+              DETAIL = 'There is ' || found || '. It would run with the rights of whoever updates the extension.',
+              HINT = 'Drop it, then update the extension.';
+    END IF;
+END
+$$;
+
 -- Foreign keys to the queue cannot hold: jobs leave it without firing their triggers.
 DO $$
 DECLARE

@@ -63,6 +63,14 @@ fn probe(call: &Call) -> Result<Datum> {
             );
         }
         b"crash" => bgworker::signal(bgworker::my_pid(), libc::SIGSEGV),
+        b"no room" => memcx::leave_no_room().and_then(|()| error_of_the_server())?,
+        b"no room for ours" => {
+            memcx::leave_no_room()?;
+            return Err(PgError::new(INVALID_PARAMETER_VALUE, "nobody sees this"));
+        }
+        b"panic at the end" => call.execution().at_end(|_| {
+            fail_by_division(DROPPED.get().min(0));
+        })?,
         b"interrupts" => latch::check_for_interrupts()?,
         _ => {
             return Err(PgError::new(INVALID_PARAMETER_VALUE, "unknown probe")

@@ -8,10 +8,10 @@ use crate::pg::{guard, identity};
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::manage::{self, QueueSettings};
 use crate::queue::wait;
-use crate::queue::{handler, queues, rights};
-use crate::shared::{self, SHARED};
+use crate::queue::{handler, queues, retry, rights};
+use crate::shared::{self, SHARED, own};
 use crate::sys;
-use crate::{progress, stats, worker};
+use crate::{progress, stats};
 
 /// Exports a function of the version-1 calling convention: the call itself and its record.
 macro_rules! sql_function {
@@ -184,7 +184,7 @@ fn cancel(call: &Call) -> Answer {
 }
 
 fn retry(call: &Call) -> Answer {
-    Ok(Some(manage::retry(bigint(call))?.datum()))
+    Ok(Some(retry::retry(bigint(call))?.datum()))
 }
 
 fn wait_for(call: &Call) -> Answer {
@@ -206,7 +206,7 @@ fn report_progress(call: &Call) -> Answer {
 }
 
 fn current_job(_: &Call) -> Answer {
-    Ok(worker::current_job().map(ToDatum::datum))
+    Ok(own::job().map(ToDatum::datum))
 }
 
 fn queue_settings(call: &Call) -> Result<QueueSettings> {

@@ -1,6 +1,7 @@
 //! The SQL functions of the statistics. `sql/parts` declares them.
 
 use super::sql::{Answer, required, sql_function};
+use crate::counted;
 use crate::logic::counters::{Counters, Summary};
 use crate::pg::datum::{self, Datum, Micros, ToDatum};
 use crate::pg::error::Result;
@@ -76,7 +77,7 @@ fn reset_stats(_: &Call) -> Answer {
     if !SHARED.is_attached() {
         return Err(shared::not_preloaded());
     }
-    stats::reset();
+    counted::reset();
     Ok(None)
 }
 

@@ -1,14 +1,15 @@
 //! Jobs whose end cannot be written: they are set aside.
 
 use super::report::{self, Dead};
-use super::{Outcome, Settled};
+use crate::logic::counters::Ending;
+use crate::logic::settled::Settled;
 use crate::pg::error::{DISK_FULL, IO_ERROR, OUT_OF_MEMORY, PgError, Result, SqlState};
 use crate::pg::{catalog, identity, xact};
 use crate::queue::queues::Queue;
 use crate::queue::settle;
 
 /// What writing down an end came to: nothing if somebody else had done it.
-pub type End = Option<(Outcome, Option<Dead>)>;
+pub type End = Option<(Ending, Option<Dead>)>;
 
 /// What no job can help, and what ends with the server's trouble.
 pub fn is_servers(code: SqlState) -> bool {
@@ -32,6 +33,6 @@ pub fn set_aside(queue: &Queue, job: &Settled, attempts: i32, refused: &PgError)
             return Err(refused.clone());
         }
         let dead = dead(queue, job, attempts, refused)?;
-        Ok(Some((Outcome::Failed, Some(dead))))
+        Ok(Some((Ending::Failed, Some(dead))))
     })
 }

@@ -3,7 +3,9 @@
 //! Outside of the job's subtransaction, in the batch's. What fails here fails the batch, which is
 //! rolled back; whom to blame for it stands in the tally then.
 
-use super::{Batch, Outcome, Settled, report};
+use super::{Batch, report};
+use crate::logic::counters::Ending;
+use crate::logic::settled::Settled;
 use crate::pg::datum::{Datum, Micros};
 use crate::pg::error::{PgError, QUERY_CANCELED, Result};
 use crate::pg::{bgworker, latch, session, xact};
@@ -61,7 +63,7 @@ impl Batch<'_> {
         started: Micros,
         finished: Micros,
         value: Option<Datum>,
-    ) -> Result<Option<Outcome>> {
+    ) -> Result<Option<Ending>> {
         self.record(job, started, finished, value)?;
         // What others have read of the queue may be a conflict with its end.
         let deleted = self.jobs.complete(job);
@@ -70,7 +72,7 @@ impl Batch<'_> {
                 .and_then(|()| xact::fire_deferred())
                 .inspect_err(|_| self.blame(job, started, false))?;
         }
-        Ok(Some(Outcome::Completed))
+        Ok(Some(Ending::Completed))
     }
 
     /// Writes a completed job into the history, if its queue keeps one.
@@ -115,14 +117,14 @@ impl Batch<'_> {
     pub(super) fn blame(&mut self, job: &Job, started: Micros, cancelled: bool) {
         self.set_current(Current::Sealed(job.id), started);
         self.tally.blame = Blame::Job(Guilty {
-            job: self.settled(job, started, started, Outcome::Failed),
+            job: self.settled(job, started, started, Ending::Failed),
             cancelled,
             ran: !job.is_command,
             names: self.names(job),
         });
     }
 
-    fn settled(&self, job: &Job, started: Micros, finished: Micros, outcome: Outcome) -> Settled {
+    fn settled(&self, job: &Job, started: Micros, finished: Micros, outcome: Ending) -> Settled {
         Settled {
             job: job.id,
             outcome,
@@ -140,13 +142,13 @@ impl Batch<'_> {
         job: &Job,
         started: Micros,
         finished: Micros,
-        outcome: Outcome,
+        outcome: Ending,
     ) -> Result<()> {
         let settled = self.settled(job, started, finished, outcome);
         if settings::LOG_JOBS.get() == settings::LOG_ALL {
             report::log_job(&self.names(job), outcome, settled.ran)?;
         }
-        self.tally.cancelled |= outcome == Outcome::Cancelled;
+        self.tally.cancelled |= outcome == Ending::Cancelled;
         self.tally.settled.push(settled);
         Ok(())
     }
@@ -157,7 +159,7 @@ impl Batch<'_> {
         job: &Job,
         started: Micros,
         error: &PgError,
-    ) -> Result<Option<Outcome>> {
+    ) -> Result<Option<Ending>> {
         let cancelled = !leave_running(self.slot, job.id);
         if cancelled {
             absorb_cancel();
@@ -171,7 +173,7 @@ impl Batch<'_> {
             return Err(error.clone());
         }
         let outcome = match cancelled {
-            true => self.cancel(job, started).map(|()| Some(Outcome::Cancelled)),
+            true => self.cancel(job, started).map(|()| Some(Ending::Cancelled)),
             false => self.charge(job, started, error),
         };
         outcome.inspect_err(|_| self.blame(job, started, cancelled))
@@ -182,7 +184,7 @@ impl Batch<'_> {
         xact::fire_deferred()
     }
 
-    fn charge(&mut self, job: &Job, started: Micros, error: &PgError) -> Result<Option<Outcome>> {
+    fn charge(&mut self, job: &Job, started: Micros, error: &PgError) -> Result<Option<Ending>> {
         let attempt = attempt(job, started);
         let max_attempts = job.max_attempts.unwrap_or(self.queue.max_attempts);
         let verdict = settle::fail(self.extension, self.queue, &attempt, max_attempts, error)?;
@@ -195,8 +197,8 @@ impl Batch<'_> {
         }
         self.tally.last_error = Some(error.clone());
         Ok(match verdict {
-            Verdict::Retry => Some(Outcome::Retried),
-            Verdict::Failed => Some(Outcome::Failed),
+            Verdict::Retry => Some(Ending::Retried),
+            Verdict::Failed => Some(Ending::Failed),
             Verdict::Gone => None,
         })
     }

@@ -12,6 +12,7 @@
 //! A command cannot run in a transaction of ours: the batch claims it, ends, and `command` runs it.
 
 pub mod aside;
+pub mod command;
 mod end;
 mod find;
 mod report;
@@ -20,8 +21,9 @@ mod together;
 use std::collections::VecDeque;
 use std::io::Write;
 
-use crate::command::Claimed;
+use crate::logic::counters::Ending;
 use crate::logic::low_water::Place;
+use crate::logic::settled::Settled;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
 use crate::pg::error::{INTERNAL_ERROR, PgError, QUERY_CANCELED, Result};
@@ -43,6 +45,7 @@ pub use report::{
     log_job, names,
 };
 
+use command::Claimed;
 use find::Known;
 use together::Hold;
 
@@ -84,38 +87,6 @@ pub struct Tally {
     pub last_error: Option<PgError>,
     /// Whose fault it is if the batch has failed.
     pub blame: Blame,
-}
-
-/// One job that was settled.
-#[derive(Clone, Copy)]
-pub struct Settled {
-    /// Its id.
-    pub job: i64,
-    /// How.
-    pub outcome: Outcome,
-    /// From due to start.
-    pub waited: Micros,
-    /// From start to end.
-    pub ran: Micros,
-    /// Executions that had ended before.
-    pub attempts: i32,
-    /// Executions before it is failed.
-    pub max_attempts: i32,
-    /// When it started.
-    pub started: Micros,
-}
-
-/// What one execution came to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It did its work.
-    Completed,
-    /// It failed and is tried again.
-    Retried,
-    /// It failed for good.
-    Failed,
-    /// Somebody cancelled it.
-    Cancelled,
 }
 
 /// Memory of a worker: what lives for a batch, and what lives for a job.
@@ -347,7 +318,7 @@ impl<'a> Batch<'a> {
         log_failure(&self.names(job), ended, defect)?;
         let dead = dead(job.id, &self.queue.name, self.role, ended, defect)?;
         self.tally.dead.push(dead);
-        self.count(job, started, started, Outcome::Failed)
+        self.count(job, started, started, Ending::Failed)
     }
 
     fn is_full(&self) -> bool {

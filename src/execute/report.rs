@@ -1,5 +1,6 @@
 //! What the log says of jobs: ids and names, the codes of errors, and messages only if asked for.
 
+use crate::logic::counters::Ending;
 use crate::logic::repeats::{EVERY, Held, Repeats};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{PgError, Result};
@@ -8,8 +9,6 @@ use crate::pg::log::{self, Level};
 use crate::pg::{catalog, clock, identity};
 use crate::settings;
 use crate::shared::SHARED;
-
-use super::Outcome;
 
 /// A job in log lines: ids and names, never what it says.
 pub fn names(job: i64, queue: &[u8], handler: Option<&[u8]>) -> String {
@@ -22,15 +21,15 @@ pub fn names(job: i64, queue: &[u8], handler: Option<&[u8]>) -> String {
 }
 
 /// Logs the end of a job, if all are to be logged.
-pub fn log_job(names: &str, outcome: Outcome, ran: Micros) -> Result<()> {
+pub fn log_job(names: &str, outcome: Ending, ran: Micros) -> Result<()> {
     if settings::LOG_JOBS.get() != settings::LOG_ALL {
         return Ok(());
     }
     let what = match outcome {
-        Outcome::Completed => "completed",
-        Outcome::Retried => "will be retried",
-        Outcome::Failed => "failed",
-        Outcome::Cancelled => "was cancelled",
+        Ending::Completed => "completed",
+        Ending::Retried => "will be retried",
+        Ending::Failed => "failed",
+        Ending::Cancelled => "was cancelled",
     };
     log::report(
         Level::Log,
@@ -102,7 +101,7 @@ pub fn dead(job: i64, queue: &[u8], owner: Oid, attempts: i32, error: &PgError) 
          owner \"{}\", SQLSTATE {}{}",
         text(&catalog::current_database()?),
         text(queue),
-        identity::role_name(owner),
+        identity::role_name(owner)?,
         error.sqlstate.text(),
         message(error)
     );

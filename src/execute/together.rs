@@ -8,7 +8,8 @@
 use std::cell::Cell;
 
 use super::end::leave_running;
-use super::{Batch, Outcome, Step, is_cancelling};
+use super::{Batch, Step, is_cancelling};
+use crate::logic::counters::Ending;
 use crate::logic::low_water::Place;
 use crate::pg::clock;
 use crate::pg::datum::Oid;
@@ -145,7 +146,7 @@ impl Batch<'_> {
                 for job in jobs.iter().skip(1) {
                     if away {
                         self.record(job, started, finished, result.clone()?)?;
-                        self.count(job, started, finished, Outcome::Completed)?;
+                        self.count(job, started, finished, Ending::Completed)?;
                     } else {
                         self.settle(job, started, finished, result.clone())?;
                     }

@@ -3,9 +3,8 @@
 
 use std::collections::VecDeque;
 
-use super::STEP;
 use super::fence::{Dealt, LeftOut};
-use super::finder::not_to_take;
+use super::{STEP, not_to_take};
 use crate::execute;
 use crate::logic::counters::Ending;
 use crate::logic::low_water::Place;

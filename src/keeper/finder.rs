@@ -7,8 +7,8 @@
 
 use std::collections::VecDeque;
 
-use super::STEP;
 use super::ender::Ender;
+use super::{STEP, not_to_take};
 use crate::logic::low_water::Place;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
@@ -19,7 +19,7 @@ use crate::queue::claim;
 use crate::queue::due::{Due, Visit, earlier};
 use crate::queue::ids;
 use crate::queue::queues;
-use crate::shared::{CHARGES, SHARED, SLOTS};
+use crate::shared::SHARED;
 
 /// Entries that one step of a walk reads.
 const WALK: i64 = 3000;
@@ -262,15 +262,4 @@ impl Finder {
         }
         Ok(true)
     }
-}
-
-/// Jobs that run, and jobs that are still to be charged, sorted.
-pub fn not_to_take(database: Oid) -> Vec<i64> {
-    let mut ids = Vec::with_capacity(SLOTS + CHARGES);
-    SHARED.read(|state| {
-        ids.extend(state.running_in(database));
-        ids.extend(state.charged(database));
-    });
-    ids.sort_unstable();
-    ids
 }

@@ -28,7 +28,7 @@ use crate::pg::{activity, clock, guc, latch, session, wait_event, xact};
 use crate::schedule::fire::{Firer, Left};
 use crate::schedule::hold::Releaser;
 use crate::settings;
-use crate::shared::{Known, Phase, SHARED, SlotId};
+use crate::shared::{CHARGES, Known, Phase, SHARED, SLOTS, SlotId};
 
 use charger::Charger;
 use ender::Ender;
@@ -419,6 +419,14 @@ impl Keeper {
             entry.map_or((0, false), |entry| (entry.next_due, entry.look))
         });
         let (due, asked) = announced.unwrap_or((0, false));
+        // While this process gives way to work, the launcher has it back by then.
+        if let Some(next) = self
+            .due_times()
+            .min()
+            .filter(|next| due == 0 || *next < due)
+        {
+            SHARED.write(|state| state.due_at(self.database, next));
+        }
         let enabled = settings::ENABLED.get();
         if asked && enabled {
             return latch::check_for_interrupts();
@@ -446,4 +454,15 @@ impl Keeper {
 /// The longest sleep between two looks.
 fn nap() -> Micros {
     Micros::from(settings::NAPTIME.get()) * 1_000_000
+}
+
+/// Jobs that run, and jobs that are still to be charged, sorted.
+fn not_to_take(database: Oid) -> Vec<i64> {
+    let mut ids = Vec::with_capacity(SLOTS + CHARGES);
+    SHARED.read(|state| {
+        ids.extend(state.running_in(database));
+        ids.extend(state.charged(database));
+    });
+    ids.sort_unstable();
+    ids
 }

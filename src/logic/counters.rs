@@ -26,6 +26,13 @@ pub enum Ending {
     Cancelled,
 }
 
+impl Ending {
+    /// Whether the job has ended, too.
+    pub fn is_final(self) -> bool {
+        self != Ending::Retried
+    }
+}
+
 /// One execution, with all that takes time worked out before a lock is taken.
 #[derive(Clone, Copy)]
 pub struct Mark {

@@ -28,7 +28,7 @@
 //! 400 years in which the calendar repeats.
 
 use super::calendar::{self, LocalSecs, MAX_LOCAL, MIN_LOCAL, MONTHS_IN_CYCLE};
-use super::cron_parse::{self, Values, bit};
+use super::cron_field::{Values, bit};
 use super::zone::{self, Resolved, UtcSecs, Zone};
 use super::{MICROS_PER_SEC, Timestamp};
 
@@ -64,12 +64,6 @@ enum Skipped {
 }
 
 impl CronExpr {
-    /// Parses five fields, six with the second first, or an `@` name. The grammar is that of
-    /// [`cron_parse`].
-    pub fn parse(text: &str) -> Result<CronExpr, CronError> {
-        cron_parse::parse(text)
-    }
-
     pub(super) fn new(fields: [Values; 6]) -> CronExpr {
         let [seconds, minutes, hours, days, months, weekdays] = fields;
         CronExpr {

@@ -241,3 +241,21 @@ impl Field {
         }
     }
 }
+
+/// One field as parsed: bit n stands for value n.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Values {
+    /// The values named.
+    pub mask: u64,
+    /// Contains a bare `*` or `?`: the field restricts nothing.
+    pub any: bool,
+    /// Contains a `*` of any kind, also one with a step.
+    pub star: bool,
+    /// Contains `L`.
+    pub last_day: bool,
+}
+
+/// The bit that stands for a value.
+pub(super) fn bit(value: u32) -> u64 {
+    1_u64.checked_shl(value).unwrap_or(0)
+}

@@ -16,29 +16,18 @@
 //! `W`, `#`, `L` as a weekday, ranges that run backwards in other fields.
 
 use super::cron::CronExpr;
-use super::cron_field::{CronError, Field};
+use super::cron_field::{CronError, Field, Values, bit};
 use super::limits::{self, MAX_SCHEDULE_BYTES};
 
-/// One field as parsed: bit n stands for value n.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Values {
-    /// The values named.
-    pub mask: u64,
-    /// Contains a bare `*` or `?`: the field restricts nothing.
-    pub any: bool,
-    /// Contains a `*` of any kind, also one with a step.
-    pub star: bool,
-    /// Contains `L`.
-    pub last_day: bool,
-}
-
-/// The bit that stands for a value.
-pub(super) fn bit(value: u32) -> u64 {
-    1_u64.checked_shl(value).unwrap_or(0)
+impl CronExpr {
+    /// Parses five fields, six with the second first, or an `@` name.
+    pub fn parse(text: &str) -> Result<CronExpr, CronError> {
+        parse(text)
+    }
 }
 
 /// Parses five or six fields, or an `@` name.
-pub(super) fn parse(text: &str) -> Result<CronExpr, CronError> {
+fn parse(text: &str) -> Result<CronExpr, CronError> {
     if text.len() > MAX_SCHEDULE_BYTES {
         return Err(CronError::TooLong);
     }

@@ -163,18 +163,6 @@ pub fn positive_interval(what: &'static str, value: Micros) -> Result<(), LimitE
     }
 }
 
-/// The longest start of `bytes` that has at most `max` bytes and ends between two characters.
-///
-/// `is_boundary(n)` says whether a character starts at byte `n`; only the caller knows the
-/// encoding. It is asked for falling `n`, and not at the two ends.
-pub fn cap_text(bytes: &[u8], max: usize, is_boundary: impl Fn(usize) -> bool) -> &[u8] {
-    if bytes.len() <= max {
-        return bytes;
-    }
-    let cut = (1..=max).rev().find(|n| is_boundary(*n)).unwrap_or(0);
-    bytes.get(..cut).unwrap_or_default()
-}
-
 /// A piece of the user's text, fit for a message in any encoding: at most 40 characters, those
 /// that are not printable ASCII as `?`.
 pub(super) fn printable(text: &str) -> String {
@@ -196,7 +184,6 @@ pub(super) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::testing::Rng;
 
     #[test]
     fn names_are_any_bytes_up_to_63() {
@@ -246,31 +233,6 @@ mod tests {
         assert_eq!(zero.to_string(), "timeout must be greater than zero");
         assert!(positive_interval("timeout", -1).is_err());
         assert_eq!(positive_interval("timeout", 1), Ok(()));
-    }
-
-    #[test]
-    fn cutting_never_splits_a_character() {
-        let text = "\u{e4}\u{1f600}abc";
-        let cut = |max| cap_text(text.as_bytes(), max, |n| text.is_char_boundary(n));
-        assert_eq!(cut(100), text.as_bytes());
-        assert_eq!(cut(5), "\u{e4}".as_bytes());
-        assert_eq!(cut(6), "\u{e4}\u{1f600}".as_bytes());
-        assert_eq!(cut(1), b"");
-        assert_eq!(cut(0), b"");
-    }
-
-    #[test]
-    fn any_text_is_cut_to_a_valid_start() {
-        let mut rng = Rng::new(9);
-        for _ in 0..20_000 {
-            let length = rng.range(0, 12);
-            let any = |_| char::from_u32((rng.next() % 0x11_0000) as u32).unwrap_or('x');
-            let text: String = (0..length).map(any).collect();
-            let max = rng.range(0, 60) as usize;
-            let cut = cap_text(text.as_bytes(), max, |n| text.is_char_boundary(n));
-            assert!(cut.len() <= max && text.as_bytes().starts_with(cut));
-            assert!(std::str::from_utf8(cut).is_ok());
-        }
     }
 
     #[test]

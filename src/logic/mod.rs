@@ -25,7 +25,7 @@
 //! | [`repeats`] | which lines of the log are held back |
 //! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
 //! | [`schedule`] | which due times to enqueue now: catch-up and overlap |
-//! | [`state`] | the one table of job states and moves |
+//! | [`settled`] | one execution that is over |
 //! | [`zone`] | wall clock to instant and back, gaps and repeats included |
 //!
 //! Time is a plain `i64` as in PostgreSQL, so that no conversion stands between a
@@ -59,7 +59,7 @@ pub mod reach;
 pub mod repeats;
 pub mod rule;
 pub mod schedule;
-pub mod state;
+pub mod settled;
 pub mod zone;
 
 #[cfg(test)]

@@ -29,7 +29,10 @@ pub fn introduce(role: Option<Oid>) -> Result<()> {
     if WHO.with(|who| !who.is_empty()) {
         return Ok(());
     }
-    let role = role.map_or(String::new(), |role| identity::role_name(role) + " ");
+    let role = match role {
+        Some(role) => identity::role_name(role)? + " ",
+        None => String::new(),
+    };
     let database = catalog::current_database()?;
     WHO.set([role.as_bytes(), &database, b" "].concat());
     Ok(())

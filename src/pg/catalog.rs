@@ -1,15 +1,23 @@
-//! Look-ups in the system catalogs: where our tables are, roles, databases, functions.
+//! The extension in this database: where its objects are, whether this library fits them, and whether
+//! they have changed.
 
-use std::ptr;
+use std::ffi::CStr;
 
 use super::datum::{self, Datum, Oid};
 use super::error::{INSUFFICIENT_PRIVILEGE, PgError, Result};
-use super::guard::{protect, text};
+use super::guard::protect;
 use super::local::Local;
+pub use super::lookup::{
+    Barred, Database, barred, completed_transactions, current_database, database_oid, databases,
+    describe_routine, function, function_exists, function_name, function_with_types,
+    is_for_the_server, may_execute, owns_database, relation_name, routines_named, signature,
+    why_no_function,
+};
+use super::{identity, lookup, syscache};
 use crate::sys;
 
 /// The name of the extension, and of its schema.
-const NAME: &std::ffi::CStr = c"my_worker";
+const NAME: &CStr = c"my_worker";
 /// The version of the SQL objects that this library knows (`default_version` in the control file).
 const SQL_VERSION: &[u8] = b"1.1";
 
@@ -148,9 +156,7 @@ pub fn trust(extension: &Extension, writes: impl Fn(usize) -> bool) -> Result<()
     let seen = changes();
     let owner = extension.owner;
     for (name, table) in TABLES.iter().zip(tables) {
-        // SAFETY: opens the table and reads its description; NULL, or the name of a trigger, copied.
-        let strange = protect(|| unsafe { sys::mw_strange_trigger(table, owner).cast_const() })?;
-        if let Some(trigger) = datum::from_c(strange) {
+        if let Some(trigger) = strange_trigger(table, owner)? {
             let message = [
                 b"trigger \"",
                 trigger.as_slice(),
@@ -165,6 +171,37 @@ pub fn trust(extension: &Extension, writes: impl Fn(usize) -> bool) -> Result<()
     }
     TRUSTED.set(Some(seen));
     Ok(())
+}
+
+/// The name of a trigger of a table whose function, or one in its condition, belongs neither to that
+/// role nor to a superuser. The server's own triggers do not count. The table stays locked.
+fn strange_trigger(table: Oid, owner: Oid) -> Result<Option<Vec<u8>>> {
+    // SAFETY: opens the table; its description stays while it is open.
+    let relation = protect(|| unsafe { sys::table_open(table, sys::AccessShareLock as i32) })?;
+    // SAFETY: NULL if the table has no triggers, else an array of so many.
+    let triggers = unsafe {
+        match (*relation).trigdesc.as_ref() {
+            Some(all) => {
+                let count = usize::try_from(all.numtriggers).unwrap_or(0);
+                std::slice::from_raw_parts(all.triggers, count)
+            }
+            None => &[],
+        }
+    };
+    let mut found = None;
+    for trigger in triggers.iter().filter(|trigger| !trigger.tgisinternal) {
+        let of = lookup::function_owner(trigger.tgfoid)?.unwrap_or(0);
+        let condition = trigger.tgqual.cast_const();
+        // SAFETY: the trigger's condition as the server stores it, or NULL.
+        let is_strange = protect(|| unsafe { sys::mw_is_strange_condition(condition, owner) })?;
+        if is_strange || of != owner && !identity::role_is_superuser(of)? {
+            found = datum::from_c(trigger.tgname);
+            break;
+        }
+    }
+    // SAFETY: the table is open.
+    protect(|| unsafe { sys::table_close(relation, sys::NoLock as i32) })?;
+    Ok(found)
 }
 
 /// Looks the extension up anew next time: its version may have changed, which nobody announces.
@@ -262,20 +299,19 @@ pub fn announce_change(table: Oid) -> Result<()> {
 
 fn find_extension() -> Result<Option<Extension>> {
     // SAFETY: catalog look-ups in a transaction; each answers 0 for what is not there.
-    let (oid, target, own, version) = protect(|| unsafe {
+    let (oid, own) = protect(|| unsafe {
         let oid = sys::get_extension_oid(NAME.as_ptr(), true);
-        let mut version: *mut libc::c_char = ptr::null_mut();
-        if oid == 0 {
-            return (0, 0, 0, version.cast_const());
-        }
-        let target = sys::mw_extension_schema(oid, &mut version);
-        let own = sys::get_namespace_oid(NAME.as_ptr(), true);
-        (oid, target, own, version.cast_const())
+        (oid, sys::get_namespace_oid(NAME.as_ptr(), true))
     })?;
     let is_ours = |class, object| is_member(class, object, oid);
     if oid == 0 || own == 0 || !is_ours(sys::NamespaceRelationId, own)? {
         return Ok(None);
     }
+    let schema = |row: &sys::FormData_pg_extension| row.extnamespace;
+    let version_column = sys::Anum_pg_extension_extversion;
+    let Some((target, version)) = syscache::find_with_text(oid, version_column, schema)? else {
+        return Ok(None);
+    };
     let mut found = Extension {
         oid,
         owner: 0,
@@ -301,13 +337,13 @@ fn find_extension() -> Result<Option<Extension>> {
     if found.owner == 0 {
         return Ok(None);
     }
-    found.fit = fit(&found, datum::from_c(version).as_deref())?;
+    found.fit = fit(&found, &version)?;
     Ok(Some(found))
 }
 
 /// Whether the tables are ours and have the indexes that this library scans.
-fn fit(found: &Extension, version: Option<&[u8]>) -> Result<Fit> {
-    if version != Some(SQL_VERSION) {
+fn fit(found: &Extension, version: &[u8]) -> Result<Fit> {
+    if version != SQL_VERSION {
         return Ok(Fit::OtherVersion);
     }
     for table in found.tables() {
@@ -321,8 +357,7 @@ fn fit(found: &Extension, version: Option<&[u8]>) -> Result<Fit> {
         (found.queues_key, found.queues),
     ];
     for (index, table) in indexes {
-        // SAFETY: a catalog look-up; false for what is no index.
-        if !protect(|| unsafe { sys::mw_is_valid_index_of(index, table) })? {
+        if !is_valid_index_of(index, table)? {
             return Ok(Fit::Incomplete);
         }
     }
@@ -335,6 +370,14 @@ fn is_member(class: Oid, object: Oid, extension: Oid) -> Result<bool> {
     protect(|| unsafe { sys::getExtensionOfObject(class, object) == extension })
 }
 
+/// Whether that is an index of that table, and can be scanned.
+fn is_valid_index_of(index: Oid, table: Oid) -> Result<bool> {
+    let is_valid = |row: &sys::FormData_pg_index| {
+        row.indrelid == table && row.indisvalid && row.indisready && row.indislive
+    };
+    Ok(syscache::with_row(index, is_valid)?.unwrap_or(false))
+}
+
 /// The owner of a table, 0 if the table is gone.
 fn owner_of(table: Oid) -> Result<Oid> {
     // SAFETY: answers NULL if the table is gone meanwhile.
@@ -343,13 +386,13 @@ fn owner_of(table: Oid) -> Result<Oid> {
         if relation.is_null() {
             return 0;
         }
-        let owner = sys::mw_relation_owner(relation);
+        let owner = (*(*relation).rd_rel).relowner;
         sys::table_close(relation, sys::AccessShareLock as i32);
         owner
     })
 }
 
-fn relation(name: &'static std::ffi::CStr, namespace: Oid) -> Result<Oid> {
+fn relation(name: &'static CStr, namespace: Oid) -> Result<Oid> {
     // SAFETY: a catalog look-up.
     protect(|| unsafe { sys::get_relname_relid(name.as_ptr(), namespace) })
 }
@@ -367,226 +410,4 @@ pub fn is_own_relation(extension: &Extension, relation: Oid) -> Result<bool> {
         return Ok(true);
     }
     is_member(sys::RelationRelationId, relation, extension.oid)
-}
-
-/// The name of a relation; empty if it is gone.
-pub fn relation_name(relation: Oid) -> Result<Vec<u8>> {
-    // SAFETY: a catalog look-up; NULL if it is gone.
-    let name = protect(|| unsafe { sys::get_rel_name(relation).cast_const() })?;
-    Ok(datum::from_c(name).unwrap_or_default())
-}
-
-/// One database of the server.
-pub struct Database {
-    /// Its OID.
-    pub oid: Oid,
-    /// Its name.
-    pub name: Vec<u8>,
-    /// Whether workers may connect: it accepts connections, is no template and is not half dropped.
-    pub usable: bool,
-}
-
-/// All databases. In a transaction; works without a database of one's own.
-pub fn databases() -> Result<Vec<Database>> {
-    // SAFETY: opens a scan of a shared catalog, closed below.
-    let scan = protect(|| unsafe { sys::mw_databases_begin() })?;
-    let mut found = Vec::new();
-    loop {
-        // SAFETY: all-zero is a valid value of this plain struct.
-        let mut raw: sys::MwDatabase = unsafe { std::mem::zeroed() };
-        let pointer = &raw mut raw;
-        // SAFETY: the scan is open; the struct is filled if it answers true.
-        if !protect(|| unsafe { sys::mw_databases_next(scan, pointer) })? {
-            break;
-        }
-        let name = raw
-            .name
-            .iter()
-            .take_while(|c| **c != 0)
-            .map(|c| *c as u8)
-            .collect();
-        found.push(Database {
-            oid: raw.oid,
-            name,
-            usable: raw.usable,
-        });
-    }
-    // SAFETY: the scan is open.
-    protect(|| unsafe { sys::mw_databases_end(scan) })?;
-    Ok(found)
-}
-
-/// Why a role can not have a session in this database.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Barred {
-    /// It was dropped.
-    Gone,
-    /// NOLOGIN.
-    NoLogin,
-    /// No CONNECT on the database.
-    NoConnect,
-}
-
-/// Whether the role may log in to this database now.
-pub fn barred(role: Oid) -> Result<Option<Barred>> {
-    // SAFETY: catalog look-ups.
-    let code = protect(|| unsafe { sys::mw_role_barred(role, sys::MyDatabaseId) })?;
-    Ok(match code {
-        1 => Some(Barred::Gone),
-        2 => Some(Barred::NoLogin),
-        3 => Some(Barred::NoConnect),
-        _ => None,
-    })
-}
-
-/// Finds a function by its possibly qualified name and exact argument types, by the caller's
-/// search path; `None` if there is none. Raises for a malformed name or a schema out of reach.
-pub fn function(name: &[u8], arguments: &[Oid]) -> Result<Option<Oid>> {
-    let name = datum::text_datum(name)?;
-    let (types, count) = (arguments.as_ptr(), arguments.len() as i32);
-    // SAFETY: the text and the types live for the call.
-    let oid = protect(|| unsafe {
-        let names = sys::textToQualifiedNameList(name as *mut sys::text);
-        sys::LookupFuncName(names, count, types, true)
-    })?;
-    Ok((oid != 0).then_some(oid))
-}
-
-/// Finds a function by its name with argument types, as `regprocedure` reads it; `None` if there is
-/// none. Raises for what cannot be read.
-pub fn function_with_types(signature: &[u8]) -> Result<Option<Oid>> {
-    let signature = datum::text_datum(signature)?;
-    // SAFETY: the text lives for the call.
-    let oid = protect(|| unsafe { sys::mw_routine_with_types(signature as *mut sys::text) })?;
-    Ok((oid != 0).then_some(oid))
-}
-
-/// What the server says of a function that [`function_with_types`] did not find. The transaction has
-/// an error then: nothing but its end may follow.
-pub fn why_no_function(signature: &[u8]) -> Result<()> {
-    let signature = text(signature);
-    let pointer = signature.as_ptr() as Datum;
-    // SAFETY: the C string lives for the call.
-    protect(|| unsafe {
-        sys::DirectFunctionCall1Coll(Some(sys::regprocedurein), 0, pointer);
-    })
-}
-
-/// Kind, name and argument types of a function or its like, as in `a procedure app.f(jsonb)`.
-pub fn describe_routine(routine: Oid) -> Result<Vec<u8>> {
-    // SAFETY: a catalog look-up; NULL if it is gone meanwhile.
-    let text = protect(|| unsafe { sys::mw_describe_routine(routine).cast_const() })?;
-    Ok(datum::from_c(text).unwrap_or_default())
-}
-
-/// The same of each that has this name, whatever its arguments: up to `most` of them, in one text;
-/// `None` if there is none. Raises for a malformed name or a schema out of reach.
-pub fn routines_named(name: &[u8], most: i32) -> Result<Option<Vec<u8>>> {
-    let name = datum::text_datum(name)?;
-    // SAFETY: the text lives for the call; NULL if there is none.
-    let list =
-        protect(|| unsafe { sys::mw_routines_named(name as *mut sys::text, most).cast_const() })?;
-    Ok(datum::from_c(list))
-}
-
-/// Schema and name of a function, quoted.
-pub fn function_name(function: Oid) -> Result<Vec<u8>> {
-    // SAFETY: catalog look-ups; NULL if it is gone meanwhile.
-    let name = protect(|| unsafe {
-        let name = sys::get_func_name(function);
-        let schema = sys::get_namespace_name(sys::get_func_namespace(function));
-        if name.is_null() || schema.is_null() {
-            return ptr::null();
-        }
-        sys::quote_qualified_identifier(schema, name).cast_const()
-    })?;
-    Ok(datum::from_c(name).unwrap_or_default())
-}
-
-/// Argument types, result type and nature of a function.
-pub struct Signature {
-    /// Types of the input arguments, in order.
-    pub arguments: Vec<Oid>,
-    /// Type of the result.
-    pub result: Oid,
-    /// Whether it returns a set.
-    pub returns_set: bool,
-    /// Whether it is a plain function: no procedure, aggregate or window function.
-    pub is_function: bool,
-    /// The role that owns it.
-    pub owner: Oid,
-    /// Whether it lives in a temporary schema.
-    pub is_temporary: bool,
-}
-
-/// Looks a function up by OID.
-pub fn signature(function: Oid) -> Result<Signature> {
-    // SAFETY: catalog look-ups of a function that was just found; the array is palloc'd.
-    let (types, count, result, set, kind, owner, temporary) = protect(|| unsafe {
-        let (mut types, mut count) = (ptr::null_mut(), 0);
-        let result = sys::get_func_signature(function, &mut types, &mut count);
-        let set = sys::get_func_retset(function);
-        let kind = sys::get_func_prokind(function);
-        let temporary = sys::isAnyTempNamespace(sys::get_func_namespace(function));
-        let owner = sys::mw_function_owner(function);
-        (types, count, result, set, kind, owner, temporary)
-    })?;
-    let count = usize::try_from(count).unwrap_or(0);
-    // SAFETY: the array has `count` elements.
-    let arguments = (0..count).map(|i| unsafe { *types.add(i) }).collect();
-    Ok(Signature {
-        arguments,
-        result,
-        returns_set: set,
-        is_function: kind as u8 == b'f',
-        owner,
-        is_temporary: temporary,
-    })
-}
-
-/// Whether no statement can use a result of that type: triggers and language handlers have such.
-pub fn is_for_the_server(result: Oid) -> Result<bool> {
-    // SAFETY: a catalog look-up.
-    let kind = protect(|| unsafe { sys::get_typtype(result) })?;
-    Ok(kind as u8 == b'p' && ![sys::VOIDOID, sys::RECORDOID].contains(&result))
-}
-
-/// Whether there still is a function of that OID.
-pub fn function_exists(function: Oid) -> Result<bool> {
-    // SAFETY: a catalog look-up; 0 if it is gone.
-    protect(|| unsafe { sys::get_func_namespace(function) != 0 })
-}
-
-/// Whether `role` may execute the function.
-pub fn may_execute(function: Oid, role: Oid) -> Result<bool> {
-    // SAFETY: a catalog look-up.
-    protect(|| unsafe { sys::mw_may_execute(function, role) })
-}
-
-/// Whether `role` owns the database or is a superuser.
-pub fn owns_database(database: Oid, role: Oid) -> Result<bool> {
-    // SAFETY: a catalog look-up.
-    protect(|| unsafe { sys::mw_owns_database(database, role) })
-}
-
-/// The OID of a database, 0 if there is none of that name.
-pub fn database_oid(name: &[u8]) -> Result<Oid> {
-    let name = text(name);
-    let name = name.as_ptr();
-    // SAFETY: a catalog look-up.
-    protect(|| unsafe { sys::get_database_oid(name, true) })
-}
-
-/// A number that grows when any transaction with an id ends: while it stands still, no table of
-/// the server has changed.
-pub fn completed_transactions() -> u64 {
-    // SAFETY: reads shared state of the server under its own lock.
-    unsafe { sys::mw_completed_transactions() }
-}
-
-/// The name of this session's database.
-pub fn current_database() -> Result<Vec<u8>> {
-    // SAFETY: a catalog look-up; NULL if it was dropped meanwhile.
-    let name = protect(|| unsafe { sys::get_database_name(sys::MyDatabaseId).cast_const() })?;
-    Ok(datum::from_c(name).unwrap_or_default())
 }

@@ -84,6 +84,9 @@ pub const IO_ERROR: SqlState = SqlState::new(b"58030");
 pub const CONFIGURATION_LIMIT_EXCEEDED: SqlState = SqlState::new(b"53400");
 /// 53200
 pub const OUT_OF_MEMORY: SqlState = SqlState::new(b"53200");
+/// 54000
+#[cfg(pg_ge_17)]
+pub const PROGRAM_LIMIT_EXCEEDED: SqlState = SqlState::new(b"54000");
 /// 55000
 pub const OBJECT_NOT_IN_PREREQUISITE_STATE: SqlState = SqlState::new(b"55000");
 /// 55006
@@ -176,7 +179,10 @@ impl PgError {
                 hint: copied((*data).hint),
                 context: copied((*data).context),
             };
-            sys::FreeErrorData(data);
+            // Without memory for a copy it is the shim's constant one.
+            if !(*data).assoc_context.is_null() {
+                sys::FreeErrorData(data);
+            }
             error
         }
     }

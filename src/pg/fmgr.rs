@@ -2,9 +2,10 @@
 //! of users' functions.
 
 use super::datum::{Datum, Oid};
-use super::error::{PgError, Result};
-use super::guard::protect;
+use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use super::guard::{self, protect};
 use super::local::Local;
+use super::nodes::Node;
 use crate::sys;
 
 /// One call of an SQL function of ours.
@@ -49,26 +50,27 @@ impl Call {
 
     /// A composite result, for functions with OUT parameters.
     pub fn row(&self, values: &[Option<Datum>]) -> Result<Datum> {
-        let (data, nulls) = split(values);
-        let (data, nulls) = (data.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
-        // SAFETY: the function is declared with as many OUT columns as `values`.
-        let row = protect(|| unsafe {
+        // SAFETY: the call is running; NULL if the function is not declared so.
+        let description = protect(|| unsafe {
             let mut desc = std::ptr::null_mut();
-            if sys::get_call_result_type(self.0, std::ptr::null_mut(), &mut desc)
-                != sys::TYPEFUNC_COMPOSITE
-            {
-                return 0;
+            match sys::get_call_result_type(self.0, std::ptr::null_mut(), &mut desc) {
+                sys::TYPEFUNC_COMPOSITE => desc,
+                _ => std::ptr::null_mut(),
             }
-            let desc = sys::BlessTupleDesc(desc);
-            let tuple = sys::heap_form_tuple(desc, data, nulls);
-            sys::HeapTupleHeaderGetDatum((*tuple).t_data)
         })?;
-        if row == 0 {
+        if description.is_null() {
             return Err(PgError::internal(
                 "a function is not declared to return a row",
             ));
         }
-        Ok(row)
+        check_columns(description, values)?;
+        let (data, nulls) = split(values);
+        let (data, nulls) = (data.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
+        // SAFETY: as many values as the description has columns.
+        protect(|| unsafe {
+            let tuple = sys::heap_form_tuple(sys::BlessTupleDesc(description), data, nulls);
+            sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+        })
     }
 
     /// Prepares to return a set; rows follow by [`Call::add_row`], and the result is NULL.
@@ -84,55 +86,80 @@ impl Call {
 
     /// Adds a row to the set.
     pub fn add_row(&self, values: &[Option<Datum>]) -> Result<()> {
-        let (data, nulls) = split(values);
-        let (data, nulls) = (data.as_ptr(), nulls.as_ptr());
         // SAFETY: begin_set made the store and its description.
-        protect(|| unsafe {
+        let (store, description) = unsafe {
             let result = (*self.0).resultinfo.cast::<sys::ReturnSetInfo>();
-            sys::tuplestore_putvalues(
-                (*result).setResult,
-                (*result).setDesc,
-                data.cast_mut(),
-                nulls.cast_mut(),
-            )
-        })
+            ((*result).setResult, (*result).setDesc)
+        };
+        check_columns(description, values)?;
+        let (data, nulls) = split(values);
+        let (data, nulls) = (data.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
+        // SAFETY: as many values as the description has columns.
+        protect(|| unsafe { sys::tuplestore_putvalues(store, description, data, nulls) })
+    }
+
+    fn trigger(&self) -> Option<&sys::TriggerData> {
+        // SAFETY: NULL, or a node that lives as long as the call.
+        let context = unsafe { Node::new((*self.0).context.cast_const().cast()) };
+        context.cast()
     }
 
     /// The table whose trigger this is.
     pub fn trigger_table(&self) -> Result<Oid> {
-        // SAFETY: answers 0 unless called as a trigger.
-        match unsafe { sys::mw_trigger_table(self.0) } {
-            0 => Err(PgError::internal(
-                "a trigger function was not called as a trigger",
-            )),
-            table => Ok(table),
-        }
+        let data = self
+            .trigger()
+            .ok_or_else(|| PgError::internal("a trigger function was not called as a trigger"))?;
+        // SAFETY: the table is open while its trigger runs.
+        Ok(unsafe { (*data.tg_relation).rd_id })
     }
 
     /// The row of a BEFORE ROW trigger.
     pub fn trigger_row(&self) -> Result<TriggerRow> {
-        let mut row = TriggerRow {
-            tuple: std::ptr::null_mut(),
-            old: std::ptr::null_mut(),
-            description: std::ptr::null_mut(),
-            is_update: false,
+        let before_row = sys::TRIGGER_EVENT_BEFORE | sys::TRIGGER_EVENT_ROW;
+        let mask = sys::TRIGGER_EVENT_TIMINGMASK | sys::TRIGGER_EVENT_ROW;
+        let data = self
+            .trigger()
+            .filter(|data| data.tg_event & mask == before_row);
+        let data = data.ok_or_else(|| {
+            PgError::internal("a trigger function was not called as a row trigger")
+        })?;
+        let is_update = data.tg_event & sys::TRIGGER_EVENT_OPMASK == sys::TRIGGER_EVENT_UPDATE;
+        let (tuple, old) = if is_update {
+            (data.tg_newtuple, data.tg_trigtuple)
+        } else {
+            (data.tg_trigtuple, std::ptr::null_mut())
         };
-        // SAFETY: answers NULL unless called as such a trigger, and fills in the rest otherwise.
-        row.tuple = unsafe {
-            sys::mw_trigger_row(
-                self.0,
-                &mut row.is_update,
-                &mut row.description,
-                &mut row.old,
-            )
-        };
-        if row.tuple.is_null() {
-            return Err(PgError::internal(
-                "a trigger function was not called as a row trigger",
-            ));
-        }
-        Ok(row)
+        Ok(TriggerRow {
+            tuple,
+            old,
+            // SAFETY: as above.
+            description: unsafe { (*data.tg_relation).rd_att },
+            is_update,
+        })
     }
+}
+
+/// The SQL script of another version may declare a function with more columns than this library has
+/// values for, or with fewer.
+fn check_columns(description: sys::TupleDesc, values: &[Option<Datum>]) -> Result<()> {
+    // SAFETY: the description of a function's result.
+    let declared = unsafe { (*description).natts };
+    if usize::try_from(declared) == Ok(values.len()) {
+        return Ok(());
+    }
+    let given = values.len();
+    Err(other_version().detail(format!(
+        "The function is declared with {declared} columns, the library has {given}."
+    )))
+}
+
+/// What is declared in SQL is not what this library works with.
+fn other_version() -> PgError {
+    PgError::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "the library and the extension \"my_worker\" have different versions",
+    )
+    .hint("Use ALTER EXTENSION my_worker UPDATE, or install the library that fits.")
 }
 
 /// One execution of a statement.
@@ -142,7 +169,8 @@ pub struct Execution(sys::MemoryContext);
 static ENDED: Local<Option<fn(Execution)>> = Local::new(None);
 
 impl Execution {
-    /// Has `ended` called when it has ended, well or not. There is one such function.
+    /// Has `ended` called when it has ended, well or not. There is one such function. It cannot fail:
+    /// the memory is about to be freed, and a panic in it is dropped.
     pub fn at_end(self, ended: fn(Execution)) -> Result<()> {
         ENDED.set(Some(ended));
         // SAFETY: the context is alive, and its callback lives in it.
@@ -158,9 +186,12 @@ impl Execution {
 }
 
 unsafe extern "C-unwind" fn on_end(context: *mut std::ffi::c_void) {
-    if let Some(ended) = ENDED.get() {
-        ended(Execution(context.cast()));
-    }
+    let _ = guard::enter((), || {
+        if let Some(ended) = ENDED.get() {
+            ended(Execution(context.cast()));
+        }
+        Ok(())
+    });
 }
 
 fn split(values: &[Option<Datum>]) -> (Vec<Datum>, Vec<bool>) {
@@ -180,7 +211,7 @@ pub struct TriggerRow {
 }
 
 impl TriggerRow {
-    /// A column, counted from 1; `None` for NULL.
+    /// A column, counted from 1; `None` for NULL, and for one that the table does not have.
     pub fn get(&self, column: i32) -> Option<Datum> {
         self.read(self.tuple, column)
     }
@@ -195,19 +226,31 @@ impl TriggerRow {
     }
 
     fn read(&self, tuple: sys::HeapTuple, column: i32) -> Option<Datum> {
+        if !self.has(column) {
+            return None;
+        }
         let mut null = true;
         // SAFETY: tuple and description are the trigger's, and the column is one of the table's.
         let value = unsafe { sys::mw_tuple_attr(tuple, column, self.description, &mut null) };
         (!null).then_some(value)
     }
 
+    fn has(&self, column: i32) -> bool {
+        // SAFETY: the table is open while its trigger runs.
+        (1..=unsafe { (*self.description).natts }).contains(&column)
+    }
+
     /// Replaces columns (counted from 1) by new values.
     pub fn set(&mut self, changes: &[(i32, Option<Datum>)]) -> Result<()> {
-        if changes.is_empty() {
+        // SAFETY: the description of the row's table, which is open.
+        let last = unsafe { (*self.description).natts };
+        // Another version's table may lack some.
+        let there = || changes.iter().filter(|change| change.0 <= last);
+        let columns: Vec<i32> = there().map(|c| c.0).collect();
+        let values: Vec<Option<Datum>> = there().map(|c| c.1).collect();
+        if columns.is_empty() {
             return Ok(());
         }
-        let columns: Vec<i32> = changes.iter().map(|c| c.0).collect();
-        let values: Vec<Option<Datum>> = changes.iter().map(|c| c.1).collect();
         let (data, nulls) = split(&values);
         let (tuple, description, count) = (self.tuple, self.description, columns.len() as i32);
         let (columns, data, nulls) = (columns.as_ptr(), data.as_ptr(), nulls.as_ptr());
@@ -270,7 +313,17 @@ impl Function {
             return Ok(value);
         }
         let result = self.result;
-        // SAFETY: the value is of that type.
-        protect(|| unsafe { sys::mw_to_jsonb(value, result) })
+        // SAFETY: the value is of that type. to_jsonb() looks the type up in the expression that calls
+        // it, so there is one, with a constant of the type as its argument.
+        protect(|| unsafe {
+            let argument = sys::makeNullConst(result, -1, 0);
+            let arguments = sys::lappend(std::ptr::null_mut(), argument.cast());
+            let kind = sys::COERCE_EXPLICIT_CALL;
+            let call = sys::makeFuncExpr(sys::F_TO_JSONB, sys::JSONBOID, arguments, 0, 0, kind);
+            let mut function: sys::FmgrInfo = std::mem::zeroed();
+            sys::fmgr_info(sys::F_TO_JSONB, &mut function);
+            function.fn_expr = call.cast();
+            sys::FunctionCall1Coll(&mut function, 0, value)
+        })
     }
 }

@@ -20,7 +20,7 @@ use std::ptr;
 
 use libc::c_void;
 
-use super::error::{PgError, Result};
+use super::error::{OUT_OF_MEMORY, PgError, Result};
 use super::local::Local;
 use crate::sys;
 
@@ -64,17 +64,19 @@ where
 /// What a call into Rust came to: a value, or a report to raise.
 #[derive(Clone, Copy)]
 pub struct Outcome<T: Copy> {
-    /// The value; meaningless if there is an error.
-    pub value: T,
-    /// NULL, or the report for [`raise`].
-    error: *mut sys::ErrorData,
+    /// The value; meaningless if there is a report.
+    value: T,
+    report: Report,
 }
 
-impl<T: Copy> Outcome<T> {
-    /// Whether [`raise`] must be called.
-    pub fn is_error(&self) -> bool {
-        !self.error.is_null()
-    }
+/// What [`raise`] raises.
+#[derive(Clone, Copy)]
+enum Report {
+    None,
+    /// A report in the server's memory.
+    Made(*mut sys::ErrorData),
+    /// There was no memory for one.
+    NoMemory,
 }
 
 /// Runs `body` for the server. Never unwinds and never jumps; the caller then calls [`raise`] from
@@ -84,7 +86,7 @@ pub fn enter<T: Copy>(fallback: T, body: impl FnOnce() -> Result<T>) -> Outcome<
         Ok(Ok(value)) => {
             return Outcome {
                 value,
-                error: ptr::null_mut(),
+                report: Report::None,
             };
         }
         Ok(Err(error)) => error,
@@ -92,7 +94,7 @@ pub fn enter<T: Copy>(fallback: T, body: impl FnOnce() -> Result<T>) -> Outcome<
     };
     Outcome {
         value: fallback,
-        error: report_of(&error),
+        report: report_of(&error),
     }
 }
 
@@ -122,8 +124,8 @@ pub fn install_panic_hook() {
     }));
 }
 
-/// The report in the server's memory. Falls back to a bare one when memory is short.
-fn report_of(error: &PgError) -> *mut sys::ErrorData {
+/// The report in the server's memory. Raises nothing: the error and its texts are still to be dropped.
+fn report_of(error: &PgError) -> Report {
     let message = text(&error.message);
     let detail = error.detail.as_deref().map(text);
     let hint = error.hint.as_deref().map(text);
@@ -131,18 +133,34 @@ fn report_of(error: &PgError) -> *mut sys::ErrorData {
     let (message, detail) = (message.as_ptr(), pointer(&detail));
     let (hint, context) = (pointer(&hint), pointer(&context));
     let code = error.sqlstate.0;
-    // SAFETY: the strings live until the end of this function and the shim copies them.
-    let report = protect(|| unsafe { sys::mw_error_data(code, message, detail, hint, context) });
-    // SAFETY: as above, with constant strings only; a second failure is left to the server.
-    report.unwrap_or_else(|_| unsafe {
-        sys::mw_error_data(
-            code,
-            c"out of memory".as_ptr(),
-            ptr::null(),
-            ptr::null(),
-            ptr::null(),
-        )
-    })
+    // SAFETY: the strings live until the end of this function; all-zero is a valid report.
+    let report = protect(|| unsafe {
+        let report = sys::palloc0(size_of::<sys::ErrorData>()).cast::<sys::ErrorData>();
+        (*report).elevel = sys::ERROR as i32;
+        (*report).sqlerrcode = code;
+        (*report).message = copied(message);
+        (*report).detail = copied(detail);
+        (*report).hint = copied(hint);
+        (*report).context = copied(context);
+        (*report).assoc_context = sys::CurrentMemoryContext;
+        report
+    });
+    match report {
+        Ok(report) => Report::Made(report),
+        Err(_) => Report::NoMemory,
+    }
+}
+
+/// A copy in the current memory context. May raise.
+///
+/// # Safety
+/// The text is NULL or terminated.
+unsafe fn copied(text: *const libc::c_char) -> *mut libc::c_char {
+    if text.is_null() {
+        return ptr::null_mut();
+    }
+    // SAFETY: as the caller says.
+    unsafe { sys::pstrdup(text) }
 }
 
 /// Bytes as a C string: what follows a NUL is cut off.
@@ -161,9 +179,19 @@ fn pointer(text: &Option<CString>) -> *const libc::c_char {
 /// The calling frame owns nothing with a destructor, nor does any Rust frame between it and the
 /// server.
 pub unsafe fn raise<T: Copy>(outcome: Outcome<T>) -> T {
-    if outcome.is_error() {
-        // SAFETY: report_of made the ErrorData; nothing is left to drop, as the caller promises.
-        unsafe { sys::ThrowErrorData(outcome.error) };
+    match outcome.report {
+        Report::None => {}
+        // SAFETY: report_of made it; nothing is left to drop, as the caller promises.
+        Report::Made(report) => unsafe { sys::ThrowErrorData(report) },
+        // SAFETY: all-zero is a valid ErrorData. The server copies it to where it keeps some room
+        // for this case; nothing is left to drop, as above.
+        Report::NoMemory => unsafe {
+            let mut report: sys::ErrorData = std::mem::zeroed();
+            report.elevel = sys::ERROR as i32;
+            report.sqlerrcode = OUT_OF_MEMORY.0;
+            report.message = c"out of memory".as_ptr().cast_mut();
+            sys::ThrowErrorData(&mut report);
+        },
     }
     outcome.value
 }

@@ -169,7 +169,8 @@ unsafe extern "C-unwind" fn check_text<C: TextCheck>(
         protect(|| unsafe { sys::mw_refuse_value(detail, hint) })?;
         Ok(false)
     });
-    outcome.value
+    // SAFETY: this frame owns nothing.
+    unsafe { guard::raise(outcome) }
 }
 
 /// Defines a text.
@@ -247,7 +248,7 @@ pub fn define_choice<const N: usize>(
 /// Has misspelt settings with this prefix reported.
 pub fn reserve_prefix(prefix: &'static CStr) -> Result<()> {
     // SAFETY: a constant string.
-    protect(|| unsafe { sys::mw_reserve_settings(prefix.as_ptr()) })
+    protect(|| unsafe { sys::MarkGUCPrefixReserved(prefix.as_ptr()) })
 }
 
 /// Sets one of the server's settings for this process, over the user's own.

@@ -117,11 +117,11 @@ fn as_owner_within<T>(owner: Oid, flags: u32, body: impl FnOnce() -> Result<T>) 
 }
 
 /// The name of a role, or its number if it is gone.
-pub fn role_name(role: Oid) -> String {
+pub fn role_name(role: Oid) -> Result<String> {
     // SAFETY: with `noerr` the look-up answers NULL for a missing role.
-    let name = protect(|| unsafe { sys::GetUserNameFromId(role, true) });
-    match name.ok().and_then(|name| super::datum::from_c(name)) {
+    let name = protect(|| unsafe { sys::GetUserNameFromId(role, true).cast_const() })?;
+    Ok(match super::datum::from_c(name) {
         Some(name) => String::from_utf8_lossy(&name).into_owned(),
         None => format!("with OID {role}"),
-    }
+    })
 }

@@ -2,20 +2,22 @@
 
 use super::error::Result;
 use super::guard::protect;
+use super::wait_event::Event;
 use crate::sys;
 
 /// Sleeps until the latch is set, or `timeout_ms` have passed (`None`: no limit). Handles
 /// interrupts first and last, so FATAL ends the process here; exits when the postmaster dies.
-pub fn wait(timeout_ms: Option<i64>, wait_event: u32) -> Result<()> {
+pub fn wait(timeout_ms: Option<i64>, event: &Event) -> Result<()> {
     let mut events = sys::WL_LATCH_SET | sys::WL_EXIT_ON_PM_DEATH;
     if timeout_ms.is_some() {
         events |= sys::WL_TIMEOUT;
     }
     let timeout = timeout_ms.unwrap_or(-1);
+    let event = event.code()?;
     // SAFETY: MyLatch is this process's own.
     protect(|| unsafe {
         sys::mw_check_for_interrupts();
-        sys::WaitLatch(sys::MyLatch, events as i32, timeout, wait_event);
+        sys::WaitLatch(sys::MyLatch, events as i32, timeout, event);
         sys::ResetLatch(sys::MyLatch);
         sys::mw_check_for_interrupts();
     })

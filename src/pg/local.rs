@@ -1,10 +1,11 @@
 //! A value that belongs to this process. A PostgreSQL process has one thread that runs our code,
 //! so a plain cell is enough; `thread_local!` would register destructors that nobody runs.
 
-use std::cell::UnsafeCell;
+use std::cell::RefCell;
 
-/// A process-local cell: whole values in and out, or a closure that must not re-enter it.
-pub struct Local<T>(UnsafeCell<T>);
+/// A process-local cell: whole values in and out, or a closure. A closure that comes back to its own
+/// cell is a bug of ours and panics, which the calling statement gets as an ERROR.
+pub struct Local<T>(RefCell<T>);
 
 // SAFETY: server processes run our code in their only thread; nothing here is shared by threads.
 unsafe impl<T> Sync for Local<T> {}
@@ -12,7 +13,7 @@ unsafe impl<T> Sync for Local<T> {}
 impl<T> Local<T> {
     /// A cell with its first value.
     pub const fn new(value: T) -> Self {
-        Local(UnsafeCell::new(value))
+        Local(RefCell::new(value))
     }
 
     /// Puts in a new value and drops the old one.
@@ -22,15 +23,13 @@ impl<T> Local<T> {
 
     /// Puts in a new value and gives back the old one.
     pub fn replace(&self, value: T) -> T {
-        // SAFETY: one thread, and no reference into the cell outlives a method.
-        unsafe { std::mem::replace(&mut *self.0.get(), value) }
+        self.0.replace(value)
     }
 
     /// Looks at or changes the value. The closure makes no call that could come back here, and
-    /// none into the server.
+    /// none into the server, which could jump over the cell's mark that it is in use.
     pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        // SAFETY: one thread, and the closure does not re-enter, as this method demands.
-        f(unsafe { &mut *self.0.get() })
+        f(&mut self.0.borrow_mut())
     }
 }
 

@@ -69,3 +69,14 @@ pub fn allocate_and_free(bytes: usize) -> Result<()> {
     // SAFETY: palloc either returns a block of that size or raises.
     protect(|| unsafe { sys::pfree(sys::palloc(bytes)) })
 }
+
+/// Makes a context current that has no room for anything, until the statement ends: shows what lack of
+/// memory does to the report of an error.
+pub fn leave_no_room() -> Result<()> {
+    // SAFETY: a context for blocks of one size only; it goes with the transaction.
+    let context = protect(|| unsafe {
+        sys::SlabContextCreate(sys::TopTransactionContext, c"no room".as_ptr(), 8192, 8)
+    })?;
+    switch_to(context);
+    Ok(())
+}

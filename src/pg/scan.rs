@@ -6,18 +6,23 @@ use std::ptr;
 use super::datum::Datum;
 use super::error::Result;
 use super::guard::protect;
-use super::table::{Key, Row, RowId, Table};
+use super::key::Key;
+use super::table::{Row, RowId, Table};
 use crate::sys;
 
 impl Table {
     /// Starts a scan in index order under the active snapshot.
     pub fn scan(&self, keys: &[Key]) -> Result<Scan> {
-        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.0).collect();
+        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.raw()).collect();
         let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
         // SAFETY: table and index are open, a snapshot is active; index_rescan copies the keys.
         let scan = protect(|| unsafe {
             let snapshot = sys::GetActiveSnapshot();
-            let scan = sys::mw_index_beginscan(self.relation, self.index, snapshot, count);
+            let (table, index) = (self.relation, self.index);
+            #[cfg(pg_ge_18)]
+            let scan = sys::index_beginscan(table, index, snapshot, ptr::null_mut(), count, 0);
+            #[cfg(not(pg_ge_18))]
+            let scan = sys::index_beginscan(table, index, snapshot, count, 0);
             sys::index_rescan(scan, pointer, count, ptr::null_mut(), 0);
             scan
         })?;
@@ -34,7 +39,7 @@ impl Table {
 
     /// The same as [`Table::scan`], of a scan that may be given up in its middle.
     pub fn bounded_scan(&self, keys: &[Key]) -> Result<BoundedScan> {
-        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.0).collect();
+        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.raw()).collect();
         let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
         // SAFETY: as above.
         let scan = protect(|| unsafe {
@@ -52,7 +57,7 @@ impl Table {
         &self,
         keys: &[Key],
     ) -> Result<Option<[Option<Datum>; COLUMNS]>> {
-        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.0).collect();
+        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.raw()).collect();
         let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
         let null = sys::NullableDatum {
             value: 0,

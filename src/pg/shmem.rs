@@ -68,7 +68,8 @@ impl<T: Zeroed> Shared<T> {
         unsafe {
             let address = sys::mw_shmem_init(self.name.as_ptr(), size_of::<T>(), &mut found);
             self.address.set(address.cast());
-            self.lock.set(sys::mw_named_lock(self.name.as_ptr()));
+            let tranche = sys::GetNamedLWLockTranche(self.name.as_ptr());
+            self.lock.set(&raw mut (*tranche).lock);
         }
         !found
     }

@@ -1,26 +1,46 @@
 //! Statements that user code has executed: told of before they start, with what they do to our
 //! tables. The server's hook is chained; utility statements have one of their own (`utility`).
 
+use std::ptr;
+
+use once_cell::sync::OnceCell;
+
 use super::datum::Oid;
 use super::error::Result;
 use super::guard::{self, protect};
-use super::local::Local;
+use super::nodes::{Node, child};
 use crate::sys;
 
 /// A planned statement that is about to start.
-pub struct Statement(*mut sys::PlannedStmt);
+pub struct Statement<'a>(&'a sys::PlannedStmt);
 
-impl Statement {
+impl Statement<'_> {
     /// Whether it locks, updates or deletes rows of a table, its name behind a view or not.
     pub fn holds_rows_of(&self, table: Oid) -> bool {
-        // SAFETY: the server's plan, alive during the hook; reads its nodes.
-        unsafe { sys::mw_statement_holds(self.0, table) }
+        let plan = self.0;
+        let is_of_table = |entry: u32| {
+            let index = (entry as usize).wrapping_sub(1);
+            let entry = child!(plan, rtable).members().nth(index);
+            let entry = entry.and_then(Node::cast::<sys::RangeTblEntry>);
+            entry.is_some_and(|entry| entry.relid == table)
+        };
+        let mut marks = child!(plan, rowMarks).all::<sys::PlanRowMark>();
+        // As RowMarkRequiresRowShareLock() of the server: the weaker marks lock no row.
+        if marks.any(|mark| mark.markType <= sys::ROW_MARK_KEYSHARE && is_of_table(mark.rti)) {
+            return true;
+        }
+        if plan.commandType == sys::CMD_INSERT && !plan.hasModifyingCTE {
+            return false;
+        }
+        let mut changed = child!(plan, resultRelations).numbers();
+        changed.any(|entry| is_of_table(entry.cast_unsigned()))
     }
 }
 
 /// Has what was appended in this transaction written if the statement would miss it; and takes again
 /// what a ROLLBACK has taken from the command that runs, see `catalog::hold_extension_on`.
-pub(super) fn prepare(statement: *mut sys::PlannedStmt) -> Result<()> {
+pub(super) fn prepare(statement: &sys::PlannedStmt) -> Result<()> {
+    let statement = ptr::from_ref(statement).cast_mut();
     // SAFETY: the server's plan, alive during the hooks that pass it; writes rows, or locks, which
     // may raise.
     protect(|| unsafe {
@@ -32,18 +52,18 @@ pub(super) fn prepare(statement: *mut sys::PlannedStmt) -> Result<()> {
 /// Told of each statement. An error is raised in its place.
 pub type StatementHook = fn(&Statement) -> Result<()>;
 
-static PREVIOUS: Local<sys::ExecutorStart_hook_type> = Local::new(None);
-static HOOK: Local<Option<StatementHook>> = Local::new(None);
+static PREVIOUS: OnceCell<sys::ExecutorStart_hook_type> = OnceCell::new();
+static HOOK: OnceCell<StatementHook> = OnceCell::new();
 
 /// Chains into the server's hook (ExecutorStart_hook, executor/executor.h), once, for this process
 /// alone: `hook` is told, and what an `Appender` holds back is written for who reads it.
 pub fn watch(hook: StatementHook) {
-    if HOOK.replace(Some(hook)).is_some() {
+    if HOOK.set(hook).is_err() {
         return;
     }
     // SAFETY: a variable of this process, which has one thread.
     unsafe {
-        PREVIOUS.set(sys::ExecutorStart_hook);
+        let _ = PREVIOUS.set(sys::ExecutorStart_hook);
         sys::ExecutorStart_hook = Some(executor_start);
     }
 }
@@ -51,15 +71,20 @@ pub fn watch(hook: StatementHook) {
 unsafe extern "C-unwind" fn executor_start(query: *mut sys::QueryDesc, flags: i32) {
     let outcome = guard::enter((), || {
         // SAFETY: the server passes a valid description of a planned query.
-        let statement = unsafe { (*query).plannedstmt };
+        let statement = unsafe { &*(*query).plannedstmt };
         HOOK.get()
+            .copied()
             .map_or(Ok(()), |hook| hook(&Statement(statement)))?;
         prepare(statement)
     });
     // SAFETY: this frame owns nothing; the arguments go on as they came.
     unsafe {
         guard::raise(outcome);
-        let next = PREVIOUS.get().unwrap_or(sys::standard_ExecutorStart);
+        let next = PREVIOUS
+            .get()
+            .copied()
+            .flatten()
+            .unwrap_or(sys::standard_ExecutorStart);
         next(query, flags);
     }
 }

@@ -5,11 +5,14 @@
 //! open what was open: the end of the (sub)transaction closes it, which is why nothing here has a
 //! destructor.
 
+use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::datum::{self, Datum, Oid};
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use super::guard::protect;
+pub use super::key::{Compare, Key};
 use crate::sys;
 
 /// Our tables go with DROP EXTENSION, which nobody announces before it has the lock.
@@ -55,130 +58,6 @@ impl Lock {
 pub struct Table {
     pub(super) relation: sys::Relation,
     pub(super) index: sys::Relation,
-}
-
-/// How a key compares.
-#[derive(Clone, Copy)]
-pub enum Compare {
-    /// column = value
-    Equal,
-    /// column > value
-    Greater,
-    /// column < value
-    Less,
-}
-
-/// One condition on a leading column of the index. Columns count from 1.
-#[derive(Clone, Copy)]
-pub struct Key(pub(super) sys::ScanKeyData);
-
-impl Key {
-    fn new(
-        column: i16,
-        compare: Compare,
-        functions: [u32; 3],
-        collation: Oid,
-        value: Datum,
-    ) -> Self {
-        let [equal, greater, less] = functions;
-        let (strategy, function) = match compare {
-            Compare::Equal => (sys::BTEqualStrategyNumber, equal),
-            Compare::Greater => (sys::BTGreaterStrategyNumber, greater),
-            Compare::Less => (sys::BTLessStrategyNumber, less),
-        };
-        // SAFETY: all-zero is a valid ScanKeyData, which the call fills in; the function is a
-        // built-in one, so its look-up does not fail.
-        unsafe {
-            let mut key: sys::ScanKeyData = std::mem::zeroed();
-            sys::ScanKeyEntryInitialize(
-                &mut key,
-                0,
-                column,
-                strategy as sys::StrategyNumber,
-                INVALID,
-                collation,
-                function,
-                value,
-            );
-            Key(key)
-        }
-    }
-
-    /// A condition on an `oid` column.
-    pub fn oid(column: i16, compare: Compare, value: Oid) -> Self {
-        Key::new(
-            column,
-            compare,
-            [sys::F_OIDEQ, sys::F_OIDGT, sys::F_OIDLT],
-            0,
-            value as Datum,
-        )
-    }
-
-    /// A condition on an `integer` column.
-    pub fn int4(column: i16, compare: Compare, value: i32) -> Self {
-        Key::new(
-            column,
-            compare,
-            [sys::F_INT4EQ, sys::F_INT4GT, sys::F_INT4LT],
-            0,
-            value as Datum,
-        )
-    }
-
-    /// A condition on a `bigint` column.
-    pub fn int8(column: i16, compare: Compare, value: i64) -> Self {
-        Key::new(
-            column,
-            compare,
-            [sys::F_INT8EQ, sys::F_INT8GT, sys::F_INT8LT],
-            0,
-            value as Datum,
-        )
-    }
-
-    /// A condition on a `timestamptz` column.
-    pub fn timestamp(column: i16, compare: Compare, value: i64) -> Self {
-        let functions = [
-            sys::F_TIMESTAMPTZ_EQ,
-            sys::F_TIMESTAMPTZ_GT,
-            sys::F_TIMESTAMPTZ_LT,
-        ];
-        Key::new(column, compare, functions, 0, value as Datum)
-    }
-
-    /// A condition on a `text COLLATE "C"` column. The value is a `text` that outlives the scan.
-    pub fn text(column: i16, compare: Compare, value: Datum) -> Self {
-        let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT, sys::F_TEXT_LT];
-        Key::new(column, compare, functions, sys::C_COLLATION_OID, value)
-    }
-
-    /// A condition on a `text` column of the database's own collation.
-    pub fn word(column: i16, compare: Compare, value: Datum) -> Self {
-        let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT, sys::F_TEXT_LT];
-        Key::new(
-            column,
-            compare,
-            functions,
-            sys::DEFAULT_COLLATION_OID,
-            value,
-        )
-    }
-}
-
-const INVALID: Oid = 0;
-
-impl Key {
-    /// `(a, b, c) >= (x, y, z)` for three columns in a row of types integer, timestamptz and
-    /// bigint. Lives as long as the current memory context.
-    pub fn from_place(column: i16, x: i32, y: i64, z: i64) -> Result<Self> {
-        // SAFETY: all-zero is a valid ScanKeyData, which the call fills in.
-        protect(|| unsafe {
-            let mut key: sys::ScanKeyData = std::mem::zeroed();
-            sys::mw_key_from_place(&mut key, column, x, y, z);
-            Key(key)
-        })
-    }
 }
 
 /// Holds one object of a table, by number, until the (sub)transaction ends: with others, or alone
@@ -259,17 +138,21 @@ impl Table {
         let count = usize::try_from(count).unwrap_or(0);
         // SAFETY: the array has `count` elements, and each name is a text of its own.
         let groups = unsafe { std::slice::from_raw_parts(groups, count) };
-        groups
-            .iter()
-            .map(|group| {
-                Ok(Entries {
-                    first: group.first,
-                    second: datum::as_text(group.second)?,
-                    until: group.until,
-                    after: group.after,
-                })
-            })
-            .collect()
+        // In the order of the index; a pair comes twice if some pages hold it alone, others with more.
+        let mut found = BTreeMap::new();
+        for group in groups {
+            let pair = (group.first, datum::as_text(group.second)?);
+            let (until, after) = found.entry(pair).or_insert((0, 0));
+            *until += group.until;
+            *after += group.after;
+        }
+        let one = |((first, second), (until, after))| Entries {
+            first,
+            second,
+            until,
+            after,
+        };
+        Ok(found.into_iter().map(one).collect())
     }
 
     /// Locks a row version against all others, if it is still the newest and nobody has it.
@@ -352,12 +235,8 @@ impl Row {
 
     /// Where the row stands.
     pub fn id(&self) -> RowId {
-        // SAFETY: all-zero is a valid ItemPointerData, which the shim fills in.
-        unsafe {
-            let mut id = std::mem::zeroed();
-            sys::mw_slot_tid(self.slot, &mut id);
-            RowId(id)
-        }
+        // SAFETY: the slot is alive.
+        RowId(unsafe { (*self.slot).tts_tid })
     }
 
     /// Lets go of the row's buffer and of the row.
@@ -380,18 +259,25 @@ impl OwnedRow {
     /// The first columns, in order; `None` for NULL. One walk through the row, where reading them
     /// one by one walks to each from the start.
     pub fn values<const COLUMNS: usize>(&self) -> Result<[Option<Datum>; COLUMNS]> {
-        let null = sys::NullableDatum {
-            value: 0,
-            isnull: true,
-        };
-        let mut values = [null; COLUMNS];
         let (tuple, description) = (self.tuple, self.description);
-        let to = values.as_mut_ptr();
-        // SAFETY: tuple and description belong together; there is room for so many columns.
-        protect(|| unsafe { sys::mw_tuple_values(tuple, description, COLUMNS as i32, to) })?;
-        Ok(values.map(|column| (!column.isnull).then_some(column.value)))
+        let mut data = MaybeUninit::<[Datum; MAX_COLUMNS]>::uninit();
+        let mut nulls = MaybeUninit::<[bool; MAX_COLUMNS]>::uninit();
+        let (data, nulls) = (data.as_mut_ptr().cast(), nulls.as_mut_ptr().cast());
+        // SAFETY: tuple and description belong together; there is room for the columns of any table.
+        let count = protect(|| unsafe {
+            sys::heap_deform_tuple(tuple, description, data, nulls);
+            (*description).natts
+        })?;
+        let count = usize::try_from(count).unwrap_or(0);
+        Ok(std::array::from_fn(|i| {
+            // SAFETY: the call has written `count` values to both arrays.
+            unsafe { (i < count && !*nulls.add(i)).then(|| *data.add(i)) }
+        }))
     }
 }
+
+/// No row has more (MaxTupleAttributeNumber, access/htup_details.h).
+const MAX_COLUMNS: usize = sys::MaxTupleAttributeNumber as usize;
 
 /// Whether a table has triggers that are put off to the end of the transaction.
 pub fn has_deferred_triggers(relation: Oid) -> Result<bool> {

@@ -5,114 +5,119 @@
 //! raise through our frame.
 
 use std::ffi::CStr;
+use std::ptr;
 
 use libc::c_char;
 
+use once_cell::sync::OnceCell;
+
+use super::copy::{self, CopyHook};
 use super::datum::{self, Oid};
 use super::ddl::{self, Target};
 use super::error::Result;
 use super::guard::{self, protect};
-use super::local::Local;
+use super::nodes::{Node, child, word};
 use super::statements;
-use crate::sys;
+use crate::sys::{self, PlannedStmt};
+
+pub use super::copy::CopyTarget;
 
 /// Told the name of a database that is about to be dropped, renamed, moved or copied. An error
 /// stops the statement.
 pub type DatabaseHook = fn(&[u8]) -> Result<()>;
 
-static PREVIOUS: Local<sys::ProcessUtility_hook_type> = Local::new(None);
-static HOOK: Local<Option<DatabaseHook>> = Local::new(None);
+static PREVIOUS: OnceCell<sys::ProcessUtility_hook_type> = OnceCell::new();
+static HOOK: OnceCell<DatabaseHook> = OnceCell::new();
 
-/// What COPY does with a view of ours and with the table behind it.
-#[derive(Clone, Copy)]
-pub struct CopyTarget {
-    /// The view: its COPY is one of the table.
-    pub view: Oid,
-    /// Schema and name of the table.
-    pub name: (&'static CStr, &'static CStr),
-    /// The table. COPY FROM STDIN may fill it although its one policy, of that name, would refuse it.
-    pub table: Oid,
-    /// That policy.
-    pub policy: &'static CStr,
-}
-
-/// Asked for it; `None` if there is none.
-pub type CopyHook = fn() -> Result<Option<CopyTarget>>;
-
-static COPY_HOOK: Local<Option<CopyHook>> = Local::new(None);
+static COPY_HOOK: OnceCell<CopyHook> = OnceCell::new();
 
 /// Told what a statement is about to do to relations, before it locks them. An error stops it.
 pub type DefinitionHook = fn(&Definition) -> Result<()>;
 
-static DEFINITION_HOOK: Local<Option<DefinitionHook>> = Local::new(None);
+static DEFINITION_HOOK: OnceCell<DefinitionHook> = OnceCell::new();
 
-/// A statement that is about to lock relations, or to drop an extension.
-pub struct Definition {
-    statement: *mut sys::PlannedStmt,
+/// A statement that is about to lock relations, or an extension.
+pub struct Definition<'a> {
+    statement: &'a PlannedStmt,
     /// See [`Target`].
     pub targets: Vec<Target>,
 }
 
-impl Definition {
-    /// Whether it drops that extension.
-    pub fn drops_extension(&self, name: &'static CStr) -> bool {
-        ddl::drops_extension(self.statement, name)
+impl Definition<'_> {
+    /// Whether it locks that extension against everybody: to drop it, or to have an object depend on it.
+    pub fn locks_extension(&self, name: &'static CStr) -> bool {
+        ddl::locks_extension(self.statement, name)
     }
 }
 
 /// Chains into the server's hook. From `_PG_init`.
 pub fn install(database: DatabaseHook, copy: CopyHook, definition: DefinitionHook) {
-    HOOK.set(Some(database));
-    DEFINITION_HOOK.set(Some(definition));
-    COPY_HOOK.set(Some(copy));
+    let _ = HOOK.set(database);
+    let _ = DEFINITION_HOOK.set(definition);
+    let _ = COPY_HOOK.set(copy);
     // SAFETY: the postmaster is loading libraries, single-threaded.
     unsafe {
-        PREVIOUS.set(sys::ProcessUtility_hook);
+        let _ = PREVIOUS.set(sys::ProcessUtility_hook);
         sys::ProcessUtility_hook = Some(process_utility);
     }
 }
 
-fn tell(statement: *mut sys::PlannedStmt) -> Result<()> {
-    // SAFETY: the server passes a valid statement; the name is NULL or lies within it.
-    let name: *const c_char = unsafe { sys::mw_database_wanted(statement) };
-    match (datum::from_c(name), HOOK.get()) {
-        (Some(name), Some(hook)) => hook(&name),
-        _ => Ok(()),
-    }
-}
-
-/// The statement to run, and the table that it may fill by COPY FROM STDIN where the server would
-/// refuse it.
-type Directed = (*mut sys::PlannedStmt, Option<CopyTarget>);
-
-fn direct_copy(statement: *mut sys::PlannedStmt) -> Result<Directed> {
-    // SAFETY: the server passes a valid statement.
-    if !unsafe { sys::mw_is_copy(statement) } {
-        return Ok((statement, None));
-    }
-    let Some(target) = COPY_HOOK.get().map_or(Ok(None), |hook| hook())? else {
-        return Ok((statement, None));
+fn tell(planned: &PlannedStmt) -> Result<()> {
+    let Some(hook) = HOOK.get().copied() else {
+        return Ok(());
     };
-    let (schema, table) = (target.name.0.as_ptr(), target.name.1.as_ptr());
-    // SAFETY: the statement is valid; what comes back is it, or a copy in the current memory.
-    let statement =
-        protect(|| unsafe { sys::mw_copy_through(statement, target.view, schema, table) })?;
-    // SAFETY: as above.
-    let from_client = unsafe { sys::mw_is_client_copy(statement) };
-    Ok((statement, from_client.then_some(target)))
+    match database_wanted(child!(planned, utilityStmt))? {
+        Some(name) => hook(&name),
+        None => Ok(()),
+    }
 }
 
-fn check_definition(statement: *mut sys::PlannedStmt) -> Result<()> {
+/// The database that a utility statement needs free of sessions.
+fn database_wanted(statement: Node) -> Result<Option<Vec<u8>>> {
+    let name = if let Some(drop) = statement.cast::<sys::DropdbStmt>() {
+        word!(drop, dbname)
+    } else if let Some(rename) = statement.cast::<sys::RenameStmt>() {
+        word!(rename, subname).filter(|_| rename.renameType == sys::OBJECT_DATABASE)
+    } else if let Some(changed) = statement.cast::<sys::AlterDatabaseStmt>() {
+        let moves = option(child!(changed, options), c"tablespace").is_some();
+        word!(changed, dbname).filter(|_| moves)
+    } else if let Some(created) = statement.cast::<sys::CreatedbStmt>() {
+        let template = option(child!(created, options), c"template");
+        let Some(template) = template.filter(|template| !template.arg.is_null()) else {
+            return Ok(Some(b"template1".to_vec()));
+        };
+        let template = ptr::from_ref(template).cast_mut();
+        // SAFETY: a node of the statement; the text lies in it, or in the current memory.
+        let name = protect(|| unsafe { sys::defGetString(template).cast_const() })?;
+        return Ok(datum::from_c(name));
+    } else {
+        None
+    };
+    Ok(name.map(|name| name.to_bytes().to_vec()))
+}
+
+/// An option of a statement.
+fn option<'a>(options: Node<'a>, name: &CStr) -> Option<&'a sys::DefElem> {
+    let mut options = options.all::<sys::DefElem>();
+    options.find(|option| word!(*option, defname) == Some(name))
+}
+
+/// The statement to run, and the table that it fills from the client although the server would refuse
+/// it; 0: none.
+type Directed = (*mut PlannedStmt, Oid);
+
+fn check_definition(statement: &PlannedStmt) -> Result<()> {
     let targets = ddl::targets(statement)?;
-    let hook = DEFINITION_HOOK.get();
+    let hook = DEFINITION_HOOK.get().copied();
     hook.map_or(Ok(()), |hook| hook(&Definition { statement, targets }))
 }
 
-fn before(statement: *mut sys::PlannedStmt) -> Result<Directed> {
+fn before(statement: &PlannedStmt) -> Result<Directed> {
     check_definition(statement)?;
     tell(statement)?;
     statements::prepare(statement)?;
-    direct_copy(statement)
+    let (statement, table) = copy::direct(statement, COPY_HOOK.get().copied())?;
+    Ok((ptr::from_ref(statement).cast_mut(), table))
 }
 
 unsafe extern "C-unwind" fn process_utility(
@@ -125,24 +130,20 @@ unsafe extern "C-unwind" fn process_utility(
     receiver: *mut sys::DestReceiver,
     completion: *mut sys::QueryCompletion,
 ) {
-    let outcome = guard::enter((statement, None), || before(statement));
+    // SAFETY: the server passes a valid statement, which lives until the hook has returned.
+    let outcome = guard::enter((statement, 0), || before(unsafe { &*statement }));
     // SAFETY: this frame owns nothing; the arguments go on as they came.
     unsafe {
-        let (statement, target) = guard::raise(outcome);
+        let (statement, table) = guard::raise(outcome);
         // Hooks that this library chained into do not hear of it.
-        if let Some(target) = target
-            && sys::mw_client_copy(
-                statement,
-                query,
-                environment,
-                completion,
-                target.table,
-                target.policy.as_ptr(),
-            )
-        {
-            return;
+        if table != 0 {
+            return sys::mw_client_copy(statement, query, environment, completion, table);
         }
-        let next = PREVIOUS.get().unwrap_or(sys::standard_ProcessUtility);
+        let next = PREVIOUS
+            .get()
+            .copied()
+            .flatten()
+            .unwrap_or(sys::standard_ProcessUtility);
         next(
             statement,
             query,

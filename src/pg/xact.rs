@@ -1,8 +1,9 @@
 //! Transactions and subtransactions as scopes, and the one hook at their end.
 
+use once_cell::sync::OnceCell;
+
 use super::error::Result;
 use super::guard::protect;
-use super::local::Local;
 use super::memcx;
 use crate::sys;
 
@@ -64,6 +65,13 @@ fn begin(ours: bool) -> Result<()> {
         }
         sys::PushActiveSnapshot(sys::GetTransactionSnapshot());
     })
+}
+
+/// Whether a transaction is open.
+#[cfg(pg_ge_17)]
+pub(super) fn is_open() -> bool {
+    // SAFETY: reads process-local state.
+    unsafe { sys::IsTransactionState() }
 }
 
 /// Fires the deferred triggers of statements so far, outside of subtransactions.
@@ -167,7 +175,14 @@ pub fn current_subtransaction() -> u32 {
 /// wait for ever gets an error.
 pub fn wait_for_end(xid: u32) -> Result<()> {
     // SAFETY: a transaction is open, which is not that one.
-    protect(|| unsafe { sys::mw_wait_for_transaction(xid) })
+    protect(|| unsafe {
+        sys::XactLockTableWait(
+            xid,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            sys::XLTW_None,
+        );
+    })
 }
 
 /// Whether a row with this xmin was written by the open transaction.
@@ -205,11 +220,11 @@ pub enum End {
 /// `BeforePrepare`, where it may return an error.
 pub type EndHook = fn(End) -> Result<()>;
 
-static HOOK: Local<Option<EndHook>> = Local::new(None);
+static HOOK: OnceCell<EndHook> = OnceCell::new();
 
 /// Registers the hook, once a process.
 pub fn on_end(hook: EndHook) -> Result<()> {
-    if HOOK.replace(Some(hook)).is_some() {
+    if HOOK.set(hook).is_err() {
         return Ok(());
     }
     // SAFETY: both callbacks are functions of this library, which is never unloaded.
@@ -220,7 +235,7 @@ pub fn on_end(hook: EndHook) -> Result<()> {
 }
 
 fn call_hook(end: End) -> Result<()> {
-    HOOK.get().map_or(Ok(()), |hook| hook(end))
+    HOOK.get().copied().map_or(Ok(()), |hook| hook(end))
 }
 
 unsafe extern "C-unwind" fn at_end(event: sys::XactEvent, _: *mut libc::c_void) {

@@ -21,21 +21,21 @@ pub fn bar(owner: Oid) -> Result<Option<PgError>> {
         ),
         Some(Barred::NoLogin) => PgError::new(
             INVALID_AUTHORIZATION,
-            format!("role \"{}\" is not permitted to log in", name()),
+            format!("role \"{}\" is not permitted to log in", name()?),
         )
         .hint("Use ALTER ROLE ... LOGIN, then my_worker.retry()."),
         Some(Barred::NoConnect) => PgError::new(
             INSUFFICIENT_PRIVILEGE,
             format!(
                 "role \"{}\" is not permitted to connect to the database",
-                name()
+                name()?
             ),
         )
         .hint("Use GRANT CONNECT ON DATABASE, then my_worker.retry()."),
         None if !settings::SUPERUSER_JOBS.get() && identity::role_is_superuser(owner)? => {
             PgError::new(
                 INSUFFICIENT_PRIVILEGE,
-                format!("jobs of superuser \"{}\" are not allowed", name()),
+                format!("jobs of superuser \"{}\" are not allowed", name()?),
             )
             .hint("See the setting my_worker.superuser_jobs.")
         }
@@ -69,7 +69,7 @@ pub fn warn(owner: Oid) -> Result<()> {
         CLEAR.set(standing);
         return Ok(());
     };
-    let name = identity::role_name(owner);
+    let name = identity::role_name(owner)?;
     let message = [
         format!("jobs of role \"{name}\" will not run: ").as_bytes(),
         reason.message.as_slice(),

@@ -12,7 +12,7 @@ use crate::pg::{identity, xact};
 use crate::settings;
 
 use super::claim::Jobs;
-use super::{enqueue, extension, wake};
+use super::{extension, is_restore, wake};
 
 /// Whether there is a limit.
 pub fn is_set() -> bool {
@@ -23,7 +23,7 @@ pub fn is_set() -> bool {
 /// this transaction, if that matters.
 pub fn admit(role: Oid) -> Result<Option<i64>> {
     let limit = i64::from(settings::MAX_WAITING_PER_ROLE.get());
-    if limit == 0 || enqueue::is_restore()? {
+    if limit == 0 || is_restore()? {
         return Ok(None);
     }
     let (before, own) = wake::noted(role);
@@ -34,7 +34,7 @@ pub fn admit(role: Oid) -> Result<Option<i64>> {
     if before.saturating_add(own) < limit {
         return Ok(Some(before));
     }
-    let name = identity::role_name(role);
+    let name = identity::role_name(role)?;
     let message = format!("role \"{name}\" has as many jobs in the queue as it may have: {limit}");
     Err(PgError::new(CONFIGURATION_LIMIT_EXCEEDED, message).hint(
         "Wait until some have run, or cancel some. \

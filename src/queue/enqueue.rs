@@ -5,6 +5,7 @@
 //! rights and search path: the owner is the caller, the queue exists, the handler is found and
 //! stored qualified.
 
+use crate::counted;
 use crate::logic::limits;
 use crate::pg::bgworker;
 use crate::pg::catalog::{self, Extension};
@@ -18,15 +19,12 @@ use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::utility::CopyTarget;
-use crate::pg::{clock, guc, identity};
-use crate::settings;
-use crate::shared::{SHARED, State};
-use crate::stats;
+use crate::pg::{clock, identity};
 
 use super::handler::{Named, quoted};
 use super::{
     allowed, any_extension, as_owner, bar, bound, column, extension, handler, ids, queues, rights,
-    wake,
+    served, wake,
 };
 
 /// A job as the functions take it.
@@ -110,15 +108,13 @@ static INSERT_UNIQUE: Statement = Statement::new(
 );
 
 static FIND_UNIQUE: Statement = Statement::new(
-    "SELECT id FROM my_worker._jobs WHERE queue OPERATOR(pg_catalog.=) $1 \
-     AND owner OPERATOR(pg_catalog.=) $2 AND unique_key OPERATOR(pg_catalog.=) $3",
+    "SELECT id FROM my_worker._jobs WHERE queue = $1 \
+     AND owner = $2 AND unique_key = $3",
     &[types::TEXT, types::REGROLE, types::TEXT],
 );
 
 /// The queue that this transaction found last.
 static KNOWN_QUEUE: Local<Option<Vec<u8>>> = Local::new(None);
-/// Whether this transaction was warned that its database is not served.
-static WARNED: Local<bool> = Local::new(false);
 /// Whether this transaction was told that a job of its waits for a consumer.
 static TOLD_OF_CONSUMERS: Local<bool> = Local::new(false);
 /// The last qualified handler that a plain INSERT named, its stored name, and in which statement.
@@ -134,7 +130,7 @@ struct KnownHandler {
 fn forget() {
     KNOWN_QUEUE.set(None);
     KNOWN_HANDLER.set(None);
-    WARNED.set(false);
+    served::forget();
     TOLD_OF_CONSUMERS.set(false);
     bar::forget_warning();
 }
@@ -283,62 +279,10 @@ pub fn holds_queue(name: &[u8]) -> Result<bool> {
     Ok(there)
 }
 
-/// This database is named in `my_worker.database`.
-static SERVED: Local<bool> = Local::new(false);
-
 /// Says once a transaction that nobody will run the jobs of this database.
 pub fn warn_unserved() -> Result<()> {
     wake::on_any_end(forget)?;
-    if WARNED.replace(true) {
-        return Ok(());
-    }
-    match unserved()? {
-        None => Ok(()),
-        Some((message, hint)) => {
-            let (level, code) = (Level::Warning, OBJECT_NOT_IN_PREREQUISITE_STATE);
-            log::report_hint(level, code, &message, &hint)
-        }
-    }
-}
-
-/// Why nobody runs the jobs of this database, and what to do; `None` if they are run.
-pub fn unserved() -> Result<Option<(String, String)>> {
-    // Once it is named there, it stays so while the server runs.
-    if SERVED.get() && SHARED.read(has_no_place) != Some(true) {
-        return Ok(None);
-    }
-    if !SHARED.is_attached() {
-        let reason = "jobs will not run: my_worker was not loaded when the server started";
-        let hint = "Add my_worker to \"shared_preload_libraries\" and restart the server.";
-        return Ok(Some((reason.to_string(), hint.to_string())));
-    }
-    let name = catalog::current_database()?;
-    let shown = String::from_utf8_lossy(&name).into_owned();
-    if !settings::serves(&name) {
-        let reason = format!("jobs in database \"{shown}\" will not run: it is not served");
-        let hint = match settings::list_was_refused() {
-            true => {
-                "Correct \"my_worker.database\", whose value was refused, and restart the server."
-                    .to_string()
-            }
-            false => {
-                let name = shown.replace('"', "\"\"");
-                format!("Add \"{name}\" to \"my_worker.database\" and restart the server.")
-            }
-        };
-        return Ok(Some((reason, hint)));
-    }
-    if SHARED.read(has_no_place) == Some(true) {
-        let reason = format!("jobs in database \"{shown}\" will not run: too many are served");
-        let hint = "Name the databases that have the extension in \"my_worker.database\".";
-        return Ok(Some((reason, hint.to_string())));
-    }
-    SERVED.set(true);
-    Ok(None)
-}
-
-fn has_no_place(state: &State) -> bool {
-    state.is_left_out(bgworker::my_database())
+    served::warn()
 }
 
 /// The table that COPY FROM STDIN may fill although row-level security applies: each row passes the
@@ -356,7 +300,10 @@ pub fn copy_target() -> Result<Option<CopyTarget>> {
 /// The trigger of `my_queue`, BEFORE INSERT OR UPDATE of each row.
 pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     let is_users = !identity::is_ours() && check_row(&mut row)?;
-    check_id(row.get(column::ID).map_or(0, datum::as_i64))?;
+    // A row that is there with such an id, from a restore or by a hand, is settled like any other.
+    if !row.is_update || row.old(column::ID) != row.get(column::ID) {
+        check_id(row.get(column::ID).map_or(0, datum::as_i64))?;
+    }
     let role = row.get(column::OWNER).map_or(0, datum::as_oid);
     let run_at = row.get(column::RUN_AT).map_or(0, datum::as_i64);
     let queue = row
@@ -391,7 +338,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
 /// Refuses an id that no slot can show: somebody has set the sequence there, and the keeper sets it
 /// right.
 fn check_id(id: i64) -> Result<()> {
-    if (1..ids::FIRST_TOO_LARGE).contains(&id) {
+    if ids::is_good(id) {
         return Ok(());
     }
     let message = format!("id {id} of a job is out of range");
@@ -435,7 +382,7 @@ fn check_row(row: &mut TriggerRow) -> Result<bool> {
     }
     // A dump is taken back as it is. No stranger's code updates within such an operation.
     let ours = row.is_update && identity::in_restricted_operation();
-    let is_users = !ours && !is_restore()?;
+    let is_users = !ours && !super::is_restore()?;
     if is_users {
         refuse_restricted()?;
         check_names(row, &mut changes)?;
@@ -476,7 +423,7 @@ fn check_values(row: &TriggerRow) -> Result<()> {
 fn may_be_failed(row: &TriggerRow) -> Result<bool> {
     let is_failed = |status: Option<Datum>| status.is_some_and(|s| datum::text_is(s, b"failed"));
     let stays = row.is_update && is_failed(row.old(column::STATUS));
-    Ok(is_failed(row.get(column::STATUS)) && (stays || is_restore()?))
+    Ok(is_failed(row.get(column::STATUS)) && (stays || super::is_restore()?))
 }
 
 /// The owner to fill in, if any; an error if the row names another role.
@@ -493,21 +440,16 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
     }
     match owner {
         None => Ok(Some(caller)),
-        Some(owner) if owner == caller || is_restore()? => Ok(None),
+        Some(owner) if owner == caller || super::is_restore()? => Ok(None),
         Some(owner) => Err(PgError::new(
             INSUFFICIENT_PRIVILEGE,
             format!(
                 "permission denied to enqueue a job for role \"{}\"",
-                identity::role_name(owner)
+                identity::role_name(owner)?
             ),
         )
         .detail("The owner of a job is the role that enqueues it.")),
     }
-}
-
-/// A superuser takes a dump back.
-pub(super) fn is_restore() -> Result<bool> {
-    Ok(guc::is_restoring()? && identity::is_superuser()?)
 }
 
 fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Result<()> {
@@ -577,7 +519,7 @@ pub fn installed() -> Result<()> {
     if bgworker::in_recovery() {
         return Ok(());
     }
-    stats::reset();
+    counted::reset();
     warn_unserved()?;
     wake::look_at_commit()
 }

@@ -199,14 +199,20 @@ fn resolve_with_types(name: &[u8]) -> Result<Handler> {
 /// The error for a name that no handler has; with what else has it, with other arguments or of
 /// another kind.
 fn not_found(asked: &[u8], name: &[u8]) -> PgError {
-    match catalog::routines_named(name, MAX_LISTED) {
-        Ok(Some(list)) => unknown(asked).detail(there_is(&list)),
-        Ok(None) if has_types(asked) => match catalog::why_no_function(asked) {
-            Err(error) => no_name(asked, error),
-            Ok(()) => unknown(asked),
-        },
-        Ok(None) => unknown(asked),
-        Err(error) => no_name(asked, error),
+    let list = match catalog::routines_named(name, MAX_LISTED) {
+        Ok(list) => list,
+        Err(error) => return no_name(asked, error),
+    };
+    // Types that cannot be read are said to be so.
+    if has_types(asked)
+        && let Err(error) = catalog::why_no_function(asked)
+        && error.sqlstate != UNDEFINED_FUNCTION
+    {
+        return no_name(asked, error);
+    }
+    match list {
+        Some(list) => unknown(asked).detail(there_is(&list)),
+        None => unknown(asked),
     }
 }
 
@@ -288,7 +294,7 @@ pub fn check_author(handler: &Handler, recorded: Option<Oid>, role: Oid) -> Resu
     Err(PgError::new(INSUFFICIENT_PRIVILEGE, message)
         .detail(format!(
             "A superuser's job runs it only if its owner is the one it had when it was named; it is \"{}\" now.",
-            identity::role_name(author)
+            identity::role_name(author)?
         ))
         .hint("Enqueue the job again if the function is to be trusted."))
 }

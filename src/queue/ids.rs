@@ -17,18 +17,26 @@ use super::as_owner;
 /// Ids from here on do not fit into a slot beside the stage of a job.
 pub const FIRST_TOO_LARGE: i64 = 1 << 61;
 
+/// Whether a job of that id can run.
+pub fn is_good(id: i64) -> bool {
+    (1..FIRST_TOO_LARGE).contains(&id)
+}
+
 /// A sequence of ours, and the greatest id in the tables that it serves.
 struct Sequence {
     name: &'static str,
-    /// Its value, whether that was given, and the greatest id below [`FIRST_TOO_LARGE`].
+    /// From here on it is near its end: whoever set it there, or wrote a row with such an id.
+    first_too_large: i64,
+    /// Its value, whether that was given, and the greatest id below that.
     look: Statement,
     set: Statement,
 }
 
 macro_rules! sequence {
-    ($name:literal, $greatest:literal) => {
+    ($name:literal, $first_too_large:expr, $greatest:literal) => {
         Sequence {
             name: $name,
+            first_too_large: $first_too_large,
             look: Statement::new(
                 concat!(
                     "SELECT s.last_value, s.is_called, coalesce(",
@@ -54,18 +62,23 @@ macro_rules! sequence {
 static SEQUENCES: [Sequence; 3] = [
     sequence!(
         "my_worker._jobs_id_seq",
+        FIRST_TOO_LARGE,
         "greatest((SELECT pg_catalog.max(id) FROM my_worker._jobs \
-         WHERE id OPERATOR(pg_catalog.<) 2305843009213693952), \
+         WHERE id < 2305843009213693952), \
          (SELECT pg_catalog.max(id) FROM my_worker.history \
-         WHERE id OPERATOR(pg_catalog.<) 2305843009213693952))"
+         WHERE id < 2305843009213693952))"
     ),
     sequence!(
         "my_worker.queues_id_seq",
-        "(SELECT pg_catalog.max(id) FROM my_worker.queues)::pg_catalog.int8"
+        1 << 30,
+        "(SELECT pg_catalog.max(id) FROM my_worker.queues \
+         WHERE id < 1073741824)::pg_catalog.int8"
     ),
     sequence!(
         "my_worker._schedules_id_seq",
-        "(SELECT pg_catalog.max(id) FROM my_worker._schedules)"
+        FIRST_TOO_LARGE,
+        "(SELECT pg_catalog.max(id) FROM my_worker._schedules \
+         WHERE id < 2305843009213693952)"
     ),
 ];
 
@@ -92,7 +105,7 @@ fn mend_one(spi: &Spi, sequence: &Sequence) -> Result<()> {
     } else {
         last.saturating_sub(1)
     };
-    if given >= greatest && given < FIRST_TOO_LARGE {
+    if given >= greatest && given < sequence.first_too_large {
         return Ok(());
     }
     spi.run(&sequence.set, &[Some(greatest.max(1).datum())])?;

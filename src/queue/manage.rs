@@ -1,24 +1,22 @@
 //! Dealing with queues and with single jobs: all by statements, as the extension's owner.
 
+use crate::counted::Ends;
 use crate::logic::counters::{Ending, SEVERAL_ROLES};
 use crate::logic::limits;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
+use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
 use crate::pg::error::{DUPLICATE_OBJECT, NULL_VALUE_NOT_ALLOWED, OBJECT_IN_USE, PgError, Result};
-use crate::pg::log::{self, Level};
 use crate::pg::scan::Freed;
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::table::{Compare, Holder, Key, Lock, Row, Table};
 use crate::pg::{identity, latch, marks, wait_event, xact};
-use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
-use crate::stats::Ends;
+use crate::shared::{Current, Phase, SHARED, SLOTS, Slot, own};
 use crate::watchdog;
-use crate::worker;
 
 use super::handler::{self, Named, quoted};
 use super::queues::{self, Queue};
-use super::{allowed, as_owner, column, enqueue, extension, settle, wait, wake};
+use super::{allowed, as_owner, column, extension, settle, wait, wake};
 
 static CREATE_QUEUE: Statement = Statement::new(
     "INSERT INTO my_worker.queues (name, handler, concurrency, max_attempts, backoff, \
@@ -33,7 +31,7 @@ static ALTER_QUEUE: Statement = Statement::new(
      backoff = coalesce($5, backoff), backoff_max = coalesce($6, backoff_max), \
      timeout = coalesce($7, timeout), retention = coalesce($8, retention), \
      handler_owner = CASE WHEN $2 IS NULL THEN handler_owner ELSE $9 END \
-     WHERE name OPERATOR(pg_catalog.=) $1",
+     WHERE name = $1",
     QUEUE_TYPES,
 );
 
@@ -50,89 +48,54 @@ const QUEUE_TYPES: &[Oid] = &[
 ];
 
 static SET_PAUSED: Statement = Statement::new(
-    "UPDATE my_worker.queues SET paused = $2 WHERE name OPERATOR(pg_catalog.=) $1 RETURNING id",
+    "UPDATE my_worker.queues SET paused = $2 WHERE name = $1 RETURNING id",
     &[types::TEXT, types::BOOL],
 );
 
 static DROP_QUEUE: Statement = Statement::new(
-    "DELETE FROM my_worker.queues WHERE name OPERATOR(pg_catalog.=) $1",
+    "DELETE FROM my_worker.queues WHERE name = $1",
     &[types::TEXT],
 );
 
 static HAS_JOBS: Statement = Statement::new(
-    "SELECT EXISTS (SELECT FROM my_worker._jobs WHERE queue OPERATOR(pg_catalog.=) $1)",
+    "SELECT EXISTS (SELECT FROM my_worker._jobs WHERE queue = $1)",
     &[types::TEXT],
 );
 
 static PURGE_WAITING: Statement = Statement::new(
-    "DELETE FROM my_worker._jobs WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
-     SELECT ctid FROM my_worker._jobs WHERE queue OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'failed']) \
-     AND (id OPERATOR(pg_catalog.=) my_worker.current_job()) IS NOT TRUE FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM my_worker._jobs WHERE ctid = ANY (ARRAY(\
+     SELECT ctid FROM my_worker._jobs WHERE queue = $1 \
+     AND status = ANY (ARRAY['pending', 'failed']) \
+     AND (id = my_worker.current_job()) IS NOT TRUE FOR UPDATE SKIP LOCKED))",
     &[types::TEXT],
 );
 
 static PURGE_FINISHED: Statement = Statement::new(
-    "DELETE FROM my_worker.history WHERE queue OPERATOR(pg_catalog.=) $1",
+    "DELETE FROM my_worker.history WHERE queue = $1",
     &[types::TEXT],
 );
 
 macro_rules! find_job {
     () => {
-        "SELECT owner, queue, attempts, max_attempts, status OPERATOR(pg_catalog.=) 'processing', \
-         handler, command IS NOT NULL, status OPERATOR(pg_catalog.=) 'failed' FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1"
+        "SELECT owner, queue, attempts, max_attempts, status = 'processing', \
+         handler, command IS NOT NULL, status = 'failed' FROM my_worker._jobs WHERE id = $1"
     };
 }
 
 static FIND_JOB: Statement = Statement::new(find_job!(), &[types::INT8]);
 
 static FIND_WAITING: Statement = Statement::new(
-    "SELECT j.owner, j.status OPERATOR(pg_catalog.=) 'processing', \
+    "SELECT j.owner, j.status = 'processing', \
      coalesce(j.handler, j.command, q.handler) IS NOT NULL, \
-     j.status OPERATOR(pg_catalog.=) 'failed' FROM my_worker._jobs AS j \
-     LEFT JOIN my_worker.queues AS q ON q.name OPERATOR(pg_catalog.=) j.queue \
-     WHERE j.id OPERATOR(pg_catalog.=) $1",
+     j.status = 'failed' FROM my_worker._jobs AS j \
+     LEFT JOIN my_worker.queues AS q ON q.name = j.queue \
+     WHERE j.id = $1",
     &[types::INT8],
 );
 
 static LOCK_JOB: Statement = Statement::new(
     concat!(find_job!(), " FOR UPDATE SKIP LOCKED"),
     &[types::INT8],
-);
-
-/// The rows of one id may belong to several owners, and be several lives of one job: the newest of
-/// those whose owner's rights the caller has. No other is locked.
-static FIND_FINISHED: Statement = Statement::new(
-    "SELECT owner, queue, finished_at, unique_key FROM my_worker.history \
-     WHERE id OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled']) \
-     AND pg_catalog.pg_has_role($2, owner::pg_catalog.oid, 'USAGE') \
-     ORDER BY finished_at DESC LIMIT 1 FOR UPDATE",
-    &[types::INT8, types::OID],
-);
-
-static RETRY_SET_ASIDE: Statement = Statement::new(
-    "UPDATE my_worker._jobs SET status = 'pending', attempts = 0, run_at = pg_catalog.now(), \
-     started_at = NULL WHERE id OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) 'failed'",
-    &[types::INT8],
-);
-
-/// Takes nothing out of the history that does not come into the queue.
-static RETRY: Statement = Statement::new(
-    "WITH back AS (INSERT INTO my_worker._jobs (id, queue, handler, command, payload, priority, \
-     created_at, max_attempts, timeout, unique_key, owner, last_error, errors, handler_owner) \
-     OVERRIDING SYSTEM VALUE \
-     SELECT id, queue, handler, command, payload, priority, created_at, max_attempts, timeout, \
-     unique_key, owner, last_error, errors, handler_owner FROM my_worker.history \
-     WHERE id OPERATOR(pg_catalog.=) $1 AND owner OPERATOR(pg_catalog.=) $2 \
-     AND finished_at OPERATOR(pg_catalog.=) $3 \
-     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled']) LIMIT 1 \
-     ON CONFLICT DO NOTHING RETURNING id) \
-     DELETE FROM my_worker.history WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT id FROM back)) \
-     AND owner OPERATOR(pg_catalog.=) $2 AND finished_at OPERATOR(pg_catalog.=) $3 \
-     AND status OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'cancelled'])",
-    &[types::INT8, types::REGROLE, types::TIMESTAMPTZ],
 );
 
 /// The settings of a queue as SQL passes them: name, handler, concurrency, max_attempts, backoff,
@@ -334,7 +297,7 @@ fn walk_and_purge(extension: &Extension, queue: &[u8]) -> Result<(i64, bool)> {
     let table = Table::open(extension.jobs, extension.claim_index, Lock::Write)?;
     let (mut purged, mut all) = (0, !table.tells_of_deletes());
     if all {
-        let own = worker::current_job();
+        let own = own::job();
         let row = table.row()?;
         let scan = table.scan_all()?;
         while scan.next(&row)? {
@@ -389,13 +352,7 @@ pub fn cancel(job: i64) -> Result<bool> {
             return Ok(true);
         }
         if as_owner(&extension, |spi| lock(spi, job))? {
-            let cancelled = settle::cancel(&extension, job, None)?;
-            if cancelled {
-                let queue = queue.unwrap_or_default();
-                count_at_commit(&extension, &queue, owner, Ending::Cancelled)?;
-            }
-            wait::tell_keeper(job)?;
-            return Ok(cancelled);
+            return end_as_cancelled(&extension, job, owner, &queue.unwrap_or_default());
         }
         // Locked, yet not running: a worker is taking it or settling it, it is gone, or another
         // transaction has cancelled it and may stay open for long.
@@ -425,6 +382,24 @@ fn holder(extension: &Extension, job: i64) -> Result<Option<Holder>> {
         table.close()?;
         Ok(holder)
     })
+}
+
+/// Cancels a job that no worker has; false if it is gone.
+fn end_as_cancelled(extension: &Extension, job: i64, owner: Oid, queue: &[u8]) -> Result<bool> {
+    let cancelled = settle::cancel(extension, job, None)?;
+    if cancelled {
+        count_at_commit(extension, queue, owner, Ending::Cancelled)?;
+    }
+    wait::tell_keeper(job)?;
+    Ok(cancelled)
+}
+
+/// Cancels a job of a schedule that waits for an earlier one.
+pub fn cancel_held(extension: &Extension, job: i64) -> Result<()> {
+    match place_of(extension, job)? {
+        Some((owner, queue)) => end_as_cancelled(extension, job, owner, &queue).map(|_| ()),
+        None => Ok(()),
+    }
 }
 
 /// Whether that process is one of ours which may be about to run the job that it holds, or settles
@@ -494,105 +469,6 @@ pub fn lock(spi: &Spi, job: i64) -> Result<bool> {
 fn still_there(extension: &Extension, job: i64) -> Result<bool> {
     as_owner(extension, |spi| {
         Ok(spi.run(&FIND_JOB, &[Some(job.datum())])?.count() > 0)
-    })
-}
-
-/// A row of the history that may be retried.
-struct Finished {
-    owner: Oid,
-    queue: Vec<u8>,
-    finished_at: Micros,
-    unique_key: Option<Vec<u8>>,
-}
-
-/// `retry()`: true if the job was failed or cancelled and waits again. Where the queue cannot take it,
-/// a WARNING says why, and a call for many jobs goes on.
-pub fn retry(job: i64) -> Result<bool> {
-    let extension = extension()?;
-    let Some(finished) = find_finished(&extension, job)? else {
-        return retry_set_aside(&extension, job);
-    };
-    if !enqueue::holds_queue(&finished.queue)? {
-        warn_no_retry(job, &quoted("Queue ", &finished.queue, " does not exist."))?;
-        return Ok(false);
-    }
-    let arguments = [
-        Some(job.datum()),
-        Some(finished.owner.datum()),
-        Some(finished.finished_at.datum()),
-    ];
-    for _ in 0..10 {
-        let back = as_owner(&extension, |spi| Ok(spi.run(&RETRY, &arguments)?.count()))?;
-        if back > 0 {
-            return Ok(true);
-        }
-        if let Some(reason) = why_no_retry(&extension, job, &finished)? {
-            warn_no_retry(job, &reason)?;
-            return Ok(false);
-        }
-        // The job that had the key has ended just now.
-    }
-    Ok(false)
-}
-
-/// The newest row of that id whose owner's rights the caller has, locked.
-fn find_finished(extension: &Extension, job: i64) -> Result<Option<Finished>> {
-    let arguments = [Some(job.datum()), Some(identity::current_role().datum())];
-    as_owner(extension, |spi| {
-        let rows = spi.run(&FIND_FINISHED, &arguments)?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        Ok(Some(Finished {
-            owner: row.oid(1).unwrap_or(0),
-            queue: row.text(2)?.unwrap_or_default(),
-            finished_at: row.i64(3).unwrap_or(0),
-            unique_key: row.text(4)?,
-        }))
-    })
-}
-
-/// Which live job keeps this one out of the queue; `None` if there is none any more.
-fn why_no_retry(extension: &Extension, job: i64, finished: &Finished) -> Result<Option<Vec<u8>>> {
-    as_owner(extension, |spi| {
-        if spi.run(&FIND_JOB, &[Some(job.datum())])?.count() > 0 {
-            return Ok(Some(b"A job of that id has not ended.".to_vec()));
-        }
-        let Some(key) = finished.unique_key.as_deref() else {
-            return Ok(None);
-        };
-        let holder = enqueue::find_unique(spi, &finished.queue, finished.owner, key)?;
-        Ok(holder.map(|id| format!("Job {id} has its unique key.").into_bytes()))
-    })
-}
-
-fn warn_no_retry(job: i64, reason: &[u8]) -> Result<()> {
-    let message = format!("job {job} was not retried");
-    log::report_with(
-        Level::Warning,
-        OBJECT_IN_USE,
-        message.as_bytes(),
-        Some(reason),
-        None,
-    )
-}
-
-/// The same of a job that stands in `my_queue`, as the history did not take its end.
-fn retry_set_aside(extension: &Extension, job: i64) -> Result<bool> {
-    let owner = as_owner(extension, |spi| {
-        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
-        let failed = rows.first().filter(|row| row.bool(8));
-        Ok(failed.map(|row| row.oid(1).unwrap_or(0)))
-    })?;
-    let Some(owner) = owner else {
-        return Ok(false);
-    };
-    if !identity::has_rights_of(identity::current_role(), owner)? {
-        return Ok(false);
-    }
-    as_owner(extension, |spi| {
-        let back = spi.run(&RETRY_SET_ASIDE, &[Some(job.datum())])?;
-        Ok(back.count() > 0)
     })
 }
 

@@ -15,7 +15,9 @@ pub mod live;
 pub mod manage;
 pub mod prune;
 pub mod queues;
+pub mod retry;
 pub mod rights;
+pub mod served;
 pub mod settle;
 pub mod wait;
 pub mod wake;
@@ -156,4 +158,9 @@ fn connected<'a, T: 'a>(
         guc::set_for_level(c"jit", c"off")?;
         spi::connect(extension, body)
     }
+}
+
+/// A superuser takes a dump back.
+fn is_restore() -> Result<bool> {
+    Ok(guc::is_restoring()? && identity::is_superuser()?)
 }

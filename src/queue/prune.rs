@@ -20,13 +20,13 @@ pub const PAGE: i64 = 2048;
 macro_rules! prune {
     ($part:literal) => {
         concat!(
-            "DELETE FROM my_worker.history WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(\
+            "DELETE FROM my_worker.history WHERE ctid = ANY (ARRAY(\
              SELECT h.ctid FROM my_worker.history AS h \
-             LEFT JOIN unnest($1, $2) AS q (name, before) ON q.name OPERATOR(pg_catalog.=) h.queue \
+             LEFT JOIN unnest($1, $2) AS q (name, before) ON q.name = h.queue \
              WHERE ",
             $part,
-            " AND h.finished_at OPERATOR(pg_catalog.<) \
-             CASE WHEN h.status OPERATOR(pg_catalog.=) 'completed' THEN coalesce(q.before, $3) \
+            " AND h.finished_at < \
+             CASE WHEN h.status = 'completed' THEN coalesce(q.before, $3) \
              ELSE least(q.before, $3) END FOR UPDATE OF h SKIP LOCKED))"
         )
     };
@@ -34,16 +34,16 @@ macro_rules! prune {
 
 static PRUNE_PLACES: Statement = Statement::new(
     prune!(
-        "h.ctid OPERATOR(pg_catalog.>=) pg_catalog.format('(%s,%s)', \
-         $4 OPERATOR(pg_catalog./) 2048, $4 OPERATOR(pg_catalog.%) 2048)::pg_catalog.tid \
-         AND h.ctid OPERATOR(pg_catalog.<) pg_catalog.format('(%s,%s)', \
-         $5 OPERATOR(pg_catalog./) 2048, $5 OPERATOR(pg_catalog.%) 2048)::pg_catalog.tid"
+        "h.ctid >= pg_catalog.format('(%s,%s)', \
+         $4 / 2048, $4 % 2048)::pg_catalog.tid \
+         AND h.ctid < pg_catalog.format('(%s,%s)', \
+         $5 / 2048, $5 % 2048)::pg_catalog.tid"
     ),
     PLACE_TYPES,
 );
 
 static PRUNE_TIME: Statement = Statement::new(
-    prune!("h.finished_at OPERATOR(pg_catalog.>=) $4 AND h.finished_at OPERATOR(pg_catalog.<) $5"),
+    prune!("h.finished_at >= $4 AND h.finished_at < $5"),
     &[
         types::TEXT_ARRAY,
         types::TIMESTAMPTZ_ARRAY,
@@ -63,7 +63,7 @@ const PLACE_TYPES: &[Oid] = &[
 
 static PAGES: Statement = Statement::new(
     "SELECT pg_catalog.pg_relation_size('my_worker.history'::pg_catalog.regclass) \
-     OPERATOR(pg_catalog./) pg_catalog.current_setting('block_size')::pg_catalog.int8",
+     / pg_catalog.current_setting('block_size')::pg_catalog.int8",
     &[],
 );
 

@@ -100,11 +100,11 @@ fn refused(column: &str) -> PgError {
     .detail("Only the owner of extension \"my_worker\" may set it.")
 }
 
-/// Before a utility statement that locks relations before it looks at rights, or drops an extension:
+/// Before a utility statement that locks relations or our extension before it looks at rights:
 /// whoever may not do it is told so at once, and stalls nobody. 42501; 0A000 for a foreign key.
 pub fn check_definition(definition: &Definition) -> Result<()> {
-    let drops = definition.drops_extension(c"my_worker");
-    if definition.targets.is_empty() && !drops {
+    let locks = definition.locks_extension(c"my_worker");
+    if definition.targets.is_empty() && !locks {
         return Ok(());
     }
     let Some(extension) = catalog::extension()? else {
@@ -122,7 +122,7 @@ pub fn check_definition(definition: &Definition) -> Result<()> {
             return Err(not_owner(&name));
         }
     }
-    if drops && !is_owner(&extension)? {
+    if locks && !is_owner(&extension)? {
         let message = "must be owner of extension my_worker";
         return Err(PgError::new(INSUFFICIENT_PRIVILEGE, message));
     }

@@ -61,9 +61,9 @@ static RETRY: Statement = Statement::new(
     concat!(
         "UPDATE my_worker._jobs SET status = 'pending', attempts = $3, last_error = $6, run_at = $10, \
          started_at = $11, errors = \
-         coalesce(errors, '[]'::pg_catalog.jsonb) OPERATOR(pg_catalog.||) ",
+         coalesce(errors, '[]'::pg_catalog.jsonb) || ",
         error_entry!(),
-        " WHERE id OPERATOR(pg_catalog.=) $1 AND attempts OPERATOR(pg_catalog.=) $2"
+        " WHERE id = $1 AND attempts = $2"
     ),
     &[
         types::INT8,
@@ -84,14 +84,14 @@ static RETRY: Statement = Statement::new(
 
 static FAIL: Statement = Statement::new(
     concat!(
-        "WITH gone AS (DELETE FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1 \
-         AND attempts OPERATOR(pg_catalog.=) $2 RETURNING *), \
+        "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 \
+         AND attempts = $2 RETURNING *), \
          kept AS (INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
          run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
          last_error, finished_at, handler_owner, errors) \
          SELECT id, queue, 'failed', handler, command, payload, priority, run_at, created_at, \
          coalesce($10, started_at), $3, max_attempts, timeout, unique_key, owner, $6, $4, handler_owner, \
-         coalesce(errors, '[]'::pg_catalog.jsonb) OPERATOR(pg_catalog.||) ",
+         coalesce(errors, '[]'::pg_catalog.jsonb) || ",
         error_entry!(),
         " FROM gone) SELECT id FROM gone"
     ),
@@ -110,7 +110,7 @@ static FAIL: Statement = Statement::new(
 );
 
 static CANCEL: Statement = Statement::new(
-    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1 RETURNING *), \
+    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 RETURNING *), \
      kept AS (INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
      run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
      last_error, finished_at, errors, handler_owner) \
@@ -128,13 +128,13 @@ static CANCEL: Statement = Statement::new(
 /// Claims a command: from here on it is charged.
 static CLAIM: Statement = Statement::new(
     "UPDATE my_worker._jobs SET status = 'processing', started_at = $2, \
-     attempts = attempts OPERATOR(pg_catalog.+) 1 WHERE id OPERATOR(pg_catalog.=) $1",
+     attempts = attempts + 1 WHERE id = $1",
     &[types::INT8, types::TIMESTAMPTZ],
 );
 
 static COMPLETE: Statement = Statement::new(
-    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1 \
-     AND attempts OPERATOR(pg_catalog.=) $2 RETURNING *) \
+    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 \
+     AND attempts = $2 RETURNING *) \
      INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
      run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
      last_error, finished_at, result, errors, handler_owner) \
@@ -156,8 +156,8 @@ macro_rules! set_aside {
         concat!(
             "UPDATE my_worker._jobs SET status = 'failed', unique_key = NULL, last_error = $2",
             $more,
-            " WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT ctid FROM my_worker._jobs \
-             WHERE id OPERATOR(pg_catalog.=) $1 AND status OPERATOR(pg_catalog.<>) 'failed' \
+            " WHERE ctid = ANY (ARRAY(SELECT ctid FROM my_worker._jobs \
+             WHERE id = $1 AND status <> 'failed' \
              FOR UPDATE SKIP LOCKED))"
         )
     };
@@ -165,12 +165,12 @@ macro_rules! set_aside {
 
 static SET_ASIDE: Statement = Statement::new(
     set_aside!(
-        ", attempts = CASE WHEN status OPERATOR(pg_catalog.=) 'processing' THEN attempts \
-         ELSE least(attempts, 2147483646) OPERATOR(pg_catalog.+) 1 END, \
-         errors = coalesce(errors, '[]'::pg_catalog.jsonb) OPERATOR(pg_catalog.||) \
+        ", attempts = CASE WHEN status = 'processing' THEN attempts \
+         ELSE least(attempts, 2147483646) + 1 END, \
+         errors = coalesce(errors, '[]'::pg_catalog.jsonb) || \
          pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(\
-         'attempt', attempts::pg_catalog.int8 OPERATOR(pg_catalog.+) \
-         CASE WHEN status OPERATOR(pg_catalog.=) 'processing' THEN 0 ELSE 1 END, \
+         'attempt', attempts::pg_catalog.int8 + \
+         CASE WHEN status = 'processing' THEN 0 ELSE 1 END, \
          'at', $3, 'sqlstate', $4, 'message', $5, 'detail', $6, 'hint', $7, 'context', $8))"
     ),
     &[
@@ -190,16 +190,14 @@ static SET_ASIDE: Statement = Statement::new(
 static SET_ASIDE_BARELY: Statement = Statement::new(set_aside!(""), &[types::INT8, types::TEXT]);
 
 /// Takes away what is left of a job that has ended.
-static FORGET: Statement = Statement::new(
-    "DELETE FROM my_worker._jobs WHERE id OPERATOR(pg_catalog.=) $1",
-    &[types::INT8],
-);
+static FORGET: Statement =
+    Statement::new("DELETE FROM my_worker._jobs WHERE id = $1", &[types::INT8]);
 
 /// Takes back the charge of a command that was told to stop.
 static RELEASE: Statement = Statement::new(
     "UPDATE my_worker._jobs SET status = 'pending', \
-     attempts = attempts OPERATOR(pg_catalog.-) 1 WHERE id OPERATOR(pg_catalog.=) $1 \
-     AND status OPERATOR(pg_catalog.=) 'processing'",
+     attempts = attempts - 1 WHERE id = $1 \
+     AND status = 'processing'",
     &[types::INT8],
 );
 

@@ -1,27 +1,26 @@
 //! Waiting for a job to end, without polling: the waiter sleeps on its latch, and the worker that
 //! ends a job wakes those who wait for it.
 
-use crate::execute::Tally;
+use crate::logic::settled::Settled;
 use crate::pg::datum::{Datum, Micros, Oid, ToDatum, types};
 use crate::pg::error::{
     INVALID_PARAMETER_VALUE, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
 };
 use crate::pg::spi::{Row, Rows, Statement};
 use crate::pg::{bgworker, clock, identity, latch, wait_event, xact};
-use crate::shared::{self, Kind, Phase, SHARED, Slot};
-use crate::worker;
+use crate::shared::{self, Kind, Phase, SHARED, Slot, own};
 
-use super::{as_owner, enqueue, extension, wake};
+use super::{as_owner, extension, served, wake};
 
 /// Of an id, the job that has not ended, and all that have.
 static STATUS: Statement = Statement::new(
-    "SELECT q.xmin, CASE WHEN q.status OPERATOR(pg_catalog.=) 'failed' THEN q.status END, \
+    "SELECT q.xmin, CASE WHEN q.status = 'failed' THEN q.status END, \
      q.owner, q.xmax, NULL::pg_catalog.timestamptz, \
      q.handler IS NULL AND q.command IS NULL AND n.handler IS NULL FROM my_worker._jobs AS q \
-     LEFT JOIN my_worker.queues AS n ON n.name OPERATOR(pg_catalog.=) q.queue \
-     WHERE q.id OPERATOR(pg_catalog.=) $1 \
+     LEFT JOIN my_worker.queues AS n ON n.name = q.queue \
+     WHERE q.id = $1 \
      UNION ALL SELECT NULL, h.status, h.owner, NULL, h.finished_at, false \
-     FROM my_worker.history AS h WHERE h.id OPERATOR(pg_catalog.=) $1",
+     FROM my_worker.history AS h WHERE h.id = $1",
     &[types::INT8],
 );
 
@@ -32,7 +31,7 @@ static LAST_ID: Statement = Statement::new(
 );
 
 static BLOCKED_BY_ME: Statement = Statement::new(
-    "SELECT pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) \
+    "SELECT pg_catalog.pg_backend_pid() = \
      ANY (pg_catalog.pg_blocking_pids($1))",
     &[types::INT4],
 );
@@ -59,7 +58,7 @@ pub fn wait(job: i64, timeout: Option<Micros>) -> Result<Option<Vec<u8>>> {
     if !SHARED.is_attached() {
         return Err(shared::not_preloaded());
     }
-    if worker::current_job() == Some(job) {
+    if own::job() == Some(job) {
         return Err(PgError::new(
             OBJECT_IN_USE,
             format!("cannot wait for job {job}: it is the one that waits"),
@@ -133,7 +132,7 @@ fn refuse_hopeless(job: i64) -> Result<()> {
         )),
         true => None,
         false if has_worker(job) => None,
-        false => enqueue::unserved()?,
+        false => served::unserved()?,
     };
     match reason {
         None => Ok(()),
@@ -333,7 +332,7 @@ pub fn tell_keeper(job: i64) -> Result<()> {
 }
 
 /// Wakes those who wait for the jobs of a batch that has committed.
-pub fn tell_waiters(tally: &Tally) {
+pub fn tell_waiters(settled: &[Settled]) {
     let database = bgworker::my_database();
     let mut wake = [-1i32; shared::WAITERS];
     let mut keeper = false;
@@ -343,9 +342,8 @@ pub fn tell_waiters(tally: &Tally) {
             .iter()
             .filter(|waiter| waiter.pid != 0 && waiter.database == database);
         for (place, waiter) in wake.iter_mut().zip(waiting) {
-            let ended =
-                |s: &&crate::execute::Settled| s.job == waiter.job && worker::is_final(s.outcome);
-            if tally.settled.iter().any(|s| ended(&s)) {
+            let ended = |s: &Settled| s.job == waiter.job && s.outcome.is_final();
+            if settled.iter().any(ended) {
                 *place = waiter.procno;
                 keeper |= waiter.is_keeper;
             }

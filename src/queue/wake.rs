@@ -5,6 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::counted::{self, Ends};
 use crate::logic::counters::Ending;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
@@ -12,7 +13,6 @@ use crate::pg::local::Local;
 use crate::pg::xact::{self, End};
 use crate::pg::{bgworker, clock, latch};
 use crate::shared::{Go, SHARED, SlotId, State};
-use crate::stats::{self, Ends};
 
 /// What one (sub)transaction enqueued for one role.
 struct Note {
@@ -345,7 +345,7 @@ impl Pending {
                 Promise::Due(time) if committed => wake.extend(state.due_at(database, *time)),
                 Promise::Halt(queue) if committed => state.halt_queue(database, *queue),
                 Promise::Count(ends) if committed => {
-                    stats::count_ends(state, database, ends, now);
+                    counted::count_ends(state, database, ends, now);
                 }
                 Promise::Settings if committed => {
                     state.queue_changes.fetch_add(1, Ordering::Release);

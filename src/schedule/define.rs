@@ -29,16 +29,16 @@ static UPSERT: Statement = Statement::new(
      overlap = excluded.overlap, catchup = excluded.catchup, \
      max_attempts = excluded.max_attempts, timeout = excluded.timeout, \
      handler_owner = excluded.handler_owner, \
-     anchor = CASE WHEN s.schedule OPERATOR(pg_catalog.=) excluded.schedule \
-     AND s.timezone OPERATOR(pg_catalog.=) excluded.timezone \
-     AND s.anchor OPERATOR(pg_catalog.<=) $15 THEN s.anchor ELSE excluded.anchor END, \
+     anchor = CASE WHEN s.schedule = excluded.schedule \
+     AND s.timezone = excluded.timezone \
+     AND s.anchor <= $15 THEN s.anchor ELSE excluded.anchor END, \
      next_run_at = CASE WHEN NOT s.active AND s.disabled_reason IS NULL THEN NULL \
-     WHEN s.schedule OPERATOR(pg_catalog.=) excluded.schedule \
-     AND s.timezone OPERATOR(pg_catalog.=) excluded.timezone \
-     AND coalesce(greatest(s.anchor, s.last_due) OPERATOR(pg_catalog.<=) $15, true) \
-     AND (s.last_due OPERATOR(pg_catalog.>) $13 OR s.next_run_at OPERATOR(pg_catalog.<=) $16) \
+     WHEN s.schedule = excluded.schedule \
+     AND s.timezone = excluded.timezone \
+     AND coalesce(greatest(s.anchor, s.last_due) <= $15, true) \
+     AND (s.last_due > $13 OR s.next_run_at <= $16) \
      THEN s.next_run_at ELSE excluded.next_run_at END, \
-     last_due = CASE WHEN s.last_due OPERATOR(pg_catalog.<=) $15 THEN s.last_due END, \
+     last_due = CASE WHEN s.last_due <= $15 THEN s.last_due END, \
      active = (s.active OR s.disabled_reason IS NOT NULL), disabled_reason = NULL \
      RETURNING id",
     &[

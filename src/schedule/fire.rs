@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::hold::HELD;
+use super::HELD;
 use super::row::{Found, array, find, first_column};
 use crate::logic::rule::RuleError;
 use crate::logic::schedule::{self, Look, Overlap, Plan};
@@ -48,15 +48,15 @@ static DUE: Statement = Statement::new(
     "SELECT id FROM (SELECT id, next_run_at, pg_catalog.row_number() \
      OVER (PARTITION BY owner ORDER BY next_run_at, id) AS turn \
      FROM my_worker._schedules WHERE active \
-     AND (next_run_at OPERATOR(pg_catalog.<=) $1 OR next_run_at IS NULL) \
-     AND id OPERATOR(pg_catalog.<>) ALL ($2)) AS due \
+     AND (next_run_at <= $1 OR next_run_at IS NULL) \
+     AND id <> ALL ($2)) AS due \
      ORDER BY turn, next_run_at, id LIMIT $3",
     &[types::TIMESTAMPTZ, types::INT8_ARRAY, types::INT8],
 );
 
 static NEXT: Statement = Statement::new(
     "SELECT next_run_at FROM my_worker._schedules WHERE active \
-     AND next_run_at IS NOT NULL AND id OPERATOR(pg_catalog.<>) ALL ($1) \
+     AND next_run_at IS NOT NULL AND id <> ALL ($1) \
      ORDER BY next_run_at LIMIT 1",
     &[types::INT8_ARRAY],
 );
@@ -66,7 +66,7 @@ static ADVANCE: Statement = Statement::new(
      last_job_id = coalesce($4, last_job_id), \
      last_enqueued_at = CASE WHEN $4 IS NULL THEN last_enqueued_at ELSE $5 END, \
      last_skipped_at = CASE WHEN $6 THEN $5 ELSE last_skipped_at END, \
-     live_jobs = $7, held_jobs = $8 WHERE id OPERATOR(pg_catalog.=) $1",
+     live_jobs = $7, held_jobs = $8 WHERE id = $1",
     &[
         types::INT8,
         types::TIMESTAMPTZ,
@@ -80,13 +80,13 @@ static ADVANCE: Statement = Statement::new(
 );
 
 static LOCK: Statement = Statement::new(
-    "SELECT FROM my_worker._schedules WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED",
+    "SELECT FROM my_worker._schedules WHERE id = $1 FOR UPDATE SKIP LOCKED",
     &[types::INT8],
 );
 
 static DISABLE: Statement = Statement::new(
     "UPDATE my_worker._schedules SET active = false, next_run_at = NULL, disabled_reason = $2 \
-     WHERE id OPERATOR(pg_catalog.=) $1 AND active RETURNING name",
+     WHERE id = $1 AND active RETURNING name",
     &[types::INT8, types::TEXT],
 );
 

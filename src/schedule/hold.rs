@@ -9,7 +9,7 @@ use super::fire::{BATCH, Fired, Left, fenced, in_extension};
 use super::row::{array, find};
 use crate::logic::schedule::Overlap;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{Micros, ToDatum, types};
+use crate::pg::datum::{ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::{Row, Spi, Statement};
 use crate::queue::{as_owner, manage, wait};
@@ -18,28 +18,25 @@ use crate::shared;
 /// Schedules that one step looks at.
 const READ: i64 = 200;
 
-/// The `run_at` of a held job.
-pub const HELD: Micros = Micros::MAX;
-
 /// Schedules that hold jobs, and one unfinished job for which they wait, if they do.
 static HOLDING: Statement = Statement::new(
-    "SELECT s.id, CASE WHEN s.overlap OPERATOR(pg_catalog.=) 'queue' THEN \
+    "SELECT s.id, CASE WHEN s.overlap = 'queue' THEN \
      (SELECT q.id FROM pg_catalog.unnest(s.live_jobs) AS live JOIN my_worker._jobs AS q \
-     ON q.id OPERATOR(pg_catalog.=) live AND q.status OPERATOR(pg_catalog.<>) 'failed' LIMIT 1) END \
+     ON q.id = live AND q.status <> 'failed' LIMIT 1) END \
      FROM my_worker._schedules AS s WHERE pg_catalog.cardinality(s.held_jobs) \
-     OPERATOR(pg_catalog.>) 0 AND s.id OPERATOR(pg_catalog.>) $1 ORDER BY s.id LIMIT $2",
+     > 0 AND s.id > $1 ORDER BY s.id LIMIT $2",
     &[types::INT8, types::INT8],
 );
 
 static SET_JOBS: Statement = Statement::new(
     "UPDATE my_worker._schedules SET live_jobs = $2, held_jobs = $3 \
-     WHERE id OPERATOR(pg_catalog.=) $1",
+     WHERE id = $1",
     &[types::INT8, types::INT8_ARRAY, types::INT8_ARRAY],
 );
 
 static RELEASE: Statement = Statement::new(
     "UPDATE my_worker._jobs SET run_at = pg_catalog.clock_timestamp() \
-     WHERE id OPERATOR(pg_catalog.=) $1 AND run_at OPERATOR(pg_catalog.=) 'infinity'",
+     WHERE id = $1 AND run_at = 'infinity'",
     &[types::INT8],
 );
 

@@ -11,34 +11,34 @@ use crate::pg::spi::{Row, Spi, Statement};
 use crate::pg::{clock, identity, latch};
 use crate::queue::enqueue;
 use crate::queue::handler::quoted;
-use crate::queue::{as_owner, bar, extension, settle};
+use crate::queue::{as_owner, bar, extension, manage};
 
 static FIND: Statement = Statement::new(
-    "SELECT id, owner FROM my_worker._schedules WHERE name OPERATOR(pg_catalog.=) $1",
+    "SELECT id, owner FROM my_worker._schedules WHERE name = $1",
     &[types::TEXT],
 );
 
 static DELETE: Statement = Statement::new(
-    "DELETE FROM my_worker._schedules WHERE id OPERATOR(pg_catalog.=) $1 RETURNING held_jobs",
+    "DELETE FROM my_worker._schedules WHERE id = $1 RETURNING held_jobs",
     &[types::INT8],
 );
 
 static PAUSE: Statement = Statement::new(
     "UPDATE my_worker._schedules SET active = false, next_run_at = NULL, disabled_reason = NULL \
-     WHERE id OPERATOR(pg_catalog.=) $1",
+     WHERE id = $1",
     &[types::INT8],
 );
 
 static LOCK_FOR_RESUME: Statement = Statement::new(
     "SELECT schedule, timezone, anchor, active, next_run_at, last_due \
-     FROM my_worker._schedules WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+     FROM my_worker._schedules WHERE id = $1 FOR UPDATE",
     &[types::INT8],
 );
 
 static RESUME: Statement = Statement::new(
     "UPDATE my_worker._schedules SET active = true, next_run_at = $2, disabled_reason = NULL, \
-     anchor = $3, last_due = CASE WHEN last_due OPERATOR(pg_catalog.<=) $4 THEN last_due END \
-     WHERE id OPERATOR(pg_catalog.=) $1",
+     anchor = $3, last_due = CASE WHEN last_due <= $4 THEN last_due END \
+     WHERE id = $1",
     &[
         types::INT8,
         types::TIMESTAMPTZ,
@@ -49,13 +49,13 @@ static RESUME: Statement = Statement::new(
 
 static LOCK: Statement = Statement::new(
     "SELECT owner, command, handler, payload, queue, max_attempts, timeout, handler_owner \
-     FROM my_worker._schedules WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+     FROM my_worker._schedules WHERE id = $1 FOR UPDATE",
     &[types::INT8],
 );
 
 static NOTE_RUN: Statement = Statement::new(
     "UPDATE my_worker._schedules SET last_job_id = $2, last_enqueued_at = $3, \
-     live_jobs = live_jobs OPERATOR(pg_catalog.||) $2 WHERE id OPERATOR(pg_catalog.=) $1",
+     live_jobs = live_jobs || $2 WHERE id = $1",
     &[types::INT8, types::INT8, types::TIMESTAMPTZ],
 );
 
@@ -72,7 +72,7 @@ pub fn unschedule(name: &[u8], owner: Option<Oid>) -> Result<()> {
         }
     })?;
     for job in held {
-        settle::cancel(&extension, job, None)?;
+        manage::cancel_held(&extension, job)?;
     }
     Ok(())
 }

@@ -43,6 +43,9 @@ mod column {
 
 const SECS_PER_DAY: u32 = 86_400;
 
+/// The `run_at` of a held job.
+const HELD: Micros = Micros::MAX;
+
 /// Now, by the clock that schedules go by.
 pub fn now() -> Micros {
     clock::moved(settings::CLOCK_OFFSET.get())

@@ -12,12 +12,12 @@ static LOCK: Statement = Statement::new(
     "SELECT command, handler, payload, queue, max_attempts, timeout, handler_owner, schedule, timezone, \
      overlap, catchup, next_run_at, anchor, last_due, owner, active, \
      ARRAY(SELECT q.id FROM pg_catalog.unnest(s.live_jobs) AS live \
-     JOIN my_worker._jobs AS q ON q.id OPERATOR(pg_catalog.=) live \
-     AND q.status OPERATOR(pg_catalog.<>) 'failed' ORDER BY q.id), \
+     JOIN my_worker._jobs AS q ON q.id = live \
+     AND q.status <> 'failed' ORDER BY q.id), \
      ARRAY(SELECT q.id FROM pg_catalog.unnest(s.held_jobs) AS held \
-     JOIN my_worker._jobs AS q ON q.id OPERATOR(pg_catalog.=) held \
-     AND q.status OPERATOR(pg_catalog.<>) 'failed' ORDER BY q.id) \
-     FROM my_worker._schedules AS s WHERE s.id OPERATOR(pg_catalog.=) $1 \
+     JOIN my_worker._jobs AS q ON q.id = held \
+     AND q.status <> 'failed' ORDER BY q.id) \
+     FROM my_worker._schedules AS s WHERE s.id = $1 \
      FOR UPDATE OF s SKIP LOCKED",
     &[types::INT8],
 );

@@ -2,6 +2,8 @@
 //!
 //! The state and every decision about it are plain data and pure code: see `logic::pool`.
 
+pub mod own;
+
 pub use crate::logic::pool::*;
 use crate::pg::shmem::{Shared, Zeroed};
 

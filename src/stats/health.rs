@@ -88,18 +88,18 @@ pub fn named_databases() -> Vec<Option<Vec<u8>>> {
 static FAILED: Statement = Statement::new(
     "WITH failed AS (\
      SELECT queue, owner, finished_at AS at FROM my_worker.history \
-     WHERE status OPERATOR(pg_catalog.=) 'failed' \
+     WHERE status = 'failed' \
      UNION ALL SELECT queue, owner, coalesce(started_at, run_at) FROM my_worker._jobs \
-     WHERE status OPERATOR(pg_catalog.=) 'failed'), \
+     WHERE status = 'failed'), \
      seen AS (SELECT f.queue, f.at FROM failed AS f JOIN my_worker.queues AS q \
-     ON q.name OPERATOR(pg_catalog.=) f.queue \
+     ON q.name = f.queue \
      WHERE $1 OR pg_catalog.pg_has_role($2, f.owner::pg_catalog.oid, 'USAGE')), \
-     day AS (SELECT pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::pg_catalog.interval AS begins) \
+     day AS (SELECT pg_catalog.now() - '1 day'::pg_catalog.interval AS begins) \
      SELECT l.queue, pg_catalog.count(*), pg_catalog.max(l.at) FROM (\
      SELECT s.queue, s.at FROM seen AS s, day \
-     WHERE s.at OPERATOR(pg_catalog.>) day.begins ORDER BY s.at DESC LIMIT 1000) AS l GROUP BY l.queue \
+     WHERE s.at > day.begins ORDER BY s.at DESC LIMIT 1000) AS l GROUP BY l.queue \
      UNION ALL (SELECT s.queue, 0, s.at FROM seen AS s, day \
-     WHERE s.at OPERATOR(pg_catalog.<=) day.begins ORDER BY s.at DESC LIMIT 1)",
+     WHERE s.at <= day.begins ORDER BY s.at DESC LIMIT 1)",
     &[types::BOOL, types::OID],
 );
 
@@ -136,8 +136,8 @@ pub fn failed_jobs() -> Result<Vec<FailedJobs>> {
 
 static LATE: Statement = Statement::new(
     "SELECT name, owner, disabled_reason IS NOT NULL FROM my_worker._schedules \
-     WHERE disabled_reason IS NOT NULL OR (active AND next_run_at OPERATOR(pg_catalog.<) \
-     (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 min'::pg_catalog.interval))",
+     WHERE disabled_reason IS NOT NULL OR (active AND next_run_at < \
+     (pg_catalog.clock_timestamp() - '1 min'::pg_catalog.interval))",
     &[],
 );
 

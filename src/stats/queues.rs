@@ -1,5 +1,6 @@
 //! `queue_stats`: what waits in each queue, what runs, and what was counted.
 
+use crate::counted;
 use crate::logic::counters::Counters;
 use crate::pg::bgworker;
 use crate::pg::clock;
@@ -43,7 +44,7 @@ pub fn rows() -> Result<Vec<QueueRow>> {
         .map(|(name, id)| {
             let mine = waiting.iter().find(|entry| entry.queue == name).cloned();
             let processing = running.iter().filter(|(_, queue)| *queue == name).count();
-            let (counters, whose) = super::counters(id);
+            let (counters, whose) = counted::counters(id);
             Ok(QueueRow {
                 waiting: Waiting {
                     queue: name,

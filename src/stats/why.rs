@@ -4,31 +4,31 @@
 //! memory; takes no lock, and works on a standby.
 
 use super::WAITS_FOR_SLOT;
-use crate::pg::catalog::{self, Barred, Extension};
+use crate::pg::catalog::{self, Barred, Extension, Fit};
 use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::{bgworker, clock, identity, xact};
 use crate::queue::handler::quoted;
 use crate::queue::queues::{self, Queue};
-use crate::queue::{as_owner, extension};
+use crate::queue::{any_extension, as_owner, extension};
 use crate::settings;
 use crate::shared::{Kind, Phase, SHARED};
 
 static LIVE: Statement = Statement::new(
-    "SELECT q.owner, q.queue, q.status OPERATOR(pg_catalog.=) 'processing', q.run_at, \
+    "SELECT q.owner, q.queue, q.status = 'processing', q.run_at, \
      q.run_at::pg_catalog.text, q.handler IS NULL AND q.command IS NULL, q.attempts, \
      (SELECT l.pid FROM pg_catalog.pg_locks AS l \
-     WHERE l.locktype OPERATOR(pg_catalog.=) 'transactionid' AND l.granted \
-     AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' \
-     AND l.transactionid OPERATOR(pg_catalog.=) q.xmax LIMIT 1), \
-     q.status OPERATOR(pg_catalog.=) 'failed' FROM my_worker._jobs AS q WHERE q.id OPERATOR(pg_catalog.=) $1",
+     WHERE l.locktype = 'transactionid' AND l.granted \
+     AND l.mode = 'ExclusiveLock' \
+     AND l.transactionid = q.xmax LIMIT 1), \
+     q.status = 'failed' FROM my_worker._jobs AS q WHERE q.id = $1",
     &[types::INT8],
 );
 
 static FINISHED: Statement = Statement::new(
     "SELECT h.owner, h.status, h.finished_at::pg_catalog.text FROM my_worker.history AS h \
-     WHERE h.id OPERATOR(pg_catalog.=) $1 ORDER BY h.finished_at DESC LIMIT 1",
+     WHERE h.id = $1 ORDER BY h.finished_at DESC LIMIT 1",
     &[types::INT8],
 );
 
@@ -75,6 +75,11 @@ pub fn why(job: i64) -> Result<Vec<u8>> {
 }
 
 fn look(job: i64) -> Result<Vec<u8>> {
+    if any_extension()?.fit == Fit::Incomplete {
+        let reason = "no job runs: a table or an index of the extension is missing or invalid, see \
+                      my_worker.health()";
+        return Ok(reason.as_bytes().to_vec());
+    }
     let extension = extension()?;
     let caller = identity::current_role();
     let live = as_owner(&extension, |spi| find_live(spi, job))?;
@@ -246,7 +251,7 @@ fn held(live: &Live, queue: &Queue, pool: &Pool) -> Option<Vec<u8>> {
 
 /// Why no job of its owner can run.
 fn barred(owner: Oid) -> Result<Option<String>> {
-    let name = identity::role_name(owner);
+    let name = identity::role_name(owner)?;
     Ok(match catalog::barred(owner)? {
         Some(Barred::Gone) => Some("its owner was dropped".to_string()),
         Some(Barred::NoLogin) => Some(format!("role \"{name}\" is not permitted to log in")),

@@ -19,11 +19,15 @@
 
 #include "shim.h"
 
-/* As mw_index_beginscan, of a scan whose place mw_scan_place tells. */
+/* Starts a scan in index order that keeps each entry, for mw_bounded_value. */
 IndexScanDesc
 mw_bounded_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
 {
-	IndexScanDesc scan = mw_index_beginscan(heap, index, snapshot, nkeys);
+#if PG_VERSION_NUM >= 180000
+	IndexScanDesc scan = index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	IndexScanDesc scan = index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
 
 	scan->xs_want_itup = true;
 	return scan;

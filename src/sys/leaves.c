@@ -13,89 +13,91 @@
  * Leaves may be split or deleted while we go.  A split off page has no place in
  * the list, so the chain of right links is followed from the leaf before it.
  * Our snapshot keeps deleted pages from being used anew.
+ *
+ * This is C because it reads pages by the inline functions of the btree, with a
+ * pin and a lock that an ERROR has to give back.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
 #include "access/nbtree.h"
-#include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "nodes/memnodes.h"
-#include "nodes/plannodes.h"
 #include "storage/bufmgr.h"
-#include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "shim.h"
 
-typedef struct LeafWalk
-{
-	Relation	index;
-	TimestampTz bound;
-	MwLeafGroup *groups;
-	int			count;
-	int			room;
-	struct LeafKey *keys;
-	int			key_count;
-	int			key_room;
-	struct Leaf *leaves;
-	int			leaf_count;
-	int			leaf_room;
-} LeafWalk;
-
-/* The first two columns of the entries of some leaves */
-typedef struct LeafKey
-{
-	Oid			first;
-	Datum		second;
-} LeafKey;
-
 /* A leaf as its parent knows it */
 typedef struct Leaf
 {
 	BlockNumber block;
-	int			key;			/* of all its entries, or MIXED */
+	int			group;			/* of all its entries, or MIXED */
 	bool		after;			/* all of them are, or none is */
 } Leaf;
 
 #define MIXED (-1)
 
+typedef struct LeafWalk
+{
+	Relation	index;
+	TimestampTz bound;
+	MwLeafGroup *groups;
+	int			group_count;
+	int			group_room;
+	Leaf	   *leaves;
+	int			leaf_count;
+	int			leaf_room;
+} LeafWalk;
+
 /* So many leaves are pinned at a time */
 #define AHEAD 32
 
-/* Columns of the index */
+/* Columns of the index, all of them NOT NULL */
 #define FIRST 1
 #define SECOND 2
 #define THIRD 3
 #define TIME 4
 
-/* All four columns are NOT NULL. */
-static Datum
-field(LeafWalk *walk, IndexTuple entry, int attno)
+/* An entry of a leaf, or a key of a parent, which may be cut short */
+typedef struct Entry
 {
-	bool		isnull;
-
-	return index_getattr(entry, attno, RelationGetDescr(walk->index), &isnull);
-}
+	int			columns;		/* so many of the four are there */
+	Oid			first;
+	Datum		second;
+	int32		third;
+	TimestampTz time;
+} Entry;
 
 static IndexTuple
-entry_at(Page page, OffsetNumber at)
+tuple_at(Page page, OffsetNumber at)
 {
 	return (IndexTuple) PageGetItem(page, PageGetItemId(page, at));
 }
 
 static Datum
-column(LeafWalk *walk, Page page, OffsetNumber at, int attno)
+column(LeafWalk *walk, IndexTuple tuple, int attno)
 {
-	return field(walk, entry_at(page, at), attno);
+	bool		isnull;
+
+	return index_getattr(tuple, attno, RelationGetDescr(walk->index), &isnull);
 }
 
-static bool
-is_after(LeafWalk *walk, Page page, OffsetNumber at)
+static Entry
+entry_at(LeafWalk *walk, Page page, OffsetNumber at)
 {
-	return DatumGetTimestampTz(column(walk, page, at, TIME)) > walk->bound;
+	IndexTuple	tuple = tuple_at(page, at);
+	Entry		entry = {.columns = BTreeTupleGetNAtts(tuple, walk->index)};
+
+	if (entry.columns < THIRD)
+		return entry;
+	entry.first = DatumGetObjectId(column(walk, tuple, FIRST));
+	entry.second = column(walk, tuple, SECOND);
+	entry.third = DatumGetInt32(column(walk, tuple, THIRD));
+	if (entry.columns >= TIME)
+		entry.time = DatumGetTimestampTz(column(walk, tuple, TIME));
+	return entry;
 }
 
 static bool
@@ -108,125 +110,9 @@ same_text(Datum a, Datum b)
 		memcmp(VARDATA_ANY(x), VARDATA_ANY(y), VARSIZE_ANY_EXHDR(x)) == 0;
 }
 
-/* The group of an entry: the last one, since entries come in order, or a new one. */
-static MwLeafGroup *
-group_of(LeafWalk *walk, Oid first, Datum second)
-{
-	MwLeafGroup *group = walk->count > 0 ? walk->groups + walk->count - 1 : NULL;
-
-	if (group && group->first == first && same_text(group->second, second))
-		return group;
-	if (walk->count == walk->room)
-	{
-		walk->room *= 2;
-		walk->groups = repalloc(walk->groups, walk->room * sizeof(MwLeafGroup));
-	}
-	group = walk->groups + walk->count++;
-	group->first = first;
-	group->second = PointerGetDatum(DatumGetTextPCopy(second));
-	group->until = group->after = 0;
-	return group;
-}
-
-static MwLeafGroup *
-group_at(LeafWalk *walk, Page page, OffsetNumber at)
-{
-	return group_of(walk, DatumGetObjectId(column(walk, page, at, FIRST)),
-					column(walk, page, at, SECOND));
-}
-
-static int64
-live_entries(Page page, OffsetNumber from, OffsetNumber to)
-{
-	int64		live = 0;
-
-	for (OffsetNumber at = from; at <= to; at++)
-		live += !ItemIdIsDead(PageGetItemId(page, at));
-	return live;
-}
-
-static void
-count_page(LeafWalk *walk, Page page)
-{
-	BTPageOpaque opaque = (BTPageOpaque) PageGetSpecialPointer(page);
-	OffsetNumber from = P_FIRSTDATAKEY(opaque);
-	OffsetNumber to = PageGetMaxOffsetNumber(page);
-	MwLeafGroup *group;
-	bool		one_group;
-	bool		after;
-
-	if (P_IGNORE(opaque) || to < from)
-		return;
-	group = group_at(walk, page, from);
-	one_group = DatumGetObjectId(column(walk, page, to, FIRST)) == group->first &&
-		same_text(column(walk, page, to, SECOND), group->second);
-	after = is_after(walk, page, to);
-	if (one_group && after == is_after(walk, page, from) &&
-		column(walk, page, from, THIRD) == column(walk, page, to, THIRD))
-	{
-		*(after ? &group->after : &group->until) +=
-			P_HAS_GARBAGE(opaque) ? live_entries(page, from, to) : to - from + 1;
-		return;
-	}
-	for (OffsetNumber at = from; at <= to; at++)
-	{
-		if (ItemIdIsDead(PageGetItemId(page, at)))
-			continue;
-		if (!one_group)
-			group = group_at(walk, page, at);
-		if (is_after(walk, page, at))
-			group->after++;
-		else
-			group->until++;
-	}
-}
-
-/* ---- the list of leaves ---- */
-
-static int
-key_of(LeafWalk *walk, Oid first, Datum second)
-{
-	LeafKey    *key = walk->key_count > 0 ? walk->keys + walk->key_count - 1 : NULL;
-
-	if (key && key->first == first && same_text(key->second, second))
-		return walk->key_count - 1;
-	if (walk->key_count == walk->key_room)
-	{
-		walk->key_room *= 2;
-		walk->keys = repalloc_huge(walk->keys, walk->key_room * sizeof(LeafKey));
-	}
-	key = walk->keys + walk->key_count++;
-	key->first = first;
-	key->second = PointerGetDatum(DatumGetTextPCopy(second));
-	return walk->key_count - 1;
-}
-
-/* A key of a parent; it may be cut short. */
-typedef struct Pivot
-{
-	int			columns;		/* so many of the four are there */
-	Oid			first;
-	Datum		second;
-	int32		third;
-	TimestampTz time;
-} Pivot;
-
-static void
-read_pivot(LeafWalk *walk, IndexTuple entry, Pivot *pivot)
-{
-	pivot->columns = BTreeTupleGetNAtts(entry, walk->index);
-	if (pivot->columns < THIRD)
-		return;
-	pivot->first = DatumGetObjectId(field(walk, entry, FIRST));
-	pivot->second = field(walk, entry, SECOND);
-	pivot->third = DatumGetInt32(field(walk, entry, THIRD));
-	if (pivot->columns >= TIME)
-		pivot->time = DatumGetTimestampTz(field(walk, entry, TIME));
-}
-
-/* Whether all that lies between two keys of a parent is of one kind. */
+/* Whether all that lies between two entries is of one kind. */
 static bool
-is_one_kind(LeafWalk *walk, const Pivot *lower, const Pivot *upper, bool *after)
+is_one_kind(LeafWalk *walk, const Entry *lower, const Entry *upper, bool *after)
 {
 	if (lower->columns < THIRD || upper->columns < THIRD || lower->first != upper->first ||
 		lower->third != upper->third || !same_text(lower->second, upper->second))
@@ -235,48 +121,70 @@ is_one_kind(LeafWalk *walk, const Pivot *lower, const Pivot *upper, bool *after)
 	return *after || (upper->columns >= TIME && upper->time <= walk->bound);
 }
 
+/* The group of an entry: the last one, since entries come in order, or a new one. */
+static int
+group_of(LeafWalk *walk, const Entry *entry)
+{
+	int			last = walk->group_count - 1;
+	MwLeafGroup *group;
+
+	if (last >= 0 && walk->groups[last].first == entry->first &&
+		same_text(walk->groups[last].second, entry->second))
+		return last;
+	if (walk->group_count == walk->group_room)
+	{
+		walk->group_room *= 2;
+		walk->groups = repalloc_huge(walk->groups, walk->group_room * sizeof(MwLeafGroup));
+	}
+	group = walk->groups + walk->group_count;
+	group->first = entry->first;
+	group->second = PointerGetDatum(DatumGetTextPCopy(entry->second));
+	group->until = group->after = 0;
+	return walk->group_count++;
+}
+
+static void
+add(LeafWalk *walk, int group, bool after, int64 entries)
+{
+	*(after ? &walk->groups[group].after : &walk->groups[group].until) += entries;
+}
+
+/* ---- the list of leaves ---- */
+
 static Leaf *
 add_leaf(LeafWalk *walk, BlockNumber block)
 {
-	Leaf	   *leaf;
-
 	if (walk->leaf_count == walk->leaf_room)
 	{
 		walk->leaf_room *= 2;
 		walk->leaves = repalloc_huge(walk->leaves, walk->leaf_room * sizeof(Leaf));
 	}
-	leaf = walk->leaves + walk->leaf_count++;
-	leaf->block = block;
-	leaf->key = MIXED;
-	leaf->after = false;
-	return leaf;
+	walk->leaves[walk->leaf_count] = (Leaf) {.block = block,.group = MIXED};
+	return walk->leaves + walk->leaf_count++;
 }
 
 static void
 list_children(LeafWalk *walk, Page page)
 {
 	BTPageOpaque opaque = (BTPageOpaque) PageGetSpecialPointer(page);
-	OffsetNumber to = PageGetMaxOffsetNumber(page);
-
 	OffsetNumber from = P_FIRSTDATAKEY(opaque);
-	Pivot		lower;
-	Pivot		upper;
+	OffsetNumber to = PageGetMaxOffsetNumber(page);
+	Entry		lower;
 
 	if (P_IGNORE(opaque) || to < from)
 		return;
-	read_pivot(walk, entry_at(page, from), &lower);
+	lower = entry_at(walk, page, from);
 	for (OffsetNumber at = from; at <= to; at++)
 	{
-		Leaf	   *leaf = add_leaf(walk, BTreeTupleGetDownLink(entry_at(page, at)));
+		Leaf	   *leaf = add_leaf(walk, BTreeTupleGetDownLink(tuple_at(page, at)));
+		Entry		upper = {0};
 
 		if (at < to)
-			read_pivot(walk, entry_at(page, at + 1), &upper);
+			upper = entry_at(walk, page, at + 1);
 		else if (!P_RIGHTMOST(opaque))
-			read_pivot(walk, entry_at(page, P_HIKEY), &upper);
-		else
-			upper.columns = 0;
+			upper = entry_at(walk, page, P_HIKEY);
 		if (is_one_kind(walk, &lower, &upper, &leaf->after))
-			leaf->key = key_of(walk, lower.first, lower.second);
+			leaf->group = group_of(walk, &lower);
 		lower = upper;
 	}
 }
@@ -295,22 +203,17 @@ static void
 list_leaves(LeafWalk *walk)
 {
 	Relation	index = walk->index;
+	bool		is_leaf = _bt_getrootheight(index) == 0;
+	Buffer		buffer = leftmost(index, is_leaf ? 0 : 1);
 	PGAlignedBlock copy;
-	Buffer		buffer;
 
-	if (_bt_getrootheight(index) == 0)
+	if (is_leaf && BufferIsValid(buffer))
 	{
-		/* One leaf, or none; what it is split into is found by the chain. */
-		buffer = leftmost(index, 0);
-		if (BufferIsValid(buffer))
-		{
-			add_leaf(walk, BufferGetBlockNumber(buffer));
-			_bt_relbuf(index, buffer);
-		}
-		return;
+		/* What it is split into is found by the chain. */
+		add_leaf(walk, BufferGetBlockNumber(buffer));
+		_bt_relbuf(index, buffer);
 	}
-	buffer = leftmost(index, 1);
-	while (BufferIsValid(buffer))
+	while (!is_leaf && BufferIsValid(buffer))
 	{
 		BlockNumber next;
 
@@ -319,40 +222,62 @@ list_leaves(LeafWalk *walk)
 		next = ((BTPageOpaque) PageGetSpecialPointer((Page) copy.data))->btpo_next;
 		list_children(walk, (Page) copy.data);
 		CHECK_FOR_INTERRUPTS();
-		if (next == P_NONE)
-			break;
-		buffer = _bt_getbuf(index, next, BT_READ);
+		buffer = next == P_NONE ? InvalidBuffer : _bt_getbuf(index, next, BT_READ);
 	}
 }
 
 /* ---- the walk ---- */
 
+static void
+count_page(LeafWalk *walk, Page page, Leaf leaf)
+{
+	BTPageOpaque opaque = (BTPageOpaque) PageGetSpecialPointer(page);
+	OffsetNumber from = P_FIRSTDATAKEY(opaque);
+	OffsetNumber to = PageGetMaxOffsetNumber(page);
+	Entry		entry;
+
+	if (P_IGNORE(opaque) || to < from)
+		return;
+	if (leaf.group == MIXED)
+	{
+		Entry		last = entry_at(walk, page, to);
+
+		entry = entry_at(walk, page, from);
+		if (is_one_kind(walk, &entry, &last, &leaf.after))
+			leaf.group = group_of(walk, &entry);
+	}
+	if (leaf.group != MIXED && !P_HAS_GARBAGE(opaque))
+	{
+		add(walk, leaf.group, leaf.after, to - from + 1);
+		return;
+	}
+	for (OffsetNumber at = from; at <= to; at++)
+	{
+		if (ItemIdIsDead(PageGetItemId(page, at)))
+			continue;
+		if (leaf.group != MIXED)
+		{
+			add(walk, leaf.group, leaf.after, 1);
+			continue;
+		}
+		entry = entry_at(walk, page, at);
+		add(walk, group_of(walk, &entry), entry.time > walk->bound, 1);
+	}
+}
+
 /* Counts a pinned leaf and lets go of it; answers the leaf to its right. */
 static BlockNumber
 count_leaf(LeafWalk *walk, Buffer buffer, const Leaf *leaf, bool *ignored)
 {
-	Page		page = BufferGetPage(buffer);
 	BTPageOpaque opaque;
 	BlockNumber next;
 
 	LockBuffer(buffer, BT_READ);
 	_bt_checkpage(walk->index, buffer);
-	opaque = (BTPageOpaque) PageGetSpecialPointer(page);
+	opaque = (BTPageOpaque) PageGetSpecialPointer(BufferGetPage(buffer));
 	next = opaque->btpo_next;
 	*ignored = P_IGNORE(opaque);
-	if (!*ignored && leaf->key != MIXED)
-	{
-		LeafKey    *key = walk->keys + leaf->key;
-		MwLeafGroup *group = group_of(walk, key->first, key->second);
-		OffsetNumber from = P_FIRSTDATAKEY(opaque);
-		OffsetNumber to = PageGetMaxOffsetNumber(page);
-		int64		entries = P_HAS_GARBAGE(opaque) ? live_entries(page, from, to)
-			: (int64) to - from + 1;
-
-		*(leaf->after ? &group->after : &group->until) += entries;
-	}
-	else
-		count_page(walk, page);
+	count_page(walk, BufferGetPage(buffer), *leaf);
 	UnlockReleaseBuffer(buffer);
 	return next;
 }
@@ -381,15 +306,14 @@ follow(LeafWalk *walk, int i, BlockNumber next)
 	}
 }
 
-/* The groups in index order, palloc'd. */
+/* The groups, palloc'd.  One of them may be there twice. */
 MwLeafGroup *
 mw_count_leaves(Relation index, TimestampTz bound, int *count)
 {
-	LeafWalk	walk = {.index = index,.bound = bound,.room = 16,.key_room = 16,.leaf_room = 256};
+	LeafWalk	walk = {.index = index,.bound = bound,.group_room = 16,.leaf_room = 256};
 	int			ahead = NBuffers < 100 * AHEAD ? 1 : AHEAD;
 
-	walk.groups = palloc(walk.room * sizeof(MwLeafGroup));
-	walk.keys = palloc(walk.key_room * sizeof(LeafKey));
+	walk.groups = palloc(walk.group_room * sizeof(MwLeafGroup));
 	walk.leaves = palloc(walk.leaf_room * sizeof(Leaf));
 	list_leaves(&walk);
 	for (int i = 0; i < walk.leaf_count; i += ahead)
@@ -417,6 +341,6 @@ mw_count_leaves(Relation index, TimestampTz bound, int *count)
 		}
 		CHECK_FOR_INTERRUPTS();
 	}
-	*count = walk.count;
+	*count = walk.group_count;
 	return walk.groups;
 }

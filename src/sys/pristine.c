@@ -14,6 +14,7 @@
 #include "access/relation.h"
 #include "access/tableam.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "nodes/execnodes.h"
@@ -73,6 +74,16 @@ has_only_columns(TupleDesc desc, const Oid *types, int columns, uint64 filled)
 	return true;
 }
 
+/* No trigger but the one that keeps others from writing, which fires once a statement. */
+static bool
+has_only_our_trigger(const TriggerDesc *triggers)
+{
+	return triggers == NULL ||
+		(triggers->numtriggers == 1 &&
+		 !TRIGGER_FOR_ROW(triggers->triggers[0].tgtype) &&
+		 strcmp(triggers->triggers[0].tgname, "history_only_owner") == 0);
+}
+
 /*
  * Whether rows of these columns may be written without a look at anything but
  * the indexes.  Bit i of `filled`: column i of ours is never NULL.
@@ -85,7 +96,7 @@ mw_is_pristine(Relation rel, const Oid *types, int columns, uint64 filled, const
 	return rel->rd_rel->relkind == RELKIND_RELATION &&
 		!rel->rd_rel->relispartition &&
 		!rel->rd_rel->relforcerowsecurity &&
-		rel->trigdesc == NULL &&
+		has_only_our_trigger(rel->trigdesc) &&
 		rel->rd_rules == NULL &&
 		has_only_columns(desc, types, columns, filled) &&
 		has_only_check(rel, desc->constr, check);

@@ -9,41 +9,18 @@
  */
 #include "postgres.h"
 
-#include <unistd.h>
-
-
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlogrecovery.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_control.h"
-#include "catalog/pg_database.h"
-#include "catalog/pg_extension.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "common/controldata_utils.h"
-#include "executor/executor.h"
-#include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "pgstat.h"
 #include "storage/latch.h"
-#include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
-#include "tcop/tcopprot.h"
-#include "utils/acl.h"
-#include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
-#include "utils/rel.h"
-#include "utils/syscache.h"
 
 #include "shim.h"
 
@@ -59,6 +36,29 @@ mw_magic(void)
 	return &magic;
 }
 
+/* The ERROR that was caught.  To copy it may raise another, for lack of memory. */
+static ErrorData *
+caught(MemoryContext caller)
+{
+	static ErrorData no_memory = {
+		.elevel = ERROR,.sqlerrcode = ERRCODE_OUT_OF_MEMORY,.message = "out of memory"
+	};
+	ErrorData  *volatile error = &no_memory;
+
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+	}
+	PG_END_TRY();
+	FlushErrorState();
+	return error;
+}
+
 ErrorData *
 mw_try(void (*fn) (void *arg), void *arg)
 {
@@ -72,35 +72,11 @@ mw_try(void (*fn) (void *arg), void *arg)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
+		error = caught(caller);
 		/* which errfinish() has set to 0, so that cancels meant for jobs would reach us */
 		QueryCancelHoldoffCount = holdoff;
 	}
 	PG_END_TRY();
-	return error;
-}
-
-static char *
-copied(const char *text)
-{
-	return text ? pstrdup(text) : NULL;
-}
-
-ErrorData *
-mw_error_data(int sqlstate, const char *message, const char *detail,
-			  const char *hint, const char *context)
-{
-	ErrorData  *error = palloc0(sizeof(ErrorData));
-
-	error->elevel = ERROR;
-	error->sqlerrcode = sqlstate;
-	error->message = copied(message);
-	error->detail = copied(detail);
-	error->hint = copied(hint);
-	error->context = copied(context);
-	error->assoc_context = CurrentMemoryContext;
 	return error;
 }
 
@@ -119,12 +95,6 @@ void
 mw_check_for_interrupts(void)
 {
 	CHECK_FOR_INTERRUPTS();
-}
-
-LWLock *
-mw_named_lock(const char *tranche)
-{
-	return &GetNamedLWLockTranche(tranche)->lock;
 }
 
 /* ShmemInitStruct() under the lock that it asks for.  New memory is zeroed. */
@@ -173,32 +143,6 @@ mw_completed_transactions(void)
 #endif
 	LWLockRelease(ProcArrayLock);
 	return count;
-}
-
-bool
-mw_may_execute(Oid function, Oid role)
-{
-#if PG_VERSION_NUM >= 160000
-	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK;
-#else
-	return pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK;
-#endif
-}
-
-bool
-mw_owns_database(Oid database, Oid role)
-{
-#if PG_VERSION_NUM >= 160000
-	return object_ownercheck(DatabaseRelationId, database, role);
-#else
-	return pg_database_ownercheck(database, role);
-#endif
-}
-
-void
-mw_reserve_settings(const char *prefix)
-{
-	MarkGUCPrefixReserved(prefix);
 }
 
 Size

@@ -7,27 +7,23 @@
 #ifndef MW_SHIM_H
 #define MW_SHIM_H
 
+#include "access/genam.h"
+#include "executor/executor.h"
 #include "pgtime.h"
+#include "storage/lwlock.h"
 
 /* The crossing: run fn(arg); NULL, or the ERROR it raised, palloc'd by the caller's context. */
 extern ErrorData *mw_try(void (*fn) (void *arg), void *arg);
 
-/* A report by value.  Strings may be NULL.  The copy lives in the current context. */
-extern ErrorData *mw_error_data(int sqlstate, const char *message, const char *detail,
-								const char *hint, const char *context);
 extern void mw_report(int elevel, int sqlstate, const char *message, const char *detail,
 					  const char *hint);
 
 extern const void *mw_magic(void);
 extern void mw_check_for_interrupts(void);
-extern LWLock *mw_named_lock(const char *tranche);
 extern void *mw_shmem_init(const char *name, Size size, bool *found);
 extern int	mw_my_procno(void);
 extern void mw_set_latch(int procno);
 extern uint64 mw_completed_transactions(void);
-extern bool mw_may_execute(Oid function, Oid role);
-extern bool mw_owns_database(Oid database, Oid role);
-extern void mw_reserve_settings(const char *prefix);
 extern Size mw_varsize_any_exhdr(const void *datum);
 extern const char *mw_vardata_any(const void *datum);
 extern bool mw_text_is(Datum text, const char *bytes, Size length);
@@ -38,23 +34,13 @@ extern bool mw_replay_is_paused(void);
 /* Tuples and tables */
 extern Datum mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull);
 extern HeapTuple mw_slot_copy(TupleTableSlot *slot);
-extern void mw_slot_tid(TupleTableSlot *slot, ItemPointer tid);
-extern IndexScanDesc mw_index_beginscan(Relation heap, Relation index, Snapshot snapshot,
-										int nkeys);
-extern void mw_key_from_place(ScanKey key, AttrNumber attno, int32 x, TimestampTz y, int64 z);
 extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
 extern TransactionId mw_row_holder(Relation rel, ItemPointer tid, int *pid);
-extern void mw_wait_for_transaction(TransactionId xid);
 extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot);
 extern int	mw_delete_rows_unseen(Relation rel, ItemPointerData *tids, int count,
 								  Snapshot snapshot);
-extern Oid	mw_relation_owner(Relation rel);
-extern Oid	mw_relation_id(Relation rel);
-
-extern void mw_tuple_values(HeapTuple tuple, TupleDesc desc, int count, NullableDatum *values);
 extern Datum mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull);
 extern Datum mw_call(FmgrInfo *function, int nargs, const Datum *args, bool *isnull);
-extern Datum mw_to_jsonb(Datum value, Oid type);
 
 /* Scans that end in time, and of whole tables: see bounded.c */
 extern IndexScanDesc mw_bounded_beginscan(Relation heap, Relation index, Snapshot snapshot,
@@ -70,47 +56,20 @@ extern struct TableScanDescData *mw_table_beginscan(Relation rel, Snapshot snaps
 extern bool mw_table_next(struct TableScanDescData *scan, TupleTableSlot *slot);
 extern void mw_table_endscan(struct TableScanDescData *scan);
 
-/* Databases and roles */
-typedef struct MwDatabase
-{
-	Oid			oid;
-	bool		usable;
-	char		name[NAMEDATALEN];
-} MwDatabase;
-typedef struct MwDatabaseScan MwDatabaseScan;
-extern MwDatabaseScan *mw_databases_begin(void);
-extern bool mw_databases_next(MwDatabaseScan *scan, MwDatabase *database);
-extern void mw_databases_end(MwDatabaseScan *scan);
-extern Oid	mw_function_owner(Oid function);
-extern char *mw_strange_trigger(Oid table, Oid owner);
-extern bool mw_is_valid_index_of(Oid index, Oid table);
-extern Oid	mw_extension_schema(Oid extension, char **version);
-extern bool mw_statement_holds(PlannedStmt *statement, Oid table);
-/* A relation that a utility statement names, see ddl.c */
-typedef struct MwTarget
-{
-	Oid			relation;
-	bool		is_foreign_key; /* a foreign key points at it */
-} MwTarget;
-extern MwTarget *mw_locked_first(PlannedStmt *planned, int *count);
-extern bool mw_drops_extension(PlannedStmt *planned, const char *name);
-extern Oid	mw_relation_of_trigger(Oid trigger);
-extern Oid	mw_relation_of_rule(Oid rule);
-extern Oid	mw_relation_of_policy(Oid policy);
-extern Oid	mw_relation_referred(Oid constraint);
-extern bool mw_is_copy(PlannedStmt *planned);
-extern PlannedStmt *mw_copy_through(PlannedStmt *planned, Oid view, const char *schema,
-									const char *table);
-extern bool mw_is_client_copy(PlannedStmt *statement);
+extern Oid *mw_behind_view(Oid view, int *count);
+extern bool mw_is_strange_condition(const char *condition, Oid owner);
+
+/* COPY FROM STDIN, see copy.c */
 struct QueryCompletion;
 struct QueryEnvironment;
-extern bool mw_client_copy(PlannedStmt *planned, const char *query, struct QueryEnvironment *environment,
-						   struct QueryCompletion *completion, Oid table, const char *policy);
-extern const char *mw_database_wanted(PlannedStmt *statement);
+extern void mw_client_copy(PlannedStmt *planned, const char *query,
+						   struct QueryEnvironment *environment,
+						   struct QueryCompletion *completion, Oid table);
+
+/* The lock of the command that runs, see hold.c */
 extern void mw_hold_object_on(Oid class, Oid object);
 extern void mw_keep_hold(void);
 extern void mw_release_object(void);
-extern int	mw_role_barred(Oid role, Oid database);
 extern uint64 mw_role_settings(Oid database, Oid role);
 
 typedef struct MwAppender MwAppender;
@@ -126,7 +85,7 @@ extern void mw_append_end(MwAppender *appender);
 
 /*
  * Entries of a btree index on (oid, text, integer, timestamptz, ...) by its
- * leaf pages, see leaves.c: one group for each pair of the first two columns.
+ * leaf pages, see leaves.c: for each pair of the first two columns one group, or two.
  */
 typedef struct MwLeafGroup
 {
@@ -137,7 +96,6 @@ typedef struct MwLeafGroup
 } MwLeafGroup;
 extern MwLeafGroup *mw_count_leaves(Relation index, TimestampTz bound, int *count);
 
-extern Oid	mw_trigger_table(FunctionCallInfo fcinfo);
 /* What users name, see named.c.  Strings are palloc'd; NULL: there is none. */
 extern pg_tz *mw_find_timezone(const char *name);
 extern void mw_refuse_value(const char *detail, const char *hint);
@@ -145,10 +103,6 @@ extern Oid	mw_routine_with_types(text *signature);
 extern char *mw_describe_routine(Oid routine);
 extern char *mw_routines_named(text *name, int most);
 extern void mw_run_outside_script(const char *sql);
-
-/* Trigger calls: NULL unless fired BEFORE ROW by INSERT or UPDATE */
-extern HeapTuple mw_trigger_row(FunctionCallInfo fcinfo, bool *is_update, TupleDesc *desc,
-								HeapTuple *old);
 
 /* Commands at top level, see command.c */
 extern void mw_command_run(const char *sql, const char *label, MemoryContext context,

@@ -4,15 +4,17 @@
 //! own, which no isolation level and no error of the job's can spoil. A job whose end cannot be
 //! written even there is set aside.
 
+use crate::counted;
 use crate::execute::aside::{End, dead, is_servers, set_aside};
-use crate::execute::{self, Blame, Guilty, Outcome, Settled, Tally};
+use crate::execute::{self, Blame, Guilty, Tally};
+use crate::logic::counters::Ending;
+use crate::logic::settled::Settled;
 use crate::pg::error::{DEADLOCK_DETECTED, PgError, Result, SERIALIZATION_FAILURE, SqlState};
 use crate::pg::{catalog, xact};
 use crate::queue::queues::Queue;
 use crate::queue::settle::{self, Attempt, Verdict};
 use crate::queue::wait;
 use crate::shared::SlotId;
-use crate::stats;
 
 /// The jobs of a transaction, should it fail.
 pub struct Suspects {
@@ -95,7 +97,7 @@ impl Suspects {
 }
 
 fn is_cancelled(job: &Settled) -> bool {
-    job.outcome == Outcome::Cancelled
+    job.outcome == Ending::Cancelled
 }
 
 fn ended(job: &Settled) -> i32 {
@@ -130,8 +132,8 @@ fn charge(
         settled: vec![Settled { outcome, ..*job }],
         ..Tally::default()
     };
-    stats::count(slot, &tally);
-    wait::tell_waiters(&tally);
+    counted::count(slot, tally.queue, &tally.settled);
+    wait::tell_waiters(&tally.settled);
     dead.map_or(Ok(()), |dead| execute::log_dead(&dead))
 }
 
@@ -147,12 +149,12 @@ fn write_end(queue: &Queue, job: &Settled, cancelled: bool, error: &PgError) -> 
     };
     if cancelled {
         let was_there = settle::cancel(&extension, attempt.job, Some(&attempt))?;
-        return Ok(was_there.then_some((Outcome::Cancelled, None)));
+        return Ok(was_there.then_some((Ending::Cancelled, None)));
     }
     let verdict = settle::fail(&extension, queue, &attempt, job.max_attempts, error)?;
     Ok(match verdict {
-        Verdict::Retry => Some((Outcome::Retried, None)),
-        Verdict::Failed => Some((Outcome::Failed, Some(dead(queue, job, ended(job), error)?))),
+        Verdict::Retry => Some((Ending::Retried, None)),
+        Verdict::Failed => Some((Ending::Failed, Some(dead(queue, job, ended(job), error)?))),
         Verdict::Gone => None,
     })
 }

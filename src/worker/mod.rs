@@ -13,12 +13,11 @@ mod renew;
 
 use std::collections::BTreeMap;
 
-use crate::command;
-use crate::execute::{self, Batch, Memory, Outcome, Tally};
+use crate::counted;
+use crate::execute::{self, Batch, Memory, Tally, command};
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
-use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, stain, wait_event, xact};
 use crate::queue::bar;
@@ -26,34 +25,16 @@ use crate::queue::claim::Jobs;
 use crate::queue::queues::Queue;
 use crate::queue::wait;
 use crate::settings;
-use crate::shared::{Current, Death, Kind, Phase, SHARED, SeenArrivals, SlotId};
-
-use crate::stats;
+use crate::shared::{Current, Death, Kind, Phase, SHARED, SeenArrivals, SlotId, own};
 use blame::Suspects;
 use look::{Known, MAX_ROUND, Round};
 use passed::Passed;
-
-/// This process's slot, for the callback at its end.
-static MY_SLOT: Local<Option<SlotId>> = Local::new(None);
-
-/// The slot of this process, if it is one of ours.
-pub fn my_slot() -> Option<SlotId> {
-    MY_SLOT.get()
-}
-
-/// The job that this process runs.
-pub fn current_job() -> Option<i64> {
-    let slot = MY_SLOT.get()?;
-    SHARED
-        .peek(|state| state.slots.get(slot.index)?.current().job())
-        .flatten()
-}
 
 /// Takes over the slot that was prepared for this process; `None` if it is no longer wanted.
 pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
     let procno = latch::my_procno();
     let pid = bgworker::my_pid();
-    MY_SLOT.set(Some(id));
+    own::set_slot(id);
     bgworker::before_exit(at_exit)?;
     Ok(SHARED
         .write(|state| {
@@ -67,7 +48,9 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
 
 /// However the process ends: its slot is free, and the launcher looks whether work is left.
 fn at_exit(code: i32) {
-    let Some(id) = MY_SLOT.take() else { return };
+    let Some(id) = own::take_slot() else {
+        return;
+    };
     let attempts = marks::noted_attempts(id.index).unwrap_or(-1);
     let now = clock::now();
     let (mut cancelled, mut cut_off) = (false, None);
@@ -87,7 +70,7 @@ fn at_exit(code: i32) {
             keeper = state.free_slot(id);
             if let Some(job) = current.job() {
                 let uncounted = told || put_down != 0 || kind == Kind::Dynamic;
-                stats::stopped(state, database, role, job, uncounted);
+                counted::stopped(state, database, role, job, uncounted);
                 let death = match cancelled {
                     true => Some(Death::Cancelled),
                     false => (put_down == job).then_some(Death::Deaf),
@@ -514,8 +497,8 @@ impl Worker {
                 }
             }
         });
-        stats::count(self.id, &tally);
-        wait::tell_waiters(&tally);
+        counted::count(self.id, tally.queue, &tally.settled);
+        wait::tell_waiters(&tally.settled);
         for dead in &tally.dead {
             execute::log_dead(dead)?;
         }
@@ -547,9 +530,4 @@ fn extension_is_there() -> Result<bool> {
         catalog::forget_extension();
         Ok(catalog::extension()?.is_some())
     })
-}
-
-/// Whether a job of the tally ended, so that somebody may wait for it.
-pub fn is_final(outcome: Outcome) -> bool {
-    outcome != Outcome::Retried
 }

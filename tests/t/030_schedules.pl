@@ -150,7 +150,10 @@ my $second = sql(q{SELECT min(id) FROM my_queue WHERE run_at = 'infinity'});
 sql(q{SELECT my_worker.cancel(id) FROM my_queue WHERE queue = 'paused' AND run_at < 'infinity'});
 wait_for($node, qq{SELECT run_at < 'infinity' FROM my_queue WHERE id = $second});
 pass('a cancelled run lets the next one go');
+my $cancelled = q{SELECT cancelled FROM my_worker.queue_stats WHERE queue = 'paused'};
+my ($before, $held) = (sql($cancelled), sql(q{SELECT held FROM my_worker.schedules WHERE name = 'head'}));
 sql(q{SELECT my_worker.unschedule('head')});
+is(sql($cancelled), $before + $held, 'the runs that unschedule() cancels are counted');
 sql(q{SELECT my_worker.drop_queue('paused', true)});
 
 # Without a time zone it is the server's, not the session's.

@@ -17,6 +17,7 @@ $node->safe_psql('postgres', 'CREATE ROLE mallory LOGIN; CREATE ROLE alice LOGIN
 $node->safe_psql('shop', q{
 	CREATE EXTENSION my_worker;
 	CREATE TABLE public.loot (who text DEFAULT current_user, session text DEFAULT session_user);
+	CREATE INDEX loot_idx ON public.loot (who);
 	ALTER TABLE public.loot OWNER TO mallory;
 	GRANT INSERT ON public.loot TO PUBLIC;
 	CREATE SCHEMA app;
@@ -118,7 +119,25 @@ is($node->safe_psql('shop', "SELECT my_worker.wait($job, '30 s')"), 'completed',
 # Statements that lock first: a job holds a lock on our tables meanwhile.
 my $long = $session->query_safe(q{SELECT my_worker.enqueue('app.waits')});
 job_pid($node, $long, 'shop');
+# With all rights that can be granted, and whatever way a statement has to name a relation.
+$node->safe_psql('shop', 'GRANT ALL ON ALL TABLES IN SCHEMA my_worker, public TO mallory');
+as('mallory', join ';', 'CREATE VIEW public.reads_0 AS SELECT * FROM my_worker._jobs',
+	(map { "CREATE VIEW public.reads_$_ AS SELECT * FROM public.reads_" . ($_ - 1) } 1 .. 12),
+	'CREATE VIEW public.reads_within AS SELECT * FROM (SELECT * FROM my_worker.history OFFSET 0) AS h',
+	'CREATE VIEW public.reads_if AS SELECT 1 AS one WHERE EXISTS (SELECT FROM my_worker._jobs)',
+	'CREATE VIEW public.reads_with AS WITH q AS (SELECT * FROM my_worker.queues) SELECT * FROM q');
 my @statements = (
+	(map { "BEGIN; LOCK TABLE public.reads_$_; ROLLBACK" } qw(0 12 within if with)),
+	'BEGIN; LOCK TABLE shop.my_worker._jobs; ROLLBACK',
+	'CREATE TRIGGER t BEFORE INSERT ON shop.my_worker._jobs FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()',
+	'CREATE RULE r AS ON INSERT TO shop.my_worker._jobs DO INSTEAD NOTHING', 'CREATE TABLE public.r (j bigint REFERENCES shop.my_worker._jobs)',
+	'ALTER TABLE public.loot ADD COLUMN j bigint REFERENCES shop.my_worker._jobs',
+	q{CREATE TABLE public.c PARTITION OF my_worker._jobs FOR VALUES IN ('x')},
+	q{CREATE FOREIGN TABLE public.f PARTITION OF my_worker._jobs FOR VALUES IN ('x') SERVER s},
+	'CREATE FOREIGN TABLE public.f () INHERITS (my_worker._jobs) SERVER s',
+	'ALTER FUNCTION public.evil() DEPENDS ON EXTENSION my_worker', 'ALTER ROUTINE public.evil() NO DEPENDS ON EXTENSION my_worker',
+	q{CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION pg_temp.f() DEPENDS ON EXTENSION my_worker},
+	'ALTER INDEX public.loot_idx DEPENDS ON EXTENSION my_worker',
 	'DROP EXTENSION my_worker', 'DROP EXTENSION IF EXISTS my_worker CASCADE', 'LOCK TABLE my_worker._jobs', 'LOCK TABLE public.my_queue',
 	'CREATE TRIGGER t BEFORE INSERT ON my_worker._jobs FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()',
 	'CREATE RULE r AS ON INSERT TO my_worker._jobs DO INSTEAD NOTHING', 'CREATE STATISTICS public.s ON queue, owner FROM my_worker._jobs',

@@ -43,7 +43,7 @@ completed_soon($_, enqueue($_, 'bob', '{}', ", run_at := now() + '1 s'"), 'a job
 for my $database (@databases)
 {
 	$node->safe_psql($database, q{SELECT my_worker.schedule('tick', 'every 1 second', $$INSERT INTO effects (label) VALUES ('tick')$$)});
-	wait_for($node, q{SELECT count(*) >= 2 FROM effects WHERE label = 'tick'}, 't', 8, $database);
+	wait_for($node, q{SELECT count(*) >= 2 FROM effects WHERE label = 'tick'}, 't', 20, $database);
 	pass("a schedule fires each second in $database");
 }
 $node->safe_psql($_, q{SELECT my_worker.unschedule('tick')}) for @databases;

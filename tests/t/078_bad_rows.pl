@@ -133,11 +133,11 @@ pass('all of them are dealt with');
 sql(q{CREATE FUNCTION never() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'never'; END $$;
 	CREATE TRIGGER never BEFORE INSERT ON my_worker.history FOR EACH ROW WHEN (new.payload ? 'never') EXECUTE FUNCTION never()});
 my $table = sql(q{SELECT coalesce(to_regclass('my_worker._jobs'), to_regclass('public.my_queue'))});
-sql(qq{CREATE TRIGGER never BEFORE UPDATE ON $table FOR EACH ROW WHEN (new.payload ? 'never') EXECUTE FUNCTION never()});
+sql(qq{ALTER TABLE $table ADD CONSTRAINT never CHECK (NOT payload ? 'never' OR (status <> 'failed' AND attempts = 0 AND last_error IS NULL))});
 my $start = log_end($node);
 my $stuck = plant(q{command, status, payload, max_attempts}, q{'SELECT 1', 'processing', '{"never": 1}', 1});
 my $orphan = plant(q{handler, payload, owner}, q{'public.work(bigint, jsonb)', '{"never": 1}', 4000000000::oid});
-wait_log($node, qr/job $_ is left out: it cannot be set aside, SQLSTATE P0001/, $start) for $stuck, $orphan;
+wait_log($node, qr/job $_ is left out: it cannot be set aside, SQLSTATE 23514/, $start) for $stuck, $orphan;
 goes_on('rows that cannot be set aside');
 is(log_has($node, qr/is left out/, $start), 2, 'the log has heard of each once');
 
@@ -188,6 +188,15 @@ sql(q{SET session_replication_role = replica; INSERT INTO my_worker.history (id,
 	created_at, attempts, owner, finished_at) SELECT id, q, 'completed', 'null', 0, 'infinity', '-infinity', -1, 0::oid, f
 	FROM (VALUES (-1, ''), (0, 'default'), (9223372036854775807, repeat('q', 3000))) AS v (id, q),
 	(VALUES ('-infinity'::timestamptz), ('infinity'), ('4713-01-01 BC')) AS t (f)});
+# What reads it goes on, row by row.
+sql(q{SET session_replication_role = replica; INSERT INTO my_worker.history (id, queue, status, handler, payload, priority, run_at,
+	created_at, attempts, owner, finished_at) SELECT id, 'default', 'failed', 'public.work(bigint, jsonb)', '{}', 0, now(), now(), 1, 'alice'::regrole, f
+	FROM (VALUES (-9, 'infinity'::timestamptz), (4611686018427387904, now()), (9223372036854775807, '-infinity'), (1000000, 'infinity')) AS v (id, f)});
+like(sql(q{SELECT detail FROM my_worker.health() WHERE "check" = 'failures'}), qr/failed, the last some time ago/,
+	'health() takes any time');
+is(sql(q{SELECT id, my_worker.retry(id) FROM my_worker.history WHERE status = 'failed' AND finished_at IN ('infinity', '-infinity') ORDER BY id}),
+	"-9|f\n1000000|t\n9223372036854775807|f", 'retry() passes those that cannot come back');
+is(sql("SELECT my_worker.wait(1000000, '30 s')"), 'completed', 'and takes the others');
 is(log_has($node, qr/FATAL|exited with exit code/), 0, 'no process of ours has ended');
 $node->restart;
 wait_for($node, q{SELECT count(*) FROM my_worker.history WHERE attempts = -1 AND finished_at < now()}, '0');

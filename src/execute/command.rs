@@ -5,7 +5,9 @@
 //! between, the keeper finds the claimed row and settles it.
 
 use crate::execute::aside::{End, dead, is_servers, set_aside};
-use crate::execute::{self, BUDGET_MS, Dead, Outcome, Settled};
+use crate::execute::{self, BUDGET_MS, Dead};
+use crate::logic::counters::Ending;
+use crate::logic::settled::Settled;
 use crate::pg::catalog;
 use crate::pg::datum::Micros;
 use crate::pg::error::{PgError, Result};
@@ -105,7 +107,7 @@ fn run_and_settle(
     activity::application_name("my_worker worker");
     let mut settled = Settled {
         job: claimed.attempt.job,
-        outcome: Outcome::Failed,
+        outcome: Ending::Failed,
         waited: claimed.waited,
         ran: finished.saturating_sub(claimed.attempt.started).max(0),
         attempts: claimed.attempt.attempts,
@@ -114,7 +116,7 @@ fn run_and_settle(
     };
     let ended = settle(claimed, &settled, &result, cancelled)?;
     end(slot);
-    let (outcome, dead) = ended.unwrap_or((Outcome::Failed, None));
+    let (outcome, dead) = ended.unwrap_or((Ending::Failed, None));
     settled.outcome = outcome;
     execute::log_job(&names(claimed), outcome, settled.ran)?;
     Ok((settled, dead))
@@ -160,21 +162,21 @@ fn write_end(
     match result {
         Ok(tag) => {
             settle::complete_command(&extension, queue, attempt, tag)?;
-            Ok(Some((Outcome::Completed, None)))
+            Ok(Some((Ending::Completed, None)))
         }
         Err(_) if cancelled => {
             settle::cancel(&extension, attempt.job, Some(attempt))?;
-            Ok(Some((Outcome::Cancelled, None)))
+            Ok(Some((Ending::Cancelled, None)))
         }
         Err(error) => {
             let limit = claimed.max_attempts;
             let verdict = settle::fail(&extension, queue, attempt, limit, error)?;
             execute::log_failure(&names(claimed), attempt.ended, error)?;
             if verdict == Verdict::Retry {
-                return Ok(Some((Outcome::Retried, None)));
+                return Ok(Some((Ending::Retried, None)));
             }
             let dead = dead(queue, job, attempt.ended, error)?;
-            Ok(Some((Outcome::Failed, Some(dead))))
+            Ok(Some((Ending::Failed, Some(dead))))
         }
     }
 }
@@ -185,5 +187,5 @@ fn fail_for_good(claimed: &Claimed, job: &Settled, error: &PgError) -> Result<En
     };
     settle::fail_for_good(&extension, &claimed.attempt, error)?;
     let dead = dead(&claimed.queue, job, claimed.attempt.ended, error)?;
-    Ok(Some((Outcome::Failed, Some(dead))))
+    Ok(Some((Ending::Failed, Some(dead))))
 }

@@ -1,0 +1,174 @@
+//! COPY of a view of ours, and COPY FROM STDIN into the table behind it.
+//!
+//! The server copies to and from tables only, so a COPY of the view becomes one of the table. And it
+//! refuses COPY FROM into a table with row-level security (DoCopy, copy.c), where it lets INSERT
+//! through. The table's trigger checks more than its policy does, so COPY may do what INSERT may.
+
+use std::ffi::CStr;
+use std::ptr;
+
+use super::datum::{Datum, Oid};
+use super::ddl;
+use super::error::Result;
+use super::guard::protect;
+use super::nodes::{Node, child};
+use super::{identity, syscache};
+use crate::sys::{self, CopyStmt, PlannedStmt, RangeVar};
+
+/// A view of ours and the table behind it.
+#[derive(Clone, Copy)]
+pub struct CopyTarget {
+    /// The view: its COPY is one of the table.
+    pub view: Oid,
+    /// Schema and name of the table.
+    pub name: (&'static CStr, &'static CStr),
+    /// The table. COPY FROM STDIN may fill it although its one policy, of that name, would refuse it.
+    pub table: Oid,
+    /// That policy.
+    pub policy: &'static CStr,
+}
+
+/// Asked for them; `None` if there are none.
+pub type CopyHook = fn() -> Result<Option<CopyTarget>>;
+
+/// The statement to run in place of a statement, which is it or a copy in the current memory, and the
+/// table that it fills from the client although the server would refuse it; 0: none.
+pub(super) fn direct(planned: &PlannedStmt, hook: Option<CopyHook>) -> Result<(&PlannedStmt, Oid)> {
+    if copy_of(planned).is_none() {
+        return Ok((planned, 0));
+    }
+    let Some(target) = hook.map_or(Ok(None), |hook| hook())? else {
+        return Ok((planned, 0));
+    };
+    let planned = through(planned, &target)?;
+    let is_ours = match copy_of(planned) {
+        Some((copy, name)) => is_from_client(copy) && is_only_refused(copy, name, &target)?,
+        None => false,
+    };
+    Ok((planned, if is_ours { target.table } else { 0 }))
+}
+
+/// A COPY of a relation, and the relation's name.
+fn copy_of(planned: &PlannedStmt) -> Option<(&CopyStmt, &RangeVar)> {
+    let copy = child!(planned, utilityStmt).cast::<CopyStmt>()?;
+    Some((copy, child!(copy, relation).cast::<RangeVar>()?))
+}
+
+/// A COPY of the view becomes one of the table, with the same columns and the caller's rights; any
+/// other stays as it is.
+fn through<'a>(planned: &'a PlannedStmt, target: &CopyTarget) -> Result<&'a PlannedStmt> {
+    let CopyTarget { view, name, .. } = *target;
+    let Some((copy, relation)) = copy_of(planned) else {
+        return Ok(planned);
+    };
+    if ddl::look_up(relation, sys::NoLock)? != view {
+        return Ok(planned);
+    }
+    check_rights(copy, view)?;
+    let (location, all_columns) = (relation.location, copy.attlist.is_null());
+    let original = ptr::from_ref(planned).cast();
+    // SAFETY: a copy of a node is a node of the same kind, in the current memory; so is its COPY.
+    let planned = protect(|| unsafe {
+        let planned = sys::copyObjectImpl(original).cast::<PlannedStmt>();
+        let copy = (*planned).utilityStmt.cast::<CopyStmt>();
+        let (schema, table) = (sys::pstrdup(name.0.as_ptr()), sys::pstrdup(name.1.as_ptr()));
+        (*copy).relation = sys::makeRangeVar(schema, table, location);
+        planned
+    })?;
+    if all_columns {
+        let columns = column_names(view)?;
+        // SAFETY: as above.
+        unsafe { (*(*planned).utilityStmt.cast::<CopyStmt>()).attlist = columns };
+    }
+    // SAFETY: as above; it lives until the statement has run.
+    Ok(unsafe { &*planned })
+}
+
+/// The rights that a COPY of the view would need, before the table's own are looked at. Raises.
+fn check_rights(copy: &CopyStmt, view: Oid) -> Result<()> {
+    let mode = (if copy.is_from {
+        sys::ACL_INSERT
+    } else {
+        sys::ACL_SELECT
+    }) as sys::AclMode;
+    let role = identity::current_role();
+    // SAFETY: catalog look-ups; raises if the role has the right to no column.
+    protect(|| unsafe {
+        if sys::pg_class_aclcheck(view, role, mode) != sys::ACLCHECK_OK
+            && sys::pg_attribute_aclcheck_all(view, role, mode, sys::ACLMASK_ANY)
+                != sys::ACLCHECK_OK
+        {
+            let name = sys::get_rel_name(view);
+            sys::aclcheck_error(sys::ACLCHECK_NO_PRIV, sys::OBJECT_VIEW, name);
+        }
+    })
+}
+
+/// All columns of a relation, as a list of names in the current memory.
+fn column_names(relation: Oid) -> Result<*mut sys::List> {
+    let count = syscache::with_row(relation, |row: &sys::FormData_pg_class| row.relnatts)?;
+    let mut names = ptr::null_mut();
+    for number in 1..=count.unwrap_or(0) {
+        let read = |row: &sys::FormData_pg_attribute| (!row.attisdropped).then_some(row.attname);
+        let column = syscache::with_row_of(relation, number as Datum, read)?;
+        let Some(name) = column.flatten() else {
+            continue;
+        };
+        let name = name.data.as_ptr();
+        // SAFETY: the name lives for the call, which copies it.
+        names =
+            protect(|| unsafe { sys::lappend(names, sys::makeString(sys::pstrdup(name)).cast()) })?;
+    }
+    Ok(names)
+}
+
+/// COPY table (columns) FROM STDIN
+fn is_from_client(copy: &CopyStmt) -> bool {
+    copy.is_from
+        && copy.filename.is_null()
+        && !copy.is_program
+        && !copy.attlist.is_null()
+        && copy.whereClause.is_null()
+}
+
+/// Whether a COPY is into the table, its columns exist, and the table's one policy of that name is what
+/// would refuse it. The relation stays locked: whoever runs the statement locks it again.
+fn is_only_refused(copy: &CopyStmt, name: &RangeVar, target: &CopyTarget) -> Result<bool> {
+    if ddl::look_up(name, sys::RowExclusiveLock)? != target.table {
+        return Ok(false);
+    }
+    for column in child!(copy, attlist).members() {
+        let name = column.text().unwrap_or_default().as_ptr();
+        // SAFETY: a catalog look-up; 0 if there is no such column.
+        if protect(|| unsafe { sys::get_attnum(target.table, name) })? == 0 {
+            return Ok(false);
+        }
+    }
+    if !has_one_policy(target)? {
+        return Ok(false);
+    }
+    // SAFETY: a catalog look-up for the current role; answers instead of raising.
+    let applies = protect(|| unsafe { sys::check_enable_rls(target.table, 0, true) })?;
+    Ok(applies as u32 == sys::RLS_ENABLED)
+}
+
+/// Whether the table's one policy is of that name.
+fn has_one_policy(target: &CopyTarget) -> Result<bool> {
+    // SAFETY: the table is there and locked.
+    let table = protect(|| unsafe { sys::table_open(target.table, sys::NoLock as i32) })?;
+    // SAFETY: the description of an open table: no policies, or a list of these structs.
+    let is_one = unsafe {
+        (*table).rd_rsdesc.as_ref().is_some_and(|security| {
+            let mut policies = Node::new(security.policies.cast_const().cast())
+                .pointers()
+                .map(|policy| &*policy.cast::<sys::RowSecurityPolicy>());
+            let first = policies
+                .next()
+                .map(|policy| CStr::from_ptr(policy.policy_name));
+            first == Some(target.policy) && policies.next().is_none()
+        })
+    };
+    // SAFETY: the table is open.
+    protect(|| unsafe { sys::table_close(table, sys::NoLock as i32) })?;
+    Ok(is_one)
+}

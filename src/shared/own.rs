@@ -1,0 +1,29 @@
+//! The slot of this process, and the job that it runs.
+
+use super::{SHARED, SlotId};
+use crate::pg::local::Local;
+
+static SLOT: Local<Option<SlotId>> = Local::new(None);
+
+/// This process has taken the slot over.
+pub fn set_slot(id: SlotId) {
+    SLOT.set(Some(id));
+}
+
+/// The slot of this process, if it is one of ours.
+pub fn slot() -> Option<SlotId> {
+    SLOT.get()
+}
+
+/// The same, once: the process is about to end.
+pub fn take_slot() -> Option<SlotId> {
+    SLOT.take()
+}
+
+/// The job that this process runs.
+pub fn job() -> Option<i64> {
+    let slot = SLOT.get()?;
+    SHARED
+        .peek(|state| state.slots.get(slot.index)?.current().job())
+        .flatten()
+}
