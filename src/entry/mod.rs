@@ -9,7 +9,7 @@ mod stats;
 
 use crate::pg::error::Result;
 use crate::pg::{bgworker, ddl, guard, log, shmem, utility};
-use crate::queue::{enqueue, rights};
+use crate::queue::{incoming, rights};
 use crate::shared::SHARED;
 use crate::stats::saved;
 use crate::{evict, launcher, settings};
@@ -38,7 +38,7 @@ fn init() -> Result<()> {
     settings::define(preloading)?;
     utility::install(
         evict::make_room,
-        enqueue::copy_target,
+        incoming::copy_target,
         rights::check_definition,
     );
     ddl::install(rights::check_made);

@@ -8,7 +8,7 @@ use crate::pg::{guard, identity};
 use crate::queue::define::{self, QueueSettings};
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::wait;
-use crate::queue::{cancel, handler, purge, queues, retry, rights};
+use crate::queue::{cancel, handler, incoming, purge, queues, retry, rights};
 use crate::shared::{self, SHARED, own};
 use crate::sys;
 use crate::{progress, stats};
@@ -112,7 +112,7 @@ fn caller(_: &Call) -> Answer {
 }
 
 fn before_write(call: &Call) -> Answer {
-    enqueue::before_write(call.trigger_row()?).map(Some)
+    incoming::before_write(call.trigger_row()?).map(Some)
 }
 
 fn only_owner(call: &Call) -> Answer {

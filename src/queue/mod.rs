@@ -4,6 +4,7 @@
 //! plan, no name, no right is looked up, so nothing that a job did to its session matters. What is
 //! rare goes by SQL, as the extension's owner with a pinned search path (`pg::identity`).
 
+pub mod admit;
 pub mod bar;
 pub mod bound;
 pub mod cancel;
@@ -13,6 +14,7 @@ pub mod due;
 pub mod enqueue;
 pub mod handler;
 pub mod ids;
+pub mod incoming;
 pub mod live;
 pub mod prune;
 pub mod purge;

@@ -11,7 +11,7 @@ use crate::pg::log::{self, Level};
 use crate::pg::spi::Statement;
 
 use super::handler::quoted;
-use super::{as_owner, enqueue, extension, ids};
+use super::{admit, as_owner, enqueue, extension, ids};
 
 /// A job that has not ended, or was set aside.
 static FIND_LIVE: Statement = Statement::new(
@@ -74,7 +74,7 @@ pub fn retry(job: i64) -> Result<bool> {
         warn_no_retry(job, b"Its id is out of range.")?;
         return Ok(false);
     }
-    if !enqueue::holds_queue(&finished.queue)? {
+    if !admit::holds_queue(&finished.queue)? {
         warn_no_retry(job, &quoted("Queue ", &finished.queue, " does not exist."))?;
         return Ok(false);
     }

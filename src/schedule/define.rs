@@ -16,7 +16,7 @@ use crate::pg::spi::Statement;
 use crate::pg::timezone::Timezone;
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::handler::{self, Named, quoted};
-use crate::queue::{allowed, as_owner, bar, extension};
+use crate::queue::{admit, allowed, as_owner, bar, extension};
 
 static UPSERT: Statement = Statement::new(
     "INSERT INTO my_worker._schedules AS s (name, owner, schedule, timezone, command, handler, \
@@ -104,9 +104,9 @@ pub fn schedule(definition: &Definition) -> Result<i64> {
     let rule = super::parse_rule(&definition.schedule, now)?;
     let next = first_due(definition, &rule, zone, now)?;
     let arguments = arguments(definition, handler.as_ref(), caller, zone, [now, next])?;
-    enqueue::refuse_restricted()?;
-    enqueue::check_queue(&definition.queue)?;
-    enqueue::warn_unserved()?;
+    admit::refuse_restricted()?;
+    admit::check_queue(&definition.queue)?;
+    admit::warn_unserved()?;
     bar::warn(caller)?;
     as_owner(&extension()?, |spi| {
         let rows = spi.run(&UPSERT, &arguments)?;

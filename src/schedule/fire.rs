@@ -19,6 +19,7 @@ use crate::pg::error::{INVALID_AUTHORIZATION, PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::{clock, xact};
+use crate::queue::admit;
 use crate::queue::as_owner;
 use crate::queue::bar::bar;
 use crate::queue::enqueue;
@@ -330,7 +331,7 @@ fn refuse_barred(owner: Oid) -> Result<()> {
 
 /// Enqueues a job for each due time of the plan and answers the last one's id.
 fn insert_jobs(spi: &Spi, found: &mut Found, plan: &Plan) -> Result<Option<i64>> {
-    enqueue::check_queue(&found.job.queue)?;
+    admit::check_queue(&found.job.queue)?;
     let mut last_job = None;
     for due in &plan.enqueue {
         let waits =

@@ -11,7 +11,7 @@ use crate::pg::spi::{Row, Spi, Statement};
 use crate::pg::{clock, identity, latch};
 use crate::queue::enqueue;
 use crate::queue::handler::quoted;
-use crate::queue::{as_owner, bar, cancel, extension};
+use crate::queue::{admit, as_owner, bar, cancel, extension};
 
 static FIND: Statement = Statement::new(
     "SELECT id, owner FROM my_worker._schedules WHERE name = $1",
@@ -123,9 +123,9 @@ pub fn resume(name: &[u8], owner: Option<Oid>) -> Result<()> {
 /// `run_now()`: enqueues a job beside the regular ones, whatever `overlap` says, and answers its
 /// id. It is the schedule's last run, and later due times regard it as one.
 pub fn run_now(name: &[u8], owner: Option<Oid>) -> Result<i64> {
-    enqueue::refuse_restricted()?;
+    admit::refuse_restricted()?;
     let id = find(name, owner)?;
-    enqueue::warn_unserved()?;
+    admit::warn_unserved()?;
     as_owner(&extension()?, |spi| {
         let rows = spi.run(&LOCK, &[Some(id.datum())])?;
         let row = rows.first().ok_or_else(|| unknown(name))?;

@@ -47,6 +47,15 @@ $node->safe_psql('d72', 'DROP EXTENSION my_worker');
 runs('d70', 'the others are served meanwhile', 5);
 $node->safe_psql('d72', 'CREATE EXTENSION my_worker');
 runs('d72', 'and so is the one that is back', 5);
+
+# A role with CREATEDB makes as many as it likes: no place is lost by it, and nothing of others' comes along.
+$node->safe_psql('postgres', 'CREATE ROLE maker LOGIN CREATEDB');
+$node->safe_psql('postgres', "SET ROLE maker; CREATE DATABASE m$_ STRATEGY file_copy") for 1 .. 3;
+runs('d70', 'beside databases of a role with CREATEDB a job runs', 5);
+like(query_error($node, 'SET ROLE maker; CREATE EXTENSION my_worker', 'm1'), qr/^42501/, 'its owner cannot install the extension');
+like(query_error($node, 'SET ROLE maker; CREATE DATABASE stolen TEMPLATE d70'), qr/^42501/, 'nor copy a database of others');
+$node->safe_psql('m1', 'CREATE EXTENSION my_worker');
+like(query_error($node, 'SET ROLE maker; SELECT my_worker.cancel(1)', 'm1'), qr/^42501/, 'and gets no right by owning the database');
 is(log_has($node, qr/PANIC|terminated by signal|XX000/), 0, 'no crash, no internal error');
 
 $node->stop;

@@ -1,0 +1,89 @@
+//! What is asked of every job that comes in, by a function or by a row, and what a transaction
+//! remembers of the answers.
+
+use crate::logic::limits;
+use crate::pg::datum::{self, Datum, Micros, Oid};
+use crate::pg::error::{INSUFFICIENT_PRIVILEGE, PgError, Result};
+use crate::pg::identity;
+use crate::pg::local::Local;
+
+use super::handler::Named;
+use super::{allowed, any_extension, bar, extension, queues, served, wake};
+
+/// The queue that this transaction found last.
+static KNOWN_QUEUE: Local<Option<Vec<u8>>> = Local::new(None);
+/// Whether this transaction was told that a job of its waits for a consumer.
+pub(super) static TOLD_OF_CONSUMERS: Local<bool> = Local::new(false);
+/// The last qualified handler that a plain INSERT named, its stored name, and in which statement.
+pub(super) static KNOWN_HANDLER: Local<Option<KnownHandler>> = Local::new(None);
+
+pub(super) struct KnownHandler {
+    pub(super) asked: Vec<u8>,
+    pub(super) stored: Named,
+    pub(super) role: Oid,
+    pub(super) statement: Micros,
+}
+
+pub(super) fn forget() {
+    KNOWN_QUEUE.set(None);
+    KNOWN_HANDLER.set(None);
+    served::forget();
+    TOLD_OF_CONSUMERS.set(false);
+    bar::forget_warning();
+}
+
+/// Refuses numbers, times and keys that no job can have.
+pub(super) fn check_limits(
+    max_attempts: Option<i32>,
+    timeout: Option<Datum>,
+    unique_key: Option<&[u8]>,
+) -> Result<()> {
+    if let Some(attempts) = max_attempts {
+        allowed(limits::max_attempts(attempts))?;
+    }
+    if let Some(timeout) = timeout {
+        let timeout = datum::interval_micros(timeout);
+        allowed(limits::positive_interval("timeout", timeout))?;
+    }
+    if let Some(key) = unique_key {
+        allowed(limits::unique_key(key))?;
+    }
+    Ok(())
+}
+
+/// An index expression or a maintenance command of a stranger's table is no place to enqueue from.
+pub fn refuse_restricted() -> Result<()> {
+    if identity::in_restricted_operation() {
+        return Err(PgError::new(
+            INSUFFICIENT_PRIVILEGE,
+            "cannot enqueue a job within security-restricted operation",
+        ));
+    }
+    Ok(())
+}
+
+/// The queue is there, and stays until this transaction ends.
+pub fn check_queue(name: &[u8]) -> Result<()> {
+    wake::on_any_end(forget)?;
+    if KNOWN_QUEUE.with(|known| known.as_deref() == Some(name)) {
+        return Ok(());
+    }
+    queues::hold(&any_extension()?, name, false)?;
+    KNOWN_QUEUE.set(Some(name.to_vec()));
+    Ok(())
+}
+
+/// Like [`check_queue`]; false if there is no such queue.
+pub fn holds_queue(name: &[u8]) -> Result<bool> {
+    let there = queues::find(&extension()?, datum::text_datum(name)?)?.is_some();
+    if there {
+        check_queue(name)?;
+    }
+    Ok(there)
+}
+
+/// Says once a transaction that nobody will run the jobs of this database.
+pub fn warn_unserved() -> Result<()> {
+    wake::on_any_end(forget)?;
+    served::warn()
+}

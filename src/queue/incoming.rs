@@ -1,0 +1,242 @@
+//! Each row that comes into `my_queue`, by whatever way: the trigger of the table.
+//!
+//! What our functions insert, they have checked. A plain INSERT or COPY is checked here, with the
+//! caller's rights and search path: the owner is the caller, the queue exists, the handler is found and
+//! stored qualified.
+
+use crate::pg::catalog::{self, Extension};
+use crate::pg::datum::{self, Datum, Oid, ToDatum};
+use crate::pg::error::{
+    CHECK_VIOLATION, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED,
+    PgError, Result, SUCCESSFUL_COMPLETION,
+};
+use crate::pg::fmgr::TriggerRow;
+use crate::pg::log::{self, Level};
+use crate::pg::utility::CopyTarget;
+use crate::pg::{clock, identity};
+
+use super::admit::{
+    KNOWN_HANDLER, KnownHandler, TOLD_OF_CONSUMERS, check_limits, check_queue, forget,
+    refuse_restricted, warn_unserved,
+};
+use super::handler::{Named, quoted};
+use super::{any_extension, bar, bound, column, handler, ids, queues, rights, wake};
+
+/// The table that COPY FROM STDIN may fill although row-level security applies: each row passes the
+/// trigger, which checks its owner.
+pub fn copy_target() -> Result<Option<CopyTarget>> {
+    let extension = catalog::extension()?.filter(Extension::is_current);
+    Ok(extension.map(|extension| CopyTarget {
+        view: extension.door,
+        name: (c"my_worker", c"_jobs"),
+        table: extension.jobs,
+        policy: c"jobs_own",
+    }))
+}
+
+/// The trigger of `my_queue`, BEFORE INSERT OR UPDATE of each row.
+pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
+    let is_users = !identity::is_ours() && check_row(&mut row)?;
+    // A row that is there with such an id, from a restore or by a hand, is settled like any other.
+    if !row.is_update || row.old(column::ID) != row.get(column::ID) {
+        check_id(row.get(column::ID).map_or(0, datum::as_i64))?;
+    }
+    let role = row.get(column::OWNER).map_or(0, datum::as_oid);
+    let run_at = row.get(column::RUN_AT).map_or(0, datum::as_i64);
+    let queue = row
+        .get(column::QUEUE)
+        .map_or(Ok(Vec::new()), datum::as_text)?;
+    wake::on_any_end(forget)?;
+    let says_itself = row.get(column::HANDLER).is_some() || row.get(column::COMMAND).is_some();
+    // Not the one that this session held: a worker finds out.
+    let (id, resting, is_held) = queues::last_held(&any_extension()?, &queue, |kept| {
+        let is_held = !says_itself && kept.queue.handler.is_none();
+        (kept.queue.id, kept.resting(says_itself), is_held)
+    })
+    .unwrap_or_default();
+    if is_users && is_held && !row.is_update {
+        tell_of_consumers(&queue)?;
+    }
+    let before = match row.is_update {
+        true => None,
+        false => bound::admit(role)?,
+    };
+    wake::note(&wake::Written {
+        role,
+        queue: id,
+        run_at,
+        resting,
+        is_new: !row.is_update,
+        before,
+    })?;
+    Ok(row.result())
+}
+
+/// Refuses an id that no slot can show: somebody has set the sequence there, and the keeper sets it
+/// right.
+fn check_id(id: i64) -> Result<()> {
+    if ids::is_good(id) {
+        return Ok(());
+    }
+    let message = format!("id {id} of a job is out of range");
+    Err(PgError::new(CHECK_VIOLATION, message)
+        .hint("If the sequence has given it, the keeper sets that right within a nap."))
+}
+
+/// Says once a transaction that no worker will run such a job: its writer may have forgotten the
+/// handler.
+fn tell_of_consumers(queue: &[u8]) -> Result<()> {
+    if TOLD_OF_CONSUMERS.replace(true) {
+        return Ok(());
+    }
+    let message = quoted(
+        "queue ",
+        queue,
+        " has no handler: a job that names none waits for a consumer",
+    );
+    let hint = b"Name a handler or a command in the job, or give the queue a handler with \
+                 my_worker.alter_queue().";
+    log::report_with(
+        Level::Notice,
+        SUCCESSFUL_COMPLETION,
+        &message,
+        None,
+        Some(hint),
+    )
+}
+
+/// Checks and completes a row that is not ours; false if it is taken as it is, from a dump.
+fn check_row(row: &mut TriggerRow) -> Result<bool> {
+    check_values(row)?;
+    rights::check_row(row)?;
+    let caller = identity::current_role();
+    let mut changes = Vec::new();
+    if let Some(owner) = check_owner(row, caller)? {
+        changes.push((column::OWNER, Some(owner.datum())));
+    }
+    if row.get(column::RUN_AT).is_none() {
+        changes.push((column::RUN_AT, Some(clock::transaction_start().datum())));
+    }
+    // A dump is taken back as it is. No stranger's code updates within such an operation.
+    let ours = row.is_update && identity::in_restricted_operation();
+    let is_users = !ours && !super::is_restore()?;
+    if is_users {
+        refuse_restricted()?;
+        check_names(row, &mut changes)?;
+        warn_unserved()?;
+        if !row.is_update {
+            bar::warn(caller)?;
+        }
+    }
+    row.set(&changes)?;
+    Ok(is_users)
+}
+
+/// What CHECK constraints of the table would say; those are parsed anew by every statement.
+fn check_values(row: &TriggerRow) -> Result<()> {
+    let wrong = |message: &str| Err(PgError::new(CHECK_VIOLATION, message));
+    let text = |column| row.get(column).map(datum::as_text).transpose();
+    let status = text(column::STATUS)?;
+    let (pending, processing) = (b"pending".as_slice(), b"processing".as_slice());
+    if status.is_some_and(|status| status != pending && status != processing)
+        && !may_be_failed(row)?
+    {
+        return wrong("the status of a job in the queue must be \"pending\" or \"processing\"");
+    }
+    if row.get(column::HANDLER).is_some() && row.get(column::COMMAND).is_some() {
+        return wrong("a job has either a handler or a command");
+    }
+    let max_attempts = row.get(column::MAX_ATTEMPTS).map(datum::as_i32);
+    let unique_key = text(column::UNIQUE_KEY)?;
+    check_limits(
+        max_attempts,
+        row.get(column::TIMEOUT),
+        unique_key.as_deref(),
+    )
+}
+
+/// Only statements of ours set a job aside; one that is stays so until they take it back, also in a
+/// dump.
+fn may_be_failed(row: &TriggerRow) -> Result<bool> {
+    let is_failed = |status: Option<Datum>| status.is_some_and(|s| datum::text_is(s, b"failed"));
+    let stays = row.is_update && is_failed(row.old(column::STATUS));
+    Ok(is_failed(row.get(column::STATUS)) && (stays || super::is_restore()?))
+}
+
+/// The owner to fill in, if any; an error if the row names another role.
+fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
+    let owner = row.get(column::OWNER).map(datum::as_oid);
+    if row.is_update {
+        return match row.old(column::OWNER).map(datum::as_oid) == owner {
+            true => Ok(None),
+            false => Err(
+                PgError::new(FEATURE_NOT_SUPPORTED, "cannot change the owner of a job")
+                    .hint("Cancel the job and enqueue it as the other role."),
+            ),
+        };
+    }
+    match owner {
+        None => Ok(Some(caller)),
+        Some(owner) if owner == caller || super::is_restore()? => Ok(None),
+        Some(owner) => Err(PgError::new(
+            INSUFFICIENT_PRIVILEGE,
+            format!(
+                "permission denied to enqueue a job for role \"{}\"",
+                identity::role_name(owner)?
+            ),
+        )
+        .detail("The owner of a job is the role that enqueues it.")),
+    }
+}
+
+fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Result<()> {
+    let Some(queue) = row.get(column::QUEUE) else {
+        return Err(PgError::new(NULL_VALUE_NOT_ALLOWED, "a job needs a queue"));
+    };
+    if is_new(row, column::QUEUE)? {
+        check_queue(&datum::as_text(queue)?)?;
+    }
+    if let Some(handler) = row.get(column::HANDLER)
+        && is_new(row, column::HANDLER)?
+    {
+        let asked = datum::as_text(handler)?;
+        let stored = stored_handler(&asked)?;
+        if stored.name != asked {
+            changes.push((column::HANDLER, Some(datum::text_datum(&stored.name)?)));
+        }
+        if row.is_update || stored.owner.is_some() {
+            changes.push((column::HANDLER_OWNER, stored.owner.map(ToDatum::datum)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the row brings this text: the column of a new row, or one that an UPDATE changes.
+fn is_new(row: &TriggerRow, column: i32) -> Result<bool> {
+    let text = |value: Option<Datum>| value.map(datum::as_text).transpose();
+    Ok(!row.is_update || text(row.old(column))? != text(row.get(column))?)
+}
+
+/// What a job keeps of a handler. Within a statement a qualified one is looked up once.
+fn stored_handler(asked: &[u8]) -> Result<Named> {
+    let (role, statement) = (identity::current_role(), clock::statement_start());
+    let known = KNOWN_HANDLER.with(|known| {
+        let same =
+            |k: &&KnownHandler| k.asked == asked && k.role == role && k.statement == statement;
+        known.as_ref().filter(same).map(|k| k.stored.clone())
+    });
+    if let Some(stored) = known {
+        return Ok(stored);
+    }
+    let stored = handler::name(asked)?;
+    if asked.contains(&b'.') {
+        let (asked, stored) = (asked.to_vec(), stored.clone());
+        KNOWN_HANDLER.set(Some(KnownHandler {
+            asked,
+            stored,
+            role,
+            statement,
+        }));
+    }
+    Ok(stored)
+}
