@@ -9,7 +9,8 @@ use crate::logic::settled::Settled;
 use crate::pg::datum::{Datum, Micros};
 use crate::pg::error::{PgError, QUERY_CANCELED, Result};
 use crate::pg::{bgworker, latch, session, xact};
-use crate::queue::claim::{self, Ended, History, Job};
+use crate::queue::claim::Job;
+use crate::queue::record::{self, Ended, History};
 use crate::queue::settle::{self, Attempt, Verdict};
 use crate::settings;
 use crate::shared::{Current, SHARED, SlotId};
@@ -110,7 +111,7 @@ impl Batch<'_> {
             attempts: job.attempts.saturating_add(1),
             result,
         };
-        claim::record(self.extension, job, &ended, history)
+        record::record(self.extension, job, &ended, history)
     }
 
     /// Blames the job: it stays this process's until it is charged for it.

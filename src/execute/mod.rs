@@ -32,9 +32,10 @@ use crate::pg::memcx::MemoryContext;
 use crate::pg::{
     activity, bgworker, clock, guc, identity, marks, session, stain, statements, table, xact,
 };
-use crate::queue::claim::{self, Candidate, History, Job, Jobs};
+use crate::queue::claim::{Candidate, Job, Jobs};
 use crate::queue::handler::{self, Shape};
 use crate::queue::queues::Queue;
+use crate::queue::record::{self, History};
 use crate::queue::settle::{self, Attempt};
 use crate::shared::{Current, SHARED, SlotId};
 use crate::watchdog;
@@ -156,7 +157,7 @@ impl<'a> Batch<'a> {
         memory.batch.reset()?;
         statements::watch(together::refuse);
         let history = if queue.retention > 0 {
-            Some(claim::open_history(extension)?)
+            Some(record::open_history(extension)?)
         } else {
             None
         };

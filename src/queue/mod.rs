@@ -19,6 +19,7 @@ pub mod live;
 pub mod prune;
 pub mod purge;
 pub mod queues;
+pub mod record;
 pub mod retry;
 pub mod rights;
 pub mod served;

@@ -1,0 +1,297 @@
+//! One batch of a worker: what it takes, runs and learns from it, and what follows its COMMIT.
+
+use crate::counted;
+use crate::execute::{self, Batch, Tally, command};
+use crate::pg::catalog::{self, Extension};
+use crate::pg::datum::Micros;
+use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use crate::pg::{activity, clock, latch, marks, session, stain, xact};
+use crate::queue::bar;
+use crate::queue::claim::Jobs;
+use crate::queue::queues::Queue;
+use crate::queue::wait;
+use crate::settings;
+use crate::shared::{Current, SHARED};
+
+use super::Worker;
+use super::blame::{self, Suspects};
+use super::look::{MAX_ROUND, Round};
+
+impl Worker {
+    /// Runs one batch in one transaction; false if there was nothing to do.
+    pub(super) fn batch(&mut self) -> Result<bool> {
+        let (database, role) = (self.database, self.role);
+        let mut seen = self.arrivals;
+        let (late, queue_id, wake) = SHARED
+            .write(|state| match state.lane(database, role) {
+                Some(lane) => {
+                    let late = lane.arrivals_since(&mut seen);
+                    (late, lane.take_pending(), state.lane_is_free())
+                }
+                None => (Some(Micros::MIN), 0, None),
+            })
+            .unwrap_or_default();
+        wake.into_iter().for_each(latch::wake);
+        self.arrivals = seen;
+        // The others had nothing when it went to sleep.
+        self.first = std::mem::take(&mut self.rested).then_some(queue_id);
+        if let Some(run_at) = late {
+            self.known
+                .values_mut()
+                .for_each(|k| k.low.step_back(run_at));
+        }
+        let result = self
+            .batch_in_transaction()
+            .and_then(|tally| self.run_command(tally));
+        // The extension went between two looks at the catalogs. Any other error ends the process
+        // at the job that its slot shows, which is held against the job if it comes again.
+        if let Err(error) = result.as_ref()
+            && (error.sqlstate != OBJECT_NOT_IN_PREREQUISITE_STATE || extension_is_there()?)
+        {
+            return result.map(|_| false);
+        }
+        self.end_batch();
+        match result {
+            Ok(Some(tally)) => self.after_commit(tally),
+            Ok(None) => Ok(false),
+            Err(_) => {
+                self.gone = true;
+                self.ask_keeper();
+                Ok(false)
+            }
+        }
+    }
+
+    fn batch_in_transaction(&mut self) -> Result<Option<Tally>> {
+        let mut suspects = None;
+        let result = if xact::is_strict() {
+            self.strict_batch(&mut suspects)
+        } else {
+            xact::job_transaction(|| {
+                let Some(extension) = self.enter()? else {
+                    return Ok(None);
+                };
+                let jobs = Jobs::open(&extension)?;
+                let tally = match self.next_work(&extension, &jobs)? {
+                    Some((queue, round)) => {
+                        Some(self.run(&extension, &jobs, queue, round, &mut suspects)?)
+                    }
+                    None => None,
+                };
+                jobs.close()?;
+                Ok(tally)
+            })
+        };
+        match (result, suspects) {
+            (Err(error), Some(suspects)) => self.blame(suspects, error).map(Some),
+            // Before any job of it has run: it waits as it did.
+            (Err(error), None) if blame::is_conflict(error.sqlstate) => Ok(Some(Tally {
+                interrupted: true,
+                ..Tally::default()
+            })),
+            (result, _) => result,
+        }
+    }
+
+    /// One job, in a transaction that reads nothing but its row: what others do to the queue meanwhile
+    /// is no conflict with it.
+    fn strict_batch(&mut self, suspects: &mut Option<Suspects>) -> Result<Option<Tally>> {
+        let found = xact::transaction(|| {
+            let Some(extension) = self.enter()? else {
+                return Ok(None);
+            };
+            let jobs = Jobs::open(&extension)?;
+            let found = self.next_work(&extension, &jobs)?;
+            jobs.close()?;
+            Ok(found)
+        })?;
+        let Some((queue, mut round)) = found else {
+            return Ok(None);
+        };
+        round.candidates.truncate(1);
+        xact::job_transaction(|| {
+            let Some(extension) = self.enter()? else {
+                return Ok(None);
+            };
+            let jobs = Jobs::open(&extension)?;
+            let tally = self.run(&extension, &jobs, queue, round, suspects)?;
+            jobs.close()?;
+            Ok(Some(tally))
+        })
+    }
+
+    /// At the start of a transaction: where the extension is, if this role may run jobs of it.
+    fn enter(&mut self) -> Result<Option<Extension>> {
+        let Some(extension) = catalog::hold_extension()? else {
+            self.gone = true;
+            return Ok(None);
+        };
+        // Its session is older than what forbids it. The keeper ends the jobs, saying why.
+        if bar::bar(self.role)?.is_some() {
+            self.gone = true;
+            self.ask_keeper();
+            return Ok(None);
+        }
+        if self.has_old_settings()? {
+            self.make_way();
+            return Ok(None);
+        }
+        activity::introduce(Some(self.role))?;
+        session::set_read_only(false);
+        Ok(Some(extension))
+    }
+
+    /// Runs jobs of the queue, those of the round first.
+    fn run(
+        &mut self,
+        extension: &Extension,
+        jobs: &Jobs,
+        queue: Queue,
+        mut round: Round,
+        suspects: &mut Option<Suspects>,
+    ) -> Result<Tally> {
+        activity::title(&[b"running ", queue.name.as_slice()].concat());
+        let batch =
+            Batch::new(extension, &queue, jobs, self.id, self.memory)?.one_by_one(self.alone > 0);
+        let stop = || self.stopped();
+        let candidates = std::mem::take(&mut round.candidates);
+        let behind = |last, one| self.next_round(jobs, &queue, &round, last, one);
+        let more = |last, limit| self.more(jobs, &queue, &round, last, limit);
+        let (done, mut tally) = batch.run(candidates, more, behind, stop);
+        *suspects = Suspects::of(&queue, &mut tally);
+        done?;
+        self.learn(&queue, &tally);
+        Ok(tally)
+    }
+
+    /// Runs the command that the batch claimed, if any, now that the claim is committed.
+    fn run_command(&self, tally: Option<Tally>) -> Result<Option<Tally>> {
+        let Some(mut tally) = tally else {
+            return Ok(None);
+        };
+        if let Some(claimed) = tally.command.take() {
+            let (settled, dead) = command::execute(self.id, &claimed, self.memory.job)?;
+            tally.settled.push(settled);
+            tally.dead.extend(dead);
+            tally.stained |= stain::is_stained();
+        }
+        Ok(Some(tally))
+    }
+
+    pub(super) fn ask_keeper(&self) {
+        let database = self.database;
+        let keeper = SHARED.write(|state| state.ask_look(database));
+        keeper.flatten().into_iter().for_each(latch::wake);
+    }
+
+    /// A batch that failed is rolled back as a whole. Who is known to be guilty, or was alone, is
+    /// charged; if it may have been any of several, each is run alone next, which finds the guilty one.
+    fn blame(&mut self, suspects: Suspects, error: PgError) -> Result<Tally> {
+        let count = suspects.count();
+        self.alone = match suspects.settle(self.id, &error)? {
+            true => self.alone.max(count),
+            false => self.alone.saturating_sub(1),
+        };
+        Ok(Tally {
+            interrupted: true,
+            stained: stain::is_stained(),
+            ..Tally::default()
+        })
+    }
+
+    /// Whether to take no more of this batch.
+    fn stopped(&self) -> bool {
+        let asked = SHARED
+            .peek(|state| {
+                state
+                    .slots
+                    .get(self.id.index)
+                    .is_none_or(|slot| slot.leave || slot.halt)
+            })
+            .unwrap_or(true);
+        asked || !settings::ENABLED.get()
+    }
+
+    /// A queue whose jobs are fast is taken from in larger batches.
+    fn learn(&mut self, queue: &Queue, tally: &Tally) {
+        let known = self.known.entry(queue.name.clone()).or_default();
+        known.proved = true;
+        known.size = known.size.max(1);
+        let size = &mut known.size;
+        let fast = tally.settled.iter().all(|settled| settled.ran < 2_000);
+        *size = match (tally.interrupted, fast) {
+            (true, _) => 1,
+            (_, false) => (*size / 2).max(1),
+            _ if tally.left == 0 && !tally.settled.is_empty() => (*size * 2).min(MAX_ROUND),
+            _ => *size,
+        };
+        self.alone = match (tally.interrupted, tally.split) {
+            (true, _) => 1,
+            (false, 0) => self.alone.saturating_sub(1),
+            (false, split) => split,
+        };
+    }
+
+    /// Gives back what the batch held in shared memory; a queue with a limit has room again.
+    fn end_batch(&self) {
+        let id = self.id;
+        let wake = SHARED.write(|state| {
+            if let Some(slot) = state.slot(id) {
+                slot.set_current(Current::None, 0);
+                slot.withdraw_reach();
+                slot.progress = -1.0;
+                slot.message.set(b"");
+            }
+            state.leave_queue(id)
+        });
+        wake.flatten().into_iter().for_each(latch::wake);
+        marks::clear(self.id.index);
+    }
+
+    fn after_commit(&mut self, tally: Tally) -> Result<bool> {
+        let worked = !tally.settled.is_empty();
+        let (database, role) = (self.database, self.role);
+        SHARED.write(|state| {
+            if let Some(lane) = state.lane(database, role) {
+                lane.failures = 0;
+                // What was not reached is there for the next one, should this worker leave.
+                let left = tally.left > 0 || tally.interrupted || tally.split > 0;
+                if left || tally.stained {
+                    lane.set_pending();
+                }
+            }
+        });
+        counted::count(self.id, tally.queue, &tally.settled);
+        wait::tell_waiters(&tally.settled);
+        for dead in &tally.dead {
+            execute::log_dead(dead)?;
+        }
+        if let Some(known) = self
+            .queue
+            .as_ref()
+            .and_then(|name| self.known.get_mut(name))
+        {
+            known.skip.extend(&tally.missed);
+        }
+        if !tally.missed.is_empty() {
+            self.passed.missed(clock::now());
+        }
+        if tally.temporary {
+            xact::transaction(session::drop_temporary)?;
+        }
+        activity::flush_statistics()?;
+        if tally.stained {
+            self.gone = true;
+            return Ok(false);
+        }
+        Ok(worked || tally.interrupted || tally.split > 0 || !tally.missed.is_empty())
+    }
+}
+
+/// Whether the database has the extension now.
+fn extension_is_there() -> Result<bool> {
+    xact::transaction(|| {
+        catalog::forget_extension();
+        Ok(catalog::extension()?.is_some())
+    })
+}
