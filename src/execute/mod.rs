@@ -12,23 +12,21 @@
 //! A command cannot run in a transaction of ours: the batch claims it, ends, and `command` runs it.
 
 pub mod aside;
+mod call;
 pub mod command;
 mod end;
 mod find;
 mod report;
+mod tally;
 mod together;
 
 use std::collections::VecDeque;
-use std::io::Write;
 
 use crate::logic::counters::Ending;
 use crate::logic::low_water::Place;
-use crate::logic::settled::Settled;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
-use crate::pg::error::{INTERNAL_ERROR, PgError, QUERY_CANCELED, Result};
-use crate::pg::fmgr::Function;
-use crate::pg::memcx::MemoryContext;
+use crate::pg::datum::{self, Datum, Micros, Oid};
+use crate::pg::error::{INTERNAL_ERROR, PgError, Result};
 use crate::pg::{
     activity, bgworker, clock, guc, identity, marks, session, stain, statements, table, xact,
 };
@@ -38,7 +36,6 @@ use crate::queue::queues::Queue;
 use crate::queue::record::{self, History};
 use crate::queue::settle::{self, Attempt};
 use crate::shared::{Current, SHARED, SlotId};
-use crate::watchdog;
 
 pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
 pub use report::{
@@ -46,6 +43,9 @@ pub use report::{
     log_job, names,
 };
 
+pub use tally::{Memory, Tally};
+
+use call::{call, describe, limited, refuse_late};
 use command::Claimed;
 use find::Known;
 use together::Hold;
@@ -56,58 +56,6 @@ pub const BUDGET_MS: i32 = 20;
 
 /// Subtransactions that wrote, in one transaction: more spill out of the snapshots' cache.
 const MAX_WRITERS: usize = 60;
-
-/// What a batch came to, once it has committed.
-#[derive(Default)]
-pub struct Tally {
-    /// The queue, as shared memory knows it.
-    pub queue: i32,
-    /// Jobs that were taken and settled.
-    pub settled: Vec<Settled>,
-    /// Candidates that somebody else had locked.
-    pub missed: Vec<i64>,
-    /// A job was cancelled because others waited for it: run it alone.
-    pub interrupted: bool,
-    /// The session's temporary schema was used: drop what is in it.
-    pub temporary: bool,
-    /// SET CONSTRAINTS was used, which lasts until the commit.
-    pub constraints: bool,
-    /// Candidates that were not reached.
-    pub left: usize,
-    /// So many jobs failed in one call of their batch handler: each is run alone next.
-    pub split: usize,
-    /// A command that was claimed, to run once the batch has committed.
-    pub command: Option<Claimed>,
-    /// A job was cancelled: its mark stays until that is committed.
-    pub cancelled: bool,
-    /// A job has left in this process what cannot be taken away: it ends.
-    pub stained: bool,
-    /// Jobs that have failed for good, to be logged.
-    pub dead: Vec<Dead>,
-    /// What the last job that failed failed with.
-    pub last_error: Option<PgError>,
-    /// Whose fault it is if the batch has failed.
-    pub blame: Blame,
-}
-
-/// Memory of a worker: what lives for a batch, and what lives for a job.
-#[derive(Clone, Copy)]
-pub struct Memory {
-    /// Reset before each batch.
-    pub batch: MemoryContext,
-    /// Reset after each job.
-    pub job: MemoryContext,
-}
-
-impl Memory {
-    /// The two contexts of a process.
-    pub fn new() -> Result<Self> {
-        Ok(Memory {
-            batch: MemoryContext::new(c"my_worker batch")?,
-            job: MemoryContext::new(c"my_worker job")?,
-        })
-    }
-}
 
 /// Whether to take the next candidate.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -485,65 +433,4 @@ impl<'a> Batch<'a> {
             }
         });
     }
-}
-
-/// What `pg_stat_activity` shows: the handler and its jobs.
-fn describe(handler: &[u8], jobs: &[&Job]) -> Vec<u8> {
-    let mut shown = Vec::with_capacity(handler.len() + 48);
-    shown.extend_from_slice(handler);
-    // Writing to a Vec does not fail.
-    let _ = match jobs {
-        [only] => write!(shown, " (job {})", only.id),
-        [first, ..] => write!(shown, " ({} jobs from {})", jobs.len(), first.id),
-        [] => Ok(()),
-    };
-    shown
-}
-
-/// Runs user code: cancels reach it, and so does its time limit in milliseconds (0: none). The
-/// launcher sees to it that it heeds them.
-fn limited<T>(slot: SlotId, timeout_ms: i32, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    if timeout_ms > 0 {
-        session::start_statement_timeout(timeout_ms)?;
-    }
-    watchdog::begin(slot, timeout_ms);
-    session::accept_cancels();
-    let result = body();
-    session::hold_cancels();
-    watchdog::end(slot);
-    if timeout_ms > 0 {
-        session::stop_statement_timeout()?;
-    }
-    result
-}
-
-/// A handler that caught the cancel of its time limit and went on has failed all the same.
-fn refuse_late(began: Micros, timeout_ms: i32) -> Result<()> {
-    let took = clock::now().saturating_sub(began);
-    if timeout_ms > 0 && took > Micros::from(timeout_ms) * 1000 {
-        let message = "canceling statement due to statement timeout";
-        return Err(PgError::new(QUERY_CANCELED, message));
-    }
-    Ok(())
-}
-
-/// Calls the handler as its signature wants it; its result as `jsonb`.
-fn call(function: Function, shape: Shape, jobs: &[&Job]) -> Result<Option<Datum>> {
-    let Some(first) = jobs.first() else {
-        return Ok(None);
-    };
-    let value = match shape {
-        Shape::IdAndPayload => function.call(&[first.id.datum(), first.payload]),
-        Shape::Payload => function.call(&[first.payload]),
-        Shape::Nothing => function.call(&[]),
-        Shape::Batch => {
-            let ids: Vec<Datum> = jobs.iter().map(|job| job.id.datum()).collect();
-            let payloads: Vec<Datum> = jobs.iter().map(|job| job.payload).collect();
-            function.call(&[
-                datum::array_datum(&ids, datum::types::INT8)?,
-                datum::array_datum(&payloads, datum::types::JSONB)?,
-            ])
-        }
-    }?;
-    value.map(|value| function.to_jsonb(value)).transpose()
 }

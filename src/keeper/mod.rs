@@ -13,6 +13,7 @@
 //! out (`fence`), a duty that fails is put off.
 
 mod charger;
+mod duty;
 mod ender;
 mod fence;
 mod finder;
@@ -31,6 +32,7 @@ use crate::settings;
 use crate::shared::{CHARGES, Known, Phase, SHARED, SLOTS, SlotId};
 
 use charger::Charger;
+use duty::{CHORES, DUTIES, Duty, Trouble, URGENT};
 use ender::Ender;
 use fence::LeftOut;
 use finder::Finder;
@@ -57,51 +59,6 @@ pub fn main(id: SlotId, database: Oid) -> Result<()> {
     }
     while keeper.turn()? {}
     Ok(())
-}
-
-/// What the keeper has to do, in the order in which a turn does it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Duty {
-    Find,
-    Fire,
-    Release,
-    Charge,
-    Settle,
-    End,
-    Prune,
-}
-
-const DUTIES: usize = 7;
-const URGENT: [Duty; 2] = [Duty::Find, Duty::Fire];
-const CHORES: [Duty; 5] = [
-    Duty::Release,
-    Duty::Charge,
-    Duty::Settle,
-    Duty::End,
-    Duty::Prune,
-];
-
-impl Duty {
-    fn name(self) -> &'static str {
-        match self {
-            Duty::Find => "finding due jobs",
-            Duty::Fire => "firing schedules",
-            Duty::Release => "releasing runs of schedules",
-            Duty::Charge => "charging jobs whose process died",
-            Duty::Settle => "settling commands whose process died",
-            Duty::End => "ending jobs that nobody may run",
-            Duty::Prune => "forgetting finished jobs",
-        }
-    }
-}
-
-/// What went wrong with a duty.
-#[derive(Clone, Copy, Default)]
-struct Trouble {
-    /// It rests until then; 0: it does not.
-    until: Micros,
-    /// When it was logged last.
-    logged: Micros,
 }
 
 struct Keeper {

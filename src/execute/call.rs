@@ -1,0 +1,77 @@
+//! Calling a handler: user code, within its time limit.
+
+use std::io::Write;
+
+use crate::pg::datum::{self, Datum, Micros, ToDatum};
+use crate::pg::error::{PgError, QUERY_CANCELED, Result};
+use crate::pg::fmgr::Function;
+use crate::pg::{clock, session};
+use crate::queue::claim::Job;
+use crate::queue::handler::Shape;
+use crate::shared::SlotId;
+use crate::watchdog;
+
+/// What `pg_stat_activity` shows: the handler and its jobs.
+pub(super) fn describe(handler: &[u8], jobs: &[&Job]) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(handler.len() + 48);
+    shown.extend_from_slice(handler);
+    // Writing to a Vec does not fail.
+    let _ = match jobs {
+        [only] => write!(shown, " (job {})", only.id),
+        [first, ..] => write!(shown, " ({} jobs from {})", jobs.len(), first.id),
+        [] => Ok(()),
+    };
+    shown
+}
+
+/// Runs user code: cancels reach it, and so does its time limit in milliseconds (0: none). The
+/// launcher sees to it that it heeds them.
+pub(super) fn limited<T>(
+    slot: SlotId,
+    timeout_ms: i32,
+    body: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    if timeout_ms > 0 {
+        session::start_statement_timeout(timeout_ms)?;
+    }
+    watchdog::begin(slot, timeout_ms);
+    session::accept_cancels();
+    let result = body();
+    session::hold_cancels();
+    watchdog::end(slot);
+    if timeout_ms > 0 {
+        session::stop_statement_timeout()?;
+    }
+    result
+}
+
+/// A handler that caught the cancel of its time limit and went on has failed all the same.
+pub(super) fn refuse_late(began: Micros, timeout_ms: i32) -> Result<()> {
+    let took = clock::now().saturating_sub(began);
+    if timeout_ms > 0 && took > Micros::from(timeout_ms) * 1000 {
+        let message = "canceling statement due to statement timeout";
+        return Err(PgError::new(QUERY_CANCELED, message));
+    }
+    Ok(())
+}
+
+/// Calls the handler as its signature wants it; its result as `jsonb`.
+pub(super) fn call(function: Function, shape: Shape, jobs: &[&Job]) -> Result<Option<Datum>> {
+    let Some(first) = jobs.first() else {
+        return Ok(None);
+    };
+    let value = match shape {
+        Shape::IdAndPayload => function.call(&[first.id.datum(), first.payload]),
+        Shape::Payload => function.call(&[first.payload]),
+        Shape::Nothing => function.call(&[]),
+        Shape::Batch => {
+            let ids: Vec<Datum> = jobs.iter().map(|job| job.id.datum()).collect();
+            let payloads: Vec<Datum> = jobs.iter().map(|job| job.payload).collect();
+            function.call(&[
+                datum::array_datum(&ids, datum::types::INT8)?,
+                datum::array_datum(&payloads, datum::types::JSONB)?,
+            ])
+        }
+    }?;
+    value.map(|value| function.to_jsonb(value)).transpose()
+}

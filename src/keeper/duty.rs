@@ -1,0 +1,48 @@
+//! The keeper's duties.
+
+use crate::pg::datum::Micros;
+
+/// What the keeper has to do, in the order in which a turn does it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duty {
+    Find,
+    Fire,
+    Release,
+    Charge,
+    Settle,
+    End,
+    Prune,
+}
+
+pub(super) const DUTIES: usize = 7;
+pub(super) const URGENT: [Duty; 2] = [Duty::Find, Duty::Fire];
+pub(super) const CHORES: [Duty; 5] = [
+    Duty::Release,
+    Duty::Charge,
+    Duty::Settle,
+    Duty::End,
+    Duty::Prune,
+];
+
+impl Duty {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Duty::Find => "finding due jobs",
+            Duty::Fire => "firing schedules",
+            Duty::Release => "releasing runs of schedules",
+            Duty::Charge => "charging jobs whose process died",
+            Duty::Settle => "settling commands whose process died",
+            Duty::End => "ending jobs that nobody may run",
+            Duty::Prune => "forgetting finished jobs",
+        }
+    }
+}
+
+/// What went wrong with a duty.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Trouble {
+    /// It rests until then; 0: it does not.
+    pub(super) until: Micros,
+    /// When it was logged last.
+    pub(super) logged: Micros,
+}
