@@ -3,6 +3,8 @@
 //! The launcher, the workers and SQL functions read them as values in force; SIGHUP reaches them
 //! at the top of each loop (`guc::reload_if_asked`).
 
+use std::ffi::CStr;
+
 use crate::logic::names::{self, Names};
 use crate::pg::error::Result;
 use crate::pg::guc::{
@@ -80,34 +82,24 @@ pub fn define(preloading: bool) -> Result<()> {
     } else {
         When::Reload
     };
-    let about = |name, text, more, when| About {
+    define_served(preloading, restart)?;
+    define_limits()?;
+    define_times()?;
+    define_log()?;
+    guc::reserve_prefix(c"my_worker")
+}
+
+fn about(name: &'static CStr, text: &'static CStr, more: &'static CStr, when: When) -> About {
+    About {
         name,
         text,
         more,
         when,
-    };
-    guc::define_int(
-        about(
-            c"my_worker.naptime",
-            c"Sets the longest sleep between two looks at the queue.",
-            c"A safety net: commits and due times wake workers at once.",
-            When::Reload,
-        ),
-        &NAPTIME,
-        (1, 3600),
-        Unit::Seconds,
-    )?;
-    guc::define_int(
-        about(
-            c"my_worker.max_items",
-            c"Sets the most jobs that one worker takes in one round.",
-            c"",
-            When::Reload,
-        ),
-        &MAX_ITEMS,
-        (1, 10_000),
-        Unit::None,
-    )?;
+    }
+}
+
+/// Whose jobs run.
+fn define_served(preloading: bool, restart: When) -> Result<()> {
     STARTING.set(preloading);
     let defined = guc::define_text::<DatabaseList>(
         about(
@@ -130,6 +122,20 @@ pub fn define(preloading: bool) -> Result<()> {
         ),
         &ENABLED,
     )?;
+    guc::define_bool(
+        about(
+            c"my_worker.superuser_jobs",
+            c"Allows jobs that are owned by superusers.",
+            c"",
+            restart,
+        ),
+        &SUPERUSER_JOBS,
+    )?;
+    Ok(())
+}
+
+/// How many jobs.
+fn define_limits() -> Result<()> {
     guc::define_int(
         about(
             c"my_worker.max_workers",
@@ -165,6 +171,33 @@ pub fn define(preloading: bool) -> Result<()> {
     )?;
     guc::define_int(
         about(
+            c"my_worker.max_items",
+            c"Sets the most jobs that one worker takes in one round.",
+            c"",
+            When::Reload,
+        ),
+        &MAX_ITEMS,
+        (1, 10_000),
+        Unit::None,
+    )?;
+    Ok(())
+}
+
+/// How long processes sleep, and what time it is for schedules.
+fn define_times() -> Result<()> {
+    guc::define_int(
+        about(
+            c"my_worker.naptime",
+            c"Sets the longest sleep between two looks at the queue.",
+            c"A safety net: commits and due times wake workers at once.",
+            When::Reload,
+        ),
+        &NAPTIME,
+        (1, 3600),
+        Unit::Seconds,
+    )?;
+    guc::define_int(
+        about(
             c"my_worker.worker_idle_timeout",
             c"Sets how long an idle worker stays.",
             c"",
@@ -174,6 +207,22 @@ pub fn define(preloading: bool) -> Result<()> {
         (0, 86_400),
         Unit::Seconds,
     )?;
+    guc::define_int(
+        about(
+            c"my_worker.clock_offset",
+            c"Moves the clock that schedules go by.",
+            c"For tests of schedules: jobs and everything else keep the real time.",
+            When::Reload,
+        ),
+        &CLOCK_OFFSET,
+        (i32::MIN, i32::MAX),
+        Unit::Seconds,
+    )?;
+    Ok(())
+}
+
+/// What the log says.
+fn define_log() -> Result<()> {
     guc::define_choice(
         about(
             c"my_worker.log_jobs",
@@ -193,27 +242,7 @@ pub fn define(preloading: bool) -> Result<()> {
         ),
         &LOG_MESSAGES,
     )?;
-    guc::define_bool(
-        about(
-            c"my_worker.superuser_jobs",
-            c"Allows jobs that are owned by superusers.",
-            c"",
-            restart,
-        ),
-        &SUPERUSER_JOBS,
-    )?;
-    guc::define_int(
-        about(
-            c"my_worker.clock_offset",
-            c"Moves the clock that schedules go by.",
-            c"For tests of schedules: jobs and everything else keep the real time.",
-            When::Reload,
-        ),
-        &CLOCK_OFFSET,
-        (i32::MIN, i32::MAX),
-        Unit::Seconds,
-    )?;
-    guc::reserve_prefix(c"my_worker")
+    Ok(())
 }
 
 /// Which databases are served.

@@ -12,7 +12,7 @@ use super::{Batch, Step, is_cancelling};
 use crate::logic::counters::Ending;
 use crate::logic::low_water::Place;
 use crate::pg::clock;
-use crate::pg::datum::Oid;
+use crate::pg::datum::{Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result, TRIGGERED_DATA_CHANGE_VIOLATION};
 use crate::pg::local::Local;
 use crate::pg::statements::Statement;
@@ -131,18 +131,32 @@ impl Batch<'_> {
         }
         let finished = clock::now();
         self.reached = finished;
+        let step = self.end_together(&first, &jobs, away, [started, finished], result)?;
+        self.leave();
+        Ok(step)
+    }
+
+    /// Ends the jobs of a call; `away`: their rows are gone already. Whether the batch goes on.
+    fn end_together(
+        &mut self,
+        first: &Job,
+        jobs: &[&Job],
+        away: bool,
+        [started, finished]: [Micros; 2],
+        result: Result<Option<Datum>>,
+    ) -> Result<Step> {
         let mut step = Step::End;
-        match (result, jobs.as_slice()) {
+        match (result, jobs) {
             // Whoever cancels the call cancels the job that it is known by.
             (Err(error), _) if is_cancelling(self.slot, first.id) => {
-                self.settle(&first, started, finished, Err(error))?;
+                self.settle(first, started, finished, Err(error))?;
             }
             // Jobs that are done wait for this call.
             (Err(_), _) if self.is_in_the_way() => self.tally.interrupted = true,
             // Nothing of the call is left; whose fault it was shows when each is called alone.
             (Err(_), [_, _, ..]) => self.tally.split = jobs.len(),
             (result, _) => {
-                self.settle(&first, started, finished, result.clone())?;
+                self.settle(first, started, finished, result.clone())?;
                 for job in jobs.iter().skip(1) {
                     if away {
                         self.record(job, started, finished, result.clone()?)?;
@@ -158,7 +172,6 @@ impl Batch<'_> {
                 }
             }
         }
-        self.leave();
         Ok(step)
     }
 

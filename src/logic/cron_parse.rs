@@ -246,6 +246,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn errors_name_the_field() {
         for (text, expected) in [
             ("", "schedule must not be empty"),
