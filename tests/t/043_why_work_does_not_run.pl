@@ -1,6 +1,6 @@
 # What the server says of work that does not run, and of the processes that should: why(), and the titles that
 # `ps` shows. The reasons that one server can show to one session are in tests/sql/why.sql; a standby's in
-# 023_standby.pl, a server's without a free slot in 021_slots.pl.
+# 023_standby.pl, a server's without a free slot in 021_too_few_worker_slots.pl.
 
 use strict;
 use warnings;
