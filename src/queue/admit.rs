@@ -12,8 +12,6 @@ use super::{allowed, any_extension, bar, extension, queues, served, wake};
 
 /// The queue that this transaction found last.
 static KNOWN_QUEUE: Local<Option<Vec<u8>>> = Local::new(None);
-/// Whether this transaction was told that a job of its waits for a consumer.
-pub(super) static TOLD_OF_CONSUMERS: Local<bool> = Local::new(false);
 /// The last qualified handler that a plain INSERT named, its stored name, and in which statement.
 pub(super) static KNOWN_HANDLER: Local<Option<KnownHandler>> = Local::new(None);
 
@@ -28,7 +26,6 @@ pub(super) fn forget() {
     KNOWN_QUEUE.set(None);
     KNOWN_HANDLER.set(None);
     served::forget();
-    TOLD_OF_CONSUMERS.set(false);
     bar::forget_warning();
 }
 

@@ -11,13 +11,14 @@ use crate::pg::error::{
     PgError, Result, SUCCESSFUL_COMPLETION,
 };
 use crate::pg::fmgr::TriggerRow;
+use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::utility::CopyTarget;
 use crate::pg::{clock, identity};
 
 use super::admit::{
-    KNOWN_HANDLER, KnownHandler, TOLD_OF_CONSUMERS, check_limits, check_queue, forget,
-    refuse_restricted, warn_unserved,
+    KNOWN_HANDLER, KnownHandler, check_limits, check_queue, forget, refuse_restricted,
+    warn_unserved,
 };
 use super::handler::{Named, quoted};
 use super::{any_extension, bar, bound, column, handler, ids, queues, rights, wake};
@@ -55,7 +56,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     })
     .unwrap_or_default();
     if is_users && is_held && !row.is_update {
-        tell_of_consumers(&queue)?;
+        tell_of_consumers(id, &queue)?;
     }
     let before = match row.is_update {
         true => None,
@@ -83,10 +84,22 @@ fn check_id(id: i64) -> Result<()> {
         .hint("If the sequence has given it, the keeper sets that right within a nap."))
 }
 
-/// Says once a transaction that no worker will run such a job: its writer may have forgotten the
-/// handler.
-fn tell_of_consumers(queue: &[u8]) -> Result<()> {
-    if TOLD_OF_CONSUMERS.replace(true) {
+/// The queues, by id, of which this session was told that their jobs wait for a consumer.
+static TOLD: Local<Vec<i32>> = Local::new(Vec::new());
+/// The most that are remembered.
+const MOST_TOLD: usize = 100;
+
+/// Says once a session and queue that no worker will run such a job: its writer may have forgotten the
+/// handler. Producers for consumers of their own enqueue such jobs all day.
+fn tell_of_consumers(id: i32, queue: &[u8]) -> Result<()> {
+    let is_told = TOLD.with(|told| {
+        let known = told.contains(&id) || told.len() >= MOST_TOLD;
+        if !known {
+            told.push(id);
+        }
+        known
+    });
+    if is_told {
         return Ok(());
     }
     let message = quoted(
