@@ -150,6 +150,23 @@ SELECT my_worker.enqueue('work.e_parent') AS id \gset
 SELECT my_worker.wait(:id, '30 s');
 SELECT my_worker.wait((SELECT result::bigint FROM my_worker.history WHERE id = :id), '30 s');
 SELECT count(*), min(n), max(n) FROM work.t;
+-- A session that names a handler again hears of what has changed meanwhile.
+CREATE SCHEMA work_first;
+CREATE FUNCTION work.named(jsonb) RETURNS void LANGUAGE sql AS '';
+SET search_path = work_first, work, public;
+BEGIN;
+SELECT my_worker.enqueue('named', run_at => 'infinity') IS NOT NULL AS enqueued;
+SELECT my_worker.enqueue('named', run_at => 'infinity') IS NOT NULL AS again;
+CREATE FUNCTION work_first.named(jsonb) RETURNS void LANGUAGE sql AS '';
+SELECT my_worker.enqueue('named', run_at => 'infinity') IS NOT NULL AS another_one_is_first;
+DROP FUNCTION work_first.named(jsonb);
+SELECT my_worker.enqueue('named', run_at => 'infinity') IS NOT NULL AS it_is_gone;
+CREATE FUNCTION work.named(bigint, jsonb) RETURNS void LANGUAGE sql AS '';
+SELECT my_worker.enqueue('named', run_at => 'infinity') IS NOT NULL AS another_signature_is_first;
+SELECT handler FROM my_queue WHERE handler LIKE '%named(%' ORDER BY id;
+ROLLBACK;
+RESET search_path;
+DROP SCHEMA work_first;
 SELECT my_worker.drop_queue('handled');
 DROP SCHEMA work CASCADE;
 DROP ROLE regress_mw_definer;
