@@ -2,6 +2,7 @@
 
 use super::Batch;
 use crate::pg::catalog;
+use crate::pg::datum::Oid;
 use crate::pg::error::{PgError, Result};
 use crate::pg::fmgr::Function;
 use crate::pg::xact;
@@ -69,13 +70,18 @@ impl Batch<'_> {
 
     /// Refuses a function that came into other hands since the job's handler was named.
     pub(super) fn check_author(&self, job: &Job, index: usize) -> Result<usize> {
-        let recorded = match job.handler {
-            Some(_) => job.handler_owner,
-            None => self.queue.handler_owner,
-        };
+        let recorded = self.recorded_owner(job);
         if let Some(known) = self.functions.get(index) {
             handler::check_author(&known.handler, recorded, self.role)?;
         }
         Ok(index)
+    }
+
+    /// Who owned the job's handler when the job, or its queue, named it.
+    pub(super) fn recorded_owner(&self, job: &Job) -> Option<Oid> {
+        match job.handler {
+            Some(_) => job.handler_owner,
+            None => self.queue.handler_owner,
+        }
     }
 }

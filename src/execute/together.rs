@@ -188,7 +188,7 @@ impl Batch<'_> {
     fn is_like(&self, first: &Job, job: &Job, index: usize) -> bool {
         let name = job.handler.as_ref().or(self.queue.handler.as_ref());
         let same = self.functions.get(index).map(|known| &known.name) == name;
-        let named = job.handler_owner == first.handler_owner;
+        let named = self.recorded_owner(job) == self.recorded_owner(first);
         same && named
             && job.defect().is_none()
             && !job.is_command
