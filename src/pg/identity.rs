@@ -87,7 +87,8 @@ impl Drop for Ours {
     }
 }
 
-/// Runs our own statements as `owner`. They are qualified throughout, operators included.
+/// Runs our own statements as `owner`. They name relations, functions and types with
+/// their schema; operators are found by the pinned path, since the server looks for none in pg_temp.
 pub fn as_owner<T>(owner: Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
     let flags = sys::SECURITY_LOCAL_USERID_CHANGE | sys::SECURITY_RESTRICTED_OPERATION;
     as_owner_within(owner, flags, body)

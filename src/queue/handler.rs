@@ -266,7 +266,8 @@ fn found(function: Oid, (shape, _, types): &ShapeOf, asked: &[u8]) -> Result<Han
     })
 }
 
-/// What this session named last: an answer of [`name`], and what it rests on.
+/// What this session named last: an answer of [`name`], and what it rests on. Kept apart from
+/// [`REMEMBERED`]: a stored name must be one function's alone, of one that is asked for the first wins.
 struct LastNamed {
     asked: Vec<u8>,
     role: Oid,

@@ -1,4 +1,4 @@
-//! Each row that comes into `my_queue`, by whatever way: the trigger of the table.
+//! Each row that comes into `my_worker._jobs`, by whatever way: the trigger of the table.
 //!
 //! What our functions insert, they have checked. A plain INSERT or COPY is checked here, with the
 //! caller's rights and search path: the owner is the caller, the queue exists, the handler is found and
@@ -35,7 +35,7 @@ pub fn copy_target() -> Result<Option<CopyTarget>> {
     }))
 }
 
-/// The trigger of `my_queue`, BEFORE INSERT OR UPDATE of each row.
+/// The trigger of `my_worker._jobs`, BEFORE INSERT OR UPDATE of each row.
 pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     let is_users = !identity::is_ours() && check_row(&mut row)?;
     // A row that is there with such an id, from a restore or by a hand, is settled like any other.

@@ -1,4 +1,4 @@
-//! All access to `my_queue`, `my_worker.queues` and `my_worker.history`.
+//! All access to `my_worker._jobs`, `my_worker.queues` and `my_worker.history`.
 //!
 //! Two ways lead to the tables. What a worker does for every job goes by OID (`pg::table`): no
 //! plan, no name, no right is looked up, so nothing that a job did to its session matters. What is

@@ -1,7 +1,7 @@
 //! The pool: slots, lanes and databases, and every decision about them.
 //!
 //! A *slot* is a process of ours, or one that was asked for. A *lane* is a pair of database and
-//! role for which there may be work. The table `my_queue` is the truth; what stands here is who
+//! role for which there may be work. The table `my_worker._jobs` is the truth; what stands here is who
 //! does what now, and who must look. Nothing here is needed to find a job again: after a crash all
 //! of it starts from zero.
 //!
