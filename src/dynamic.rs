@@ -4,8 +4,7 @@
 //! as the job's owner, waits for the end of the caller's transaction: after COMMIT it takes the job
 //! by the same path as every worker, after ROLLBACK it exits and nothing ran.
 
-use crate::counted;
-use crate::execute::{self, Batch, Memory, Tally, command};
+use crate::execute::{Batch, Memory, Tally, command};
 use crate::pg::bgworker::{self, Handle, Status, Worker};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Oid;
@@ -18,7 +17,7 @@ use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_even
 use crate::queue::bar;
 use crate::queue::claim::{Candidate, Jobs};
 use crate::queue::single::{self, Waiting};
-use crate::queue::{extension, hold_extension, queues, wait, wake};
+use crate::queue::{extension, hold_extension, queues, report, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Phase, Refused, SHARED, SlotId};
 use crate::worker::blame::{Suspects, is_conflict};
@@ -237,18 +236,13 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
     };
     if let Some(mut tally) = tally {
         if let Some(claimed) = tally.command.take() {
-            let (settled, dead) = command::execute(id, &claimed, memory.job)?;
-            tally.settled.push(settled);
-            tally.dead.extend(dead);
+            let written = command::execute(id, &claimed, memory.job)?;
+            tally.untold.add(written);
         }
         leave(id);
-        counted::count(id, tally.queue, &tally.settled);
-        wait::tell_waiters(&tally.settled);
-        for dead in &tally.dead {
-            execute::log_dead(dead)?;
-        }
+        tally.untold.tell(id, tally.queue)?;
     }
-    execute::log_held_back(true)?;
+    report::log_held_back(true)?;
     activity::flush_statistics()
 }
 

@@ -28,6 +28,8 @@
 //! A job's way: SQL call (`entry`), `queue`, COMMIT sets a latch, `worker`, `execute`, `queue` for the end,
 //! `counted`, `stats`, view.
 
+#![deny(unused_must_use)]
+
 pub mod logic;
 
 #[cfg(not(test))]

@@ -20,12 +20,12 @@ mod finder;
 mod pruner;
 mod settler;
 
-use crate::execute;
 use crate::pg::catalog;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, latch, session, wait_event, xact};
+use crate::queue::report;
 use crate::schedule::fire::{Firer, Left};
 use crate::schedule::hold::Releaser;
 use crate::settings;
@@ -213,7 +213,7 @@ impl Keeper {
             return Ok(true);
         }
         if std::mem::take(&mut self.stirred) {
-            execute::log_held_back(false)?;
+            report::log_held_back(false)?;
             self.ender.log()?;
             activity::flush_statistics()?;
         }
@@ -402,9 +402,9 @@ impl Keeper {
                 .fold(nap, Micros::min),
         };
         let wait_ms = (until.saturating_sub(now).max(0) + 999) / 1000;
-        let wait_ms = execute::held_back_ms().map_or(wait_ms, |ms| ms.min(wait_ms));
+        let wait_ms = report::held_back_ms().map_or(wait_ms, |ms| ms.min(wait_ms));
         latch::wait(Some(wait_ms), wait_event::keeper_main())?;
-        execute::log_held_back(false)
+        report::log_held_back(false)
     }
 }
 

@@ -1,7 +1,10 @@
 //! Ending attempts that did not go well: the next attempt, or the job's end. Statements, since
 //! they are rare; each names the attempt that it settles, so that none is settled twice.
+//!
+//! The statements only: they are run by `end`, which has the end told.
 
 use crate::logic::backoff;
+use crate::logic::counters::Ending;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, ToDatum, types};
 use crate::pg::error::{PgError, Result};
@@ -16,18 +19,8 @@ use super::{as_owner, into_history};
 /// The longest error text that is kept, in bytes.
 const MAX_ERROR_BYTES: usize = 8192;
 
-/// What a failed attempt led to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The job is tried again at its new `run_at`.
-    Retry,
-    /// It has failed for good.
-    Failed,
-    /// Somebody else had settled it.
-    Gone,
-}
-
 /// An attempt that ended, of the job as it was found.
+#[derive(Clone, Copy)]
 pub struct Attempt {
     /// The job.
     pub job: i64,
@@ -207,17 +200,17 @@ pub fn forget(extension: &Extension, job: i64) -> Result<()> {
     Ok(())
 }
 
-/// Records a failed attempt and decides what follows. In a transaction.
+/// Records a failed attempt and decides what follows; `None` if somebody else had settled it.
 pub fn fail(
     extension: &Extension,
-    queue: &Queue,
+    queue: Option<&Queue>,
     attempt: &Attempt,
     max_attempts: i32,
     error: &PgError,
-) -> Result<Verdict> {
-    if attempt.ended >= max_attempts {
+) -> Result<Option<Ending>> {
+    let Some(queue) = queue.filter(|_| attempt.ended < max_attempts) else {
         return fail_for_good(extension, attempt, error);
-    }
+    };
     let now = clock::now();
     let delay = backoff::delay(
         queue.backoff,
@@ -232,25 +225,21 @@ pub fn fail(
         arguments.push(started(attempt));
         spi.run(&RETRY, &arguments).map(|rows| rows.count())
     })?;
-    Ok(if changed == 0 {
-        Verdict::Gone
-    } else {
-        Verdict::Retry
-    })
+    Ok((changed > 0).then_some(Ending::Retried))
 }
 
-/// Ends a job as failed whatever attempts it had left. In a transaction.
-pub fn fail_for_good(extension: &Extension, attempt: &Attempt, error: &PgError) -> Result<Verdict> {
+/// Ends a job as failed whatever attempts it had left; `None` if somebody else had settled it.
+pub fn fail_for_good(
+    extension: &Extension,
+    attempt: &Attempt,
+    error: &PgError,
+) -> Result<Option<Ending>> {
     let changed = into_history(extension, |spi| {
         let mut arguments = entry(attempt, clock::now(), error)?;
         arguments.push(started(attempt));
         spi.run(&FAIL, &arguments).map(|rows| rows.count())
     })?;
-    Ok(if changed == 0 {
-        Verdict::Gone
-    } else {
-        Verdict::Failed
-    })
+    Ok((changed > 0).then_some(Ending::Failed))
 }
 
 /// Ends a job as cancelled, in an attempt or while it waited. True if it was there.
@@ -266,20 +255,10 @@ pub fn cancel(extension: &Extension, job: i64, attempt: Option<&Attempt>) -> Res
     })
 }
 
-/// Sets a job aside whose end the history does not take: it stays in `my_queue` as `failed`, with
-/// the reason, until `retry()` or `purge_queue()`. In a transaction; nothing else is undone. False
-/// if it is gone, or somebody has its row. The caller counts it as failed.
-pub fn set_aside(extension: &Extension, job: i64, error: &PgError) -> Result<bool> {
-    set_aside_for(
-        extension,
-        job,
-        "the end of the job could not be written",
-        error,
-    )
-}
-
-/// The same of a job about which something else is wrong: `what` says it.
-pub fn set_aside_for(extension: &Extension, job: i64, what: &str, error: &PgError) -> Result<bool> {
+/// Sets a job aside: it stays in `my_queue` as `failed` until `retry()` or `purge_queue()`. `what` says
+/// what is wrong about it, `error` says why. In a transaction; nothing else is undone. False if it is
+/// gone, or somebody has its row.
+pub fn set_aside(extension: &Extension, job: i64, what: &str, error: &PgError) -> Result<bool> {
     let code = error.sqlstate.text();
     let why = [what.as_bytes(), b": ", error.message.as_slice()].concat();
     let id = Some(job.datum());
@@ -335,10 +314,10 @@ pub fn claim_command(extension: &Extension, job: i64, started: Micros) -> Result
     })
 }
 
-/// Ends a command well; `tag` is what it answered.
+/// Ends a command well; `tag` is what it answered, `keeps` whether the history gets it.
 pub fn complete_command(
     extension: &Extension,
-    queue: &Queue,
+    keeps: bool,
     attempt: &Attempt,
     tag: &str,
 ) -> Result<()> {
@@ -348,7 +327,7 @@ pub fn complete_command(
             Some(attempt.attempts.datum()),
             Some(clock::now().datum()),
             Some(datum::text_datum(tag.as_bytes())?),
-            Some((queue.retention > 0).datum()),
+            Some(keeps.datum()),
         ];
         spi.run(&COMPLETE, &arguments).map(|_| ())
     })

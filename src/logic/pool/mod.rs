@@ -26,6 +26,7 @@ mod places;
 mod room;
 mod slot;
 mod text;
+mod waiters;
 
 #[cfg(test)]
 mod histories;
