@@ -16,7 +16,7 @@ use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::bar;
 use crate::queue::claim::{Candidate, Jobs};
-use crate::queue::single::{self, Waiting};
+use crate::queue::single::{self, Standing};
 use crate::queue::{extension, hold_extension, queues, report, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Phase, Refused, SHARED, SlotId};
@@ -69,9 +69,9 @@ pub fn launch(job: i64) -> Result<i32> {
 
 /// The job, if the caller has its owner's rights: another role's is answered for as one that is not
 /// there.
-fn find(job: i64) -> Result<Waiting> {
+fn find(job: i64) -> Result<Standing> {
     let caller = identity::current_role();
-    match single::find_waiting(&extension()?, job)? {
+    match single::find(&extension()?, job)? {
         Some(found) if identity::has_rights_of(caller, found.owner)? => Ok(found),
         _ => Err(
             PgError::new(UNDEFINED_OBJECT, format!("job {job} does not exist"))
@@ -88,7 +88,7 @@ fn is_running(job: i64) -> bool {
 }
 
 /// Refuses what a worker would pass over.
-fn check_runnable(job: i64, found: &Waiting) -> Result<()> {
+fn check_runnable(job: i64, found: &Standing) -> Result<()> {
     let (message, hint) = if found.is_claimed {
         (
             format!("job {job} was begun and is not settled"),
@@ -99,7 +99,7 @@ fn check_runnable(job: i64, found: &Waiting) -> Result<()> {
             format!("job {job} has failed"),
             "Send it back to the queue with my_worker.retry().",
         )
-    } else if !found.is_runnable {
+    } else if found.is_held() {
         (
             format!("job {job} has no handler, nor has its queue"),
             "It is held for other consumers. Give the queue a handler with my_worker.alter_queue().",

@@ -392,6 +392,6 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
 pub fn is_runnable(row: &Row, queue: &Queue) -> bool {
     let status = row.get(column::STATUS);
     let says = |column| row.get(column).is_some();
-    (says(column::HANDLER) || says(column::COMMAND) || queue.handler.is_some())
+    !queue.holds(says(column::HANDLER) || says(column::COMMAND))
         && status.is_some_and(|status| datum::text_is(status, b"pending"))
 }

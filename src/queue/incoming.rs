@@ -51,7 +51,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     let says_itself = row.get(column::HANDLER).is_some() || row.get(column::COMMAND).is_some();
     // Not the one that this session held: a worker finds out.
     let (id, resting, is_held) = queues::last_held(&any_extension()?, &queue, |kept| {
-        let is_held = !says_itself && kept.queue.handler.is_none();
+        let is_held = kept.queue.holds(says_itself);
         (kept.queue.id, kept.resting(says_itself), is_held)
     })
     .unwrap_or_default();

@@ -63,6 +63,17 @@ impl Queue {
             .and_then(|limit| usize::try_from(limit).ok())
             .unwrap_or(usize::MAX)
     }
+
+    /// Whether its jobs are held for other consumers; `job_says`: those that say what to do themselves.
+    pub fn holds(&self, job_says: bool) -> bool {
+        is_held(job_says, self.handler.is_some())
+    }
+}
+
+/// Whether a job is held for other consumers: neither the job says what to do, nor its queue. The one
+/// place that knows it.
+pub fn is_held(job_says: bool, queue_says: bool) -> bool {
+    !job_says && !queue_says
 }
 
 /// Reads a queue under the active snapshot; `None` if there is none of that name.
@@ -120,9 +131,9 @@ impl Kept {
 
     /// Whether its jobs rest, since no worker can run them: the queue is paused, or neither it nor the
     /// job says what to call. If so, how many changes had been told when that was read.
-    pub fn resting(&self, says_itself: bool) -> Option<u64> {
-        let runs = !self.queue.paused && (says_itself || self.queue.handler.is_some());
-        (!runs).then_some(self.heard.told)
+    pub fn resting(&self, job_says: bool) -> Option<u64> {
+        let rests = self.queue.paused || self.queue.holds(job_says);
+        rests.then_some(self.heard.told)
     }
 
     /// Whether the queue is there at this moment and not paused.

@@ -19,15 +19,6 @@ macro_rules! find_job {
 
 static FIND_JOB: Statement = Statement::new(find_job!(), &[types::INT8]);
 
-static FIND_WAITING: Statement = Statement::new(
-    "SELECT j.owner, j.status = 'processing', \
-     coalesce(j.handler, j.command, q.handler) IS NOT NULL, \
-     j.status = 'failed' FROM my_worker._jobs AS j \
-     LEFT JOIN my_worker.queues AS q ON q.name = j.queue \
-     WHERE j.id = $1",
-    &[types::INT8],
-);
-
 static LOCK_JOB: Statement = Statement::new(
     concat!(find_job!(), " FOR UPDATE SKIP LOCKED"),
     &[types::INT8],
@@ -41,31 +32,6 @@ pub fn lock(spi: &Spi, job: i64) -> Result<bool> {
 pub(super) fn still_there(extension: &Extension, job: i64) -> Result<bool> {
     as_owner(extension, |spi| {
         Ok(spi.run(&FIND_JOB, &[Some(job.datum())])?.count() > 0)
-    })
-}
-
-/// A job that is to be launched.
-pub struct Waiting {
-    /// Whose it is.
-    pub owner: Oid,
-    /// It is a command that has been claimed.
-    pub is_claimed: bool,
-    /// It says what to do, or its queue does.
-    pub is_runnable: bool,
-    /// It has failed, and the history did not take it.
-    pub has_failed: bool,
-}
-
-/// For `launch_dynamic_worker`: a job that has not ended.
-pub fn find_waiting(extension: &Extension, job: i64) -> Result<Option<Waiting>> {
-    as_owner(extension, |spi| {
-        let rows = spi.run(&FIND_WAITING, &[Some(job.datum())])?;
-        Ok(rows.first().map(|row| Waiting {
-            owner: row.oid(1).unwrap_or(0),
-            is_claimed: row.bool(2),
-            is_runnable: row.bool(3),
-            has_failed: row.bool(4),
-        }))
     })
 }
 
@@ -124,6 +90,12 @@ impl Standing {
     pub fn max_attempts(&self) -> i32 {
         let of_queue = || self.queue.as_ref().map(|queue| queue.max_attempts);
         self.max_attempts.or_else(of_queue).unwrap_or(1)
+    }
+
+    /// Whether it is held for other consumers.
+    pub fn is_held(&self) -> bool {
+        let queue_says = self.queue.as_ref().is_some_and(|q| q.handler.is_some());
+        queues::is_held(self.handler.is_some() || self.is_command, queue_says)
     }
 
     /// What the door for ends has to know of it, if nobody knows of an execution. `charged`: an attempt

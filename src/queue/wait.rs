@@ -9,16 +9,16 @@ use crate::pg::spi::{Row, Rows, Statement};
 use crate::pg::{bgworker, clock, identity, latch, wait_event, xact};
 use crate::shared::{self, Kind, Phase, SHARED, Slot, own};
 
-use super::{as_owner, extension, served};
+use super::{as_owner, extension, queues, served};
 
 /// Of an id, the job that has not ended, and all that have.
 static STATUS: Statement = Statement::new(
     "SELECT q.xmin, CASE WHEN q.status = 'failed' THEN q.status END, \
      q.owner, q.xmax, NULL::pg_catalog.timestamptz, \
-     q.handler IS NULL AND q.command IS NULL AND n.handler IS NULL FROM my_worker._jobs AS q \
+     q.handler IS NOT NULL OR q.command IS NOT NULL, n.handler IS NOT NULL FROM my_worker._jobs AS q \
      LEFT JOIN my_worker.queues AS n ON n.name = q.queue \
      WHERE q.id = $1 \
-     UNION ALL SELECT NULL, h.status, h.owner, NULL, h.finished_at, false \
+     UNION ALL SELECT NULL, h.status, h.owner, NULL, h.finished_at, NULL, NULL \
      FROM my_worker.history AS h WHERE h.id = $1",
     &[types::INT8],
 );
@@ -210,7 +210,7 @@ fn look(job: i64) -> Result<Known> {
             Ok(match row.text(2)? {
                 Some(status) => Known::Ended(status),
                 None => Known::Live {
-                    is_held: row.bool(6),
+                    is_held: queues::is_held(row.bool(6), row.bool(7)),
                 },
             })
         })
