@@ -129,7 +129,11 @@ pub fn write(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
         }
         How::SetAside(what, error) => {
             let set = settle::set_aside(extension, job, what, error)?;
-            return fail(of, set.then_some(Ending::Failed), error, Said::Yes);
+            let dead = match set {
+                true => Some(of.dead(error)?.aside(what, error)),
+                false => None,
+            };
+            return Ok(of.written(set.then_some(Ending::Failed), dead));
         }
     };
     Ok(of.written(outcome, None))
@@ -161,9 +165,8 @@ fn fail(of: &EndOf, outcome: Option<Ending>, error: &PgError, said: Said) -> Res
     if said == Said::No {
         report::log_failure(&of.names(), of.attempt.ended, error)?;
     }
-    let (job, attempts) = (of.attempt.job, of.attempt.ended);
     let dead = match outcome.is_some_and(Ending::is_final) {
-        true => Some(report::dead(job, of.queue_name, of.owner, attempts, error)?),
+        true => Some(of.dead(error)?),
         false => None,
     };
     Ok(of.written(outcome, dead))
@@ -191,6 +194,11 @@ impl EndOf<'_> {
             max_attempts: self.max_attempts,
             started,
         }
+    }
+
+    fn dead(&self, error: &PgError) -> Result<Dead> {
+        let (job, attempts) = (self.attempt.job, self.attempt.ended);
+        report::dead(job, self.queue_name, self.owner, attempts, error)
     }
 
     fn written(&self, outcome: Option<Ending>, dead: Option<Dead>) -> Written {

@@ -96,7 +96,21 @@ pub fn log_commit_failure(job: i64, queue: &[u8], error: &PgError) -> Result<()>
 /// A job that has failed for good, and the line of it.
 pub struct Dead {
     job: i64,
+    /// Empty if none is wanted.
     line: String,
+    /// It was set aside, which is logged in any case.
+    aside: Option<String>,
+}
+
+impl Dead {
+    /// The same of a job that was set aside: `what` is wrong about it, and the error says why.
+    pub(super) fn aside(self, what: &str, error: &PgError) -> Dead {
+        let (job, code) = (self.job, error.sqlstate.text());
+        Dead {
+            aside: Some(format!("job {job} was set aside: {what}, SQLSTATE {code}")),
+            ..self
+        }
+    }
 }
 
 /// The line of a job that has failed for good, to be logged once that is committed. In a
@@ -109,8 +123,11 @@ pub(super) fn dead(
     error: &PgError,
 ) -> Result<Dead> {
     if settings::LOG_JOBS.get() == settings::LOG_NONE {
-        let line = String::new();
-        return Ok(Dead { job, line });
+        return Ok(Dead {
+            job,
+            line: String::new(),
+            aside: None,
+        });
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let plural = if attempts == 1 { "" } else { "s" };
@@ -123,7 +140,11 @@ pub(super) fn dead(
         error.sqlstate.text(),
         message(error)
     );
-    Ok(Dead { job, line })
+    Ok(Dead {
+        job,
+        line,
+        aside: None,
+    })
 }
 
 /// Jobs whose line was held back.
@@ -131,15 +152,19 @@ static HELD: Local<Held> = Local::new(Held::NONE);
 
 /// Logs that a job has failed for good: ten a second in the server, the others together.
 pub(super) fn log_dead(dead: &Dead) -> Result<()> {
-    if settings::LOG_JOBS.get() == settings::LOG_NONE {
+    let lines = dead.aside.iter().chain(Some(&dead.line));
+    let mut lines = lines.filter(|line| !line.is_empty()).peekable();
+    if lines.peek().is_none() {
         return Ok(());
     }
     let now = clock::now();
     let admitted = SHARED.peek(|state| state.deaths_told.admit(now));
     if admitted != Some(false) {
-        return log::report(Level::Log, &dead.line);
+        return lines.try_for_each(|line| log::report(Level::Log, line));
     }
-    HELD.with(|held| held.add(dead.job, now));
+    if !dead.line.is_empty() {
+        HELD.with(|held| held.add(dead.job, now));
+    }
     log_held_dead(now, false)
 }
 

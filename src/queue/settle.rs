@@ -8,10 +8,8 @@ use crate::logic::counters::Ending;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, ToDatum, types};
 use crate::pg::error::{PgError, Result};
-use crate::pg::log::{self, Level};
 use crate::pg::spi::Statement;
 use crate::pg::{clock, guc, random, xact};
-use crate::shared::SHARED;
 
 use super::queues::Queue;
 use super::{as_owner, into_history};
@@ -287,11 +285,6 @@ pub fn set_aside(extension: &Extension, job: i64, what: &str, error: &PgError) -
             set?
         }
     };
-    // Whoever counts it as failed names it in the log, too.
-    if set && SHARED.peek(|state| state.deaths_told.admit(clock::now())) != Some(false) {
-        let text = format!("job {job} was set aside: {what}, SQLSTATE {code}");
-        log::report(Level::Log, &text)?;
-    }
     Ok(set)
 }
 
