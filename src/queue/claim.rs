@@ -341,7 +341,7 @@ impl Jobs {
 
     /// Ends a job that was taken well: its row vanishes. False if the job has changed its own row:
     /// another version of it may be there.
-    pub fn complete(&self, job: &Job) -> Result<bool> {
+    pub(super) fn complete(&self, job: &Job) -> Result<bool> {
         self.table.delete(job.row)
     }
 }

@@ -68,7 +68,12 @@ pub fn open_history(extension: &Extension) -> Result<History> {
 }
 
 /// Writes a job that ended into the history.
-pub fn record(extension: &Extension, job: &Job, ended: &Ended, history: &History) -> Result<()> {
+pub(super) fn record(
+    extension: &Extension,
+    job: &Job,
+    ended: &Ended,
+    history: &History,
+) -> Result<()> {
     let row = history_row(&job.values, ended);
     match history {
         History::Pristine(appender) => appender.append(&row),
