@@ -148,7 +148,7 @@ fn start(id: SlotId, job: i64) -> Result<i32> {
         name: &name,
         kind: PROCESS_TYPE,
         entry: c"dynamic_worker_main",
-        argument: id.pack() as usize,
+        argument: id.pack(),
         restart_seconds: None,
         notify: true,
     };

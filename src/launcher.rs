@@ -384,7 +384,7 @@ fn start(kind: Kind, id: SlotId) -> Result<Option<Handle>> {
         name: &name,
         kind: PROCESS_TYPE,
         entry: c"my_worker_main",
-        argument: id.pack() as usize,
+        argument: id.pack(),
         restart_seconds: None,
         notify: true,
     };
@@ -393,13 +393,13 @@ fn start(kind: Kind, id: SlotId) -> Result<Option<Handle>> {
 
 /// The main function of every process of the pool: the launcher without an argument, else what
 /// its slot is for.
-pub fn process_main(argument: usize) -> Result<()> {
+pub fn process_main(argument: u64) -> Result<()> {
     bgworker::accept_signals();
     if argument == 0 {
         bgworker::connect_to_no_database()?;
         return main();
     }
-    enter_slot(SlotId::unpack(argument as u64))
+    enter_slot(SlotId::unpack(argument))
 }
 
 /// Attaches to the slot and lives the life that it is for.

@@ -46,7 +46,7 @@ impl Batch<'_> {
         job: &Job,
         started: Micros,
         finished: Micros,
-        result: Result<Option<Datum>>,
+        result: Result<Option<Datum<'static>>>,
     ) -> Result<()> {
         let ended = match result {
             Ok(value) => self.settle_completed(job, started, finished, value),
@@ -63,7 +63,7 @@ impl Batch<'_> {
         job: &Job,
         started: Micros,
         finished: Micros,
-        value: Option<Datum>,
+        value: Option<Datum<'static>>,
     ) -> Result<Option<Ending>> {
         self.record(job, started, finished, value)?;
         // What others have read of the queue may be a conflict with its end.
@@ -82,7 +82,7 @@ impl Batch<'_> {
         job: &Job,
         started: Micros,
         finished: Micros,
-        result: Option<Datum>,
+        result: Option<Datum<'static>>,
     ) -> Result<()> {
         let recorded = self.append(job, started, finished, result);
         recorded.inspect_err(|_| match self.history {
@@ -99,7 +99,7 @@ impl Batch<'_> {
         job: &Job,
         started: Micros,
         finished: Micros,
-        result: Option<Datum>,
+        result: Option<Datum<'static>>,
     ) -> Result<()> {
         let Some(history) = &self.history else {
             return Ok(());

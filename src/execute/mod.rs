@@ -76,7 +76,7 @@ pub struct Batch<'a> {
     history: Option<History>,
     memory: Memory,
     functions: Vec<Known>,
-    completed_status: Datum,
+    completed_status: Datum<'static>,
     began: Micros,
     /// When the last job ended or was missed, or this batch began.
     reached: Micros,
@@ -356,7 +356,7 @@ impl<'a> Batch<'a> {
         hold: Hold,
         index: usize,
         started: Micros,
-    ) -> Result<Result<Option<Datum>>> {
+    ) -> Result<Result<Option<Datum<'static>>>> {
         let (Some(known), Some(first)) = (self.functions.get(index), jobs.first()) else {
             return Err(PgError::internal("a handler was lost"));
         };
