@@ -282,10 +282,9 @@ impl<'a> Batch<'a> {
     }
 
     fn set_left(&self, left: usize) {
-        use std::sync::atomic::Ordering;
-        SHARED.peek(|state| {
-            if let Some(slot) = state.slots.get(self.slot.index) {
-                slot.left.store(left as i32, Ordering::Relaxed);
+        SHARED.peek(|unlocked| {
+            if let Some(slot) = unlocked.slots.get(self.slot.index) {
+                slot.set_left(left);
             }
         });
     }
@@ -427,8 +426,8 @@ impl<'a> Batch<'a> {
     }
 
     fn set_current(&self, current: Current, started: Micros) {
-        SHARED.peek(|state| {
-            if let Some(slot) = state.slots.get(self.slot.index) {
+        SHARED.peek(|unlocked| {
+            if let Some(slot) = unlocked.slots.get(self.slot.index) {
                 slot.set_current(current, started);
             }
         });

@@ -87,7 +87,7 @@ struct Heard {
 }
 
 fn heard(extension: &Extension) -> Heard {
-    let told = SHARED.peek(|state| state.queue_changes.load(Ordering::Acquire));
+    let told = SHARED.peek(|unlocked| unlocked.queue_changes.load(Ordering::Acquire));
     Heard {
         table: extension.queues,
         told: told.unwrap_or_default(),

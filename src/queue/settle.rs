@@ -310,7 +310,7 @@ pub fn set_aside_for(extension: &Extension, job: i64, what: &str, error: &PgErro
         }
     };
     // Whoever counts it as failed names it in the log, too.
-    if set && SHARED.peek(|state| state.deaths_told.admit(clock::now())) != Some(false) {
+    if set && SHARED.peek(|unlocked| unlocked.deaths_told.admit(clock::now())) != Some(false) {
         let text = format!("job {job} was set aside: {what}, SQLSTATE {code}");
         log::report(Level::Log, &text)?;
     }

@@ -326,10 +326,10 @@ fn tell(pending: Pending, committed: bool) {
 impl Pending {
     fn apply(&self, state: &mut State, committed: bool, now: Micros, wake: &mut Vec<i32>) {
         let database = bgworker::my_database();
-        let told = state.queue_changes.load(Ordering::Relaxed);
+        let told = SHARED.peek(|unlocked| unlocked.queue_changes.load(Ordering::Relaxed));
         for note in self.notes.iter().filter(|_| committed) {
             let came_due = note.later != 0 && note.later <= now;
-            let roused = note.resting.is_some_and(|known| known != told);
+            let roused = note.resting.is_some_and(|known| Some(known) != told);
             if note.due || came_due || roused {
                 wake.extend(state.demand(database, note.role, note.earliest, note.queue));
             } else if note.resting.is_some() {
@@ -348,7 +348,7 @@ impl Pending {
                     counted::count_ends(state, database, ends, now);
                 }
                 Promise::Settings if committed => {
-                    state.queue_changes.fetch_add(1, Ordering::Release);
+                    SHARED.peek(|unlocked| unlocked.queue_changes.fetch_add(1, Ordering::Release));
                     wake.extend(state.ask_look(database));
                 }
                 Promise::Resolve if committed => {

@@ -11,7 +11,7 @@ use crate::queue::claim::Jobs;
 use crate::queue::queues::Queue;
 use crate::queue::wait;
 use crate::settings;
-use crate::shared::{Current, SHARED};
+use crate::shared::{Current, SHARED, UnlockedSlot};
 
 use super::Worker;
 use super::blame::{self, Suspects};
@@ -202,11 +202,9 @@ impl Worker {
     /// Whether to take no more of this batch.
     fn stopped(&self) -> bool {
         let asked = SHARED
-            .peek(|state| {
-                state
-                    .slots
-                    .get(self.id.index)
-                    .is_none_or(|slot| slot.leave || slot.halt)
+            .peek(|unlocked| {
+                let slot = unlocked.slots.get(self.id.index);
+                slot.is_none_or(UnlockedSlot::takes_no_more)
             })
             .unwrap_or(true);
         asked || !settings::ENABLED.get()

@@ -33,7 +33,7 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
     bgworker::before_exit(at_exit)?;
     Ok(SHARED
         .write(|state| {
-            let slot = state.slot(id).filter(|slot| !slot.leave)?;
+            let slot = state.slot(id).filter(|slot| !slot.leaves())?;
             slot.pid = pid;
             slot.procno = procno;
             Some((slot.kind, slot.database, slot.role))
@@ -53,7 +53,7 @@ fn at_exit(code: i32) {
         let (mut keeper, mut look, mut failed) = (None, None, [None; 2]);
         if let Some(slot) = state.slot(id) {
             let (database, role) = (slot.database, slot.role);
-            let (current, told, kind) = (slot.current(), slot.leave, slot.kind);
+            let (current, told, kind) = (slot.current(), slot.leaves(), slot.kind);
             let put_down = slot.put_down;
             let in_job = current.job().filter(|job| code != 0 && *job != put_down);
             cut_off = in_job.map(|job| (job, slot.queue));

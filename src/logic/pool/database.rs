@@ -163,7 +163,7 @@ impl State {
         }
         for slot in self.used_slots_mut() {
             if slot.phase != Phase::Free && slot.database == database {
-                slot.leave = true;
+                slot.set_leave(true);
                 wake.push(slot.procno);
             }
         }

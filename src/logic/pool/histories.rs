@@ -167,7 +167,7 @@ fn a_lowered_cap_takes_idle_workers_first_and_long_jobs_last() {
         .iter()
         .filter(|s| s.phase == Phase::Running && s.kind == Kind::Worker);
     assert!(
-        busy.into_iter().all(|slot| !slot.leave),
+        busy.into_iter().all(|slot| !slot.leaves()),
         "the one at work stays"
     );
 }

@@ -33,7 +33,7 @@ impl State {
         let slot = self.slot(id)?;
         slot.queue_id = queue_id;
         slot.queue.set(name);
-        slot.halt = false;
+        slot.set_halt(false);
         Some(running.saturating_add(1) < limit)
     }
 
@@ -60,7 +60,7 @@ impl State {
     pub fn halt_queue(&mut self, database: Oid, queue_id: i32) {
         for slot in self.used_slots_mut() {
             if slot.database == database && slot.queue_id == queue_id {
-                slot.halt = true;
+                slot.set_halt(true);
             }
         }
     }

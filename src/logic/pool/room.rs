@@ -16,7 +16,7 @@ const WAIT_SHOWN: Micros = 2_000_000;
 impl Slot {
     /// Asks the process to leave.
     pub(super) fn dismiss(&mut self, now: Micros) {
-        self.leave = true;
+        self.set_leave(true);
         self.told_at = now;
     }
 
@@ -27,12 +27,15 @@ impl Slot {
     /// Whether it was asked to leave, and is not in a long job.
     fn is_leaving(&self, now: Micros) -> bool {
         let patience = (0..PATIENCE).contains(&now.saturating_sub(self.told_at));
-        self.is_worker() && self.leave && patience && !self.is_overrunning(now)
+        self.is_worker() && self.leaves() && patience && !self.is_overrunning(now)
     }
 
     /// Whether it is between jobs, or in a short one.
     fn is_between(&self, now: Micros) -> bool {
-        self.is_worker() && self.phase == Phase::Running && !self.leave && !self.is_overrunning(now)
+        self.is_worker()
+            && self.phase == Phase::Running
+            && !self.leaves()
+            && !self.is_overrunning(now)
     }
 }
 
@@ -75,7 +78,7 @@ impl State {
 
     /// Whether a worker will leave, or end its turn, within a moment.
     pub(super) fn leaves_soon(&self, now: Micros) -> bool {
-        let starting = |s: &Slot| s.is_worker() && s.phase == Phase::Starting && !s.leave;
+        let starting = |s: &Slot| s.is_worker() && s.phase == Phase::Starting && !s.leaves();
         let mut slots = self.used_slots().iter();
         slots.any(|s| s.is_leaving(now) || s.is_between(now) || starting(s))
     }
@@ -83,7 +86,7 @@ impl State {
     /// There are more workers than the settings allow, since a setting was lowered: an idle one
     /// leaves, else the youngest, after its job. Answers whom to wake.
     pub(super) fn dismiss_surplus(&mut self, now: Micros, rules: &Rules) -> Option<i32> {
-        let stays = |s: &Slot| s.is_worker() && !s.leave;
+        let stays = |s: &Slot| s.is_worker() && !s.leaves();
         let staying = |role: Option<Oid>| {
             let of_role = |s: &&Slot| stays(s) && role.is_none_or(|role| s.role == role);
             self.used_slots().iter().filter(of_role).count()
@@ -124,7 +127,7 @@ impl State {
         self.dismiss_first(now, |s| {
             s.phase == Phase::Idle
                 && s.is_worker()
-                && !s.leave
+                && !s.leaves()
                 && within.is_none_or(|role| s.role == role)
         })
     }

@@ -224,7 +224,7 @@ impl World {
         let process = &self.processes[&procno];
         let (id, kind, at) = (process.id, process.kind, process.at);
         match at {
-            At::Starting => match self.state.slot(id).filter(|slot| !slot.leave) {
+            At::Starting => match self.state.slot(id).filter(|slot| !slot.leaves()) {
                 Some(slot) => {
                     slot.pid = procno;
                     slot.procno = procno;
@@ -237,7 +237,7 @@ impl World {
                 self.waiting -= 1;
                 if let Some(slot) = self.state.slot(id) {
                     slot.set_current(Current::None, 0);
-                    slot.left.store(0, Ordering::Relaxed);
+                    slot.set_left(0);
                 }
                 self.set(procno, At::Turn, self.now);
             }
@@ -310,7 +310,7 @@ impl World {
         self.started.insert(job.id, now);
         if let Some(slot) = self.state.slot(id) {
             slot.set_current(Current::Running(job.id), now);
-            slot.left.store(behind as i32, Ordering::Relaxed);
+            slot.set_left(behind);
         }
         self.set(procno, At::Job(job.id), now + job.length);
         if job.length >= OVERRUN {
