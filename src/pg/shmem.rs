@@ -116,9 +116,18 @@ impl<T: Guarded> Shared<T> {
         })
     }
 
-    /// Changes under the lock, exclusive. `None` without preload. The closure copies in, and calls
-    /// nothing of the server.
-    pub fn write<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+    /// Changes under the lock, exclusive. `None` without preload. The closure copies in and out, and
+    /// calls nothing of the server.
+    pub fn write<R: Copy>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.exclusively(f)
+    }
+
+    /// The same for an answer that must not be lost in an `Option`; without preload it is the default.
+    pub fn change<R: Default>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.exclusively(f).unwrap_or_default()
+    }
+
+    fn exclusively<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.is_attached().then(|| {
             let _held = Held::acquire(self.lock.get(), sys::LW_EXCLUSIVE);
             // SAFETY: attached, and nobody else looks while the lock is held.

@@ -350,7 +350,8 @@ pub fn tell_waiters(settled: &[Settled]) {
         }
     });
     if keeper {
-        SHARED.write(|state| state.ask_look(database));
+        // The keeper, which is woken below as one who waits.
+        SHARED.change(|state| state.ask_look(database)).is_awake();
     }
     wake.into_iter()
         .filter(|procno| *procno >= 0)

@@ -25,6 +25,16 @@ impl Guarded for State {
     }
 }
 
+/// Changes the pool under the lock, and then wakes the process that is to know.
+pub fn tell(change: impl FnOnce(&mut State) -> Wake) {
+    wake(SHARED.change(change));
+}
+
+/// Wakes a process, if it is one. Safe in the commit callback: raises nothing, allocates nothing.
+pub fn wake(wake: Wake) {
+    wake.procno().into_iter().for_each(crate::pg::latch::wake);
+}
+
 /// The error of whatever needs shared memory without preload.
 pub fn not_preloaded() -> crate::pg::error::PgError {
     use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError};

@@ -25,6 +25,7 @@ mod room;
 mod slot;
 mod text;
 mod unlocked;
+mod wake;
 
 #[cfg(test)]
 mod histories;
@@ -44,6 +45,7 @@ pub use places::LeftOut;
 pub use slot::{Current, Go, Kind, Phase, Slot, SlotId};
 pub use text::Text;
 pub use unlocked::{Unlocked, UnlockedSlot};
+pub use wake::Wake;
 
 /// An object identifier of the server.
 pub type Oid = u32;

@@ -1,6 +1,6 @@
 //! Permits: how many of a queue's jobs run at once.
 
-use super::{Oid, Phase, SlotId, State};
+use super::{Oid, Phase, SlotId, State, Wake};
 
 impl State {
     /// The slots that run a job of that queue now.
@@ -40,19 +40,19 @@ impl State {
     /// Has a slot work on no queue any more, and give back its permit; answers the process to wake
     /// if somebody was refused one. Who was refused himself and has none to give back leaves that to
     /// those who have.
-    #[must_use]
-    pub fn leave_queue(&mut self, id: SlotId) -> Option<i32> {
-        let slot = self.slot(id)?;
+    pub fn leave_queue(&mut self, id: SlotId) -> Wake {
+        let Some(slot) = self.slot(id) else {
+            return Wake::NOBODY;
+        };
         slot.queue.set(b"");
         if std::mem::take(&mut slot.queue_id) == 0 {
-            return None;
+            return Wake::NOBODY;
         }
         let oid = slot.database;
-        let entry = self.database(oid)?;
-        if std::mem::take(&mut entry.refused) {
-            self.ask_look(oid)
-        } else {
-            None
+        let entry = self.database(oid);
+        match entry.is_some_and(|entry| std::mem::take(&mut entry.refused)) {
+            true => self.ask_look(oid),
+            false => Wake::NOBODY,
         }
     }
 

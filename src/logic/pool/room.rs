@@ -1,7 +1,7 @@
 //! Making room: which process leaves for another one.
 
 use super::{
-    Database, Kind, Known, Lane, Micros, Oid, Phase, Rules, Slot, SlotId, State, Step, TURN,
+    Database, Kind, Known, Lane, Micros, Oid, Phase, Rules, Slot, SlotId, State, Step, TURN, Wake,
 };
 
 /// How soon a start is tried again after a process was asked to leave for it.
@@ -141,7 +141,7 @@ impl State {
 
     /// The server has no place for this step's process: an idle one of ours leaves, if any can, and
     /// the step is tried again. Answers whom to wake.
-    pub fn no_room(&mut self, step: Step, now: Micros) -> Option<i32> {
+    pub fn no_room(&mut self, step: Step, now: Micros) -> Wake {
         let leaves = self.make_room(step, now);
         let again = if self.makes_room(now) {
             ROOM_SOON
@@ -149,7 +149,7 @@ impl State {
             TURN
         };
         self.wait_for_slot(step, now, now.saturating_add(again));
-        leaves
+        Wake::from(leaves)
     }
 
     /// Asks one of ours to leave, unless one was asked a moment ago: an idle worker, else a keeper
@@ -181,16 +181,16 @@ impl State {
     }
 
     /// The same for a process that a session launches itself.
-    pub fn make_room_for_launch(&mut self, now: Micros) -> Option<i32> {
+    pub fn make_room_for_launch(&mut self, now: Micros) -> Wake {
         if self.makes_room(now) {
-            return None;
+            return Wake::NOBODY;
         }
         let idle = self.dismiss_idle(None, now);
         let leaves = idle.or_else(|| self.send_keeper_away(false, false, now));
         if leaves.is_some() {
             self.room_at = now;
         }
-        leaves
+        Wake::from(leaves)
     }
 
     /// Whether one of ours was asked to leave for another one a moment ago.
@@ -257,14 +257,13 @@ impl State {
     /// A process could not start, or ended by an error: its slot is free, and its lane or database
     /// waits a little longer each time. The keeper looks whether the role may log in at all. Answers
     /// whom to wake.
-    #[must_use]
-    pub fn start_failed(&mut self, id: SlotId, now: Micros) -> [Option<i32>; 2] {
+    pub fn start_failed(&mut self, id: SlotId, now: Micros) -> [Wake; 2] {
         let Some(slot) = self.slot(id) else {
-            return [None; 2];
+            return [Wake::NOBODY; 2];
         };
         let (kind, database, role) = (slot.kind, slot.database, slot.role);
         let permit = self.free_slot(id);
-        let mut keeper = None;
+        let mut keeper = Wake::NOBODY;
         match kind {
             Kind::Keeper => {
                 if let Some(entry) = self.database(database) {

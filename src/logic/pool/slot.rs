@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use super::text::Text;
 use super::unlocked::{NOWHERE, UnlockedSlot};
-use super::{MESSAGE_BYTES, Micros, NAME_BYTES, Oid, State};
+use super::{MESSAGE_BYTES, Micros, NAME_BYTES, Oid, State, Wake};
 use crate::logic::reach::Reach;
 
 /// What a slot is for.
@@ -319,8 +319,7 @@ impl State {
 
     /// Frees the slot if that process still has it; answers the process to wake, as
     /// [`State::leave_queue`] does.
-    #[must_use]
-    pub fn free_slot(&mut self, id: SlotId) -> Option<i32> {
+    pub fn free_slot(&mut self, id: SlotId) -> Wake {
         let wake = self.leave_queue(id);
         if let Some(slot) = self.slot(id) {
             slot.phase = Phase::Free;
@@ -334,7 +333,7 @@ impl State {
     }
 
     /// Has an idle worker of the lane look, if there is one; answers the process to wake.
-    pub fn rouse_idle(&mut self, database: Oid, role: Oid) -> Option<i32> {
+    pub(super) fn rouse_idle(&mut self, database: Oid, role: Oid) -> Option<i32> {
         let slot = self.used_slots_mut().iter_mut().find(|slot| {
             slot.phase == Phase::Idle && slot.serves(Kind::Worker, database, role) && !slot.leaves()
         })?;

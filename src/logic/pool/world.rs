@@ -5,11 +5,10 @@
 //! that has not run after a few minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 
 use super::{
     Current, Database, Kind, Known, LeftOut, Micros, OVERRUN, Oid, Phase, Rules, SlotId, State,
-    Step, TURN,
+    Step, TURN, Wake,
 };
 
 pub const MS: Micros = 1_000;
@@ -73,7 +72,7 @@ impl World {
         state.launcher_procno = LAUNCHER;
         state.enabled = true;
         let mut out: Vec<LeftOut> = Vec::with_capacity(databases.len());
-        state.serve(databases, &mut out);
+        state.serve(databases, &mut out).is_awake();
         World {
             state,
             rules: Rules { nap: HOUR, ..rules },
@@ -107,9 +106,9 @@ impl World {
         id
     }
 
-    fn wake(&mut self, procno: Option<i32>) {
+    fn wake(&mut self, wake: Wake) {
         let soon = self.now + MS / 10;
-        match procno {
+        match wake.procno() {
             None | Some(-1) => {}
             Some(LAUNCHER) => self.launcher_at = self.launcher_at.min(soon),
             Some(procno) => {
@@ -177,7 +176,7 @@ impl World {
             };
             let (kind, database, role) = match step {
                 Step::Wake(procno) | Step::Dismiss(procno) => {
-                    self.wake(Some(procno));
+                    self.wake(Wake::process(procno));
                     continue;
                 }
                 Step::StartKeeper(database) => (Kind::Keeper, database, 0),
@@ -253,7 +252,7 @@ impl World {
         if let Some(process) = self.processes.remove(&procno) {
             let wake = self.state.free_slot(process.id);
             self.wake(wake);
-            self.wake(Some(LAUNCHER));
+            self.wake(Wake::process(LAUNCHER));
             self.reaped.push(self.now + 5 * MS);
         }
     }
