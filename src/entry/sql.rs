@@ -28,7 +28,7 @@ macro_rules! sql_function {
         /// # Safety
         /// Called by the function manager alone.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C-unwind" fn $name(info: sys::FunctionCallInfo) -> Datum {
+        pub unsafe extern "C-unwind" fn $name(info: sys::FunctionCallInfo) -> sys::Datum {
             let outcome = guard::enter(0, || {
                 // SAFETY: the server passes the running call.
                 let call = unsafe { Call::new(info) };
@@ -86,7 +86,7 @@ sql_function!(mw_installed, pg_finfo_mw_installed, installed);
 sql_function!(mw_updated, pg_finfo_mw_updated, updated);
 
 /// What a function answers.
-pub(super) type Answer = Result<Option<Datum>>;
+pub(super) type Answer = Result<Option<Datum<'static>>>;
 
 /// A `text` argument.
 pub(super) fn text(call: &Call, index: usize) -> Result<Option<Vec<u8>>> {
@@ -116,16 +116,16 @@ fn before_write(call: &Call) -> Answer {
 }
 
 fn only_owner(call: &Call) -> Answer {
-    rights::only_owner(call.trigger_table()?).map(|()| Some(0))
+    rights::only_owner(call.trigger_table()?).map(|()| Some(Datum::VOID))
 }
 
 /// What an AFTER trigger returns is not looked at, but it is not NULL.
 fn queues_changed(_: &Call) -> Answer {
-    queues::changed().map(|()| Some(0))
+    queues::changed().map(|()| Some(Datum::VOID))
 }
 
 /// The arguments that the enqueueing functions share, from `queue` on.
-fn new_job(call: &Call, unique_key: Option<usize>) -> Result<NewJob> {
+fn new_job(call: &Call, unique_key: Option<usize>) -> Result<NewJob<'_>> {
     Ok(NewJob {
         handler: None,
         command: None,
@@ -192,7 +192,7 @@ fn wait_for(call: &Call) -> Answer {
         .arg(0)
         .map(datum::as_i64)
         .ok_or_else(|| null("job_id"))?;
-    let status = wait::wait(job, call.arg(1).map(datum::interval_micros))?;
+    let status = wait::wait(job, call.arg(1).map(datum::interval_micros).transpose()?)?;
     wait::status_datum(status)
 }
 
@@ -209,7 +209,7 @@ fn current_job(_: &Call) -> Answer {
     Ok(own::job().map(ToDatum::datum))
 }
 
-fn queue_settings(call: &Call) -> Result<QueueSettings> {
+fn queue_settings(call: &Call) -> Result<QueueSettings<'_>> {
     Ok(QueueSettings {
         name: required(call, 0, "name")?,
         handler: text(call, 1)?,

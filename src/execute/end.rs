@@ -58,7 +58,7 @@ impl<'a> Batch<'a> {
         job: &Job,
         started: Micros,
         finished: Micros,
-        result: Result<Option<Datum>>,
+        result: Result<Option<Datum<'static>>>,
     ) -> Result<()> {
         match result {
             Ok(value) => self.complete(job, started, finished, value, Row::Locked),
@@ -72,7 +72,7 @@ impl<'a> Batch<'a> {
         job: &Job,
         started: Micros,
         finished: Micros,
-        result: Option<Datum>,
+        result: Option<Datum<'static>>,
         row: Row,
     ) -> Result<()> {
         let recorded = Cell::new(false);
@@ -201,15 +201,15 @@ impl<'a> Batch<'a> {
 
 /// Whether somebody cancels the job that the slot runs.
 pub fn is_cancelling(slot: SlotId, job: i64) -> bool {
-    let current = SHARED.peek(|state| state.slots.get(slot.index).map(|slot| slot.current()));
+    let current = SHARED.peek(|unlocked| unlocked.slots.get(slot.index).map(|slot| slot.current()));
     current.flatten() == Some(Current::Cancelling(job))
 }
 
 /// Marks the job's work as done, too late to cancel; an error if somebody was faster.
 pub fn seal(slot: SlotId, job: i64) -> Result<()> {
     let sealed = SHARED
-        .peek(|state| {
-            let slot = state.slots.get(slot.index)?;
+        .peek(|unlocked| {
+            let slot = unlocked.slots.get(slot.index)?;
             Some(slot.advance(Current::Running(job), Current::Sealed(job)))
         })
         .flatten();
@@ -223,8 +223,8 @@ pub fn seal(slot: SlotId, job: i64) -> Result<()> {
 /// faster. Whoever cancels it from here on waits for its row, and finds it there to be tried again.
 pub(super) fn leave_running(slot: SlotId, job: i64) -> bool {
     SHARED
-        .peek(|state| {
-            let slot = state.slots.get(slot.index)?;
+        .peek(|unlocked| {
+            let slot = unlocked.slots.get(slot.index)?;
             let left = slot.advance(Current::Running(job), Current::None);
             Some(left || slot.current() != Current::Cancelling(job))
         })

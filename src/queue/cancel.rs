@@ -4,9 +4,8 @@ use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::error::Result;
 use crate::pg::table::{Compare, Holder, Key, Lock, Table};
-use crate::pg::{identity, latch, marks, wait_event, xact};
+use crate::pg::{clock, identity, latch, marks, wait_event, xact};
 use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
-use crate::watchdog;
 
 use super::end::{self, How};
 use super::single::{self, Standing, lock, still_there};
@@ -107,7 +106,7 @@ fn cancel_running(job: i64) -> bool {
             if slot.advance(Current::Running(job), Current::Cancelling(job)) {
                 marks::note_cancel(index, job);
                 bgworker::signal(slot.pid, libc::SIGINT);
-                watchdog::note_cancel(slot);
+                slot.cancel_now(clock::now());
             }
             (slot.current() == Current::Cancelling(job)).then_some(launcher)
         })

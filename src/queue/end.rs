@@ -92,9 +92,9 @@ pub struct Completion<'a> {
     /// The history, if its queue keeps one.
     pub history: Option<&'a History>,
     /// The final status, as a `text`.
-    pub status: Datum,
+    pub status: Datum<'static>,
     /// What the handler returned, as `jsonb`.
-    pub result: Option<Datum>,
+    pub result: Option<Datum<'static>>,
     /// Its row is gone already.
     pub is_away: bool,
     /// Set once the history has taken it: what fails later is the fault of the row.

@@ -16,7 +16,7 @@ use super::handler::Named;
 use super::{as_owner, bar, bound, extension, wake};
 
 /// A job as the functions take it.
-pub struct NewJob {
+pub struct NewJob<'a> {
     /// What to call; `None` for a command or the queue's handler.
     pub handler: Option<Named>,
     /// What to run.
@@ -30,7 +30,7 @@ pub struct NewJob {
     /// Executions before it is failed; `None`: as the queue says.
     pub max_attempts: Option<i32>,
     /// An `interval`; `None`: as the queue says.
-    pub timeout: Option<Datum>,
+    pub timeout: Option<Datum<'a>>,
     /// At most one live job of queue and owner has it.
     pub unique_key: Option<Vec<u8>>,
 }
@@ -103,14 +103,14 @@ static FIND_UNIQUE: Statement = Statement::new(
 
 /// Enqueues the job and answers its id. With a unique key that a live job has, nothing is added
 /// and that job's id is the answer.
-pub fn enqueue(job: &NewJob, payload: Option<Datum>) -> Result<i64> {
+pub fn enqueue(job: &NewJob<'_>, payload: Option<Datum<'_>>) -> Result<i64> {
     let extension = admit(job)?;
     let caller = identity::current_role();
     as_owner(&extension, |spi| insert_one(spi, job, payload, caller))
 }
 
 /// Enqueues the job once for each element of a `jsonb[]` and answers the ids in order.
-pub fn enqueue_many(job: &NewJob, payloads: Datum) -> Result<Vec<i64>> {
+pub fn enqueue_many(job: &NewJob<'_>, payloads: Datum<'_>) -> Result<Vec<i64>> {
     let extension = admit(job)?;
     let arguments = arguments(job, Some(payloads), identity::current_role())?;
     as_owner(&extension, |spi| {
@@ -120,7 +120,7 @@ pub fn enqueue_many(job: &NewJob, payloads: Datum) -> Result<Vec<i64>> {
 }
 
 /// Checks what the functions were given.
-fn admit(job: &NewJob) -> Result<Extension> {
+fn admit(job: &NewJob<'_>) -> Result<Extension> {
     refuse_restricted()?;
     check(job)?;
     let extension = extension()?;
@@ -131,7 +131,11 @@ fn admit(job: &NewJob) -> Result<Extension> {
 }
 
 /// What the statements take, in the order of [`INSERT_TYPES`].
-fn arguments(job: &NewJob, payload: Option<Datum>, caller: Oid) -> Result<[Option<Datum>; 11]> {
+fn arguments<'a>(
+    job: &NewJob<'a>,
+    payload: Option<Datum<'a>>,
+    caller: Oid,
+) -> Result<[Option<Datum<'a>>; 11]> {
     let text = |value: &Option<Vec<u8>>| value.as_deref().map(datum::text_datum).transpose();
     let handler = job.handler.as_ref();
     Ok([
@@ -150,7 +154,12 @@ fn arguments(job: &NewJob, payload: Option<Datum>, caller: Oid) -> Result<[Optio
 }
 
 /// Inserts one checked job for `caller`, its owner, and answers its id.
-pub fn insert_one(spi: &Spi, job: &NewJob, payload: Option<Datum>, caller: Oid) -> Result<i64> {
+pub fn insert_one(
+    spi: &Spi,
+    job: &NewJob<'_>,
+    payload: Option<Datum<'_>>,
+    caller: Oid,
+) -> Result<i64> {
     let arguments = arguments(job, payload, caller)?;
     let statement = if job.unique_key.is_some() {
         &INSERT_UNIQUE
@@ -192,7 +201,7 @@ pub fn find_unique(spi: &Spi, queue: &[u8], owner: Oid, key: &[u8]) -> Result<Op
 }
 
 /// Refuses numbers, times and keys that no job can have.
-pub fn check(job: &NewJob) -> Result<()> {
+pub fn check(job: &NewJob<'_>) -> Result<()> {
     check_limits(job.max_attempts, job.timeout, job.unique_key.as_deref())
 }
 

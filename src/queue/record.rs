@@ -91,7 +91,10 @@ impl History {
     }
 }
 
-fn history_row(row: &[Option<Datum>], ended: &Ended) -> [Option<Datum>; column::OF_HISTORY] {
+fn history_row(
+    row: &[Option<Datum<'static>>],
+    ended: &Ended,
+) -> [Option<Datum<'static>>; column::OF_HISTORY] {
     std::array::from_fn(|index| match index as i32 + 1 {
         column::STATUS => Some(ended.status),
         column::STARTED_AT => Some(ended.started.datum()),
@@ -107,7 +110,7 @@ fn history_row(row: &[Option<Datum>], ended: &Ended) -> [Option<Datum>; column::
 /// How a job ended, for its row in the history.
 pub struct Ended {
     /// The final status, as a `text`.
-    pub status: Datum,
+    pub status: Datum<'static>,
     /// Start of the last attempt.
     pub started: Micros,
     /// Its end.
@@ -115,5 +118,5 @@ pub struct Ended {
     /// Executions, the last one included.
     pub attempts: i32,
     /// What the handler returned, as `jsonb`.
-    pub result: Option<Datum>,
+    pub result: Option<Datum<'static>>,
 }

@@ -158,7 +158,7 @@ pub(super) fn log_dead(dead: &Dead) -> Result<()> {
         return Ok(());
     }
     let now = clock::now();
-    let admitted = SHARED.peek(|state| state.deaths_told.admit(now));
+    let admitted = SHARED.peek(|unlocked| unlocked.deaths_told.admit(now));
     if admitted != Some(false) {
         return lines.try_for_each(|line| log::report(Level::Log, line));
     }

@@ -5,7 +5,7 @@
 //! run within statements of ours. What roles may do they do through the functions and `my_queue`.
 
 use crate::pg::catalog::{self, Extension, TABLES};
-use crate::pg::datum::{self, Oid, ToDatum};
+use crate::pg::datum::{self, Datum, Oid};
 use crate::pg::ddl::Made;
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, PgError, Result};
 use crate::pg::fmgr::TriggerRow;
@@ -60,17 +60,18 @@ pub fn check_row(row: &TriggerRow) -> Result<()> {
     if is_owner(&extension)? {
         return Ok(());
     }
-    let bytes = |value: Option<usize>| value.map(datum::as_text).transpose();
+    let bytes = |value: Option<Datum<'_>>| value.map(datum::as_text).transpose();
+    let number = |value: Option<Datum<'_>>| value.map(datum::as_i64);
     for (column, name) in ENGINE_COLUMNS {
         let is_as_it_must_be = match (row.is_update, column) {
             (true, column::ERRORS | column::LAST_ERROR | column::STATUS) => {
                 bytes(row.old(column))? == bytes(row.get(column))?
             }
-            (true, _) => row.old(column) == row.get(column),
+            (true, _) => number(row.old(column)) == number(row.get(column)),
             (false, column::STATUS) => bytes(row.get(column))?.as_deref() == Some(b"pending"),
-            (false, column::ATTEMPTS) => row.get(column) == Some(0i32.datum()),
+            (false, column::ATTEMPTS) => number(row.get(column)) == Some(0),
             (false, column::CREATED_AT) => {
-                row.get(column) == Some(clock::transaction_start().datum())
+                number(row.get(column)) == Some(clock::transaction_start())
             }
             (false, _) => row.get(column).is_none(),
         };
@@ -78,12 +79,10 @@ pub fn check_row(row: &TriggerRow) -> Result<()> {
             return Err(refused(name));
         }
     }
-    let id = row.get(column::ID);
+    let id = number(row.get(column::ID));
     let is_own_id = match row.is_update {
-        true => row.old(column::ID) == id,
-        false => {
-            sequence::last_drawn(extension.jobs_sequence, extension.owner)? == id.map(datum::as_i64)
-        }
+        true => number(row.old(column::ID)) == id,
+        false => sequence::last_drawn(extension.jobs_sequence, extension.owner)? == id,
     };
     if is_own_id {
         Ok(())

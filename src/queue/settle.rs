@@ -194,8 +194,9 @@ static RELEASE: Statement = Statement::new(
 
 /// Removes the row of a job that has ended, and that the job itself has updated or deleted.
 pub fn forget(extension: &Extension, job: i64) -> Result<()> {
-    as_owner(extension, |spi| spi.run(&FORGET, &[Some(job.datum())]))?;
-    Ok(())
+    as_owner(extension, |spi| {
+        spi.run(&FORGET, &[Some(job.datum())]).map(|_| ())
+    })
 }
 
 /// Records a failed attempt and decides what follows; `None` if somebody else had settled it.
@@ -291,7 +292,7 @@ pub fn set_aside(extension: &Extension, job: i64, what: &str, error: &PgError) -
 fn run_set_aside(
     extension: &Extension,
     statement: &Statement,
-    arguments: &[Option<Datum>],
+    arguments: &[Option<Datum<'_>>],
 ) -> Result<bool> {
     as_owner(extension, |spi| {
         let changed = spi.run(statement, arguments)?;
@@ -333,12 +334,12 @@ pub fn release_command(extension: &Extension, job: i64) -> Result<()> {
     })
 }
 
-fn started(attempt: &Attempt) -> Option<Datum> {
+fn started(attempt: &Attempt) -> Option<Datum<'static>> {
     (attempt.started != 0).then(|| attempt.started.datum())
 }
 
 /// `$1`..`$9` of the statements: which attempt, and its error.
-fn entry(attempt: &Attempt, now: Micros, error: &PgError) -> Result<Vec<Option<Datum>>> {
+fn entry(attempt: &Attempt, now: Micros, error: &PgError) -> Result<Vec<Option<Datum<'static>>>> {
     Ok(vec![
         Some(attempt.job.datum()),
         Some(attempt.attempts.datum()),
@@ -353,7 +354,7 @@ fn entry(attempt: &Attempt, now: Micros, error: &PgError) -> Result<Vec<Option<D
 }
 
 /// A text cut to what is kept, between characters.
-fn capped(text: &[u8]) -> Result<Datum> {
+fn capped(text: &[u8]) -> Result<Datum<'static>> {
     let length = datum::clip_length(text, MAX_ERROR_BYTES);
     datum::text_datum(text.get(..length).unwrap_or_default())
 }

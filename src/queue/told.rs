@@ -7,11 +7,11 @@
 use crate::counted::{self, Ends};
 use crate::logic::counters::{Ending, SEVERAL_ROLES};
 use crate::logic::settled::Settled;
+use crate::pg::bgworker;
 use crate::pg::datum::Oid;
 use crate::pg::error::Result;
 use crate::pg::log::{self, Level};
-use crate::pg::{bgworker, latch};
-use crate::shared::{SHARED, SlotId, WAITERS};
+use crate::shared::{self, SHARED, SlotId, WAITERS, Wake};
 
 use super::report::{self, Dead};
 use super::wake;
@@ -158,19 +158,18 @@ fn wake_waiters(settled: &[Settled]) {
         let ended = |s: &Settled| s.job == job && s.outcome.is_final();
         settled.iter().any(ended)
     };
-    let mut wake = [-1i32; WAITERS];
+    let mut wake = [Wake::NOBODY; WAITERS];
     let mut keeper = false;
     SHARED.read(|state| {
         let waiting = state.waiting_for(database, has_ended);
         for (place, waiter) in wake.iter_mut().zip(waiting) {
-            *place = waiter.procno;
+            *place = Wake::process(waiter.procno);
             keeper |= waiter.is_keeper;
         }
     });
     if keeper {
-        SHARED.write(|state| state.ask_look(database));
+        // The keeper, which is woken below as one who waits.
+        SHARED.change(|state| state.ask_look(database)).is_awake();
     }
-    wake.into_iter()
-        .filter(|procno| *procno >= 0)
-        .for_each(latch::wake);
+    wake.into_iter().for_each(shared::wake);
 }
