@@ -17,7 +17,22 @@ pub type Micros = i64;
 /// Types, by the names of catalog/pg_type.dat.
 pub mod types {
     use super::Oid;
+    use crate::logic::columns::Kind;
     use crate::sys;
+    /// The type of a column of ours.
+    pub const fn oid(kind: Kind) -> Oid {
+        match kind {
+            Kind::Boolean => BOOL,
+            Kind::Integer => INT4,
+            Kind::Bigint => INT8,
+            Kind::Text => TEXT,
+            Kind::Jsonb => JSONB,
+            Kind::Timestamptz => TIMESTAMPTZ,
+            Kind::Interval => INTERVAL,
+            Kind::Regrole => REGROLE,
+            Kind::Bigints => INT8_ARRAY,
+        }
+    }
     /// `boolean`
     pub const BOOL: Oid = sys::BOOLOID;
     /// `integer`

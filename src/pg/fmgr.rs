@@ -6,6 +6,8 @@ use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use super::guard::{self, protect};
 use super::local::Local;
 use super::nodes::Node;
+use super::columns;
+use crate::logic::columns::Table;
 use crate::sys;
 
 /// One call of an SQL function of ours.
@@ -211,6 +213,11 @@ pub struct TriggerRow {
 }
 
 impl TriggerRow {
+    /// Refuses a table whose columns are not of the declared types. That of another version may have fewer.
+    pub fn check(&self, declared: &Table) -> Result<()> {
+        columns::check_first(self.description, declared)
+    }
+
     /// A column, counted from 1; `None` for NULL, and for one that the table does not have.
     pub fn get(&self, column: i32) -> Option<Datum> {
         self.read(self.tuple, column)

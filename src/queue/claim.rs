@@ -10,6 +10,7 @@
 
 use crate::logic::low_water::{LowWater, Place, Reading};
 use crate::logic::reach::Reaches;
+use crate::logic::columns::JOBS;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{CHECK_VIOLATION, PgError, Result};
@@ -94,7 +95,7 @@ pub struct Job {
     row: RowId,
     place: Place,
     /// All columns of its row.
-    pub(super) values: [Option<Datum>; column::OF_QUEUE],
+    pub(super) values: [Option<Datum>; column::COUNT],
     /// What it calls, if it says so itself.
     pub handler: Option<Vec<u8>>,
     /// See [`super::handler::Named`].
@@ -152,7 +153,7 @@ impl Job {
 impl Jobs {
     /// Opens the table. The active snapshot decides what is seen.
     pub fn open(extension: &Extension) -> Result<Self> {
-        let table = Table::open(extension.jobs, extension.claim_index, Lock::Write)?;
+        let table = Table::open(extension.jobs, extension.claim_index, Lock::Write, &JOBS)?;
         let row = table.row()?;
         Ok(Jobs { table, row })
     }
@@ -296,7 +297,7 @@ impl Jobs {
     /// A job by its id, whenever it is due, with its queue; `None` if there is no such job, or none
     /// that a worker may run.
     pub fn find(&self, extension: &Extension, id: i64) -> Result<Option<(Candidate, Queue)>> {
-        let by_id = Table::open(extension.jobs, extension.jobs_key, Lock::Write)?;
+        let by_id = Table::open(extension.jobs, extension.jobs_key, Lock::Write, &JOBS)?;
         let found = by_id.first(&[Key::int8(1, Compare::Equal, id)], &self.row)?;
         let queue = match self.row_value(found, column::QUEUE) {
             Some(name) => queues::find(extension, name)?,

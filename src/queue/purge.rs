@@ -2,6 +2,7 @@
 
 use crate::counted::Ends;
 use crate::logic::counters::{Ending, SEVERAL_ROLES};
+use crate::logic::columns::JOBS;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, types};
 use crate::pg::error::Result;
@@ -66,7 +67,7 @@ pub(super) fn purge_waiting(extension: &Extension, spi: &Spi, queue: &[u8]) -> R
 
 /// One walk through the table, and no list of its rows. How many were deleted, and whether that was all.
 fn walk_and_purge(extension: &Extension, queue: &[u8]) -> Result<(i64, bool)> {
-    let table = Table::open(extension.jobs, extension.claim_index, Lock::Write)?;
+    let table = Table::open(extension.jobs, extension.claim_index, Lock::Write, &JOBS)?;
     let (mut purged, mut all) = (0, !table.tells_of_deletes());
     if all {
         let own = own::job();
