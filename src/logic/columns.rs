@@ -116,7 +116,8 @@ pub struct JobColumn {
 }
 
 impl JobColumn {
-    const fn is_live(&self) -> bool {
+    /// Whether it stands in `_jobs`.
+    pub const fn is_live(&self) -> bool {
         matches!(self.home, Home::Both | Home::Jobs)
     }
 

@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 
+use super::columns::{self, Altered};
 use super::datum::{self, Datum, Oid};
 use super::error::{INSUFFICIENT_PRIVILEGE, PgError, Result};
 use super::guard::protect;
@@ -13,7 +14,6 @@ pub use super::lookup::{
     is_for_the_server, may_execute, owns_database, relation_name, routines_named, signature,
     why_no_function,
 };
-use super::columns::{self, Altered};
 use super::{identity, lookup, syscache};
 use crate::logic::columns::{HISTORY, JOBS, QUEUES, SCHEDULES};
 use crate::sys;
@@ -370,7 +370,9 @@ fn fit(found: &Extension, version: &[u8]) -> Result<Fit> {
         }
     }
     let altered = columns::find_altered(found.tables())?;
-    Ok(altered.map_or(Fit::Good, Fit::Altered))
+    Ok(altered
+        .first()
+        .map_or(Fit::Good, |first| Fit::Altered(*first)))
 }
 
 /// Whether an object belongs to an extension.

@@ -23,7 +23,7 @@ impl Altered {
     }
 
     /// What is wrong, for `health()`.
-    pub fn trouble(self) -> String {
+    fn trouble(self) -> String {
         let Some((table, column)) = self.declared() else {
             return String::new();
         };
@@ -37,10 +37,10 @@ impl Altered {
 
     /// The error for it.
     pub fn error(self) -> PgError {
-        self.declared()
-            .map_or_else(|| PgError::internal("an unknown column was altered"), |found| {
-                refused(found.0, self.column)
-            })
+        self.declared().map_or_else(
+            || PgError::internal("an unknown column was altered"),
+            |found| refused(found.0, self.column),
+        )
     }
 }
 
@@ -62,22 +62,30 @@ fn refused(table: &Table, index: usize) -> PgError {
     }
 }
 
-/// Looks at all columns of our tables: the first one that is wrong. A table that somebody keeps from being
-/// read passes; nothing waits. What opens it looks again.
-pub(super) fn find_altered(tables: [Oid; 4]) -> Result<Option<Altered>> {
-    for (index, (oid, table)) in tables.into_iter().zip(TABLES).enumerate() {
-        let found = look_at(oid, table)?;
-        if let Some(column) = found {
-            return Ok(Some(Altered {
-                table: index,
-                column,
-            }));
-        }
-    }
-    Ok(None)
+/// What is wrong with the columns of our tables, for `health()`; these are in the order of [`TABLES`].
+pub fn altered(tables: [Oid; 4]) -> Result<Vec<String>> {
+    let found = find_altered(tables)?;
+    Ok(found.into_iter().map(Altered::trouble).collect())
 }
 
-fn look_at(oid: Oid, table: &Table) -> Result<Option<usize>> {
+/// Looks at all columns of our tables, which are in the order of [`TABLES`]: those that are wrong. A table
+/// that is gone, or that somebody keeps from being read, passes: nothing waits, and what opens it looks
+/// again.
+pub(super) fn find_altered(tables: [Oid; 4]) -> Result<Vec<Altered>> {
+    let mut all = Vec::new();
+    for (index, (oid, table)) in tables.into_iter().zip(TABLES).enumerate() {
+        all.extend(look_at(oid, table)?.into_iter().map(|column| Altered {
+            table: index,
+            column,
+        }));
+    }
+    Ok(all)
+}
+
+fn look_at(oid: Oid, table: &Table) -> Result<Vec<usize>> {
+    if oid == 0 {
+        return Ok(Vec::new());
+    }
     let mode = sys::AccessShareLock as i32;
     // SAFETY: takes a lock if nobody is in the way, and opens what is there; NULL if it is gone.
     let relation = protect(|| unsafe {
@@ -91,18 +99,19 @@ fn look_at(oid: Oid, table: &Table) -> Result<Option<usize>> {
         relation
     })?;
     if relation.is_null() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     // SAFETY: the table is open.
     let description = unsafe { (*relation).rd_att };
-    let found = first_other(description, table);
+    let found = others(description, table);
     // SAFETY: opened above.
     protect(|| unsafe { sys::relation_close(relation, mode) })?;
     Ok(found)
 }
 
-fn first_other(description: sys::TupleDesc, table: &Table) -> Option<usize> {
-    table.columns.iter().zip(1..).position(|(column, place)| {
+/// The columns that are not there, by name, or of another type, or at another place.
+fn others(description: sys::TupleDesc, table: &Table) -> Vec<usize> {
+    let is_other = |column: &Column, place: i32| {
         let name = text(column.name.as_bytes());
         // SAFETY: the description is one of an open table, and the name lives for the call, which answers a
         // negative number for a column that is not there.
@@ -113,7 +122,10 @@ fn first_other(description: sys::TupleDesc, table: &Table) -> Option<usize> {
             there > 0
         };
         !is_there || type_of(description, there) != types::oid(column.kind)
-    })
+    };
+    let columns = table.columns.iter().zip(1..).enumerate();
+    let others = columns.filter(|(_, (column, place))| is_other(column, *place));
+    others.map(|(index, _)| index).collect()
 }
 
 /// The type of a column by its place; 0 if it was dropped, or there is none.

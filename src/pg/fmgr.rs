@@ -1,12 +1,12 @@
 //! Calls by the function manager: the arguments of our SQL functions and their results, and calls
 //! of users' functions.
 
+use super::columns;
 use super::datum::{Datum, Oid};
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use super::guard::{self, protect};
 use super::local::Local;
 use super::nodes::Node;
-use super::columns;
 use crate::logic::columns::Table;
 use crate::sys;
 

@@ -1,8 +1,8 @@
 //! `cancel()`: ends a job that waits, or has its worker end it.
 
+use crate::logic::columns::JOBS;
 use crate::logic::counters::Ending;
 use crate::pg::bgworker;
-use crate::logic::columns::JOBS;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{Oid, ToDatum};
 use crate::pg::error::Result;

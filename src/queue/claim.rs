@@ -8,9 +8,9 @@
 //! Future jobs cost nothing: within one priority they stand behind the due ones, and the scan
 //! goes on to the next priority by a new descent of the index.
 
+use crate::logic::columns::JOBS;
 use crate::logic::low_water::{LowWater, Place, Reading};
 use crate::logic::reach::Reaches;
-use crate::logic::columns::JOBS;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{CHECK_VIOLATION, PgError, Result};

@@ -7,8 +7,8 @@
 //! is one descent, too. What is due at once, and nobody has announced, is looked for in the order of
 //! the claim, some hundred entries at a time: the keeper comes back for the rest ([`Walked`]).
 
-use crate::logic::low_water::Place;
 use crate::logic::columns::JOBS;
+use crate::logic::low_water::Place;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::Result;

@@ -1,7 +1,7 @@
 //! The lists of columns within statements, as `logic::columns` declares them.
 
-use crate::logic::columns::{GIVEN, HISTORY, Home, IN_JOBS, JOB_COLUMNS, JOBS, JobColumn, Retried};
 use crate::logic::columns::history;
+use crate::logic::columns::{GIVEN, HISTORY, Home, IN_JOBS, JOB_COLUMNS, JOBS, JobColumn, Retried};
 use crate::pg::datum::{Oid, types};
 
 /// The types of the columns of `history`, in order.
@@ -77,24 +77,30 @@ pub fn insert_ended(from: &str, changes: &[(i32, &str)]) -> String {
 pub fn retried() -> String {
     let is_kept = |one: &&JobColumn| one.home == Home::Both && one.retried == Retried::Kept;
     let kept = JOB_COLUMNS.iter().filter(is_kept);
-    kept.map(|one| one.column.name).collect::<Vec<_>>().join(", ")
+    kept.map(|one| one.column.name)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
-/// INSERT of a new job, whose parameters are the columns of [`GIVEN`]; `changes` says by place what stands
-/// for a parameter, `{}` being that.
+/// The parameter that gives a column of a new job.
+pub fn parameter(place: i32) -> String {
+    let index = GIVEN.iter().position(|given| *given == place);
+    format!("${}", index.map_or(0, |index| index.saturating_add(1)))
+}
+
+/// INSERT of a new job, whose parameters are the columns of [`GIVEN`]; `changes` says by place what is
+/// stored in place of a parameter, which stands in it as `@`.
 pub fn insert_job(changes: &[(i32, &str)], rest: &str) -> String {
-    let mut names = Vec::new();
-    let mut values = Vec::new();
-    for (place, number) in GIVEN.iter().zip(1..) {
-        let index = usize::try_from(*place).unwrap_or(0).saturating_sub(1);
-        names.extend(JOBS.columns.get(index).map(|column| column.name));
-        let parameter = format!("${number}");
+    let names = GIVEN.iter().filter_map(|place| {
+        let index = usize::try_from(place.saturating_sub(1)).ok()?;
+        JOBS.columns.get(index).map(|column| column.name)
+    });
+    let values = GIVEN.iter().map(|place| {
         let changed = changes.iter().find(|change| change.0 == *place);
-        values.push(changed.map_or_else(
-            || parameter.clone(),
-            |(_, value)| value.replace("{}", &parameter),
-        ));
-    }
-    let (names, values) = (names.join(", "), values.join(", "));
+        let value = changed.map_or("@", |change| change.1);
+        value.replace('@', &parameter(*place))
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    let values = values.collect::<Vec<_>>().join(", ");
     format!("INSERT INTO my_worker._jobs ({names}) SELECT {values} {rest}")
 }

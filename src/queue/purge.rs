@@ -1,8 +1,8 @@
 //! `purge_queue()`: deletes the jobs of a queue that nobody runs.
 
 use crate::counted::Ends;
-use crate::logic::counters::{Ending, SEVERAL_ROLES};
 use crate::logic::columns::JOBS;
+use crate::logic::counters::{Ending, SEVERAL_ROLES};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, types};
 use crate::pg::error::Result;

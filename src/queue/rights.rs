@@ -4,8 +4,9 @@
 //! The engine and all roles rely on these tables, and triggers, rules and foreign keys on them would
 //! run within statements of ours. What roles may do they do through the functions and `my_queue`.
 
+use crate::logic::columns::{JOB_COLUMNS, Kind};
 use crate::pg::catalog::{self, Extension, TABLES};
-use crate::pg::datum::{self, Oid, ToDatum};
+use crate::pg::datum::{self, Datum, Oid, ToDatum};
 use crate::pg::ddl::Made;
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, PgError, Result};
 use crate::pg::fmgr::TriggerRow;
@@ -41,18 +42,6 @@ fn name_of(extension: &Extension, table: Oid) -> &'static str {
     name.strip_prefix("my_worker.").unwrap_or(name)
 }
 
-/// Columns of a job that only the engine sets: what a new job may not bring, and an UPDATE not
-/// change.
-const ENGINE_COLUMNS: [(i32, &str); 7] = [
-    (column::STATUS, "status"),
-    (column::STARTED_AT, "started_at"),
-    (column::ATTEMPTS, "attempts"),
-    (column::LAST_ERROR, "last_error"),
-    (column::ERRORS, "errors"),
-    (column::CREATED_AT, "created_at"),
-    (column::HANDLER_OWNER, "handler_owner"),
-];
-
 /// Refuses a job's row in which somebody else than the owner of the extension sets what only the
 /// engine sets; an id must have come from the sequence in this session.
 pub fn check_row(row: &TriggerRow) -> Result<()> {
@@ -60,19 +49,16 @@ pub fn check_row(row: &TriggerRow) -> Result<()> {
     if is_owner(&extension)? {
         return Ok(());
     }
-    let bytes = |value: Option<usize>| value.map(datum::as_text).transpose();
-    for (column, name) in ENGINE_COLUMNS {
+    // What only the engine sets a new job may not bring, and an UPDATE not change.
+    let live = JOB_COLUMNS.iter().filter(|one| one.is_live());
+    for (one, column) in live.zip(1..).filter(|(one, _)| one.is_forbidden()) {
+        let (name, new) = (one.column.name, row.get(column));
         let is_as_it_must_be = match (row.is_update, column) {
-            (true, column::ERRORS | column::LAST_ERROR | column::STATUS) => {
-                bytes(row.old(column))? == bytes(row.get(column))?
-            }
-            (true, _) => row.old(column) == row.get(column),
-            (false, column::STATUS) => bytes(row.get(column))?.as_deref() == Some(b"pending"),
-            (false, column::ATTEMPTS) => row.get(column) == Some(0i32.datum()),
-            (false, column::CREATED_AT) => {
-                row.get(column) == Some(clock::transaction_start().datum())
-            }
-            (false, _) => row.get(column).is_none(),
+            (true, _) => same(one.column.kind, row.old(column), new)?,
+            (false, column::STATUS) => new.is_some_and(|new| datum::text_is(new, b"pending")),
+            (false, column::ATTEMPTS) => new == Some(0i32.datum()),
+            (false, column::CREATED_AT) => new == Some(clock::transaction_start().datum()),
+            (false, _) => new.is_none(),
         };
         if !is_as_it_must_be {
             return Err(refused(name));
@@ -90,6 +76,21 @@ pub fn check_row(row: &TriggerRow) -> Result<()> {
     } else {
         Err(refused("id"))
     }
+}
+
+/// Whether two values of a column are the same.
+fn same(kind: Kind, one: Option<Datum>, other: Option<Datum>) -> Result<bool> {
+    let (Some(one), Some(other)) = (one, other) else {
+        return Ok(one == other);
+    };
+    Ok(match kind {
+        Kind::Boolean | Kind::Integer | Kind::Bigint | Kind::Timestamptz | Kind::Regrole => {
+            one == other
+        }
+        Kind::Interval => datum::interval_parts(one) == datum::interval_parts(other),
+        // What they are made of, for those that are stored in one piece.
+        Kind::Text | Kind::Jsonb | Kind::Bigints => datum::as_text(one)? == datum::as_text(other)?,
+    })
 }
 
 fn refused(column: &str) -> PgError {

@@ -41,19 +41,24 @@ fn declared(table: &Table) -> Vec<(String, String, bool)> {
 
 #[test]
 fn each_table_is_declared_as_sql_makes_it() {
-    for (table, sql) in TABLES.iter().zip([
-        JOBS_SQL,
-        JOBS_SQL,
-        JOBS_SQL,
-        SCHEDULES_SQL,
-    ]) {
-        assert_eq!(declared(table), columns_of(sql, table.name), "{}", table.name);
+    for (table, sql) in TABLES
+        .iter()
+        .zip([JOBS_SQL, JOBS_SQL, JOBS_SQL, SCHEDULES_SQL])
+    {
+        assert_eq!(
+            declared(table),
+            columns_of(sql, table.name),
+            "{}",
+            table.name
+        );
     }
 }
 
 #[test]
 fn callers_are_granted_the_columns_that_authors_set() {
-    let start = JOBS_SQL.find("FUNCTION my_worker_internal.columns_of_authors").unwrap();
+    let start = JOBS_SQL
+        .find("FUNCTION my_worker_internal.columns_of_authors")
+        .unwrap();
     let list = JOBS_SQL[start..].split('\'').nth(1).unwrap();
     let granted: Vec<&str> = list.split(", ").collect();
     let set = JOB_COLUMNS.iter();
@@ -64,10 +69,15 @@ fn callers_are_granted_the_columns_that_authors_set() {
 #[test]
 fn places_count_the_columns_of_each_table() {
     assert_eq!((job::ID, job::LAST_ERROR, job::ERRORS), (1, 16, 17));
-    assert_eq!((history::LAST_ERROR, history::FINISHED_AT, history::ERRORS), (16, 17, 19));
+    assert_eq!(
+        (history::LAST_ERROR, history::FINISHED_AT, history::ERRORS),
+        (16, 17, 19)
+    );
     assert_eq!(job::COUNT, JOBS.columns.len());
     for (place, column) in IN_JOBS.iter().zip(HISTORY.columns) {
-        let same = usize::try_from(*place - 1).ok().map(|index| JOBS.columns[index].name);
+        let same = usize::try_from(*place - 1)
+            .ok()
+            .map(|index| JOBS.columns[index].name);
         assert_eq!(same.unwrap_or(column.name), column.name);
     }
     assert_eq!(IN_JOBS.iter().filter(|place| **place == 0).count(), 2);
@@ -75,7 +85,12 @@ fn places_count_the_columns_of_each_table() {
 
 #[test]
 fn a_statement_gives_what_authors_and_the_door_set() {
-    let names: Vec<&str> = GIVEN.iter().map(|place| JOBS.columns[*place as usize - 1].name).collect();
-    assert!(names.contains(&"queue") && names.contains(&"owner") && names.contains(&"handler_owner"));
+    let names: Vec<&str> = GIVEN
+        .iter()
+        .map(|place| JOBS.columns[*place as usize - 1].name)
+        .collect();
+    assert!(
+        names.contains(&"queue") && names.contains(&"owner") && names.contains(&"handler_owner")
+    );
     assert!(!names.contains(&"id") && !names.contains(&"status") && !names.contains(&"result"));
 }
