@@ -31,7 +31,7 @@ my @altered = (
 	[ '_jobs', 'handler', 'text', 'integer USING 7' ],
 	[ '_jobs', 'command', 'text', 'bigint USING 7' ],
 	[ '_jobs', 'timeout', 'interval', 'integer USING 7' ],
-	[ '_jobs', 'unique_key', 'text', 'integer USING 7' ],
+	[ '_jobs', 'unique_key', 'text', 'bigint USING id' ],
 	[ '_jobs', 'last_error', 'text', 'boolean USING true' ],
 	[ '_jobs', 'handler_owner', 'regrole', 'text' ],
 	[ 'history', 'id', 'bigint', 'numeric' ],

@@ -8,7 +8,7 @@ const SCHEDULES_SQL: &str = include_str!("../../../sql/parts/60_schedules.sql");
 /// Name, type and whether NOT NULL, of each column of a table.
 fn columns_of(sql: &str, table: &str) -> Vec<(String, String, bool)> {
     let start = sql
-        .find(&format!("CREATE TABLE {table} ("))
+        .find(&format!(" TABLE {table} ("))
         .unwrap_or_else(|| panic!("{table} is not there"));
     let mut found = Vec::new();
     for line in sql[start..].lines().skip(1) {
