@@ -62,8 +62,7 @@ pub fn launch(job: i64) -> Result<i32> {
     let id = take_slot(job, found.owner)?;
     let result = start(id, job);
     if result.is_err() {
-        let wake = SHARED.write(|state| state.free_slot(id));
-        wake.flatten().into_iter().for_each(latch::wake);
+        shared::tell(|state| state.free_slot(id));
     }
     result
 }
@@ -148,7 +147,7 @@ fn start(id: SlotId, job: i64) -> Result<i32> {
         name: &name,
         kind: PROCESS_TYPE,
         entry: c"dynamic_worker_main",
-        argument: id.pack() as usize,
+        argument: id.pack(),
         restart_seconds: None,
         notify: true,
     };
@@ -177,10 +176,7 @@ fn start_or_make_room(worker: &Worker) -> Result<Option<Handle>> {
             return Ok(Some(handle));
         }
         let now = clock::now();
-        let leaves = SHARED
-            .write(|state| state.make_room_for_launch(now))
-            .flatten();
-        leaves.into_iter().for_each(latch::wake);
+        shared::tell(|state| state.make_room_for_launch(now));
         let asked = SHARED.read(|state| state.makes_room(now)).unwrap_or(false);
         if !asked || !(0..ROOM_LIMIT).contains(&now.saturating_sub(since)) {
             return Ok(None);
@@ -359,12 +355,11 @@ fn enter(id: SlotId, queue: &queues::Queue) -> bool {
 }
 
 fn leave(id: SlotId) {
-    let wake = SHARED.write(|state| {
+    shared::tell(|state| {
         if let Some(slot) = state.slot(id) {
             slot.phase = Phase::Stopping;
             slot.set_current(Current::None, 0);
         }
         state.leave_queue(id)
     });
-    wake.flatten().into_iter().for_each(latch::wake);
 }

@@ -28,7 +28,7 @@ macro_rules! sql_function {
         /// # Safety
         /// Called by the function manager alone.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C-unwind" fn $name(info: sys::FunctionCallInfo) -> Datum {
+        pub unsafe extern "C-unwind" fn $name(info: sys::FunctionCallInfo) -> sys::Datum {
             let outcome = guard::enter(0, || {
                 // SAFETY: the server passes the running call.
                 let call = unsafe { Call::new(info) };
@@ -86,7 +86,7 @@ sql_function!(mw_installed, pg_finfo_mw_installed, installed);
 sql_function!(mw_updated, pg_finfo_mw_updated, updated);
 
 /// What a function answers.
-pub(super) type Answer = Result<Option<Datum>>;
+pub(super) type Answer = Result<Option<Datum<'static>>>;
 
 /// A `text` argument.
 pub(super) fn text(call: &Call, index: usize) -> Result<Option<Vec<u8>>> {
@@ -116,12 +116,12 @@ fn before_write(call: &Call) -> Answer {
 }
 
 fn only_owner(call: &Call) -> Answer {
-    rights::only_owner(call.trigger_table()?).map(|()| Some(0))
+    rights::only_owner(call.trigger_table()?).map(|()| Some(Datum::VOID))
 }
 
 /// What an AFTER trigger returns is not looked at, but it is not NULL.
 fn queues_changed(_: &Call) -> Answer {
-    queues::changed().map(|()| Some(0))
+    queues::changed().map(|()| Some(Datum::VOID))
 }
 
 /// Which columns of a job the arguments of the enqueueing functions give, in order.
@@ -155,7 +155,7 @@ const RUN: &[i32] = &[
 ];
 
 /// The job that a call describes. What has no argument, or NULL, is as in any new job.
-fn new_job(call: &Call, columns: &[i32]) -> NewJob {
+fn new_job<'a>(call: &'a Call, columns: &[i32]) -> NewJob<'a> {
     let mut job = NewJob::new();
     for (index, column) in columns.iter().enumerate() {
         if let Some(value) = call.arg(index) {
@@ -166,7 +166,7 @@ fn new_job(call: &Call, columns: &[i32]) -> NewJob {
 }
 
 /// The same of a call that names a handler, which is found as its caller finds it.
-fn new_call(call: &Call, columns: &[i32]) -> Result<NewJob> {
+fn new_call<'a>(call: &'a Call, columns: &[i32]) -> Result<NewJob<'a>> {
     let handler = handler::name(&required(call, 0, "handler")?)?;
     let mut job = new_job(call, columns);
     job.set_handler(&handler)?;
@@ -174,7 +174,7 @@ fn new_call(call: &Call, columns: &[i32]) -> Result<NewJob> {
     Ok(job)
 }
 
-fn require_queue(job: &NewJob) -> Result<()> {
+fn require_queue(job: &NewJob<'_>) -> Result<()> {
     let queue = job.get(column::QUEUE);
     queue.map(|_| ()).ok_or_else(|| null("queue"))
 }
@@ -220,7 +220,7 @@ fn wait_for(call: &Call) -> Answer {
         .arg(0)
         .map(datum::as_i64)
         .ok_or_else(|| null("job_id"))?;
-    let status = wait::wait(job, call.arg(1).map(datum::interval_micros))?;
+    let status = wait::wait(job, call.arg(1).map(datum::interval_micros).transpose()?)?;
     wait::status_datum(status)
 }
 
@@ -237,7 +237,7 @@ fn current_job(_: &Call) -> Answer {
     Ok(own::job().map(ToDatum::datum))
 }
 
-fn queue_settings(call: &Call) -> Result<QueueSettings> {
+fn queue_settings(call: &Call) -> Result<QueueSettings<'_>> {
     Ok(QueueSettings {
         name: required(call, 0, "name")?,
         handler: text(call, 1)?,

@@ -64,8 +64,8 @@ pub fn execute(
 
 /// No command runs any more.
 fn end(slot: SlotId) {
-    SHARED.peek(|state| {
-        if let Some(slot) = state.slots.get(slot.index) {
+    SHARED.peek(|unlocked| {
+        if let Some(slot) = unlocked.slots.get(slot.index) {
             slot.set_current(Current::None, 0);
         }
     });

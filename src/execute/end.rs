@@ -46,7 +46,7 @@ impl Batch<'_> {
         job: &Job,
         started: Micros,
         finished: Micros,
-        result: Result<Option<Datum>>,
+        result: Result<Option<Datum<'static>>>,
     ) -> Result<()> {
         let ended = match result {
             Ok(value) => self.settle_completed(job, started, finished, value),
@@ -63,7 +63,7 @@ impl Batch<'_> {
         job: &Job,
         started: Micros,
         finished: Micros,
-        value: Option<Datum>,
+        value: Option<Datum<'static>>,
     ) -> Result<Option<Ending>> {
         self.record(job, started, finished, value)?;
         // What others have read of the queue may be a conflict with its end.
@@ -82,7 +82,7 @@ impl Batch<'_> {
         job: &Job,
         started: Micros,
         finished: Micros,
-        result: Option<Datum>,
+        result: Option<Datum<'static>>,
     ) -> Result<()> {
         let recorded = self.append(job, started, finished, result);
         recorded.inspect_err(|_| match self.history {
@@ -99,7 +99,7 @@ impl Batch<'_> {
         job: &Job,
         started: Micros,
         finished: Micros,
-        result: Option<Datum>,
+        result: Option<Datum<'static>>,
     ) -> Result<()> {
         let Some(history) = &self.history else {
             return Ok(());
@@ -227,15 +227,15 @@ fn attempt(job: &Job, started: Micros) -> Attempt {
 
 /// Whether somebody cancels the job that the slot runs.
 pub fn is_cancelling(slot: SlotId, job: i64) -> bool {
-    let current = SHARED.peek(|state| state.slots.get(slot.index).map(|slot| slot.current()));
+    let current = SHARED.peek(|unlocked| unlocked.slots.get(slot.index).map(|slot| slot.current()));
     current.flatten() == Some(Current::Cancelling(job))
 }
 
 /// Marks the job's work as done, too late to cancel; an error if somebody was faster.
 pub fn seal(slot: SlotId, job: i64) -> Result<()> {
     let sealed = SHARED
-        .peek(|state| {
-            let slot = state.slots.get(slot.index)?;
+        .peek(|unlocked| {
+            let slot = unlocked.slots.get(slot.index)?;
             Some(slot.advance(Current::Running(job), Current::Sealed(job)))
         })
         .flatten();
@@ -249,8 +249,8 @@ pub fn seal(slot: SlotId, job: i64) -> Result<()> {
 /// faster. Whoever cancels it from here on waits for its row, and finds it there to be tried again.
 pub(super) fn leave_running(slot: SlotId, job: i64) -> bool {
     SHARED
-        .peek(|state| {
-            let slot = state.slots.get(slot.index)?;
+        .peek(|unlocked| {
+            let slot = unlocked.slots.get(slot.index)?;
             let left = slot.advance(Current::Running(job), Current::None);
             Some(left || slot.current() != Current::Cancelling(job))
         })

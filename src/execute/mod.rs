@@ -76,7 +76,7 @@ pub struct Batch<'a> {
     history: Option<History>,
     memory: Memory,
     functions: Vec<Known>,
-    completed_status: Datum,
+    completed_status: Datum<'static>,
     began: Micros,
     /// When the last job ended or was missed, or this batch began.
     reached: Micros,
@@ -282,10 +282,9 @@ impl<'a> Batch<'a> {
     }
 
     fn set_left(&self, left: usize) {
-        use std::sync::atomic::Ordering;
-        SHARED.peek(|state| {
-            if let Some(slot) = state.slots.get(self.slot.index) {
-                slot.left.store(left as i32, Ordering::Relaxed);
+        SHARED.peek(|unlocked| {
+            if let Some(slot) = unlocked.slots.get(self.slot.index) {
+                slot.set_left(left);
             }
         });
     }
@@ -356,7 +355,7 @@ impl<'a> Batch<'a> {
         hold: Hold,
         index: usize,
         started: Micros,
-    ) -> Result<Result<Option<Datum>>> {
+    ) -> Result<Result<Option<Datum<'static>>>> {
         let (Some(known), Some(first)) = (self.functions.get(index), jobs.first()) else {
             return Err(PgError::internal("a handler was lost"));
         };
@@ -427,8 +426,8 @@ impl<'a> Batch<'a> {
     }
 
     fn set_current(&self, current: Current, started: Micros) {
-        SHARED.peek(|state| {
-            if let Some(slot) = state.slots.get(self.slot.index) {
+        SHARED.peek(|unlocked| {
+            if let Some(slot) = unlocked.slots.get(self.slot.index) {
                 slot.set_current(current, started);
             }
         });

@@ -117,7 +117,7 @@ pub fn log_dead(dead: &Dead) -> Result<()> {
         return Ok(());
     }
     let now = clock::now();
-    let admitted = SHARED.peek(|state| state.deaths_told.admit(now));
+    let admitted = SHARED.peek(|unlocked| unlocked.deaths_told.admit(now));
     if admitted != Some(false) {
         return log::report(Level::Log, &dead.line);
     }

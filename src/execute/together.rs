@@ -143,7 +143,7 @@ impl Batch<'_> {
         jobs: &[&Job],
         away: bool,
         [started, finished]: [Micros; 2],
-        result: Result<Option<Datum>>,
+        result: Result<Option<Datum<'static>>>,
     ) -> Result<Step> {
         let mut step = Step::End;
         match (result, jobs) {

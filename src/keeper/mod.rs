@@ -30,7 +30,7 @@ use crate::queue::extension;
 use crate::schedule::fire::{Firer, Left};
 use crate::schedule::hold::Releaser;
 use crate::settings;
-use crate::shared::{CHARGES, Known, Phase, SHARED, SLOTS, SlotId};
+use crate::shared::{self, CHARGES, Known, Phase, SHARED, SLOTS, SlotId};
 
 use charger::Charger;
 use duty::{CHORES, DUTIES, Duty, Trouble, URGENT};
@@ -163,7 +163,7 @@ impl Keeper {
     /// The workers go, too.
     fn end_service(&self, seen: u64) {
         let (database, now) = (self.database, clock::now());
-        let wake = SHARED.write(|state| {
+        shared::tell(|state| {
             if let Some(entry) = state.database(database) {
                 entry.known = Known::Absent;
                 entry.absent_at = now;
@@ -173,7 +173,6 @@ impl Keeper {
             state.dismiss_workers(database);
             state.drop_lanes()
         });
-        wake.flatten().into_iter().for_each(latch::wake);
     }
 
     /// One turn of the loop: what is urgent, and a step of one chore; else a sleep. False to leave.
@@ -380,7 +379,9 @@ impl Keeper {
             .min()
             .filter(|next| due == 0 || *next < due)
         {
-            SHARED.write(|state| state.due_at(self.database, next));
+            SHARED
+                .change(|state| state.due_at(self.database, next))
+                .is_awake();
         }
         let enabled = settings::ENABLED.get();
         if asked && enabled {

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 
 use super::columns::{self, Altered};
-use super::datum::{self, Datum, Oid};
+use super::datum::{self, Oid};
 use super::error::{INSUFFICIENT_PRIVILEGE, PgError, Result};
 use super::guard::protect;
 use super::local::Local;
@@ -240,7 +240,7 @@ fn watch() -> Result<()> {
     })
 }
 
-unsafe extern "C-unwind" fn on_relation_change(_: Datum, relation: Oid) {
+unsafe extern "C-unwind" fn on_relation_change(_: sys::Datum, relation: Oid) {
     let ours = CACHED.get().is_none_or(|e| {
         let indexes = [
             0,
@@ -262,11 +262,11 @@ fn forget() {
     CHANGES.set(CHANGES.get().wrapping_add(1));
 }
 
-unsafe extern "C-unwind" fn on_namespace_change(_: Datum, _: i32, _: u32) {
+unsafe extern "C-unwind" fn on_namespace_change(_: sys::Datum, _: i32, _: u32) {
     forget();
 }
 
-unsafe extern "C-unwind" fn on_name_change(_: Datum, _: i32, _: u32) {
+unsafe extern "C-unwind" fn on_name_change(_: sys::Datum, _: i32, _: u32) {
     NAMES.set(NAMES.get().wrapping_add(1));
 }
 

@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use super::datum::{self, Datum, Oid};
+use super::datum::{self, Oid};
 use super::error::Result;
 use super::guard::{protect, text};
 use super::syscache::{self, CatalogScan};
@@ -88,7 +88,7 @@ pub fn function(name: &[u8], arguments: &[Oid]) -> Result<Option<Oid>> {
     let (types, count) = (arguments.as_ptr(), arguments.len() as i32);
     // SAFETY: the text and the types live for the call.
     let oid = protect(|| unsafe {
-        let names = sys::textToQualifiedNameList(name as *mut sys::text);
+        let names = sys::textToQualifiedNameList(name.raw() as *mut sys::text);
         sys::LookupFuncName(names, count, types, true)
     })?;
     Ok((oid != 0).then_some(oid))
@@ -99,7 +99,7 @@ pub fn function(name: &[u8], arguments: &[Oid]) -> Result<Option<Oid>> {
 pub fn function_with_types(signature: &[u8]) -> Result<Option<Oid>> {
     let signature = datum::text_datum(signature)?;
     // SAFETY: the text lives for the call.
-    let oid = protect(|| unsafe { sys::mw_routine_with_types(signature as *mut sys::text) })?;
+    let oid = protect(|| unsafe { sys::mw_routine_with_types(signature.raw() as *mut sys::text) })?;
     Ok((oid != 0).then_some(oid))
 }
 
@@ -107,7 +107,7 @@ pub fn function_with_types(signature: &[u8]) -> Result<Option<Oid>> {
 /// an error then: nothing but its end may follow.
 pub fn why_no_function(signature: &[u8]) -> Result<()> {
     let signature = text(signature);
-    let pointer = signature.as_ptr() as Datum;
+    let pointer = signature.as_ptr() as sys::Datum;
     // SAFETY: the C string lives for the call.
     protect(|| unsafe {
         sys::DirectFunctionCall1Coll(Some(sys::regprocedurein), 0, pointer);
@@ -126,8 +126,9 @@ pub fn describe_routine(routine: Oid) -> Result<Vec<u8>> {
 pub fn routines_named(name: &[u8], most: i32) -> Result<Option<Vec<u8>>> {
     let name = datum::text_datum(name)?;
     // SAFETY: the text lives for the call; NULL if there is none.
-    let list =
-        protect(|| unsafe { sys::mw_routines_named(name as *mut sys::text, most).cast_const() })?;
+    let list = protect(|| unsafe {
+        sys::mw_routines_named(name.raw() as *mut sys::text, most).cast_const()
+    })?;
     Ok(datum::from_c(list))
 }
 

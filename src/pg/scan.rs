@@ -1,9 +1,10 @@
 //! Scans of our tables by OID: in the order of an index, within a budget where nobody may wait for
 //! the end, and of all rows.
 
+use std::marker::PhantomData;
 use std::ptr;
 
-use super::datum::Datum;
+use super::datum::{Datum, Oid, ToDatum};
 use super::error::Result;
 use super::guard::protect;
 use super::key::Key;
@@ -12,8 +13,8 @@ use crate::sys;
 
 impl Table {
     /// Starts a scan in index order under the active snapshot.
-    pub fn scan(&self, keys: &[Key]) -> Result<Scan> {
-        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.raw()).collect();
+    pub fn scan<'a>(&self, keys: &[Key<'a>]) -> Result<Scan<'a>> {
+        let mut raw = self.raw(keys)?;
         let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
         // SAFETY: table and index are open, a snapshot is active; index_rescan copies the keys.
         let scan = protect(|| unsafe {
@@ -26,11 +27,14 @@ impl Table {
             sys::index_rescan(scan, pointer, count, ptr::null_mut(), 0);
             scan
         })?;
-        Ok(Scan { scan })
+        Ok(Scan {
+            scan,
+            keys: PhantomData,
+        })
     }
 
     /// The first row of a scan, if any, in `row`.
-    pub fn first(&self, keys: &[Key], row: &Row) -> Result<bool> {
+    pub fn first(&self, keys: &[Key<'_>], row: &Row) -> Result<bool> {
         let scan = self.scan(keys)?;
         let found = scan.next(row)?;
         scan.end()?;
@@ -38,8 +42,8 @@ impl Table {
     }
 
     /// The same as [`Table::scan`], of a scan that may be given up in its middle.
-    pub fn bounded_scan(&self, keys: &[Key]) -> Result<BoundedScan> {
-        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.raw()).collect();
+    pub fn bounded_scan<'a>(&self, keys: &[Key<'a>]) -> Result<BoundedScan<'a>> {
+        let mut raw = self.raw(keys)?;
         let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
         // SAFETY: as above.
         let scan = protect(|| unsafe {
@@ -48,16 +52,19 @@ impl Table {
             sys::index_rescan(scan, pointer, count, ptr::null_mut(), 0);
             scan
         })?;
-        Ok(BoundedScan { scan })
+        Ok(BoundedScan {
+            scan,
+            keys: PhantomData,
+        })
     }
 
     /// The first columns of the first entry of the index, whether its row is there or gone; NULLs
     /// are `None`. Copied into the current memory context. One descent, whatever stands there.
     pub fn first_entry<const COLUMNS: usize>(
         &self,
-        keys: &[Key],
-    ) -> Result<Option<[Option<Datum>; COLUMNS]>> {
-        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.raw()).collect();
+        keys: &[Key<'_>],
+    ) -> Result<Option<[Option<Datum<'static>>; COLUMNS]>> {
+        let mut raw = self.raw(keys)?;
         let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
         let null = sys::NullableDatum {
             value: 0,
@@ -71,7 +78,25 @@ impl Table {
             let (table, index) = (self.relation, self.index);
             sys::mw_first_entry(table, index, snapshot, pointer, count, to, COLUMNS as i32)
         })?;
-        Ok(found.then(|| values.map(|column| (!column.isnull).then_some(column.value))))
+        let mut types = [0; COLUMNS];
+        // SAFETY: the index is open; there is room for so many types.
+        unsafe {
+            let description = (*self.index).rd_att;
+            sys::mw_column_types(description, types.as_mut_ptr(), COLUMNS as i32);
+        }
+        let value = |(column, of): (sys::NullableDatum, Oid)| {
+            // SAFETY: a copy of a column of that type, in the memory context that is current.
+            (!column.isnull).then(|| unsafe { Datum::new(column.value, of) })
+        };
+        let mut types = types.into_iter();
+        Ok(found.then(|| values.map(|column| value((column, types.next().unwrap_or(0))))))
+    }
+
+    /// The keys as the server has them, if they are on columns of their types.
+    fn raw(&self, keys: &[Key<'_>]) -> Result<Vec<sys::ScanKeyData>> {
+        // SAFETY: the index is open.
+        let raw = |key: &Key<'_>| unsafe { key.raw((*self.index).rd_att) };
+        keys.iter().map(raw).collect()
     }
 
     /// Starts a scan of all rows under the active snapshot, in no order.
@@ -117,11 +142,12 @@ pub enum Freed {
 }
 
 /// A running index scan.
-pub struct Scan {
+pub struct Scan<'a> {
     scan: sys::IndexScanDesc,
+    keys: PhantomData<Key<'a>>,
 }
 
-impl Scan {
+impl Scan<'_> {
     /// Reads the next visible row; false at the end.
     pub fn next(&self, row: &Row) -> Result<bool> {
         let (scan, slot) = (self.scan, row.slot);
@@ -137,8 +163,9 @@ impl Scan {
 }
 
 /// A running index scan that is given up when a budget of entries is spent.
-pub struct BoundedScan {
+pub struct BoundedScan<'a> {
     scan: sys::IndexScanDesc,
+    keys: PhantomData<Key<'a>>,
 }
 
 /// What a step of a [`BoundedScan`] came to.
@@ -152,7 +179,7 @@ pub enum Step {
     Spent,
 }
 
-impl BoundedScan {
+impl BoundedScan<'_> {
     /// Reads the next visible row; takes one from the budget for each entry on the way.
     pub fn next(&self, row: &Row, budget: &mut i64) -> Result<Step> {
         let (scan, slot, budget) = (self.scan, row.slot, &raw mut *budget);
@@ -167,11 +194,11 @@ impl BoundedScan {
 
     /// A column, passed by value, of the entry that was read last, from 1; `None` for NULL, and if no
     /// entry was read.
-    pub fn value(&self, column: i32) -> Option<Datum> {
+    pub fn value(&self, column: i32) -> Option<Datum<'static>> {
         let mut null = true;
         // SAFETY: the scan is open; the shim reads the entry that it is at, if any.
-        let value = unsafe { sys::mw_bounded_value(self.scan, column, &mut null) };
-        (!null).then_some(value)
+        let value = unsafe { sys::mw_bounded_value(self.scan, column, &mut null) } as i64;
+        (!null).then(|| value.datum())
     }
 
     /// Ends the scan.

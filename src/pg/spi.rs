@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::marker::PhantomData;
 
 use super::catalog::{self, Extension};
 use super::datum::{self, Datum, Oid};
@@ -110,39 +111,35 @@ pub fn connect<T>(extension: &Extension, body: impl FnOnce(&Spi) -> Result<T>) -
     let value = body(&Spi {
         extension: *extension,
     })?;
-    // SAFETY: connected above, and `value` holds nothing of SPI's memory but what callers copied.
+    // SAFETY: connected above; rows borrow the connection, so `value` holds none of them.
     protect(|| unsafe { sys::SPI_finish() })?;
     Ok(value)
 }
 
 impl Spi {
     /// Runs one of our statements.
-    pub fn run(&self, statement: &Statement, arguments: &[Option<Datum>]) -> Result<Rows> {
+    pub fn run(&self, statement: &Statement, arguments: &[Option<Datum<'_>>]) -> Result<Rows<'_>> {
         self.execute(statement, arguments, false)
     }
 
     /// Runs one of our queries under the active snapshot.
-    pub fn read(&self, statement: &Statement, arguments: &[Option<Datum>]) -> Result<Rows> {
+    pub fn read(&self, statement: &Statement, arguments: &[Option<Datum<'_>>]) -> Result<Rows<'_>> {
         self.execute(statement, arguments, true)
     }
 
     fn execute(
         &self,
         statement: &Statement,
-        arguments: &[Option<Datum>],
+        arguments: &[Option<Datum<'_>>],
         read_only: bool,
-    ) -> Result<Rows> {
-        if arguments.len() != statement.arguments.len() {
-            return Err(PgError::internal(
-                "a statement got the wrong number of arguments",
-            ));
-        }
+    ) -> Result<Rows<'_>> {
+        datum::check(arguments, statement.arguments)?;
         let plan = statement.plan()?;
         if !read_only {
             catalog::trust(&self.extension, |table| statement.writes(table))?;
         }
         catalog::refuse_altered()?;
-        let values: Vec<Datum> = arguments.iter().map(|a| a.unwrap_or(0)).collect();
+        let values: Vec<sys::Datum> = arguments.iter().map(|a| datum::raw(*a)).collect();
         let nulls: Vec<libc::c_char> = arguments
             .iter()
             .map(|a| if a.is_some() { b' ' } else { b'n' } as _)
@@ -163,49 +160,63 @@ impl Spi {
         let count = usize::try_from(count).unwrap_or(0);
         // While it waited for a lock, somebody may have altered what it then read.
         catalog::refuse_altered()?;
-        Ok(Rows { table, count })
+        Ok(Rows {
+            table,
+            count,
+            frame: PhantomData,
+        })
     }
 }
 
-/// The result of one statement: valid until the connection ends.
-pub struct Rows {
+/// The result of one statement. It, its rows and what is passed by reference in them are there as long as
+/// the connection, to which the borrow ties them.
+pub struct Rows<'a> {
     table: *mut sys::SPITupleTable,
     count: usize,
+    frame: PhantomData<&'a Spi>,
 }
 
-impl Rows {
+impl<'a> Rows<'a> {
     /// How many rows were returned or changed.
     pub fn count(&self) -> usize {
         self.count
     }
 
     /// The first row, if the statement returned one.
-    pub fn first(&self) -> Option<Row<'_>> {
+    pub fn first(&self) -> Option<Row<'a>> {
         self.iter().next()
     }
 
     /// The rows in order.
-    pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
         let returned = if self.table.is_null() { 0 } else { self.count };
-        (0..returned).map(|index| Row { rows: self, index })
+        let (table, frame) = (self.table, self.frame);
+        (0..returned).map(move |index| Row {
+            table,
+            index,
+            frame,
+        })
     }
 }
 
 /// One row of a result. Columns count from 1.
 pub struct Row<'a> {
-    rows: &'a Rows,
+    table: *mut sys::SPITupleTable,
     index: usize,
+    frame: PhantomData<&'a Spi>,
 }
 
-impl Row<'_> {
-    /// The raw value, or `None` for NULL. Owned by the connection.
-    pub fn datum(&self, column: i32) -> Option<Datum> {
+impl<'a> Row<'a> {
+    /// The value with its type, or `None` for NULL.
+    pub fn datum(&self, column: i32) -> Option<Datum<'a>> {
         let mut null = true;
         // SAFETY: index is below the number of rows of this table, which is alive; SPI_getbinval
         // answers a column that is not there with NULL.
         let value = unsafe {
-            let tuple = *(*self.rows.table).vals.add(self.index);
-            sys::SPI_getbinval(tuple, (*self.rows.table).tupdesc, column, &mut null)
+            let tuple = *(*self.table).vals.add(self.index);
+            let description = (*self.table).tupdesc;
+            let value = sys::SPI_getbinval(tuple, description, column, &mut null);
+            Datum::new(value, sys::mw_column_type(description, column))
         };
         (!null).then_some(value)
     }

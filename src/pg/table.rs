@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use super::datum::{self, Datum, Oid};
+use super::datum::{self, Datum, Oid, types};
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use super::guard::protect;
 pub use super::key::{Compare, Key};
@@ -144,7 +144,9 @@ impl Table {
         // In the order of the index; a pair comes twice if some pages hold it alone, others with more.
         let mut found = BTreeMap::new();
         for group in groups {
-            let pair = (group.first, datum::as_text(group.second)?);
+            // SAFETY: the shim has read a text, as the index has it.
+            let name = unsafe { Datum::new(group.second, types::TEXT) };
+            let pair = (group.first, datum::as_text(name)?);
             let (until, after) = found.entry(pair).or_insert((0, 0));
             *until += group.until;
             *after += group.after;
@@ -215,10 +217,14 @@ pub struct Row {
 impl Row {
     /// A column of the row, counted from 1; `None` for NULL. Points into the row until the next
     /// one is read.
-    pub fn get(&self, column: i32) -> Option<Datum> {
+    pub fn get(&self, column: i32) -> Option<Datum<'_>> {
         let mut null = true;
         // SAFETY: a scan or lock has filled the slot; deforming a stored tuple raises nothing.
-        let value = unsafe { sys::mw_slot_attr(self.slot, column, &mut null) };
+        let value = unsafe {
+            let value = sys::mw_slot_attr(self.slot, column, &mut null);
+            let of = sys::mw_column_type((*self.slot).tts_tupleDescriptor, column);
+            Datum::new(value, of)
+        };
         (!null).then_some(value)
     }
 
@@ -261,9 +267,9 @@ pub struct OwnedRow {
 impl OwnedRow {
     /// The first columns, in order; `None` for NULL. One walk through the row, where reading them
     /// one by one walks to each from the start.
-    pub fn values<const COLUMNS: usize>(&self) -> Result<[Option<Datum>; COLUMNS]> {
+    pub fn values<const COLUMNS: usize>(&self) -> Result<[Option<Datum<'static>>; COLUMNS]> {
         let (tuple, description) = (self.tuple, self.description);
-        let mut data = MaybeUninit::<[Datum; MAX_COLUMNS]>::uninit();
+        let mut data = MaybeUninit::<[sys::Datum; MAX_COLUMNS]>::uninit();
         let mut nulls = MaybeUninit::<[bool; MAX_COLUMNS]>::uninit();
         let (data, nulls) = (data.as_mut_ptr().cast(), nulls.as_mut_ptr().cast());
         // SAFETY: tuple and description belong together; there is room for the columns of any table.
@@ -272,9 +278,14 @@ impl OwnedRow {
             (*description).natts
         })?;
         let count = usize::try_from(count).unwrap_or(0);
-        Ok(std::array::from_fn(|i| {
-            // SAFETY: the call has written `count` values to both arrays.
-            unsafe { (i < count && !*nulls.add(i)).then(|| *data.add(i)) }
+        let mut types = [0; COLUMNS];
+        // SAFETY: there is room for so many types.
+        unsafe { sys::mw_column_types(description, types.as_mut_ptr(), COLUMNS as i32) };
+        let mut types = types.into_iter().enumerate();
+        Ok([(); COLUMNS].map(|()| {
+            let (i, of) = types.next()?;
+            // SAFETY: the call has written `count` values to both arrays, of those types.
+            unsafe { (i < count && !*nulls.add(i)).then(|| Datum::new(*data.add(i), of)) }
         }))
     }
 }
@@ -310,12 +321,13 @@ pub fn append_failed() -> bool {
 pub struct Appender<const COLUMNS: usize> {
     relation: sys::Relation,
     appender: *mut sys::MwAppender,
+    types: &'static [Oid; COLUMNS],
 }
 
 impl<const COLUMNS: usize> Appender<COLUMNS> {
     /// Opens the table for rows like that; `None` if its owner has changed it, so that a statement
     /// must write them.
-    pub fn open(relation: Oid, rows: &Rows<COLUMNS>) -> Result<Option<Self>> {
+    pub fn open(relation: Oid, rows: &'static Rows<COLUMNS>) -> Result<Option<Self>> {
         let (types, filled, check) = (rows.types.as_ptr(), rows.filled, rows.check.as_ptr());
         // SAFETY: answers NULL if the table is gone; the types are as many as it is told, and they
         // and the text are static.
@@ -333,12 +345,17 @@ impl<const COLUMNS: usize> Appender<COLUMNS> {
         if relation.is_null() {
             return Err(gone());
         }
-        Ok((!appender.is_null()).then_some(Appender { relation, appender }))
+        Ok((!appender.is_null()).then_some(Appender {
+            relation,
+            appender,
+            types: &rows.types,
+        }))
     }
 
     /// Appends one row: a value for each of these columns, in order.
-    pub fn append(&self, values: &[Option<Datum>; COLUMNS]) -> Result<()> {
-        let data = values.map(|value| value.unwrap_or(0));
+    pub fn append(&self, values: &[Option<Datum<'_>>; COLUMNS]) -> Result<()> {
+        datum::check(values, self.types)?;
+        let data = values.map(datum::raw);
         let nulls = values.map(|value| value.is_none());
         let (appender, data, nulls) = (self.appender, data.as_ptr(), nulls.as_ptr());
         // SAFETY: the appender is open for so many columns.

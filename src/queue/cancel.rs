@@ -7,9 +7,8 @@ use crate::pg::catalog::Extension;
 use crate::pg::datum::{Oid, ToDatum};
 use crate::pg::error::Result;
 use crate::pg::table::{Compare, Holder, Key, Lock, Table};
-use crate::pg::{identity, latch, marks, wait_event, xact};
+use crate::pg::{clock, identity, latch, marks, wait_event, xact};
 use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
-use crate::watchdog;
 
 use super::single::{FIND_JOB, count_at_commit, lock, place_of, still_there};
 use super::{as_owner, extension, settle, wait};
@@ -119,7 +118,7 @@ fn cancel_running(job: i64) -> bool {
             if slot.advance(Current::Running(job), Current::Cancelling(job)) {
                 marks::note_cancel(index, job);
                 bgworker::signal(slot.pid, libc::SIGINT);
-                watchdog::note_cancel(slot);
+                slot.cancel_now(clock::now());
             }
             (slot.current() == Current::Cancelling(job)).then_some(launcher)
         })

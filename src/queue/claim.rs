@@ -95,7 +95,7 @@ pub struct Job {
     row: RowId,
     place: Place,
     /// All columns of its row.
-    pub(super) values: [Option<Datum>; column::COUNT],
+    pub(super) values: [Option<Datum<'static>>; column::COUNT],
     /// What it calls, if it says so itself.
     pub handler: Option<Vec<u8>>,
     /// See [`super::handler::Named`].
@@ -103,7 +103,7 @@ pub struct Job {
     /// Whether it runs a command.
     pub is_command: bool,
     /// Its argument.
-    pub payload: Datum,
+    pub payload: Option<Datum<'static>>,
     /// Executions that have ended.
     pub attempts: i32,
     /// Executions before it is failed, if it says so itself.
@@ -136,7 +136,7 @@ impl Job {
             "a job has either a handler or a command"
         } else if self.attempts < 0 || self.attempts == i32::MAX {
             "the attempts of the job are out of range"
-        } else if self.payload == 0 {
+        } else if self.payload.is_none() {
             "the job has no payload"
         } else {
             return None;
@@ -182,9 +182,9 @@ impl Jobs {
     pub fn next_queue(
         &self,
         owner: Oid,
-        after: Option<Datum>,
-        before: Option<Datum>,
-    ) -> Result<Option<Datum>> {
+        after: Option<Datum<'_>>,
+        before: Option<Datum<'_>>,
+    ) -> Result<Option<Datum<'static>>> {
         let keys: Vec<Key> = std::iter::once(Key::oid(key::OWNER, Compare::Equal, owner))
             .chain(after.map(|name| Key::text(key::QUEUE, Compare::Greater, name)))
             .chain(before.map(|name| Key::text(key::QUEUE, Compare::Less, name)))
@@ -196,7 +196,7 @@ impl Jobs {
         }
     }
 
-    fn row_value(&self, found: bool, column: i32) -> Option<Datum> {
+    fn row_value(&self, found: bool, column: i32) -> Option<Datum<'_>> {
         if found { self.row.get(column) } else { None }
     }
 
@@ -205,7 +205,7 @@ impl Jobs {
     fn walk_due(
         &self,
         owner: Oid,
-        queue: Datum,
+        queue: Datum<'_>,
         now: Micros,
         low: &mut LowWater,
         mut visit: impl FnMut(&Row, Place) -> Result<Walk>,
@@ -355,11 +355,11 @@ pub(super) fn place(row: &Row) -> Place {
     }
 }
 
-pub(super) fn place_key(place: Place) -> Result<Key> {
+pub(super) fn place_key(place: Place) -> Result<Key<'static>> {
     Key::from_place(key::PRIORITY, place.priority, place.run_at, place.id)
 }
 
-pub(super) fn value(values: &[Option<Datum>], column: i32) -> Option<Datum> {
+pub(super) fn value<'a>(values: &[Option<Datum<'a>>], column: i32) -> Option<Datum<'a>> {
     let index = usize::try_from(column).ok()?.checked_sub(1)?;
     values.get(index).copied().flatten()
 }
@@ -375,10 +375,12 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
         handler: get(column::HANDLER).map(datum::as_text).transpose()?,
         handler_owner: get(column::HANDLER_OWNER).map(datum::as_oid),
         is_command: get(column::COMMAND).is_some(),
-        payload: get(column::PAYLOAD).unwrap_or(0),
+        payload: get(column::PAYLOAD),
         attempts: get(column::ATTEMPTS).map_or(0, datum::as_i32),
         max_attempts: get(column::MAX_ATTEMPTS).map(datum::as_i32),
-        timeout: get(column::TIMEOUT).map(datum::interval_micros),
+        timeout: get(column::TIMEOUT)
+            .map(datum::interval_micros)
+            .transpose()?,
         due: match number(column::RUN_AT) {
             Micros::MIN => number(column::CREATED_AT),
             run_at => run_at,

@@ -38,7 +38,7 @@ pub struct Due {
     /// By the other index; `None` if somebody has dropped that.
     later: Option<Table>,
     row: Row,
-    pending: Datum,
+    pending: Datum<'static>,
 }
 
 /// What a look at one role's queue has found.
@@ -286,7 +286,7 @@ impl Due {
 }
 
 /// Where the entry stands that a scan of the claim's index was given up at.
-fn place_of_entry(scan: &crate::pg::scan::BoundedScan) -> Option<Place> {
+fn place_of_entry(scan: &crate::pg::scan::BoundedScan<'_>) -> Option<Place> {
     Some(Place {
         priority: datum::as_i32(scan.value(i32::from(key::PRIORITY))?),
         run_at: datum::as_i64(scan.value(i32::from(key::RUN_AT))?),

@@ -21,9 +21,9 @@ use super::{as_owner, bar, bound, column, extension, wake};
 /// A job on its way in: the values of the columns of `_jobs` that it gives, and nothing yet in the others.
 /// They live as long as the memory that they were made in.
 #[derive(Clone)]
-pub struct NewJob([Option<Datum>; column::COUNT]);
+pub struct NewJob<'a>([Option<Datum<'a>>; column::COUNT]);
 
-impl NewJob {
+impl<'a> NewJob<'a> {
     /// A job that says nothing yet.
     pub fn new() -> Self {
         let mut job = NewJob([None; column::COUNT]);
@@ -32,7 +32,7 @@ impl NewJob {
     }
 
     /// Sets a column, of its type.
-    pub fn set(&mut self, column: i32, value: Option<Datum>) {
+    pub fn set(&mut self, column: i32, value: Option<Datum<'a>>) {
         let index = usize::try_from(column.saturating_sub(1));
         if let Some(place) = index.ok().and_then(|index| self.0.get_mut(index)) {
             *place = value;
@@ -40,7 +40,7 @@ impl NewJob {
     }
 
     /// What it gives in a column.
-    pub fn get(&self, column: i32) -> Option<Datum> {
+    pub fn get(&self, column: i32) -> Option<Datum<'a>> {
         value(&self.0, column)
     }
 
@@ -58,7 +58,7 @@ impl NewJob {
     }
 
     /// What the statements take.
-    fn arguments(&self) -> [Option<Datum>; GIVEN.len()] {
+    fn arguments(&self) -> [Option<Datum<'a>>; GIVEN.len()] {
         GIVEN.map(|column| self.get(column))
     }
 }
@@ -104,13 +104,13 @@ static FIND_UNIQUE: Statement = Statement::new(
 
 /// Enqueues the job and answers its id. With a unique key that a live job has, nothing is added
 /// and that job's id is the answer.
-pub fn enqueue(mut job: NewJob) -> Result<i64> {
+pub fn enqueue(mut job: NewJob<'_>) -> Result<i64> {
     let extension = admit(&mut job)?;
     as_owner(&extension, |spi| insert_one(spi, &job))
 }
 
 /// Enqueues the job once for each payload and answers the ids in order: its payload is a `jsonb[]`.
-pub fn enqueue_many(mut job: NewJob) -> Result<Vec<i64>> {
+pub fn enqueue_many(mut job: NewJob<'_>) -> Result<Vec<i64>> {
     let extension = admit(&mut job)?;
     as_owner(&extension, |spi| {
         let inserted = spi.run(&INSERT_MANY, &job.arguments())?;
@@ -119,7 +119,7 @@ pub fn enqueue_many(mut job: NewJob) -> Result<Vec<i64>> {
 }
 
 /// Checks what the functions were given; the caller becomes the job's owner.
-fn admit(job: &mut NewJob) -> Result<Extension> {
+fn admit(job: &mut NewJob<'_>) -> Result<Extension> {
     refuse_restricted()?;
     check(job)?;
     let extension = extension()?;
@@ -132,7 +132,7 @@ fn admit(job: &mut NewJob) -> Result<Extension> {
 }
 
 /// Inserts one checked job, which has an owner, and answers its id.
-pub fn insert_one(spi: &Spi, job: &NewJob) -> Result<i64> {
+pub fn insert_one(spi: &Spi, job: &NewJob<'_>) -> Result<i64> {
     let key = job.get(column::UNIQUE_KEY);
     let arguments = job.arguments();
     let statement = match key {
@@ -174,7 +174,7 @@ pub fn find_unique(spi: &Spi, queue: &[u8], owner: Oid, key: &[u8]) -> Result<Op
 }
 
 /// Refuses numbers, times and keys that no job can have.
-pub fn check(job: &NewJob) -> Result<()> {
+pub fn check(job: &NewJob<'_>) -> Result<()> {
     let unique_key = job.get(column::UNIQUE_KEY).map(datum::as_text);
     check_limits(
         job.get(column::MAX_ATTEMPTS).map(datum::as_i32),

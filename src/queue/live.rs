@@ -70,8 +70,8 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn value(&self, column: i32) -> Datum {
-        self.row.get(column).unwrap_or(0)
+    fn value(&self, column: i32) -> Datum<'_> {
+        self.row.get(column).unwrap_or(Datum::VOID)
     }
 
     /// Whether the row is of a job that runs, or is claimed by a process that is gone.

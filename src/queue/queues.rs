@@ -55,7 +55,7 @@ impl Queue {
 }
 
 /// Reads a queue under the active snapshot; `None` if there is none of that name.
-pub fn find(extension: &Extension, name: Datum) -> Result<Option<Queue>> {
+pub fn find(extension: &Extension, name: Datum<'_>) -> Result<Option<Queue>> {
     let table = Table::open(extension.queues, extension.queues_key, Lock::Read, &QUEUES)?;
     let row = table.row()?;
     let found = table.first(&[Key::text(KEY_NAME, Compare::Equal, name)], &row)?;
@@ -76,7 +76,7 @@ struct Heard {
 }
 
 fn heard(extension: &Extension) -> Heard {
-    let told = SHARED.peek(|state| state.queue_changes.load(Ordering::Acquire));
+    let told = SHARED.peek(|unlocked| unlocked.queue_changes.load(Ordering::Acquire));
     Heard {
         table: extension.queues,
         told: told.unwrap_or_default(),
@@ -179,8 +179,8 @@ pub fn changed() -> Result<()> {
     }
 }
 
-fn read(row: &crate::pg::table::Row, name: Datum) -> Result<Queue> {
-    let interval = |column| row.get(column).map(datum::interval_micros);
+fn read(row: &crate::pg::table::Row, name: Datum<'_>) -> Result<Queue> {
+    let interval = |column| row.get(column).map(datum::interval_micros).transpose();
     Ok(Queue {
         id: row.get(column::ID).map_or(0, datum::as_i32),
         name: datum::as_text(name)?,
@@ -188,10 +188,10 @@ fn read(row: &crate::pg::table::Row, name: Datum) -> Result<Queue> {
         handler_owner: row.get(column::HANDLER_OWNER).map(datum::as_oid),
         concurrency: row.get(column::CONCURRENCY).map(datum::as_i32),
         max_attempts: row.get(column::MAX_ATTEMPTS).map_or(1, datum::as_i32),
-        backoff: interval(column::BACKOFF).unwrap_or(0),
-        backoff_max: interval(column::BACKOFF_MAX).unwrap_or(0),
-        timeout: interval(column::TIMEOUT),
-        retention: interval(column::RETENTION).unwrap_or(0),
+        backoff: interval(column::BACKOFF)?.unwrap_or(0),
+        backoff_max: interval(column::BACKOFF_MAX)?.unwrap_or(0),
+        timeout: interval(column::TIMEOUT)?,
+        retention: interval(column::RETENTION)?.unwrap_or(0),
         paused: row.get(column::PAUSED).is_some_and(datum::as_bool),
     })
 }

@@ -55,7 +55,10 @@ impl History {
     }
 }
 
-fn history_row(row: &[Option<Datum>], ended: &Ended) -> [Option<Datum>; history::COUNT] {
+fn history_row(
+    row: &[Option<Datum<'static>>],
+    ended: &Ended,
+) -> [Option<Datum<'static>>; history::COUNT] {
     let mut places = 0;
     columns::IN_JOBS.map(|in_jobs| {
         places += 1;
@@ -73,7 +76,7 @@ fn history_row(row: &[Option<Datum>], ended: &Ended) -> [Option<Datum>; history:
 /// How a job ended, for its row in the history.
 pub struct Ended {
     /// The final status, as a `text`.
-    pub status: Datum,
+    pub status: Datum<'static>,
     /// Start of the last attempt.
     pub started: Micros,
     /// Its end.
@@ -81,5 +84,5 @@ pub struct Ended {
     /// Executions, the last one included.
     pub attempts: i32,
     /// What the handler returned, as `jsonb`.
-    pub result: Option<Datum>,
+    pub result: Option<Datum<'static>>,
 }

@@ -4,9 +4,9 @@
 //! The engine and all roles rely on these tables, and triggers, rules and foreign keys on them would
 //! run within statements of ours. What roles may do they do through the functions and `my_queue`.
 
-use crate::logic::columns::{JOB_COLUMNS, Kind};
+use crate::logic::columns::JOB_COLUMNS;
 use crate::pg::catalog::{self, Extension, TABLES};
-use crate::pg::datum::{self, Datum, Oid, ToDatum};
+use crate::pg::datum::{self, Datum, Oid};
 use crate::pg::ddl::Made;
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, PgError, Result};
 use crate::pg::fmgr::TriggerRow;
@@ -54,43 +54,29 @@ pub fn check_row(row: &TriggerRow) -> Result<()> {
     for (one, column) in live.zip(1..).filter(|(one, _)| one.is_forbidden()) {
         let (name, new) = (one.column.name, row.get(column));
         let is_as_it_must_be = match (row.is_update, column) {
-            (true, _) => same(one.column.kind, row.old(column), new)?,
+            (true, _) => datum::are_same(row.old(column), new)?,
             (false, column::STATUS) => new.is_some_and(|new| datum::text_is(new, b"pending")),
-            (false, column::ATTEMPTS) => new == Some(0i32.datum()),
-            (false, column::CREATED_AT) => new == Some(clock::transaction_start().datum()),
+            (false, column::ATTEMPTS) => new.map(datum::as_i32) == Some(0),
+            (false, column::CREATED_AT) => {
+                new.map(datum::as_i64) == Some(clock::transaction_start())
+            }
             (false, _) => new.is_none(),
         };
         if !is_as_it_must_be {
             return Err(refused(name));
         }
     }
-    let id = row.get(column::ID);
+    let number = |value: Option<Datum<'_>>| value.map(datum::as_i64);
+    let id = number(row.get(column::ID));
     let is_own_id = match row.is_update {
-        true => row.old(column::ID) == id,
-        false => {
-            sequence::last_drawn(extension.jobs_sequence, extension.owner)? == id.map(datum::as_i64)
-        }
+        true => number(row.old(column::ID)) == id,
+        false => sequence::last_drawn(extension.jobs_sequence, extension.owner)? == id,
     };
     if is_own_id {
         Ok(())
     } else {
         Err(refused("id"))
     }
-}
-
-/// Whether two values of a column are the same.
-fn same(kind: Kind, one: Option<Datum>, other: Option<Datum>) -> Result<bool> {
-    let (Some(one), Some(other)) = (one, other) else {
-        return Ok(one == other);
-    };
-    Ok(match kind {
-        Kind::Boolean | Kind::Integer | Kind::Bigint | Kind::Timestamptz | Kind::Regrole => {
-            one == other
-        }
-        Kind::Interval => datum::interval_parts(one) == datum::interval_parts(other),
-        // What they are made of, for those that are stored in one piece.
-        Kind::Text | Kind::Jsonb | Kind::Bigints => datum::as_text(one)? == datum::as_text(other)?,
-    })
 }
 
 fn refused(column: &str) -> PgError {

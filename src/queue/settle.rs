@@ -227,8 +227,9 @@ static RELEASE: Statement = Statement::new(
 
 /// Removes the row of a job that has ended, and that the job itself has updated or deleted.
 pub fn forget(extension: &Extension, job: i64) -> Result<()> {
-    as_owner(extension, |spi| spi.run(&FORGET, &[Some(job.datum())]))?;
-    Ok(())
+    as_owner(extension, |spi| {
+        spi.run(&FORGET, &[Some(job.datum())]).map(|_| ())
+    })
 }
 
 /// Records a failed attempt and decides what follows. In a transaction.
@@ -333,7 +334,7 @@ pub fn set_aside_for(extension: &Extension, job: i64, what: &str, error: &PgErro
         }
     };
     // Whoever counts it as failed names it in the log, too.
-    if set && SHARED.peek(|state| state.deaths_told.admit(clock::now())) != Some(false) {
+    if set && SHARED.peek(|unlocked| unlocked.deaths_told.admit(clock::now())) != Some(false) {
         let text = format!("job {job} was set aside: {what}, SQLSTATE {code}");
         log::report(Level::Log, &text)?;
     }
@@ -343,7 +344,7 @@ pub fn set_aside_for(extension: &Extension, job: i64, what: &str, error: &PgErro
 fn run_set_aside(
     extension: &Extension,
     statement: &Statement,
-    arguments: &[Option<Datum>],
+    arguments: &[Option<Datum<'_>>],
 ) -> Result<bool> {
     as_owner(extension, |spi| {
         let changed = spi.run(statement, arguments)?;
@@ -385,12 +386,12 @@ pub fn release_command(extension: &Extension, job: i64) -> Result<()> {
     })
 }
 
-fn started(attempt: &Attempt) -> Option<Datum> {
+fn started(attempt: &Attempt) -> Option<Datum<'static>> {
     (attempt.started != 0).then(|| attempt.started.datum())
 }
 
 /// `$1`..`$9` of the statements: which attempt, and its error.
-fn entry(attempt: &Attempt, now: Micros, error: &PgError) -> Result<Vec<Option<Datum>>> {
+fn entry(attempt: &Attempt, now: Micros, error: &PgError) -> Result<Vec<Option<Datum<'static>>>> {
     Ok(vec![
         Some(attempt.job.datum()),
         Some(attempt.attempts.datum()),
@@ -405,7 +406,7 @@ fn entry(attempt: &Attempt, now: Micros, error: &PgError) -> Result<Vec<Option<D
 }
 
 /// A text cut to what is kept, between characters.
-fn capped(text: &[u8]) -> Result<Datum> {
+fn capped(text: &[u8]) -> Result<Datum<'static>> {
     let length = datum::clip_length(text, MAX_ERROR_BYTES);
     datum::text_datum(text.get(..length).unwrap_or_default())
 }

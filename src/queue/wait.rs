@@ -220,7 +220,7 @@ fn look(job: i64) -> Result<Known> {
 
 /// The row that counts, of those whose owners' rights the caller has: the job that has not ended, else
 /// the one that ended last.
-fn newest_of(rows: &Rows, caller: Oid) -> Result<Option<Row<'_>>> {
+fn newest_of<'a>(rows: &Rows<'a>, caller: Oid) -> Result<Option<Row<'a>>> {
     let mut newest: Option<Row<'_>> = None;
     for row in rows.iter() {
         if !identity::has_rights_of(caller, row.oid(3).unwrap_or(0))? {
@@ -350,7 +350,8 @@ pub fn tell_waiters(settled: &[Settled]) {
         }
     });
     if keeper {
-        SHARED.write(|state| state.ask_look(database));
+        // The keeper, which is woken below as one who waits.
+        SHARED.change(|state| state.ask_look(database)).is_awake();
     }
     wake.into_iter()
         .filter(|procno| *procno >= 0)
@@ -358,7 +359,7 @@ pub fn tell_waiters(settled: &[Settled]) {
 }
 
 /// `text` or NULL, as SQL wants it.
-pub fn status_datum(status: Option<Vec<u8>>) -> Result<Option<Datum>> {
+pub fn status_datum(status: Option<Vec<u8>>) -> Result<Option<Datum<'static>>> {
     status
         .as_deref()
         .map(crate::pg::datum::text_datum)

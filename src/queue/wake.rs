@@ -11,8 +11,8 @@ use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::xact::{self, End};
-use crate::pg::{bgworker, clock, latch};
-use crate::shared::{Go, SHARED, SlotId, State};
+use crate::pg::{bgworker, clock};
+use crate::shared::{self, Go, SHARED, SlotId, State, Wake};
 
 /// What one (sub)transaction enqueued for one role.
 struct Note {
@@ -320,40 +320,45 @@ fn tell(pending: Pending, committed: bool) {
     SHARED.write(|state| pending.apply(state, committed, now, &mut wake));
     wake.sort_unstable();
     wake.dedup();
-    wake.into_iter().for_each(latch::wake);
+    wake.into_iter().for_each(shared::wake);
 }
 
 impl Pending {
-    fn apply(&self, state: &mut State, committed: bool, now: Micros, wake: &mut Vec<i32>) {
+    fn apply(&self, state: &mut State, committed: bool, now: Micros, wake: &mut Vec<Wake>) {
+        let mut add = |process: Wake| {
+            if !process.is_nobody() {
+                wake.push(process);
+            }
+        };
         let database = bgworker::my_database();
-        let told = state.queue_changes.load(Ordering::Relaxed);
+        let told = SHARED.peek(|unlocked| unlocked.queue_changes.load(Ordering::Relaxed));
         for note in self.notes.iter().filter(|_| committed) {
             let came_due = note.later != 0 && note.later <= now;
-            let roused = note.resting.is_some_and(|known| known != told);
+            let roused = note.resting.is_some_and(|known| Some(known) != told);
             if note.due || came_due || roused {
-                wake.extend(state.demand(database, note.role, note.earliest, note.queue));
+                add(state.demand(database, note.role, note.earliest, note.queue));
             } else if note.resting.is_some() {
                 state.arrived(database, note.role, note.earliest);
             }
             if note.later > now {
-                wake.extend(state.due_at(database, note.later));
+                add(state.due_at(database, note.later));
             }
         }
         for (_, promise) in &self.promises {
             match promise {
-                Promise::Look if committed => wake.extend(state.ask_look(database)),
-                Promise::Due(time) if committed => wake.extend(state.due_at(database, *time)),
+                Promise::Look if committed => add(state.ask_look(database)),
+                Promise::Due(time) if committed => add(state.due_at(database, *time)),
                 Promise::Halt(queue) if committed => state.halt_queue(database, *queue),
                 Promise::Count(ends) if committed => {
                     counted::count_ends(state, database, ends, now);
                 }
                 Promise::Settings if committed => {
-                    state.queue_changes.fetch_add(1, Ordering::Release);
-                    wake.extend(state.ask_look(database));
+                    SHARED.peek(|unlocked| unlocked.queue_changes.fetch_add(1, Ordering::Release));
+                    add(state.ask_look(database));
                 }
                 Promise::Resolve if committed => {
                     state.resolve = true;
-                    wake.push(state.launcher_procno);
+                    add(Wake::process(state.launcher_procno));
                 }
                 Promise::Look
                 | Promise::Resolve
@@ -361,11 +366,13 @@ impl Pending {
                 | Promise::Halt(_)
                 | Promise::Count(..)
                 | Promise::Settings => {}
-                Promise::Unblock(oid) => wake.extend(state.unblock(*oid)),
-                Promise::Launch(id) => wake.extend(state.slot(*id).map(|slot| {
-                    slot.go = if committed { Go::Yes } else { Go::No };
-                    slot.procno
-                })),
+                Promise::Unblock(oid) => add(state.unblock(*oid)),
+                Promise::Launch(id) => {
+                    if let Some(slot) = state.slot(*id) {
+                        slot.go = if committed { Go::Yes } else { Go::No };
+                        add(Wake::process(slot.procno));
+                    }
+                }
             }
         }
     }

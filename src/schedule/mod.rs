@@ -143,7 +143,7 @@ fn ascii(text: &[u8]) -> String {
 /// The server reads the interval: `10 seconds`, `1 day 02:00`, `PT5M`.
 fn interval_parts(schedule: &[u8], interval: &str) -> Result<(i32, i32, Micros)> {
     match datum::interval_datum(interval.as_bytes()) {
-        Ok(interval) => Ok(datum::interval_parts(interval)),
+        Ok(interval) => datum::interval_parts(interval),
         Err(error) if error.sqlstate == QUERY_CANCELED => Err(error),
         Err(error) => Err(PgError::new(INVALID_PARAMETER_VALUE, error.message)
             .detail(shown(schedule))

@@ -23,13 +23,12 @@ static LOCK: Statement = Statement::new(
     &[types::INT8],
 );
 
-/// A schedule as the keeper found and locked it. Its values are SPI's, so it lives no longer than
-/// the connection.
-pub struct Found {
+/// A schedule as the keeper found and locked it. Its values are those of the SPI connection.
+pub struct Found<'a> {
     /// Its id.
     pub id: i64,
     /// What its jobs are like.
-    pub job: NewJob,
+    pub job: NewJob<'a>,
     /// Its rule as text.
     pub schedule: Vec<u8>,
     /// Its zone's name.
@@ -55,7 +54,7 @@ pub struct Found {
 }
 
 /// Locks and reads a row; `None` if somebody else has it locked, or it is gone.
-pub fn find(spi: &Spi, id: i64) -> Result<Option<Found>> {
+pub fn find(spi: &Spi, id: i64) -> Result<Option<Found<'_>>> {
     let rows = spi.run(&LOCK, &[Some(id.datum())])?;
     let Some(row) = rows.first() else {
         return Ok(None);
@@ -81,7 +80,7 @@ pub fn find(spi: &Spi, id: i64) -> Result<Option<Found>> {
 
 /// The job that a schedule's row describes: command, handler, payload, queue, max_attempts, timeout,
 /// handler_owner and owner stand in it from column `first` on.
-pub fn job_of(row: &Row<'_>, first: i32) -> NewJob {
+pub fn job_of<'a>(row: &Row<'a>, first: i32) -> NewJob<'a> {
     let columns = [
         column::COMMAND,
         column::HANDLER,
@@ -103,7 +102,7 @@ pub fn job_of(row: &Row<'_>, first: i32) -> NewJob {
 }
 
 /// The elements of a `bigint[]`; none for NULL.
-pub fn ids(array: Option<Datum>) -> Result<Vec<i64>> {
+pub fn ids(array: Option<Datum<'_>>) -> Result<Vec<i64>> {
     let elements = array
         .map(|array| datum::array_elements(array, types::INT8))
         .transpose()?
@@ -120,12 +119,12 @@ fn unknown_word(word: &[u8]) -> PgError {
 }
 
 /// The `bigint`s of a result's first column.
-pub fn first_column(rows: &Rows) -> Result<Vec<i64>> {
+pub fn first_column(rows: &Rows<'_>) -> Result<Vec<i64>> {
     Ok(rows.iter().filter_map(|row| row.i64(1)).collect())
 }
 
 /// A `bigint[]`.
-pub fn array(ids: &[i64]) -> Result<Datum> {
-    let values: Vec<Datum> = ids.iter().map(|id| id.datum()).collect();
+pub fn array(ids: &[i64]) -> Result<Datum<'static>> {
+    let values: Vec<Datum<'_>> = ids.iter().map(|id| id.datum()).collect();
     datum::array_datum(&values, types::INT8)
 }

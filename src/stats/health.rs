@@ -1,6 +1,6 @@
 //! The facts that `health()` judges: what stands in shared memory and in the settings.
 
-use crate::pg::datum::{Datum, ToDatum, types};
+use crate::pg::datum::{Micros, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::Statement;
 use crate::pg::{bgworker, catalog, clock, columns, identity};
@@ -116,7 +116,7 @@ pub struct FailedJobs {
     /// At most 1,000.
     pub count: i64,
     /// When the last one of them did.
-    pub last: Option<Datum>,
+    pub last: Option<Micros>,
 }
 
 /// Of those that the caller sees.
@@ -133,7 +133,7 @@ pub fn failed_jobs() -> Result<Vec<FailedJobs>> {
                 Ok(FailedJobs {
                     queue: row.text(1)?.unwrap_or_default(),
                     count: row.i64(2).unwrap_or(0),
-                    last: row.datum(3),
+                    last: row.i64(3),
                 })
             })
             .collect()

@@ -174,7 +174,7 @@ fn pool(job: i64, queue: i32, owner: Oid) -> Pool {
             ..Pool::default()
         };
         if let Some(slot) = state.slot_of_job(database, job) {
-            let since = slot.job_started.load(std::sync::atomic::Ordering::Relaxed);
+            let since = slot.job_started();
             pool.runs_in = Some((slot.pid, since));
         }
         for slot in &state.slots {
