@@ -30,6 +30,10 @@ $$;
 CREATE FUNCTION my_worker_internal.caller() RETURNS regrole
     AS 'MODULE_PATHNAME', 'mw_caller' LANGUAGE C STABLE PARALLEL SAFE;
 
+-- The home of this database, which each job and schedule carries: those of another home came with a copy.
+CREATE FUNCTION my_worker_internal.home() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_home' LANGUAGE C STABLE PARALLEL SAFE;
+
 -- Queues: named channels with settings.
 CREATE TABLE my_worker.queues (
     name         text COLLATE "C" PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 63),
@@ -69,7 +73,8 @@ CREATE TABLE my_worker._jobs (
     owner        regrole NOT NULL DEFAULT my_worker_internal.caller(),
     last_error   text,
     errors       jsonb,
-    handler_owner regrole
+    handler_owner regrole,
+    home         bigint NOT NULL DEFAULT my_worker_internal.home()
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 -- Those of its columns that whoever enqueues a job may set; src/logic/columns.rs says the same.
 CREATE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
@@ -77,6 +82,7 @@ CREATE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
     SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key'
 $$;
 COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_queue';
+COMMENT ON COLUMN my_worker._jobs.home IS 'the home of the database that the job was enqueued in';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 
 -- The order of the claim: one owner, one queue, lower priority first, then time, then id.
@@ -441,6 +447,7 @@ BEGIN
                            ('_jobs', '_jobs_unique_key_idx', false), ('_jobs', '_jobs_later_idx', false),
                            ('history', 'history_id_idx', false), ('history', 'history_finished_at_idx', false),
                            ('history', 'history_failed_idx', false),
+                           ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
                            ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
                            ('_schedules', '_schedules_pkey', false), ('_schedules', '_schedules_owner_name_key', false),
                            ('_schedules', '_schedules_name_idx', false),
@@ -500,6 +507,9 @@ BEGIN
     IF objects.stops THEN
         RETURN;
     END IF;
+    RETURN QUERY
+        SELECT 'home', c.reason IS NULL, coalesce(c.reason, 'not a copy')
+          FROM my_worker_internal.why_copy() AS c (reason);
     -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
@@ -574,9 +584,11 @@ CREATE TABLE my_worker._schedules (
     owner            regrole NOT NULL DEFAULT my_worker_internal.caller(),
     created_at       timestamptz NOT NULL DEFAULT now(),
     handler_owner    regrole,
+    home             bigint NOT NULL DEFAULT my_worker_internal.home(),
     UNIQUE (owner, name),
     CHECK ((command IS NULL) <> (handler IS NULL))
 );
+COMMENT ON COLUMN my_worker._schedules.home IS 'the home of the database that the schedule was defined in';
 COMMENT ON COLUMN my_worker._schedules.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the schedule''s owner';
 COMMENT ON TABLE my_worker._schedules IS 'what the view my_worker.schedules shows, and what the keeper needs to know';
 CREATE INDEX _schedules_name_idx ON my_worker._schedules (name);
@@ -645,6 +657,41 @@ CREATE FUNCTION my_worker.next_runs(
     after timestamptz DEFAULT now()) RETURNS SETOF timestamptz
     AS 'MODULE_PATHNAME', 'mw_next_runs' LANGUAGE C STABLE ROWS 5;
 COMMENT ON FUNCTION my_worker.next_runs IS 'the next times at which a schedule would be due';
+-- Where this database is at home. A number is drawn for it by CREATE EXTENSION, and stands in a function:
+-- neither a dump nor logical replication carries what a function of an extension says, while pg_upgrade,
+-- a standby and a copy of the files do. It stands there with what tells these apart.
+CREATE FUNCTION my_worker_internal.identity() RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_identity' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION my_worker_internal.set_birth(home bigint DEFAULT NULL) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    home := coalesce(home, ('x' || right(replace(gen_random_uuid()::text, '-', ''), 15))::bit(60)::bigint);
+    EXECUTE format('CREATE OR REPLACE FUNCTION my_worker_internal.birth() RETURNS text LANGUAGE sql IMMUTABLE AS %L',
+                   format('SELECT %L', home || ' ' || my_worker_internal.identity()));
+    RETURN home;
+END
+$$;
+
+-- Finds rows of other homes, which are none but in a copy: an INSERT pays for a comparison alone.
+CREATE FUNCTION my_worker_internal.index_strangers(home bigint) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
+BEGIN
+    DROP INDEX IF EXISTS my_worker._jobs_strangers_idx, my_worker._schedules_strangers_idx;
+    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home) WHERE home <> %L::bigint', home);
+    EXECUTE format('CREATE INDEX _schedules_strangers_idx ON my_worker._schedules (home) WHERE home <> %L::bigint', home);
+END
+$$;
+
+SELECT my_worker_internal.index_strangers(my_worker_internal.set_birth());
+
+-- Why nothing runs here although all else is well: NULL, unless this database is a copy.
+CREATE FUNCTION my_worker_internal.why_copy() RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_why_copy' LANGUAGE C STRICT VOLATILE;
+
+CREATE FUNCTION my_worker.adopt(force boolean DEFAULT false) RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_adopt' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION my_worker.adopt IS 'makes this database, a copy, the home of the jobs and schedules that came with it';
 -- Who may do what: nobody anything, until grant_usage().
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker_internal FROM PUBLIC;
@@ -684,10 +731,10 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs',
-           'launch_dynamic_worker', 'caller', 'running', 'is_running',
+           'launch_dynamic_worker', 'caller', 'home', 'running', 'is_running',
            -- statistics
            'get_worker_stats', 'workers', 'queue_stats', 'health', 'health_facts', 'named_databases',
-           'altered_columns', 'late_schedules', 'failed_jobs')
+           'altered_columns', 'late_schedules', 'failed_jobs', 'why_copy')
 $$;
 
 -- Runs a GRANT or REVOKE so that pg_dump carries it, also within the script of an extension, ours
@@ -752,7 +799,7 @@ GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.workers(),
     my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
     my_worker_internal.late_schedules(),
-    my_worker_internal.failed_jobs(), my_worker.health(interval) TO pg_monitor;
+    my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
 

@@ -13,6 +13,7 @@
 //! | `watchdog`   | terminates the processes of jobs that do not heed a cancel                    |
 //! | `queue`      | all access to jobs and queues; the door for ends                              |
 //! | `schedule`   | rules that enqueue jobs in time                                               |
+//! | `home`       | makes a database the home of its jobs, where that is asked or plain                 |
 //! | `execute`    | runs what a worker has taken, and settles it                                  |
 //! | `evict`      | makes room for DROP DATABASE and its like                                     |
 //! | `stats`      | shows what waits, runs and was counted, and says why                          |
@@ -46,6 +47,8 @@ mod evict;
 mod execute;
 #[cfg(not(test))]
 mod greeting;
+#[cfg(not(test))]
+mod home;
 #[cfg(not(test))]
 mod keeper;
 #[cfg(not(test))]

@@ -2,6 +2,10 @@
 CREATE FUNCTION my_worker_internal.caller() RETURNS regrole
     AS 'MODULE_PATHNAME', 'mw_caller' LANGUAGE C STABLE PARALLEL SAFE;
 
+-- The home of this database, which each job and schedule carries: those of another home came with a copy.
+CREATE FUNCTION my_worker_internal.home() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_home' LANGUAGE C STABLE PARALLEL SAFE;
+
 -- Queues: named channels with settings.
 CREATE TABLE my_worker.queues (
     name         text COLLATE "C" PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 63),
@@ -41,7 +45,8 @@ CREATE TABLE my_worker._jobs (
     owner        regrole NOT NULL DEFAULT my_worker_internal.caller(),
     last_error   text,
     errors       jsonb,
-    handler_owner regrole
+    handler_owner regrole,
+    home         bigint NOT NULL DEFAULT my_worker_internal.home()
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 -- Those of its columns that whoever enqueues a job may set; src/logic/columns.rs says the same.
 CREATE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
@@ -49,6 +54,7 @@ CREATE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
     SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key'
 $$;
 COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_queue';
+COMMENT ON COLUMN my_worker._jobs.home IS 'the home of the database that the job was enqueued in';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 
 -- The order of the claim: one owner, one queue, lower priority first, then time, then id.

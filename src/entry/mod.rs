@@ -2,6 +2,7 @@
 //! functions. Each is a few lines: convert, call, convert back.
 
 mod bgw;
+mod home;
 mod probe;
 mod schedule;
 mod sql;

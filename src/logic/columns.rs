@@ -69,6 +69,8 @@ pub enum Setter {
     Door,
     /// What runs the job and ends it: no caller may.
     Engine,
+    /// The table itself, by its default: no caller may.
+    Default,
 }
 
 /// What a column says in a job that `retry()` brings back.
@@ -132,7 +134,7 @@ impl JobColumn {
 
     /// Whether a caller who writes a row of his own must leave it alone.
     pub const fn is_forbidden(&self) -> bool {
-        self.is_live() && matches!(self.setter, Setter::Door | Setter::Engine)
+        self.is_live() && matches!(self.setter, Setter::Door | Setter::Engine | Setter::Default)
     }
 }
 
@@ -214,6 +216,7 @@ job_columns! {
     RESULT        "result"        Jsonb       Maybe   Engine   Anew History;
     ERRORS        "errors"        Jsonb       Maybe   Engine   Kept Both;
     HANDLER_OWNER "handler_owner" Regrole     Maybe   Door     Kept Both;
+    HOME          "home"          Bigint      Always  Default  Anew Jobs;
 }
 
 /// Declares the columns of another table.
@@ -281,6 +284,7 @@ columns! {
     OWNER            "owner"            Regrole     Always;
     CREATED_AT       "created_at"       Timestamptz Always;
     HANDLER_OWNER    "handler_owner"    Regrole     Maybe;
+    HOME             "home"             Bigint      Always;
 }
 
 /// `my_worker._jobs`

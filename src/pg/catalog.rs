@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 
+use super::birth::{self, Birth};
 use super::columns::{self, Altered};
 use super::datum::{self, Oid};
 use super::error::{INSUFFICIENT_PRIVILEGE, PgError, Result};
@@ -40,6 +41,8 @@ pub struct Extension {
     pub claim_index: Oid,
     /// The index of what is due later, or not pending.
     pub later_index: Oid,
+    /// The indexes of jobs and schedules of other homes.
+    pub strangers: [Oid; 2],
     /// `my_worker.history`
     pub history: Oid,
     /// `my_worker.queues`
@@ -48,6 +51,8 @@ pub struct Extension {
     pub queues_key: Oid,
     /// `my_worker._schedules`
     pub schedules: Oid,
+    /// Where this database is at home.
+    pub birth: Birth,
     /// The view `my_queue` in the target schema: users' way to `_jobs`, never ours.
     pub door: Oid,
     /// Whether this library can work with its objects.
@@ -244,6 +249,8 @@ unsafe extern "C-unwind" fn on_relation_change(_: sys::Datum, relation: Oid) {
     let ours = CACHED.get().is_none_or(|e| {
         let indexes = [
             0,
+            e.strangers[0],
+            e.strangers[1],
             e.claim_index,
             e.later_index,
             e.jobs_key,
@@ -328,10 +335,15 @@ fn find_extension() -> Result<Option<Extension>> {
         jobs_sequence: relation(c"_jobs_id_seq", own)?,
         claim_index: relation(c"_jobs_claim_idx", own)?,
         later_index: relation(c"_jobs_later_idx", own)?,
+        strangers: [
+            relation(c"_jobs_strangers_idx", own)?,
+            relation(c"_schedules_strangers_idx", own)?,
+        ],
         history: relation(c"history", own)?,
         queues: relation(c"queues", own)?,
         queues_key: relation(c"queues_pkey", own)?,
         schedules: relation(c"_schedules", own)?,
+        birth: birth::read(oid)?,
         door: relation(c"my_queue", target)?,
         fit: Fit::Good,
     };
@@ -363,6 +375,8 @@ fn fit(found: &Extension, version: &[u8]) -> Result<Fit> {
         (found.jobs_key, found.jobs),
         (found.claim_index, found.jobs),
         (found.queues_key, found.queues),
+        (found.strangers[0], found.jobs),
+        (found.strangers[1], found.schedules),
     ];
     for (index, table) in indexes {
         if !is_valid_index_of(index, table)? {

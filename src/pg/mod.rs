@@ -3,6 +3,7 @@
 
 pub mod activity;
 pub mod bgworker;
+pub mod birth;
 pub mod catalog;
 pub mod clock;
 pub mod columns;

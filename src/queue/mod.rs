@@ -14,6 +14,7 @@ pub mod due;
 pub mod end;
 pub mod enqueue;
 pub mod handler;
+pub mod home;
 pub mod ids;
 pub mod incoming;
 pub mod lists;
@@ -126,6 +127,6 @@ fn connected<'a, T: 'a>(
 }
 
 /// A superuser takes a dump back.
-fn is_restore() -> Result<bool> {
+pub fn is_restore() -> Result<bool> {
     Ok(guc::is_restoring()? && identity::is_superuser()?)
 }

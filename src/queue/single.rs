@@ -7,13 +7,14 @@ use crate::pg::spi::{Spi, Statement};
 
 use super::as_owner;
 use super::end::{Attempt, EndOf};
+use super::home;
 use super::queues::{self, Queue};
 use super::report::Runs;
 
 macro_rules! find_job {
     () => {
         "SELECT owner, queue, attempts, max_attempts, status = 'processing', \
-         handler, command IS NOT NULL, status = 'failed' FROM my_worker._jobs WHERE id = $1"
+         handler, command IS NOT NULL, status = 'failed', home FROM my_worker._jobs WHERE id = $1"
     };
 }
 
@@ -56,6 +57,8 @@ pub struct Standing {
     is_command: bool,
     /// It was set aside.
     pub has_failed: bool,
+    /// It is of this home, not of a copy's.
+    is_own: bool,
 }
 
 impl Standing {
@@ -76,6 +79,7 @@ impl Standing {
                 handler: row.text(6)?,
                 is_command: row.bool(7),
                 has_failed: row.bool(8),
+                is_own: home::is_own_home(row.i64(9)),
             }))
         })?;
         let Some(mut standing) = found else {
@@ -134,10 +138,10 @@ pub enum Taken {
 }
 
 /// For the keeper: takes a job that has not ended, without waiting for whoever has its row. One whose
-/// queue is not there, perhaps not yet, is left alone.
+/// queue is not there, perhaps not yet, or that came with a copy, is left alone.
 pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
     Ok(match Standing::read(extension, job, &LOCK_JOB)? {
-        Some(live) if live.has_failed || live.queue.is_none() => Taken::Gone,
+        Some(live) if live.has_failed || live.queue.is_none() || !live.is_own => Taken::Gone,
         Some(live) => Taken::Live(live),
         None if still_there(extension, job)? => Taken::Locked,
         None => Taken::Gone,
