@@ -127,7 +127,7 @@ CREATE FUNCTION my_worker_internal.identity() RETURNS text
     AS 'MODULE_PATHNAME', 'mw_identity' LANGUAGE C VOLATILE;
 DO $$
 BEGIN
-    EXECUTE format('CREATE FUNCTION my_worker_internal.birth() RETURNS text LANGUAGE sql IMMUTABLE AS %L',
+    EXECUTE format('CREATE FUNCTION my_worker_internal.birth() RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS %L',
                    format('SELECT %L', ('x' || right(replace(gen_random_uuid()::text, '-', ''), 15))::bit(60)::bigint
                                        || ' ' || my_worker_internal.identity()));
 END
@@ -540,7 +540,7 @@ CREATE OR REPLACE FUNCTION my_worker_internal.set_birth(home bigint DEFAULT NULL
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     home := coalesce(home, ('x' || right(replace(gen_random_uuid()::text, '-', ''), 15))::bit(60)::bigint);
-    EXECUTE format('CREATE OR REPLACE FUNCTION my_worker_internal.birth() RETURNS text LANGUAGE sql IMMUTABLE AS %L',
+    EXECUTE format('CREATE OR REPLACE FUNCTION my_worker_internal.birth() RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS %L',
                    format('SELECT %L', home || ' ' || my_worker_internal.identity()));
     RETURN home;
 END

@@ -2,13 +2,8 @@
 //!
 //! The number stands in the body of the function `my_worker_internal.birth()`, beside what the database
 //! was then. Neither a dump nor logical replication carries what a function of an extension says. A standby,
-//! pg_upgrade and every copy of the files carry it, and what the database was tells these apart:
-//!
-//! - the same server and database: nothing has happened; a standby and its promotion are the same server;
-//! - another database: it was made by CREATE DATABASE ... TEMPLATE;
-//! - another server, by its system identifier: pg_upgrade has made the catalogs anew, so the extension has
-//!   other OIDs or the server another major version; or the files were copied as they are
-//!   (pg_createsubscriber).
+//! pg_upgrade and every copy of the files carry it, and what the database was tells these apart
+//! (`logic::home`).
 
 use std::ffi::CStr;
 use std::ptr;
@@ -18,16 +13,9 @@ use super::error::Result;
 use super::guard::protect;
 use super::local::Local;
 use super::syscache;
+pub use crate::logic::home::Moved;
+use crate::logic::home::{Identity, parse};
 use crate::sys;
-
-/// What became of the database since its home was written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moved {
-    /// pg_upgrade has moved it to another server.
-    Upgraded,
-    /// Its files were copied.
-    Copied,
-}
 
 /// The home that is written down.
 #[derive(Clone, Copy)]
@@ -56,70 +44,17 @@ pub fn home() -> i64 {
     HOME.get()
 }
 
-/// What a database is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    /// The server.
-    system: u64,
-    /// The extension, and its first function: pg_upgrade gives them other OIDs.
-    extension: Oid,
-    caller: Oid,
-    major: u32,
-    database: Oid,
-}
-
-impl Identity {
-    /// As it is now.
-    fn now(extension: Oid, schema: Oid) -> Result<Self> {
-        // SAFETY: reads what the server read from its control file, and a variable of this process.
-        let (system, database) = unsafe { (sys::GetSystemIdentifier(), sys::MyDatabaseId) };
-        Ok(Identity {
-            system,
-            extension,
-            caller: function(c"caller", schema)?,
-            major: sys::PG_VERSION_NUM / 10_000,
-            database,
-        })
-    }
-
-    fn text(&self) -> String {
-        let Identity {
-            system,
-            extension,
-            caller,
-            major,
-            database,
-        } = self;
-        format!("{system} {extension} {caller} {major} {database}")
-    }
-
-    fn read(mut words: impl Iterator<Item = u64>) -> Option<Self> {
-        let system = words.next()?;
-        let mut oid = || words.next().and_then(|word| u32::try_from(word).ok());
-        Some(Identity {
-            system,
-            extension: oid()?,
-            caller: oid()?,
-            major: oid()?,
-            database: oid()?,
-        })
-    }
-
-    /// What has happened since it was `then`.
-    fn moved_since(&self, then: &Identity) -> Option<Moved> {
-        if self.database != then.database {
-            return Some(Moved::Copied);
-        }
-        if self.system == then.system {
-            return None;
-        }
-        let has_same_catalogs =
-            (self.extension, self.caller, self.major) == (then.extension, then.caller, then.major);
-        Some(match has_same_catalogs {
-            true => Moved::Copied,
-            false => Moved::Upgraded,
-        })
-    }
+/// What this database is now.
+fn now(extension: Oid, schema: Oid) -> Result<Identity> {
+    // SAFETY: reads what the server read from its control file, and a variable of this process.
+    let (system, database) = unsafe { (sys::GetSystemIdentifier(), sys::MyDatabaseId) };
+    Ok(Identity {
+        system,
+        extension,
+        caller: function(c"caller", schema)?,
+        major: sys::PG_VERSION_NUM / 10_000,
+        database,
+    })
 }
 
 /// What `my_worker_internal.identity()` answers: what this database is now.
@@ -129,7 +64,7 @@ pub fn identity_text() -> Result<String> {
         let extension = sys::get_extension_oid(c"my_worker".as_ptr(), true);
         (extension, internal_schema())
     })?;
-    Ok(Identity::now(extension, schema)?.text())
+    Ok(now(extension, schema)?.text())
 }
 
 /// Reads what is written down, and compares it with what the database is now.
@@ -159,17 +94,8 @@ fn find(extension: Oid) -> Result<Birth> {
     let Some((home, then)) = parse(&body) else {
         return Ok(unknown);
     };
-    let moved = Identity::now(extension, schema)?.moved_since(&then);
+    let moved = now(extension, schema)?.moved_since(&then);
     Ok(Birth { home, moved })
-}
-
-/// Reads `SELECT 'home system extension caller major database'`.
-fn parse(body: &[u8]) -> Option<(i64, Identity)> {
-    let text = std::str::from_utf8(body).ok()?;
-    let quoted = text.split('\'').nth(1)?;
-    let mut words = quoted.split(' ').map_while(|word| word.parse::<u64>().ok());
-    let home = i64::try_from(words.next()?).ok()?;
-    Some((home, Identity::read(words)?))
 }
 
 /// The schema of functions that only our own objects call.
