@@ -115,7 +115,7 @@ RUSTC  = $(or $(wildcard $(dir $(CARGO))rustc),rustc)
 HOST   = $(shell '$(RUSTC)' -vV 2>/dev/null | sed -n 's/^host: //p')
 RUNNER = CARGO_TARGET_$(shell echo '$(HOST)' | tr 'a-z-' 'A-Z_')_RUNNER
 # Searches and histories, of which Miri runs a thousandth of what a processor does in the same time.
-MIRI_SKIPS = $(addprefix --skip ,histories golden cron schedule rule calendar zone)
+MIRI_SKIPS = $(addprefix --skip ,histories golden cron schedule rule calendar zone histogram)
 TOOL_ENV = PG_CONFIG='$(PG_CONFIG)' CARGO_TARGET_DIR='target/$@'
 
 asan: ## Run cargo's tests under AddressSanitizer
@@ -127,7 +127,7 @@ asan: ## Run cargo's tests under AddressSanitizer
 valgrind: ## Run cargo's tests under valgrind
 	@$(need_cargo)
 	@command -v valgrind >/dev/null || { echo '$(EXTENSION): valgrind is missing (apt-get install valgrind)' >&2; exit 1; }
-	$(TOOL_ENV) $(RUNNER)='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' \
+	$(TOOL_ENV) $(RUNNER)='valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite' \
 	    '$(CARGO)' test $(CARGO_FLAGS) --release -- $(TESTS)
 
 miri: ## Run cargo's tests in Miri, but those that would take it hours
