@@ -4,8 +4,7 @@
 //! as the job's owner, waits for the end of the caller's transaction: after COMMIT it takes the job
 //! by the same path as every worker, after ROLLBACK it exits and nothing ran.
 
-use crate::counted;
-use crate::execute::{self, Batch, Memory, Tally, command};
+use crate::execute::{Batch, Memory, Tally, command};
 use crate::pg::bgworker::{self, Handle, Status, Worker};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Oid;
@@ -17,8 +16,8 @@ use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::bar;
 use crate::queue::claim::{Candidate, Jobs};
-use crate::queue::single::{self, Waiting};
-use crate::queue::{extension, hold_extension, queues, wait, wake};
+use crate::queue::single::{self, Standing};
+use crate::queue::{extension, hold_extension, queues, report, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Phase, Refused, SHARED, SlotId};
 use crate::worker::blame::{Suspects, is_conflict};
@@ -69,9 +68,9 @@ pub fn launch(job: i64) -> Result<i32> {
 
 /// The job, if the caller has its owner's rights: another role's is answered for as one that is not
 /// there.
-fn find(job: i64) -> Result<Waiting> {
+fn find(job: i64) -> Result<Standing> {
     let caller = identity::current_role();
-    match single::find_waiting(&extension()?, job)? {
+    match single::find(&extension()?, job)? {
         Some(found) if identity::has_rights_of(caller, found.owner)? => Ok(found),
         _ => Err(
             PgError::new(UNDEFINED_OBJECT, format!("job {job} does not exist"))
@@ -88,7 +87,7 @@ fn is_running(job: i64) -> bool {
 }
 
 /// Refuses what a worker would pass over.
-fn check_runnable(job: i64, found: &Waiting) -> Result<()> {
+fn check_runnable(job: i64, found: &Standing) -> Result<()> {
     let (message, hint) = if found.is_claimed {
         (
             format!("job {job} was begun and is not settled"),
@@ -99,7 +98,7 @@ fn check_runnable(job: i64, found: &Waiting) -> Result<()> {
             format!("job {job} has failed"),
             "Send it back to the queue with my_worker.retry().",
         )
-    } else if !found.is_runnable {
+    } else if found.is_held() {
         (
             format!("job {job} has no handler, nor has its queue"),
             "It is held for other consumers. Give the queue a handler with my_worker.alter_queue().",
@@ -233,18 +232,13 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
     };
     if let Some(mut tally) = tally {
         if let Some(claimed) = tally.command.take() {
-            let (settled, dead) = command::execute(id, &claimed, memory.job)?;
-            tally.settled.push(settled);
-            tally.dead.extend(dead);
+            let written = command::execute(id, &claimed, memory.job)?;
+            tally.untold.add(written);
         }
         leave(id);
-        counted::count(id, tally.queue, &tally.settled);
-        wait::tell_waiters(&tally.settled);
-        for dead in &tally.dead {
-            execute::log_dead(dead)?;
-        }
+        tally.untold.tell(id, tally.queue)?;
     }
-    execute::log_held_back(true)?;
+    report::log_held_back(true)?;
     activity::flush_statistics()
 }
 

@@ -284,11 +284,12 @@ impl Launcher {
         let now = clock::now();
         let mut failed = Vec::new();
         for (id, handle) in std::mem::take(&mut self.handles) {
+            // Before the slot is read: one that has stopped by then will not come.
+            let stopped = handle.status() == Status::Stopped;
             let (there, since) = SHARED
                 .write(|state| state.slot(id).map(|slot| (slot.pid != 0, slot.since)))
                 .flatten()
                 .unwrap_or((true, now));
-            let stopped = handle.status() == Status::Stopped;
             let late = now.saturating_sub(since) > START_LIMIT;
             if !there && !stopped && !late {
                 self.handles.push((id, handle));

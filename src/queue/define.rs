@@ -187,7 +187,7 @@ pub fn drop_queue(name: &[u8], force: bool) -> Result<()> {
     queues::hold(&extension, name, true)?;
     as_owner(&extension, |spi| {
         if force {
-            purge_waiting(&extension, spi, name)?;
+            purge_waiting(&extension, spi, name)?.tell_at_commit(None)?;
         }
         let has_jobs = xact::with_latest_snapshot(|| {
             Ok(spi

@@ -1,7 +1,6 @@
 //! One batch of a worker: what it takes, runs and learns from it, and what follows its COMMIT.
 
-use crate::counted;
-use crate::execute::{self, Batch, Tally, command};
+use crate::execute::{Batch, Tally, command};
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::Micros;
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
@@ -9,7 +8,6 @@ use crate::pg::{activity, clock, marks, session, stain, xact};
 use crate::queue::bar;
 use crate::queue::claim::Jobs;
 use crate::queue::queues::Queue;
-use crate::queue::wait;
 use crate::settings;
 use crate::shared::{self, Current, SHARED, UnlockedSlot, Wake};
 
@@ -168,9 +166,8 @@ impl Worker {
             return Ok(None);
         };
         if let Some(claimed) = tally.command.take() {
-            let (settled, dead) = command::execute(self.id, &claimed, self.memory.job)?;
-            tally.settled.push(settled);
-            tally.dead.extend(dead);
+            let written = command::execute(self.id, &claimed, self.memory.job)?;
+            tally.untold.add(written);
             tally.stained |= stain::is_stained();
         }
         Ok(Some(tally))
@@ -213,11 +210,15 @@ impl Worker {
         known.proved = true;
         known.size = known.size.max(1);
         let size = &mut known.size;
-        let fast = tally.settled.iter().all(|settled| settled.ran < 2_000);
+        let fast = tally
+            .untold
+            .list()
+            .iter()
+            .all(|settled| settled.ran < 2_000);
         *size = match (tally.interrupted, fast) {
             (true, _) => 1,
             (_, false) => (*size / 2).max(1),
-            _ if tally.left == 0 && !tally.settled.is_empty() => (*size * 2).min(MAX_ROUND),
+            _ if tally.left == 0 && !tally.untold.is_empty() => (*size * 2).min(MAX_ROUND),
             _ => *size,
         };
         self.alone = match (tally.interrupted, tally.split) {
@@ -243,7 +244,7 @@ impl Worker {
     }
 
     fn after_commit(&mut self, tally: Tally) -> Result<bool> {
-        let worked = !tally.settled.is_empty();
+        let worked = !tally.untold.is_empty();
         let (database, role) = (self.database, self.role);
         SHARED.write(|state| {
             if let Some(lane) = state.lane(database, role) {
@@ -255,11 +256,7 @@ impl Worker {
                 }
             }
         });
-        counted::count(self.id, tally.queue, &tally.settled);
-        wait::tell_waiters(&tally.settled);
-        for dead in &tally.dead {
-            execute::log_dead(dead)?;
-        }
+        tally.untold.tell(self.id, tally.queue)?;
         if let Some(known) = self
             .queue
             .as_ref()

@@ -15,11 +15,12 @@ mod renew;
 use std::collections::BTreeMap;
 
 use crate::counted;
-use crate::execute::{self, Memory, command};
+use crate::execute::{Memory, command};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::Result;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, stain, wait_event};
+use crate::queue::report;
 use crate::settings;
 use crate::shared::{self, Current, Death, Kind, Phase, SHARED, SeenArrivals, SlotId, Wake, own};
 use look::Known;
@@ -93,7 +94,7 @@ fn at_exit(code: i32) {
         let text = format!("job {job} (queue \"{queue}\") was cut off: its process has ended");
         let _ = log::report(Level::Log, &text);
     }
-    let _ = execute::log_held_back(true);
+    let _ = report::log_held_back(true);
 }
 
 /// The life of a worker.
@@ -121,7 +122,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         compared_at: 0,
     };
     while worker.turn()? {}
-    execute::log_held_back(true)
+    report::log_held_back(true)
 }
 
 struct Worker {
@@ -214,7 +215,7 @@ impl Worker {
         if work == Some(true) {
             return Ok(true);
         }
-        execute::log_held_back(false)?;
+        report::log_held_back(false)?;
         activity::idle();
         activity::title(b"idle");
         activity::flush_last_statistics()?;
@@ -223,7 +224,7 @@ impl Worker {
         // While somebody has a job that is due it stays, unless others need its place.
         let again_ms = self.passed.rest_ms(since);
         let rest_ms = again_ms.unwrap_or(stay_ms);
-        let sleep_ms = execute::held_back_ms().map_or(rest_ms, |ms| ms.min(rest_ms));
+        let sleep_ms = report::held_back_ms().map_or(rest_ms, |ms| ms.min(rest_ms));
         latch::wait(Some(sleep_ms), wait_event::worker_idle())?;
         self.rested = true;
         session::forget_cancel();

@@ -25,6 +25,7 @@ mod room;
 mod slot;
 mod text;
 mod unlocked;
+mod waiters;
 mod wake;
 
 #[cfg(test)]
