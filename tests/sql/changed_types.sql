@@ -34,6 +34,8 @@ SELECT c, pg_temp.try('queues', c, 'text', $$'1 day'$$)
 FROM unnest('{backoff, backoff_max, timeout, retention}'::text[]) AS c;
 SELECT pg_temp.try('queues', 'handler', 'interval', $$'1 day'::interval$$);
 SELECT pg_temp.try('queues', 'handler', 'varchar', 'handler');
+-- What is a number is no longer one.
+SELECT c, pg_temp.try('queues', c, 'text', $$'some'$$) FROM unnest('{concurrency, max_attempts}'::text[]) AS c;
 -- The view my_queue keeps the columns of jobs as they are.
 SELECT c, pg_temp.try('_jobs', c, 'bigint', '12345') FROM unnest('{queue, handler, timeout}'::text[]) AS c;
 -- It still works.
