@@ -115,7 +115,7 @@ RUSTC  = $(or $(wildcard $(dir $(CARGO))rustc),rustc)
 HOST   = $(shell '$(RUSTC)' -vV 2>/dev/null | sed -n 's/^host: //p')
 RUNNER = CARGO_TARGET_$(shell echo '$(HOST)' | tr 'a-z-' 'A-Z_')_RUNNER
 # Searches and histories, of which Miri runs a thousandth of what a processor does in the same time.
-MIRI_SKIPS = $(addprefix --skip ,histories golden cron schedule rule calendar zone histogram)
+MIRI_SKIPS = $(addprefix --skip ,histories golden cron schedule rule calendar zone histogram no_input_panics)
 TOOL_ENV = PG_CONFIG='$(PG_CONFIG)' CARGO_TARGET_DIR='target/$@'
 
 asan: ## Run cargo's tests under AddressSanitizer
