@@ -4,7 +4,7 @@
 //! refuses COPY FROM into a table with row-level security (DoCopy, copy.c), where it lets INSERT
 //! through. The table's trigger checks more than its policy does, so COPY may do what INSERT may.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use std::ptr;
 
 use super::datum::{Datum, Oid};
@@ -150,6 +150,94 @@ fn is_only_refused(copy: &CopyStmt, name: &RangeVar, target: &CopyTarget) -> Res
     // SAFETY: a catalog look-up for the current role; answers instead of raising.
     let applies = protect(|| unsafe { sys::check_enable_rls(target.table, 0, true) })?;
     Ok(applies as u32 == sys::RLS_ENABLED)
+}
+
+/// Runs COPY table (columns) FROM STDIN as DoCopy does (copy.c), as the current user and with its rights.
+/// May raise: a COPY that has begun holds what only the server can end.
+///
+/// # Safety
+/// [`direct`] has answered statement and table; the calling frame owns nothing.
+pub(super) unsafe fn fill(
+    planned: *mut PlannedStmt,
+    query: *const c_char,
+    environment: *mut sys::QueryEnvironment,
+    completion: *mut sys::QueryCompletion,
+    table: Oid,
+) {
+    // SAFETY: the statement is a COPY of the table, which is locked, and its columns are names of the table's.
+    unsafe {
+        let copy = (*planned).utilityStmt.cast::<CopyStmt>();
+        let rel = sys::table_open(table, sys::NoLock as i32);
+        let pstate = sys::make_parsestate(ptr::null_mut());
+        (*pstate).p_sourcetext = query;
+        (*pstate).p_queryEnv = environment;
+        check_insert(pstate, rel, columns_of(&*copy, table));
+        sys::PreventCommandIfReadOnly(c"COPY FROM".as_ptr());
+        let (names, options) = ((*copy).attlist, (*copy).options);
+        let none = ptr::null_mut();
+        let state = sys::BeginCopyFrom(pstate, rel, none, ptr::null(), false, None, names, options);
+        let rows = sys::CopyFrom(state);
+        sys::EndCopyFrom(state);
+        sys::table_close(rel, sys::NoLock as i32);
+        sys::free_parsestate(pstate);
+        if let Some(completion) = completion.as_mut() {
+            completion.commandTag = sys::CMDTAG_COPY;
+            completion.nprocessed = rows;
+        }
+    }
+}
+
+/// The columns that a COPY names, as rights count them. May raise.
+///
+/// # Safety
+/// They are columns of the table.
+unsafe fn columns_of(copy: &CopyStmt, table: Oid) -> *mut sys::Bitmapset {
+    let mut columns = ptr::null_mut();
+    for column in child!(copy, attlist).members() {
+        let name = column.text().unwrap_or_default().as_ptr();
+        // SAFETY: a catalog look-up, and a set in the current memory.
+        columns = unsafe {
+            let number = i32::from(sys::get_attnum(table, name));
+            sys::bms_add_member(columns, number - sys::FirstLowInvalidHeapAttributeNumber)
+        };
+    }
+    columns
+}
+
+/// Refuses an INSERT of these columns by who may not do it. Raises. How rights are checked differs between
+/// majors.
+///
+/// # Safety
+/// The table is open and locked.
+unsafe fn check_insert(
+    pstate: *mut sys::ParseState,
+    rel: sys::Relation,
+    columns: *mut sys::Bitmapset,
+) {
+    let (lock, right) = (
+        sys::RowExclusiveLock as i32,
+        sys::ACL_INSERT as sys::AclMode,
+    );
+    let none = ptr::null_mut();
+    // SAFETY: as the caller says; the server has made the entry for the table.
+    unsafe {
+        let target = sys::addRangeTableEntryForRelation(pstate, rel, lock, none, false, false);
+        #[cfg(pg_ge_16)]
+        {
+            let rights = (*target).p_perminfo;
+            (*rights).requiredPerms = right;
+            (*rights).insertedCols = columns;
+            let all = sys::lappend(ptr::null_mut(), rights.cast());
+            sys::ExecCheckPermissions((*pstate).p_rtable, all, true);
+        }
+        #[cfg(not(pg_ge_16))]
+        {
+            let entry = (*target).p_rte;
+            (*entry).requiredPerms = right;
+            (*entry).insertedCols = columns;
+            sys::ExecCheckRTPerms((*pstate).p_rtable, true);
+        }
+    }
 }
 
 /// Whether the table's one policy is of that name.

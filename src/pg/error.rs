@@ -50,6 +50,10 @@ pub const NULL_VALUE_NOT_ALLOWED: SqlState = SqlState::new(b"22004");
 pub const INVALID_TEXT_REPRESENTATION: SqlState = SqlState::new(b"22P02");
 /// A row that breaks a rule of its table.
 pub const CHECK_VIOLATION: SqlState = SqlState::new(b"23514");
+/// 25001
+pub const ACTIVE_SQL_TRANSACTION: SqlState = SqlState::new(b"25001");
+/// 25P02
+pub const IN_FAILED_SQL_TRANSACTION: SqlState = SqlState::new(b"25P02");
 /// 25006
 pub const READ_ONLY_SQL_TRANSACTION: SqlState = SqlState::new(b"25006");
 /// 27000

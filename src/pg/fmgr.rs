@@ -1,6 +1,7 @@
 //! Calls by the function manager: the arguments of our SQL functions and their results, and calls
 //! of users' functions.
 
+use super::call;
 use super::datum::{Datum, Oid};
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use super::guard::{self, protect};
@@ -299,11 +300,15 @@ impl Function {
     /// Calls it, outside of any query, and fires the triggers that it deferred; the result is `None` for
     /// NULL and for `void`. Before it, `xact::fire_deferred` has to fire those of other statements.
     pub fn call(&self, arguments: &[Datum]) -> Result<Option<Datum>> {
-        let mut null = false;
-        let null_pointer = &raw mut null;
-        let (info, pointer, count) = (self.info, arguments.as_ptr(), arguments.len() as i32);
-        // SAFETY: a snapshot is active; the arguments fit the function's signature.
-        let value = protect(|| unsafe { sys::mw_call(info, count, pointer, null_pointer) })?;
+        let info = self.info;
+        // SAFETY: a snapshot is active; the arguments fit the function's signature. No event of an outer
+        // transaction level waits: AfterTriggerFireDeferred() frees events, which a rollback to that
+        // level would bring back (trigger.c).
+        let (value, null) = protect(|| unsafe {
+            let result = call::call((*info).fn_addr, info, arguments);
+            sys::AfterTriggerFireDeferred();
+            result
+        })?;
         Ok((!null && self.result != sys::VOIDOID).then_some(value))
     }
 

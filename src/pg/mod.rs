@@ -3,6 +3,7 @@
 
 pub mod activity;
 pub mod bgworker;
+mod call;
 pub mod catalog;
 pub mod clock;
 pub mod command;
@@ -13,6 +14,7 @@ pub mod error;
 pub mod fmgr;
 pub mod guard;
 pub mod guc;
+mod hold;
 pub mod identity;
 mod key;
 pub mod latch;
@@ -36,4 +38,5 @@ pub mod table;
 pub mod timezone;
 pub mod utility;
 pub mod wait_event;
+mod walk;
 pub mod xact;

@@ -8,6 +8,7 @@ use once_cell::sync::OnceCell;
 use super::datum::Oid;
 use super::error::Result;
 use super::guard::{self, protect};
+use super::hold;
 use super::nodes::{Node, child};
 use crate::sys;
 
@@ -41,12 +42,9 @@ impl Statement<'_> {
 /// what a ROLLBACK has taken from the command that runs, see `catalog::hold_extension_on`.
 pub(super) fn prepare(statement: &sys::PlannedStmt) -> Result<()> {
     let statement = ptr::from_ref(statement).cast_mut();
-    // SAFETY: the server's plan, alive during the hooks that pass it; writes rows, or locks, which
-    // may raise.
-    protect(|| unsafe {
-        sys::mw_append_show(statement);
-        sys::mw_keep_hold();
-    })
+    // SAFETY: the server's plan, alive during the hooks that pass it; writes rows, which may raise.
+    protect(|| unsafe { sys::mw_append_show(statement) })?;
+    hold::keep()
 }
 
 /// Told of each statement. An error is raised in its place.

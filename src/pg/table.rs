@@ -23,6 +23,11 @@ fn gone() -> PgError {
     )
 }
 
+/// FirstCommandId (c.h)
+const FIRST_COMMAND: sys::CommandId = 0;
+/// FirstNormalTransactionId (access/transam.h)
+const FIRST_TRANSACTION: u32 = 3;
+
 /// Position of a row version in its table.
 #[derive(Clone, Copy)]
 pub struct RowId(pub(super) sys::ItemPointerData);
@@ -159,9 +164,13 @@ impl Table {
     pub fn lock_row(&self, id: RowId, row: &Row) -> Result<Locked> {
         let (relation, slot, mut tid) = (self.relation, row.slot, id.0);
         let tid = &raw mut tid;
-        // SAFETY: the table is open for writing, a snapshot is active, the slot is the table's.
-        let result =
-            protect(|| unsafe { sys::mw_lock_row(relation, tid, sys::GetActiveSnapshot(), slot) })?;
+        // SAFETY: the table is open for writing, a snapshot is active, the slot is the table's. As of the
+        // transaction's first command: a row that a job of this transaction has changed is then reported,
+        // and not taken for one that our scan must not have seen, which raises.
+        let result = protect(|| unsafe {
+            sys::GetCurrentCommandId(true);
+            sys::mw_lock_row(relation, tid, sys::GetActiveSnapshot(), slot)
+        })?;
         Ok(if result == sys::TM_Ok as i32 {
             Locked::Yes
         } else {
@@ -172,11 +181,25 @@ impl Table {
     /// The transaction that has a row version locked, changed or deleted, if it is another one and
     /// still open.
     pub fn holder(&self, id: RowId) -> Result<Option<Holder>> {
-        let (relation, mut tid, mut pid) = (self.relation, id.0, 0);
-        let (tid, to) = (&raw mut tid, &raw mut pid);
+        let (relation, mut tid) = (self.relation, id.0);
+        let (mut is_multi, mut only_locked) = (false, false);
+        let tid = &raw mut tid;
+        let (multi, locked) = (&raw mut is_multi, &raw mut only_locked);
         // SAFETY: the table is open, and the row was read from it under a snapshot that is active.
-        let transaction = protect(|| unsafe { sys::mw_row_holder(relation, tid, to) })?;
-        Ok((transaction != 0).then_some(Holder { transaction, pid }))
+        let xmax = protect(|| unsafe { sys::mw_row_xmax(relation, tid, multi, locked) })?;
+        let transaction = match is_multi {
+            true => member_that_goes_on(xmax, only_locked)?,
+            false if goes_on(xmax)? => xmax,
+            false => return Ok(None),
+        };
+        if transaction == 0 {
+            return Ok(None);
+        }
+        // SAFETY: looks a transaction up that was open just now; 0 if it has no process.
+        let pid = protect(|| unsafe {
+            sys::BackendXidGetPid(sys::SubTransGetTopmostTransaction(transaction))
+        })?;
+        Ok(Some(Holder { transaction, pid }))
     }
 
     /// Deletes a row that this transaction has locked. False if this transaction has changed it
@@ -184,9 +207,13 @@ impl Table {
     pub fn delete(&self, id: RowId) -> Result<bool> {
         let (relation, mut tid) = (self.relation, id.0);
         let tid = &raw mut tid;
-        // SAFETY: the table is open for writing; the row was read from it in this transaction.
-        let result =
-            protect(|| unsafe { sys::mw_delete_row(relation, tid, sys::GetActiveSnapshot()) })?;
+        // SAFETY: the table is open for writing; the row was read from it in this transaction. As of its
+        // first command, see `lock_row`.
+        let result = protect(|| unsafe {
+            sys::GetCurrentCommandId(true);
+            let snapshot = sys::GetActiveSnapshot();
+            sys::mw_delete_row(relation, tid, snapshot, FIRST_COMMAND, true)
+        })?;
         Ok(result == sys::TM_Ok as i32)
     }
 
@@ -194,14 +221,52 @@ impl Table {
     /// how many. This transaction goes on seeing them, and cannot change them.
     pub fn delete_unseen(&self, rows: &[RowId]) -> Result<usize> {
         let mut tids: Vec<sys::ItemPointerData> = rows.iter().map(|row| row.0).collect();
-        let (relation, count) = (self.relation, tids.len() as i32);
+        let (relation, count) = (self.relation, tids.len());
         let tids = tids.as_mut_ptr();
-        // SAFETY: as above; the array has `count` elements.
-        let done = protect(|| unsafe {
-            sys::mw_delete_rows_unseen(relation, tids, count, sys::GetActiveSnapshot())
-        })?;
-        Ok(usize::try_from(done).unwrap_or(0))
+        // SAFETY: as above; the array has `count` elements. They are deleted as of the transaction's last
+        // command (InvalidCommandId - 1), so that it goes on seeing them: HeapTupleSatisfiesMVCC compares
+        // the cmax with the snapshot's curcid.
+        protect(|| unsafe {
+            sys::GetCurrentCommandId(true);
+            let snapshot = sys::GetActiveSnapshot();
+            let (last, mut done) = (sys::CommandId::MAX - 1, 0);
+            let ok = sys::TM_Ok as i32;
+            while done < count
+                && sys::mw_delete_row(relation, tids.add(done), snapshot, last, false) == ok
+            {
+                done += 1;
+            }
+            done
+        })
     }
+}
+
+/// Whether a transaction, other than this one, is open.
+fn goes_on(transaction: u32) -> Result<bool> {
+    // SAFETY: looks it up in shared memory and in the log of subtransactions.
+    protect(|| unsafe {
+        transaction >= FIRST_TRANSACTION
+            && !sys::TransactionIdIsCurrentTransactionId(transaction)
+            && sys::TransactionIdIsInProgress(transaction)
+    })
+}
+
+/// A transaction, other than this one, that is open and has a part in a multixact; 0 if none is.
+fn member_that_goes_on(multixact: u32, only_locked: bool) -> Result<u32> {
+    // SAFETY: the multixact stands in a row; answers an array of so many members in the current memory.
+    let (members, count) = protect(|| unsafe {
+        let mut members = ptr::null_mut();
+        let count = sys::GetMultiXactIdMembers(multixact, &mut members, false, only_locked);
+        (members.cast_const(), usize::try_from(count).unwrap_or(0))
+    })?;
+    for index in 0..count {
+        // SAFETY: as above.
+        let member = unsafe { (*members.add(index)).xid };
+        if goes_on(member)? {
+            return Ok(member);
+        }
+    }
+    Ok(0)
 }
 
 /// One row at a time, as the server holds it.
@@ -214,9 +279,15 @@ impl Row {
     /// one is read.
     pub fn get(&self, column: i32) -> Option<Datum> {
         let mut null = true;
-        // SAFETY: a scan or lock has filled the slot; deforming a stored tuple raises nothing.
-        let value = unsafe { sys::mw_slot_attr(self.slot, column, &mut null) };
-        (!null).then_some(value)
+        // SAFETY: a scan or lock has filled the slot; deforming a stored tuple raises nothing. A column that
+        // the table does not have yet, as another version made it, is NULL.
+        unsafe {
+            if column > (*(*self.slot).tts_tupleDescriptor).natts {
+                return None;
+            }
+            let value = sys::mw_slot_attr(self.slot, column, &mut null);
+            (!null).then_some(value)
+        }
     }
 
     /// A copy of the row in the current memory context.

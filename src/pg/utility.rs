@@ -17,7 +17,7 @@ use super::ddl::{self, Target};
 use super::error::Result;
 use super::guard::{self, protect};
 use super::nodes::{Node, child, word};
-use super::statements;
+use super::{session, statements};
 use crate::sys::{self, PlannedStmt};
 
 pub use super::copy::CopyTarget;
@@ -113,6 +113,10 @@ fn check_definition(statement: &PlannedStmt) -> Result<()> {
 }
 
 fn before(statement: &PlannedStmt) -> Result<Directed> {
+    let utility = child!(statement, utilityStmt);
+    if utility.cast::<sys::ConstraintsSetStmt>().is_some() {
+        session::touch_constraints();
+    }
     check_definition(statement)?;
     tell(statement)?;
     statements::prepare(statement)?;
@@ -137,7 +141,7 @@ unsafe extern "C-unwind" fn process_utility(
         let (statement, table) = guard::raise(outcome);
         // Hooks that this library chained into do not hear of it.
         if table != 0 {
-            return sys::mw_client_copy(statement, query, environment, completion, table);
+            return copy::fill(statement, query, environment, completion, table);
         }
         let next = PREVIOUS
             .get()
