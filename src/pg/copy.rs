@@ -9,10 +9,10 @@ use std::ptr;
 
 use super::datum::{Datum, Oid};
 use super::ddl;
-use super::error::Result;
+use super::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use super::guard::protect;
 use super::nodes::{Node, child};
-use super::{identity, syscache};
+use super::{identity, memcx, syscache, xact};
 use crate::sys::{self, CopyStmt, PlannedStmt, RangeVar};
 
 /// A view of ours and the table behind it.
@@ -152,6 +152,41 @@ fn is_only_refused(copy: &CopyStmt, name: &RangeVar, target: &CopyTarget) -> Res
     Ok(applies as u32 == sys::RLS_ENABLED)
 }
 
+/// What is to be done with a COPY that [`direct`] answered with a table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing.
+    Nothing,
+    /// To fill the table.
+    Fill,
+    /// To look at the rights of the user, too.
+    CheckAndFill,
+}
+
+/// Lets other libraries see a COPY that [`fill`] is about to run, whose hooks end in the server's code: they
+/// may refuse it, audit it, and prepare what their hooks at the check of its rights rely on. The server then
+/// refuses it itself, once rights are checked and before it reads anything; what it did by then is taken back.
+pub(super) fn show(call: impl FnOnce() + Copy) -> Result<Left> {
+    // What their hooks hang on the memory of the statement goes with it.
+    let outer = memcx::current();
+    let memory = memcx::child(outer, c"my_worker COPY")?;
+    memcx::switch_to(memory);
+    let result = xact::subtransaction(|| protect(call));
+    memcx::switch_to(outer);
+    // SAFETY: nothing else knows of it.
+    protect(|| unsafe { sys::MemoryContextDelete(memory) })?;
+    match result {
+        Ok(()) => Ok(Left::Nothing),
+        Err(error) if is_refusal(&error) => Ok(Left::Fill),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it is how the server refuses to fill a table with row-level security.
+fn is_refusal(error: &PgError) -> bool {
+    error.sqlstate == FEATURE_NOT_SUPPORTED && error.function.as_deref() == Some(b"DoCopy")
+}
+
 /// Runs COPY table (columns) FROM STDIN as DoCopy does (copy.c), as the current user and with its rights.
 /// May raise: a COPY that has begun holds what only the server can end.
 ///
@@ -162,7 +197,7 @@ pub(super) unsafe fn fill(
     query: *const c_char,
     environment: *mut sys::QueryEnvironment,
     completion: *mut sys::QueryCompletion,
-    table: Oid,
+    (table, checks): (Oid, bool),
 ) {
     // SAFETY: the statement is a COPY of the table, which is locked, and its columns are names of the table's.
     unsafe {
@@ -171,7 +206,7 @@ pub(super) unsafe fn fill(
         let pstate = sys::make_parsestate(ptr::null_mut());
         (*pstate).p_sourcetext = query;
         (*pstate).p_queryEnv = environment;
-        check_insert(pstate, rel, columns_of(&*copy, table));
+        check_insert(pstate, rel, columns_of(&*copy, table), checks);
         sys::PreventCommandIfReadOnly(c"COPY FROM".as_ptr());
         let (names, options) = ((*copy).attlist, (*copy).options);
         let none = ptr::null_mut();
@@ -204,8 +239,8 @@ unsafe fn columns_of(copy: &CopyStmt, table: Oid) -> *mut sys::Bitmapset {
     columns
 }
 
-/// Refuses an INSERT of these columns by who may not do it. Raises. How rights are checked differs between
-/// majors.
+/// Has a statement INSERT into these columns of a table, and if it `checks`, refuses that to who may not do it.
+/// Raises. How rights are checked differs between majors.
 ///
 /// # Safety
 /// The table is open and locked.
@@ -213,6 +248,7 @@ unsafe fn check_insert(
     pstate: *mut sys::ParseState,
     rel: sys::Relation,
     columns: *mut sys::Bitmapset,
+    checks: bool,
 ) {
     let (lock, right) = (
         sys::RowExclusiveLock as i32,
@@ -227,15 +263,19 @@ unsafe fn check_insert(
             let rights = (*target).p_perminfo;
             (*rights).requiredPerms = right;
             (*rights).insertedCols = columns;
-            let all = sys::lappend(ptr::null_mut(), rights.cast());
-            sys::ExecCheckPermissions((*pstate).p_rtable, all, true);
+            if checks {
+                let all = sys::lappend(ptr::null_mut(), rights.cast());
+                sys::ExecCheckPermissions((*pstate).p_rtable, all, true);
+            }
         }
         #[cfg(not(pg_ge_16))]
         {
             let entry = (*target).p_rte;
             (*entry).requiredPerms = right;
             (*entry).insertedCols = columns;
-            sys::ExecCheckRTPerms((*pstate).p_rtable, true);
+            if checks {
+                sys::ExecCheckRTPerms((*pstate).p_rtable, true);
+            }
         }
     }
 }

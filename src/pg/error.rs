@@ -117,6 +117,8 @@ pub struct PgError {
     pub hint: Option<Vec<u8>>,
     /// CONTEXT: the call stack of functions, if any.
     pub context: Option<Vec<u8>>,
+    /// The function of the server that raised it, if any.
+    pub(super) function: Option<Vec<u8>>,
 }
 
 impl PgError {
@@ -128,6 +130,7 @@ impl PgError {
             detail: None,
             hint: None,
             context: None,
+            function: None,
         }
     }
 
@@ -182,6 +185,7 @@ impl PgError {
                 detail: copied((*data).detail),
                 hint: copied((*data).hint),
                 context: copied((*data).context),
+                function: copied((*data).funcname),
             };
             // Without memory for a copy it is the shim's constant one.
             if !(*data).assoc_context.is_null() {
