@@ -44,12 +44,11 @@ fn main() {
 
 /// The C side: the crossing, tables, appending, commands at top level, COPY, counting, what users name,
 /// signals, and what jobs leave in the process.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 5] = [
     "src/sys/shim.c",
     "src/sys/access.c",
     "src/sys/append.c",
     "src/sys/leaves.c",
-    "src/sys/pristine.c",
     "src/sys/signals.c",
 ];
 

@@ -184,7 +184,7 @@ pub(super) fn show(call: impl FnOnce() + Copy) -> Result<Left> {
 
 /// Whether it is how the server refuses to fill a table with row-level security.
 fn is_refusal(error: &PgError) -> bool {
-    error.sqlstate == FEATURE_NOT_SUPPORTED && error.function.as_deref() == Some(b"DoCopy")
+    error.sqlstate == FEATURE_NOT_SUPPORTED && error.by_copy
 }
 
 /// Runs COPY table (columns) FROM STDIN as DoCopy does (copy.c), as the current user and with its rights.

@@ -117,8 +117,8 @@ pub struct PgError {
     pub hint: Option<Vec<u8>>,
     /// CONTEXT: the call stack of functions, if any.
     pub context: Option<Vec<u8>>,
-    /// The function of the server that raised it, if any.
-    pub(super) function: Option<Vec<u8>>,
+    /// Whether the server's DoCopy() itself raised it.
+    pub(super) by_copy: bool,
 }
 
 impl PgError {
@@ -130,7 +130,7 @@ impl PgError {
             detail: None,
             hint: None,
             context: None,
-            function: None,
+            by_copy: false,
         }
     }
 
@@ -185,7 +185,7 @@ impl PgError {
                 detail: copied((*data).detail),
                 hint: copied((*data).hint),
                 context: copied((*data).context),
-                function: copied((*data).funcname),
+                by_copy: is_copy((*data).funcname),
             };
             // Without memory for a copy it is the shim's constant one.
             if !(*data).assoc_context.is_null() {
@@ -194,6 +194,15 @@ impl PgError {
             error
         }
     }
+}
+
+/// Whether that is the name of DoCopy().
+///
+/// # Safety
+/// `function` is NULL or a NUL-terminated string.
+unsafe fn is_copy(function: *const libc::c_char) -> bool {
+    // SAFETY: not NULL, and terminated as the caller says.
+    !function.is_null() && unsafe { std::ffi::CStr::from_ptr(function) } == c"DoCopy"
 }
 
 /// A copy that gives up on lack of memory instead of aborting the server.

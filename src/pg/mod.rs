@@ -2,6 +2,7 @@
 //! of jobs. What a call needs (an open transaction, a lock) and may raise stands at the call.
 
 pub mod activity;
+mod append;
 pub mod bgworker;
 mod call;
 pub mod catalog;
@@ -24,6 +25,7 @@ pub mod lookup;
 pub mod marks;
 pub mod memcx;
 mod nodes;
+mod pristine;
 pub mod random;
 pub mod role_settings;
 pub mod scan;

@@ -9,19 +9,14 @@ use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+pub use super::append::{Appender, append_failed};
 use super::datum::{self, Datum, Oid};
-use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use super::error::Result;
 use super::guard::protect;
 pub use super::key::{Compare, Key};
+use super::pristine::gone;
+pub use super::pristine::{Rows, has_deferred_triggers};
 use crate::sys;
-
-/// Our tables go with DROP EXTENSION, which nobody announces before it has the lock.
-fn gone() -> PgError {
-    PgError::new(
-        OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "extension \"my_worker\" was dropped from this database",
-    )
-}
 
 /// FirstCommandId (c.h)
 const FIRST_COMMAND: sys::CommandId = 0;
@@ -349,76 +344,3 @@ impl OwnedRow {
 
 /// No row has more (MaxTupleAttributeNumber, access/htup_details.h).
 const MAX_COLUMNS: usize = sys::MaxTupleAttributeNumber as usize;
-
-/// Whether a table has triggers that are put off to the end of the transaction.
-pub fn has_deferred_triggers(relation: Oid) -> Result<bool> {
-    // SAFETY: opens the table, if it is there, and closes it.
-    protect(|| unsafe { sys::mw_has_deferred_triggers(relation) })
-}
-
-/// What rows are like that an [`Appender`] writes.
-pub struct Rows<const COLUMNS: usize> {
-    /// The types of their columns, which are the first ones of the table.
-    pub types: [Oid; COLUMNS],
-    /// Bit i: they are never NULL in column i, counted from 0.
-    pub filled: u64,
-    /// The one CHECK that all of them satisfy, as the server writes it.
-    pub check: &'static std::ffi::CStr,
-}
-
-/// Whether writing what an [`Appender`] held back failed within a statement of somebody else's.
-pub fn append_failed() -> bool {
-    // SAFETY: a variable of this process.
-    unsafe { (&raw const sys::mw_append_failed).read() }
-}
-
-/// Appends rows to one of our own tables with their index entries; looks at no constraint and
-/// fires no trigger. They are written many at a time: at the end, or when a statement of this
-/// process is about to read the table, which `statements::watch` sees to. One a transaction.
-pub struct Appender<const COLUMNS: usize> {
-    relation: sys::Relation,
-    appender: *mut sys::MwAppender,
-}
-
-impl<const COLUMNS: usize> Appender<COLUMNS> {
-    /// Opens the table for rows like that; `None` if its owner has changed it, so that a statement
-    /// must write them.
-    pub fn open(relation: Oid, rows: &Rows<COLUMNS>) -> Result<Option<Self>> {
-        let (types, filled, check) = (rows.types.as_ptr(), rows.filled, rows.check.as_ptr());
-        // SAFETY: answers NULL if the table is gone; the types are as many as it is told, and they
-        // and the text are static.
-        let (relation, appender) = protect(|| unsafe {
-            let relation = sys::try_relation_open(relation, sys::RowExclusiveLock as i32);
-            if relation.is_null() {
-                return (relation, ptr::null_mut());
-            }
-            let appender = sys::mw_append_begin(relation, types, COLUMNS as i32, filled, check);
-            if appender.is_null() {
-                sys::table_close(relation, sys::NoLock as i32);
-            }
-            (relation, appender)
-        })?;
-        if relation.is_null() {
-            return Err(gone());
-        }
-        Ok((!appender.is_null()).then_some(Appender { relation, appender }))
-    }
-
-    /// Appends one row: a value for each of these columns, in order.
-    pub fn append(&self, values: &[Option<Datum>; COLUMNS]) -> Result<()> {
-        let data = values.map(|value| value.unwrap_or(0));
-        let nulls = values.map(|value| value.is_none());
-        let (appender, data, nulls) = (self.appender, data.as_ptr(), nulls.as_ptr());
-        // SAFETY: the appender is open for so many columns.
-        protect(|| unsafe { sys::mw_append_row(appender, data, nulls) })
-    }
-
-    /// Writes what waits and closes the table; the lock stays until the transaction ends.
-    pub fn end(self) -> Result<()> {
-        // SAFETY: both are open.
-        protect(|| unsafe {
-            sys::mw_append_end(self.appender);
-            sys::table_close(self.relation, sys::NoLock as i32);
-        })
-    }
-}

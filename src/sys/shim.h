@@ -48,15 +48,15 @@ extern void mw_table_endscan(struct TableScanDescData *scan);
 extern bool mw_walk(Node *node, bool (*walker) (Node *node, void *context), void *context);
 extern bool mw_walk_query(Query *query, bool (*walker) (Node *node, void *context), void *context);
 
+/* Rows written many at a time, see append.c: so many wait at most */
+#define MW_APPEND_ROWS 128
 typedef struct MwAppender MwAppender;
-extern bool mw_is_pristine(Relation rel, const Oid *types, int columns, uint64 filled,
-						   const char *check);
-extern MwAppender *mw_append_begin(Relation rel, const Oid *types, int columns, uint64 filled,
-								   const char *check);
-extern bool mw_append_failed;
-extern bool mw_has_deferred_triggers(Oid table);
-extern void mw_append_row(MwAppender *appender, const Datum *values, const bool *nulls);
-extern void mw_append_show(PlannedStmt *statement);
+extern MwAppender *mw_append_begin(Relation rel, int columns);
+extern ResultRelInfo *mw_append_indexes(MwAppender *appender);
+extern void mw_append_sort(MwAppender *appender, int coarse, AttrNumber key);
+extern Size mw_append_put(MwAppender *appender, int row, const Datum *values, const bool *nulls);
+extern void mw_append_write(MwAppender *appender, int from, int end);
+extern void mw_append_forget(MwAppender *appender, int count);
 extern void mw_append_end(MwAppender *appender);
 
 /*
