@@ -9,7 +9,7 @@ use crate::logic::settled::Settled;
 use crate::pg::bgworker;
 use crate::pg::clock;
 use crate::pg::datum::{Micros, Oid};
-use crate::shared::{Charge, Death, SHARED, SlotId, State};
+use crate::shared::{Charge, Death, SHARED, SlotId, State, Wake};
 
 /// A job whose process is told to stop so often in the middle of it is charged an attempt: else one
 /// that stops its own process would run for ever.
@@ -82,8 +82,8 @@ pub fn reset() {
 }
 
 /// Notes under the lock that a process ended in the middle of a job, without a crash. `told`: it
-/// was asked to by us, which is never held against the job.
-pub fn stopped(state: &mut State, database: Oid, role: Oid, job: i64, told: bool) {
+/// was asked to by us, which is never held against the job. Answers the process to wake.
+pub fn stopped(state: &mut State, database: Oid, role: Oid, job: i64, told: bool) -> Wake {
     if let Some(lane) = state.lane(database, role) {
         lane.set_pending();
     }
@@ -94,6 +94,7 @@ pub fn stopped(state: &mut State, database: Oid, role: Oid, job: i64, told: bool
             attempts: -1,
             death: Death::Stops,
         });
-        state.ask_look(database);
+        return state.ask_look(database);
     }
+    Wake::NOBODY
 }

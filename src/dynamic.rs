@@ -4,8 +4,7 @@
 //! as the job's owner, waits for the end of the caller's transaction: after COMMIT it takes the job
 //! by the same path as every worker, after ROLLBACK it exits and nothing ran.
 
-use crate::counted;
-use crate::execute::{self, Batch, Memory, Tally, command};
+use crate::execute::{Batch, Memory, Tally, command};
 use crate::pg::bgworker::{self, Handle, Status, Worker};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Oid;
@@ -17,8 +16,8 @@ use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::bar;
 use crate::queue::claim::{Candidate, Jobs};
-use crate::queue::single::{self, Waiting};
-use crate::queue::{extension, hold_extension, queues, wait, wake};
+use crate::queue::single::{self, Standing};
+use crate::queue::{extension, hold_extension, queues, report, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Phase, Refused, SHARED, SlotId};
 use crate::worker::blame::{Suspects, is_conflict};
@@ -62,17 +61,16 @@ pub fn launch(job: i64) -> Result<i32> {
     let id = take_slot(job, found.owner)?;
     let result = start(id, job);
     if result.is_err() {
-        let wake = SHARED.write(|state| state.free_slot(id));
-        wake.flatten().into_iter().for_each(latch::wake);
+        shared::tell(|state| state.free_slot(id));
     }
     result
 }
 
 /// The job, if the caller has its owner's rights: another role's is answered for as one that is not
 /// there.
-fn find(job: i64) -> Result<Waiting> {
+fn find(job: i64) -> Result<Standing> {
     let caller = identity::current_role();
-    match single::find_waiting(&extension()?, job)? {
+    match single::find(&extension()?, job)? {
         Some(found) if identity::has_rights_of(caller, found.owner)? => Ok(found),
         _ => Err(
             PgError::new(UNDEFINED_OBJECT, format!("job {job} does not exist"))
@@ -89,7 +87,7 @@ fn is_running(job: i64) -> bool {
 }
 
 /// Refuses what a worker would pass over.
-fn check_runnable(job: i64, found: &Waiting) -> Result<()> {
+fn check_runnable(job: i64, found: &Standing) -> Result<()> {
     let (message, hint) = if found.is_claimed {
         (
             format!("job {job} was begun and is not settled"),
@@ -100,7 +98,7 @@ fn check_runnable(job: i64, found: &Waiting) -> Result<()> {
             format!("job {job} has failed"),
             "Send it back to the queue with my_worker.retry().",
         )
-    } else if !found.is_runnable {
+    } else if found.is_held() {
         (
             format!("job {job} has no handler, nor has its queue"),
             "It is held for other consumers. Give the queue a handler with my_worker.alter_queue().",
@@ -148,7 +146,7 @@ fn start(id: SlotId, job: i64) -> Result<i32> {
         name: &name,
         kind: PROCESS_TYPE,
         entry: c"dynamic_worker_main",
-        argument: id.pack() as usize,
+        argument: id.pack(),
         restart_seconds: None,
         notify: true,
     };
@@ -177,10 +175,7 @@ fn start_or_make_room(worker: &Worker) -> Result<Option<Handle>> {
             return Ok(Some(handle));
         }
         let now = clock::now();
-        let leaves = SHARED
-            .write(|state| state.make_room_for_launch(now))
-            .flatten();
-        leaves.into_iter().for_each(latch::wake);
+        shared::tell(|state| state.make_room_for_launch(now));
         let asked = SHARED.read(|state| state.makes_room(now)).unwrap_or(false);
         if !asked || !(0..ROOM_LIMIT).contains(&now.saturating_sub(since)) {
             return Ok(None);
@@ -237,18 +232,13 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
     };
     if let Some(mut tally) = tally {
         if let Some(claimed) = tally.command.take() {
-            let (settled, dead) = command::execute(id, &claimed, memory.job)?;
-            tally.settled.push(settled);
-            tally.dead.extend(dead);
+            let written = command::execute(id, &claimed, memory.job)?;
+            tally.untold.add(written);
         }
         leave(id);
-        counted::count(id, tally.queue, &tally.settled);
-        wait::tell_waiters(&tally.settled);
-        for dead in &tally.dead {
-            execute::log_dead(dead)?;
-        }
+        tally.untold.tell(id, tally.queue)?;
     }
-    execute::log_held_back(true)?;
+    report::log_held_back(true)?;
     activity::flush_statistics()
 }
 
@@ -359,12 +349,11 @@ fn enter(id: SlotId, queue: &queues::Queue) -> bool {
 }
 
 fn leave(id: SlotId) {
-    let wake = SHARED.write(|state| {
+    shared::tell(|state| {
         if let Some(slot) = state.slot(id) {
             slot.phase = Phase::Stopping;
             slot.set_current(Current::None, 0);
         }
         state.leave_queue(id)
     });
-    wake.flatten().into_iter().for_each(latch::wake);
 }

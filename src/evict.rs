@@ -9,7 +9,7 @@
 use crate::pg::error::Result;
 use crate::pg::{catalog, clock, identity, latch, wait_event};
 use crate::queue::wake;
-use crate::shared::SHARED;
+use crate::shared::{self, SHARED};
 
 /// New processes of ours stay out for at most this long, should the statement take longer.
 const KEEP_OUT: i64 = 10_000_000;
@@ -32,7 +32,7 @@ pub fn make_room(name: &[u8]) -> Result<()> {
     wake::unblock_at_end(database)?;
     let mut leaving = Vec::with_capacity(crate::shared::SLOTS);
     SHARED.write(|state| state.keep_out(database, now + KEEP_OUT, &mut leaving));
-    leaving.into_iter().for_each(latch::wake);
+    leaving.into_iter().for_each(shared::wake);
     while SHARED.read(|state| state.has_process(database)) == Some(true)
         && clock::now() - now < PATIENCE
     {

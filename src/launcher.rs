@@ -15,8 +15,8 @@ use crate::pg::{activity, clock, guc, latch, marks, session, wait_event, xact};
 use crate::schedule;
 use crate::settings::{self, Served};
 use crate::shared::{
-    Charge, DATABASES, Death, Kind, LANES, LeftOut, Phase, Rules, SHARED, SLOTS, Slot, SlotId,
-    Step, TURN,
+    self, Charge, DATABASES, Death, Kind, LANES, LeftOut, Phase, Rules, SHARED, SLOTS, Slot,
+    SlotId, Step, TURN,
 };
 use crate::{greeting, watchdog};
 
@@ -243,8 +243,7 @@ impl Launcher {
         // Room for all before the lock: nothing allocates under it.
         self.out.reserve(wanted.len());
         let out = &mut self.out;
-        let wake = SHARED.write(|state| state.serve(&wanted, out));
-        wake.flatten().into_iter().for_each(latch::wake);
+        shared::tell(|state| state.serve(&wanted, out));
         self.absent.report(&served, &all)
     }
 
@@ -302,8 +301,8 @@ impl Launcher {
             !there
         });
         for id in failed {
-            let wake = SHARED.write(|state| state.start_failed(id, now));
-            wake.into_iter().flatten().flatten().for_each(latch::wake);
+            let wake = SHARED.change(|state| state.start_failed(id, now));
+            wake.into_iter().for_each(shared::wake);
         }
         Ok(())
     }
@@ -335,8 +334,7 @@ impl Launcher {
             SHARED.write(|state| state.started(step, now));
             return Ok(true);
         }
-        let wake = SHARED.write(|state| state.free_slot(id));
-        wake.flatten().into_iter().for_each(latch::wake);
+        shared::tell(|state| state.free_slot(id));
         if SHARED.write(|state| state.put_off_probe(step, now)) != Some(true) {
             self.no_room(step, now)?;
         }
@@ -345,8 +343,7 @@ impl Launcher {
 
     /// The server has no place for another worker: an idle one of ours goes, or all wait.
     fn no_room(&mut self, step: Step, now: Micros) -> Result<()> {
-        let leaving = SHARED.write(|state| state.no_room(step, now));
-        leaving.flatten().into_iter().for_each(latch::wake);
+        shared::tell(|state| state.no_room(step, now));
         if self.warned_slots != 0 && now.saturating_sub(self.warned_slots) < WARN_EVERY {
             return Ok(());
         }
@@ -384,7 +381,7 @@ fn start(kind: Kind, id: SlotId) -> Result<Option<Handle>> {
         name: &name,
         kind: PROCESS_TYPE,
         entry: c"my_worker_main",
-        argument: id.pack() as usize,
+        argument: id.pack(),
         restart_seconds: None,
         notify: true,
     };
@@ -393,13 +390,13 @@ fn start(kind: Kind, id: SlotId) -> Result<Option<Handle>> {
 
 /// The main function of every process of the pool: the launcher without an argument, else what
 /// its slot is for.
-pub fn process_main(argument: usize) -> Result<()> {
+pub fn process_main(argument: u64) -> Result<()> {
     bgworker::accept_signals();
     if argument == 0 {
         bgworker::connect_to_no_database()?;
         return main();
     }
-    enter_slot(SlotId::unpack(argument as u64))
+    enter_slot(SlotId::unpack(argument))
 }
 
 /// Attaches to the slot and lives the life that it is for.

@@ -11,7 +11,7 @@
 //! | `shared`     | what the processes share in memory                                            |
 //! | `counted`    | counts how jobs end, wait and run                                             |
 //! | `watchdog`   | terminates the processes of jobs that do not heed a cancel                    |
-//! | `queue`      | all access to jobs and queues                                                 |
+//! | `queue`      | all access to jobs and queues; the door for ends                              |
 //! | `schedule`   | rules that enqueue jobs in time                                               |
 //! | `execute`    | runs what a worker has taken, and settles it                                  |
 //! | `evict`      | makes room for DROP DATABASE and its like                                     |
@@ -25,8 +25,10 @@
 //! | `launcher`   | the process of the server: starts the others                                  |
 //! | `entry`      | what the server calls                                                         |
 //!
-//! A job's way: SQL call (`entry`), `queue`, COMMIT sets a latch, `worker`, `execute`, `queue` for the end,
-//! `counted`, `stats`, view.
+//! A job's way: SQL call (`entry`), `queue`, COMMIT sets a latch, `worker`, `execute`, `queue::end` writes the
+//! end, `queue::told` has it `counted` after COMMIT, `stats`, view.
+
+#![deny(unused_must_use)]
 
 pub mod logic;
 

@@ -1,7 +1,5 @@
 //! What runs now, as the views show it, and what a job says of itself while it runs.
 
-use std::sync::atomic::Ordering;
-
 use crate::pg::bgworker;
 use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::{
@@ -128,7 +126,7 @@ fn running() -> Vec<Running> {
                 id,
                 owner: slot.role,
                 pid: slot.pid,
-                started: slot.job_started.load(Ordering::Relaxed),
+                started: slot.job_started(),
                 percent: (slot.progress >= 0.0).then_some(slot.progress),
                 message: slot.message,
             });
@@ -188,7 +186,7 @@ fn all_processes() -> Vec<Process> {
                 state: slot.phase.name(),
                 job: slot.current().job(),
                 queue: slot.queue,
-                job_started: slot.job_started.load(Ordering::Relaxed),
+                job_started: slot.job_started(),
                 jobs_done: Some(slot.jobs_done),
                 started: slot.since,
             });

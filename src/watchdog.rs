@@ -5,14 +5,12 @@
 //! A process notes in its slot when what it runs is to be cancelled; whoever cancels it notes that.
 //! The launcher, which the overrun timer wakes once a job takes long, looks how long ago that was.
 
-use std::sync::atomic::Ordering;
-
 use crate::pg::bgworker;
 use crate::pg::clock;
 use crate::pg::datum::Micros;
 use crate::pg::error::Result;
 use crate::pg::log::{self, Level};
-use crate::shared::{Current, Phase, SHARED, SLOTS, Slot, SlotId};
+use crate::shared::{Current, Phase, SHARED, SLOTS, SlotId};
 
 /// So long a job may go on after its cancel.
 const GRACE: Micros = 3_000_000;
@@ -26,11 +24,11 @@ pub fn begin(slot: SlotId, timeout_ms: i32) {
         0 => NEVER,
         ms => clock::now().saturating_add(Micros::from(ms) * 1000),
     };
-    SHARED.peek(|state| {
-        if let Some(slot) = state.slots.get(slot.index) {
-            slot.cancel_due.store(due, Ordering::SeqCst);
+    SHARED.peek(|unlocked| {
+        if let Some(slot) = unlocked.slots.get(slot.index) {
+            slot.set_cancel_due(due);
             if matches!(slot.current(), Current::Cancelling(_)) {
-                note_cancel(slot);
+                slot.cancel_now(clock::now());
             }
         }
     });
@@ -38,19 +36,11 @@ pub fn begin(slot: SlotId, timeout_ms: i32) {
 
 /// User code has ended.
 pub fn end(slot: SlotId) {
-    SHARED.peek(|state| {
-        if let Some(slot) = state.slots.get(slot.index) {
-            slot.cancel_due.store(0, Ordering::SeqCst);
+    SHARED.peek(|unlocked| {
+        if let Some(slot) = unlocked.slots.get(slot.index) {
+            slot.set_cancel_due(0);
         }
     });
-}
-
-/// What the slot runs is cancelled now.
-pub fn note_cancel(slot: &Slot) {
-    let now = clock::now();
-    let sooner = |due: Micros| (due > now).then_some(now);
-    let (set, get) = (Ordering::SeqCst, Ordering::SeqCst);
-    let _ = slot.cancel_due.fetch_update(set, get, sooner);
 }
 
 /// For the launcher: terminates the processes of jobs that have not heeded their cancel for too long,
@@ -60,7 +50,7 @@ pub fn look(next: &mut Micros) -> Result<()> {
     let mut told: Vec<(i64, i32)> = Vec::with_capacity(SLOTS);
     SHARED.write(|state| {
         for slot in state.used_slots_mut() {
-            let due = slot.cancel_due.load(Ordering::SeqCst);
+            let due = slot.cancel_due();
             let job = slot.current().job();
             let (true, Some(job)) = (due != 0 && slot.phase != Phase::Free, job) else {
                 continue;

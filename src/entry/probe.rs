@@ -32,7 +32,7 @@ pub extern "C-unwind" fn pg_finfo_mw_probe() -> *const sys::Pg_finfo_record {
 /// # Safety
 /// Called by the function manager alone.
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn mw_probe(info: sys::FunctionCallInfo) -> Datum {
+pub unsafe extern "C-unwind" fn mw_probe(info: sys::FunctionCallInfo) -> sys::Datum {
     let outcome = guard::enter(0, || {
         // SAFETY: the server passes the running call.
         let call = unsafe { Call::new(info) };
@@ -42,7 +42,7 @@ pub unsafe extern "C-unwind" fn mw_probe(info: sys::FunctionCallInfo) -> Datum {
     unsafe { guard::raise(outcome) }
 }
 
-fn probe(call: &Call) -> Result<Datum> {
+fn probe(call: &Call) -> Result<Datum<'static>> {
     let what = call
         .arg(0)
         .map(datum::as_text)
@@ -78,7 +78,7 @@ fn probe(call: &Call) -> Result<Datum> {
                 .hint("hint of the probe"));
         }
     }
-    Ok(0)
+    Ok(0i32.datum())
 }
 
 fn fail_by_division(zero: i32) -> i32 {

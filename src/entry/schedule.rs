@@ -1,7 +1,7 @@
 //! The SQL functions of schedules.
 
 use super::sql::{Answer, null, required, sql_function, text};
-use crate::pg::datum::{self, Datum, Oid, ToDatum};
+use crate::pg::datum::{self, Oid, ToDatum};
 use crate::pg::fmgr::Call;
 use crate::pg::guard;
 use crate::schedule::{self, Definition};

@@ -22,6 +22,11 @@ sql_function!(
     named_databases
 );
 sql_function!(
+    mw_altered_columns,
+    pg_finfo_mw_altered_columns,
+    altered_columns
+);
+sql_function!(
     mw_late_schedules,
     pg_finfo_mw_late_schedules,
     late_schedules
@@ -66,7 +71,7 @@ fn queue_stats(call: &Call) -> Answer {
     Ok(None)
 }
 
-fn summary(summary: Option<Summary>) -> [Option<Datum>; 4] {
+fn summary(summary: Option<Summary>) -> [Option<Datum<'static>>; 4] {
     match summary {
         Some(s) => [s.mean, s.p50, s.p95, s.p99].map(|ms| Some(ms.datum())),
         None => [None; 4],
@@ -95,6 +100,14 @@ fn named_databases(call: &Call) -> Answer {
     Ok(None)
 }
 
+fn altered_columns(call: &Call) -> Answer {
+    call.begin_set(true)?;
+    for trouble in stats::health::altered_columns()? {
+        call.add_row(&[Some(datum::text_datum(trouble.as_bytes())?)])?;
+    }
+    Ok(None)
+}
+
 fn late_schedules(call: &Call) -> Answer {
     call.begin_set(false)?;
     for late in stats::health::late_schedules()? {
@@ -108,7 +121,11 @@ fn failed_jobs(call: &Call) -> Answer {
     call.begin_set(false)?;
     for failed in stats::health::failed_jobs()? {
         let queue = datum::text_datum(&failed.queue)?;
-        call.add_row(&[Some(queue), Some(failed.count.datum()), failed.last])?;
+        call.add_row(&[
+            Some(queue),
+            Some(failed.count.datum()),
+            failed.last.map(ToDatum::datum),
+        ])?;
     }
     Ok(None)
 }
@@ -133,7 +150,7 @@ fn health_1_1(call: &Call) -> Answer {
     call.row(&row).map(Some)
 }
 
-fn first_facts(facts: &Facts) -> Result<[Option<Datum>; 11]> {
+fn first_facts(facts: &Facts) -> Result<[Option<Datum<'static>>; 11]> {
     let version = datum::text_datum(env!("CARGO_PKG_VERSION").as_bytes())?;
     Ok([
         Some(facts.loaded.datum()),

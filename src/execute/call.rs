@@ -56,22 +56,33 @@ pub(super) fn refuse_late(began: Micros, timeout_ms: i32) -> Result<()> {
 }
 
 /// Calls the handler as its signature wants it; its result as `jsonb`.
-pub(super) fn call(function: Function, shape: Shape, jobs: &[&Job]) -> Result<Option<Datum>> {
+pub(super) fn call(
+    function: Function,
+    shape: Shape,
+    jobs: &[&Job],
+) -> Result<Option<Datum<'static>>> {
     let Some(first) = jobs.first() else {
         return Ok(None);
     };
     let value = match shape {
-        Shape::IdAndPayload => function.call(&[first.id.datum(), first.payload]),
-        Shape::Payload => function.call(&[first.payload]),
-        Shape::Nothing => function.call(&[]),
+        Shape::IdAndPayload => function.call([first.id.datum(), payload(first)?]),
+        Shape::Payload => function.call([payload(first)?]),
+        Shape::Nothing => function.call([]),
         Shape::Batch => {
-            let ids: Vec<Datum> = jobs.iter().map(|job| job.id.datum()).collect();
-            let payloads: Vec<Datum> = jobs.iter().map(|job| job.payload).collect();
-            function.call(&[
+            let ids: Vec<Datum<'_>> = jobs.iter().map(|job| job.id.datum()).collect();
+            let payloads = jobs.iter().map(|job| payload(job));
+            let payloads = payloads.collect::<Result<Vec<Datum<'_>>>>()?;
+            function.call([
                 datum::array_datum(&ids, datum::types::INT8)?,
                 datum::array_datum(&payloads, datum::types::JSONB)?,
             ])
         }
     }?;
     value.map(|value| function.to_jsonb(value)).transpose()
+}
+
+/// A job without one is a defect, which is told before it is called.
+fn payload(job: &Job) -> Result<Datum<'static>> {
+    job.payload
+        .ok_or_else(|| PgError::internal("a job without payload was to be called"))
 }

@@ -4,19 +4,19 @@
 //! runs in transactions of its own, and the end is committed after it. If the process dies in
 //! between, the keeper finds the claimed row and settles it.
 
-use crate::execute::aside::{End, dead, is_servers, set_aside};
-use crate::execute::{self, BUDGET_MS, Dead};
-use crate::logic::counters::Ending;
-use crate::logic::settled::Settled;
+use crate::execute::aside::{is_servers, set_aside, write_alone};
+use crate::execute::{self, BUDGET_MS};
 use crate::pg::catalog;
 use crate::pg::datum::Micros;
-use crate::pg::error::{PgError, Result};
+use crate::pg::error::Result;
 use crate::pg::local::Local;
 use crate::pg::memcx::MemoryContext;
-use crate::pg::{activity, clock, command, marks, session, xact};
+use crate::pg::{activity, clock, command, identity, marks, session, xact};
 use crate::queue;
+use crate::queue::end::{Attempt, EndOf, Execution, How, Said};
 use crate::queue::queues::Queue;
-use crate::queue::settle::{self, Attempt, Verdict};
+use crate::queue::report::Runs;
+use crate::queue::told::Written;
 use crate::shared::{Current, SHARED, SlotId};
 use crate::watchdog;
 
@@ -30,8 +30,8 @@ pub struct Claimed {
     pub max_attempts: i32,
     /// Milliseconds after which the attempt is cancelled; 0: never.
     pub timeout_ms: i32,
-    /// From due to start.
-    pub waited: Micros,
+    /// When it was due.
+    pub due: Micros,
     /// Its queue.
     pub queue: Queue,
 }
@@ -46,12 +46,8 @@ pub fn is_running() -> bool {
 
 /// Runs a claimed command and settles it. Outside a transaction. Meanwhile DROP EXTENSION waits for it
 /// as for any job; if that was faster nothing is run, and the error is that of every job then. An error
-/// ends the process.
-pub fn execute(
-    slot: SlotId,
-    claimed: &Claimed,
-    context: MemoryContext,
-) -> Result<(Settled, Option<Dead>)> {
+/// ends the process. The end is written and committed then, and the caller tells it.
+pub fn execute(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Written> {
     RUNNING.set(true);
     let Some(held) = xact::catalog_transaction(catalog::hold_extension_on)? else {
         end(slot);
@@ -64,8 +60,8 @@ pub fn execute(
 
 /// No command runs any more.
 fn end(slot: SlotId) {
-    SHARED.peek(|state| {
-        if let Some(slot) = state.slots.get(slot.index) {
+    SHARED.peek(|unlocked| {
+        if let Some(slot) = unlocked.slots.get(slot.index) {
             slot.set_current(Current::None, 0);
         }
     });
@@ -73,11 +69,7 @@ fn end(slot: SlotId) {
     RUNNING.set(false);
 }
 
-fn run_and_settle(
-    slot: SlotId,
-    claimed: &Claimed,
-    context: MemoryContext,
-) -> Result<(Settled, Option<Dead>)> {
+fn run_and_settle(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Written> {
     let launcher = SHARED.read(|state| state.launcher_procno).unwrap_or(-1);
     activity::running(&claimed.text);
     session::accept_cancels();
@@ -105,87 +97,41 @@ fn run_and_settle(
     session::forget_cancel();
     command::discard_all()?;
     activity::application_name("my_worker worker");
-    let mut settled = Settled {
-        job: claimed.attempt.job,
-        outcome: Ending::Failed,
-        waited: claimed.waited,
-        ran: finished.saturating_sub(claimed.attempt.started).max(0),
-        attempts: claimed.attempt.attempts,
+    let of = EndOf {
+        queue: Some(&claimed.queue),
+        queue_name: &claimed.queue.name,
+        owner: identity::current_role(),
+        runs: Runs::Command,
+        attempt: claimed.attempt,
         max_attempts: claimed.max_attempts,
-        started: claimed.attempt.started,
+        execution: Some(Execution {
+            due: claimed.due,
+            finished,
+        }),
     };
-    let ended = settle(claimed, &settled, &result, cancelled)?;
+    let written = write_end(&of, &result, cancelled)?;
     end(slot);
-    let (outcome, dead) = ended.unwrap_or((Ending::Failed, None));
-    settled.outcome = outcome;
-    execute::log_job(&names(claimed), outcome, settled.ran)?;
-    Ok((settled, dead))
-}
-
-fn names(claimed: &Claimed) -> String {
-    execute::names(claimed.attempt.job, &claimed.queue.name, None)
+    Ok(written)
 }
 
 /// Writes the end down. Of a command that is done, and whose end is refused, the work stands: it has
 /// failed for good.
-fn settle(
-    claimed: &Claimed,
-    job: &Settled,
-    result: &Result<String>,
-    cancelled: bool,
-) -> Result<End> {
-    let (queue, ended) = (&claimed.queue, claimed.attempt.ended);
-    let refused = match xact::transaction(|| write_end(claimed, job, result, cancelled)) {
+fn write_end(of: &EndOf, result: &Result<String>, cancelled: bool) -> Result<Written> {
+    let how = match result {
+        Ok(tag) => How::CommandCompleted(tag),
+        Err(_) if cancelled => How::Cancelled,
+        Err(error) => How::Failed(error, Said::No),
+    };
+    let refused = match write_alone(of, how) {
         Err(refused) if !is_servers(refused.sqlstate) => refused,
-        end => return end,
+        written => return written,
     };
     let failed = match result {
-        Ok(_) => xact::transaction(|| fail_for_good(claimed, job, &refused)),
+        Ok(_) => write_alone(of, How::FailedForGood(&refused, Said::Yes)),
         Err(_) => Err(refused),
     };
     match failed {
-        Err(refused) if !is_servers(refused.sqlstate) => set_aside(queue, job, ended, &refused),
-        end => end,
+        Err(refused) if !is_servers(refused.sqlstate) => set_aside(of, &refused),
+        written => written,
     }
-}
-
-fn write_end(
-    claimed: &Claimed,
-    job: &Settled,
-    result: &Result<String>,
-    cancelled: bool,
-) -> Result<End> {
-    let Some(extension) = catalog::hold_extension()? else {
-        return Ok(None);
-    };
-    let (queue, attempt) = (&claimed.queue, &claimed.attempt);
-    match result {
-        Ok(tag) => {
-            settle::complete_command(&extension, queue, attempt, tag)?;
-            Ok(Some((Ending::Completed, None)))
-        }
-        Err(_) if cancelled => {
-            settle::cancel(&extension, attempt.job, Some(attempt))?;
-            Ok(Some((Ending::Cancelled, None)))
-        }
-        Err(error) => {
-            let limit = claimed.max_attempts;
-            let verdict = settle::fail(&extension, queue, attempt, limit, error)?;
-            execute::log_failure(&names(claimed), attempt.ended, error)?;
-            if verdict == Verdict::Retry {
-                return Ok(Some((Ending::Retried, None)));
-            }
-            let dead = dead(queue, job, attempt.ended, error)?;
-            Ok(Some((Ending::Failed, Some(dead))))
-        }
-    }
-}
-
-fn fail_for_good(claimed: &Claimed, job: &Settled, error: &PgError) -> Result<End> {
-    let Some(extension) = catalog::hold_extension()? else {
-        return Ok(None);
-    };
-    settle::fail_for_good(&extension, &claimed.attempt, error)?;
-    let dead = dead(&claimed.queue, job, claimed.attempt.ended, error)?;
-    Ok(Some((Ending::Failed, Some(dead))))
 }

@@ -1,18 +1,21 @@
-//! Ending a job: its row goes, or waits for the next attempt, and the history gets what it came to.
+//! Ending the jobs of a batch, through the door for ends (`queue::end`).
 //!
 //! Outside of the job's subtransaction, in the batch's. What fails here fails the batch, which is
 //! rolled back; whom to blame for it stands in the tally then.
 
-use super::{Batch, report};
+use std::cell::Cell;
+
+use super::Batch;
 use crate::logic::counters::Ending;
 use crate::logic::settled::Settled;
 use crate::pg::datum::{Datum, Micros};
 use crate::pg::error::{PgError, QUERY_CANCELED, Result};
 use crate::pg::{bgworker, latch, session, xact};
 use crate::queue::claim::Job;
-use crate::queue::record::{self, Ended, History};
-use crate::queue::settle::{self, Attempt, Verdict};
-use crate::settings;
+use crate::queue::end::{self, Attempt, Completion, EndOf, Execution, How, Said};
+use crate::queue::record::History;
+use crate::queue::report::Runs;
+use crate::queue::told::Written;
 use crate::shared::{Current, SHARED, SlotId};
 
 /// A job whose end could not be written, or whose attempt took its transaction down with it.
@@ -28,6 +31,15 @@ pub struct Guilty {
     pub names: String,
 }
 
+/// What there is of the row of a job that did its work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Row {
+    /// It is locked.
+    Locked,
+    /// It was deleted before the call.
+    Away,
+}
+
 /// Whose fault it is that a batch failed.
 #[derive(Clone, Default)]
 pub enum Blame {
@@ -40,202 +52,164 @@ pub enum Blame {
     Job(Guilty),
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
     pub(super) fn settle(
         &mut self,
         job: &Job,
         started: Micros,
         finished: Micros,
-        result: Result<Option<Datum>>,
+        result: Result<Option<Datum<'static>>>,
     ) -> Result<()> {
-        let ended = match result {
-            Ok(value) => self.settle_completed(job, started, finished, value),
-            Err(error) => self.settle_error(job, started, &error),
-        };
-        match ended {
-            Ok(Some(outcome)) => self.count(job, started, finished, outcome),
-            other => other.map(|_| ()),
+        match result {
+            Ok(value) => self.complete(job, started, finished, value, Row::Locked),
+            Err(error) => self.settle_error(job, started, finished, &error),
         }
     }
 
-    fn settle_completed(
+    /// Ends a job that did its work.
+    pub(super) fn complete(
         &mut self,
         job: &Job,
         started: Micros,
         finished: Micros,
-        value: Option<Datum>,
-    ) -> Result<Option<Ending>> {
-        self.record(job, started, finished, value)?;
-        // What others have read of the queue may be a conflict with its end.
-        let deleted = self.jobs.complete(job);
-        if !deleted.inspect_err(|_| self.blame(job, started, false))? {
-            settle::forget(self.extension, job.id)
-                .and_then(|()| xact::fire_deferred())
-                .inspect_err(|_| self.blame(job, started, false))?;
-        }
-        Ok(Some(Ending::Completed))
-    }
-
-    /// Writes a completed job into the history, if its queue keeps one.
-    pub(super) fn record(
-        &mut self,
-        job: &Job,
-        started: Micros,
-        finished: Micros,
-        result: Option<Datum>,
+        result: Option<Datum<'static>>,
+        row: Row,
     ) -> Result<()> {
-        let recorded = self.append(job, started, finished, result);
-        recorded.inspect_err(|_| match self.history {
-            // What waits to be written is written many rows at a time.
-            Some(History::Pristine(_)) if !self.tally.settled.is_empty() => {
-                self.tally.blame = Blame::Settled;
-            }
-            _ => self.blame(job, started, false),
-        })
-    }
-
-    fn append(
-        &self,
-        job: &Job,
-        started: Micros,
-        finished: Micros,
-        result: Option<Datum>,
-    ) -> Result<()> {
-        let Some(history) = &self.history else {
-            return Ok(());
-        };
-        let ended = Ended {
+        let recorded = Cell::new(false);
+        let completion = Completion {
+            job,
+            jobs: self.jobs,
+            history: self.history.as_ref(),
             status: self.completed_status,
-            started,
-            finished,
-            attempts: job.attempts.saturating_add(1),
             result,
+            is_away: row == Row::Away,
+            recorded: &recorded,
         };
-        record::record(self.extension, job, &ended, history)
+        let of = self.end_of(job, started, finished);
+        match end::write(self.extension, &of, How::Completed(completion)) {
+            Ok(written) => {
+                self.add(written);
+                Ok(())
+            }
+            Err(error) => {
+                self.blame_completed(job, started, recorded.get());
+                Err(error)
+            }
+        }
+    }
+
+    /// What waits to be written is written many rows at a time. What others have read of the queue may
+    /// be a conflict with the end of its row.
+    fn blame_completed(&mut self, job: &Job, started: Micros, recorded: bool) {
+        let many = matches!(self.history, Some(History::Pristine(_)));
+        if !recorded && many && !self.tally.untold.is_empty() {
+            self.tally.blame = Blame::Settled;
+        } else {
+            self.blame(job, started, false);
+        }
     }
 
     /// Blames the job: it stays this process's until it is charged for it.
     pub(super) fn blame(&mut self, job: &Job, started: Micros, cancelled: bool) {
         self.set_current(Current::Sealed(job.id), started);
+        let of = self.end_of(job, started, started);
         self.tally.blame = Blame::Job(Guilty {
-            job: self.settled(job, started, started, Ending::Failed),
+            job: of.settled(Ending::Failed),
             cancelled,
             ran: !job.is_command,
-            names: self.names(job),
+            names: of.names(),
         });
     }
 
-    fn settled(&self, job: &Job, started: Micros, finished: Micros, outcome: Ending) -> Settled {
-        Settled {
-            job: job.id,
-            outcome,
-            waited: started.saturating_sub(job.due).max(0),
-            ran: finished.saturating_sub(started).max(0),
-            attempts: job.attempts,
+    /// What the door for ends has to know of a job of this batch.
+    pub(super) fn end_of<'j>(&self, job: &'j Job, started: Micros, finished: Micros) -> EndOf<'j>
+    where
+        'a: 'j,
+    {
+        let handler = job.handler.as_ref().or(self.queue.handler.as_ref());
+        EndOf {
+            queue: Some(self.queue),
+            queue_name: &self.queue.name,
+            owner: self.role,
+            runs: handler.map_or(Runs::Command, |name| Runs::Handler(name)),
+            attempt: Attempt {
+                job: job.id,
+                attempts: job.attempts,
+                ended: job.attempts.saturating_add(1),
+                started,
+            },
             max_attempts: job.max_attempts.unwrap_or(self.queue.max_attempts),
-            started,
+            execution: Some(Execution {
+                due: job.due,
+                finished,
+            }),
         }
     }
 
-    /// Counts a job that was settled.
-    pub(super) fn count(
-        &mut self,
-        job: &Job,
-        started: Micros,
-        finished: Micros,
-        outcome: Ending,
-    ) -> Result<()> {
-        let settled = self.settled(job, started, finished, outcome);
-        if settings::LOG_JOBS.get() == settings::LOG_ALL {
-            report::log_job(&self.names(job), outcome, settled.ran)?;
-        }
-        self.tally.cancelled |= outcome == Ending::Cancelled;
-        self.tally.settled.push(settled);
-        Ok(())
+    /// Adds an end that was written to those that are told once the batch has committed.
+    pub(super) fn add(&mut self, written: Written) {
+        self.tally.cancelled |= written.outcome() == Some(Ending::Cancelled);
+        self.tally.untold.add(written);
     }
 
-    /// Settles what did not go well; `None` if it was interrupted for the others' sake.
+    /// Settles what did not go well, unless it was interrupted for the others' sake.
     fn settle_error(
         &mut self,
         job: &Job,
         started: Micros,
+        finished: Micros,
         error: &PgError,
-    ) -> Result<Option<Ending>> {
+    ) -> Result<()> {
         let cancelled = !leave_running(self.slot, job.id);
         if cancelled {
             absorb_cancel();
         } else if self.is_in_the_way() {
             self.tally.interrupted = true;
-            return Ok(None);
+            return Ok(());
         }
         if self.strict {
             // The error has doomed the transaction, or its snapshot is too old to try again with.
             self.blame(job, started, cancelled);
             return Err(error.clone());
         }
-        let outcome = match cancelled {
-            true => self.cancel(job, started).map(|()| Some(Ending::Cancelled)),
-            false => self.charge(job, started, error),
+        let how = match cancelled {
+            true => How::Cancelled,
+            false => How::Failed(error, Said::No),
         };
-        outcome.inspect_err(|_| self.blame(job, started, cancelled))
-    }
-
-    fn cancel(&self, job: &Job, started: Micros) -> Result<()> {
-        settle::cancel(self.extension, job.id, Some(&attempt(job, started)))?;
-        xact::fire_deferred()
-    }
-
-    fn charge(&mut self, job: &Job, started: Micros, error: &PgError) -> Result<Option<Ending>> {
-        let attempt = attempt(job, started);
-        let max_attempts = job.max_attempts.unwrap_or(self.queue.max_attempts);
-        let verdict = settle::fail(self.extension, self.queue, &attempt, max_attempts, error)?;
-        xact::fire_deferred()?;
-        report::log_failure(&self.names(job), attempt.ended, error)?;
-        if verdict == Verdict::Failed {
-            let (name, owner) = (&self.queue.name, self.role);
-            let dead = report::dead(job.id, name, owner, attempt.ended, error)?;
-            self.tally.dead.push(dead);
+        let of = self.end_of(job, started, finished);
+        let written = end::write(self.extension, &of, how);
+        let written = written.and_then(|written| xact::fire_deferred().map(|()| written));
+        match written {
+            Ok(written) => self.add(written),
+            Err(refused) => {
+                self.blame(job, started, cancelled);
+                return Err(refused);
+            }
         }
-        self.tally.last_error = Some(error.clone());
-        Ok(match verdict {
-            Verdict::Retry => Some(Ending::Retried),
-            Verdict::Failed => Some(Ending::Failed),
-            Verdict::Gone => None,
-        })
+        if !cancelled {
+            self.tally.last_error = Some(error.clone());
+        }
+        Ok(())
     }
 
     /// Whether the overrun timer cancelled what others wait for. Whatever it fails with then, the
     /// interruption may be the cause: a connection that was cut off in the middle fails later.
     pub(super) fn is_in_the_way(&self) -> bool {
-        !self.tally.settled.is_empty() && session::has_overrun()
-    }
-
-    pub(super) fn names(&self, job: &Job) -> String {
-        let handler = job.handler.as_ref().or(self.queue.handler.as_ref());
-        report::names(job.id, &self.queue.name, handler.map(Vec::as_slice))
-    }
-}
-
-fn attempt(job: &Job, started: Micros) -> Attempt {
-    Attempt {
-        job: job.id,
-        attempts: job.attempts,
-        ended: job.attempts.saturating_add(1),
-        started,
+        !self.tally.untold.is_empty() && session::has_overrun()
     }
 }
 
 /// Whether somebody cancels the job that the slot runs.
 pub fn is_cancelling(slot: SlotId, job: i64) -> bool {
-    let current = SHARED.peek(|state| state.slots.get(slot.index).map(|slot| slot.current()));
+    let current = SHARED.peek(|unlocked| unlocked.slots.get(slot.index).map(|slot| slot.current()));
     current.flatten() == Some(Current::Cancelling(job))
 }
 
 /// Marks the job's work as done, too late to cancel; an error if somebody was faster.
 pub fn seal(slot: SlotId, job: i64) -> Result<()> {
     let sealed = SHARED
-        .peek(|state| {
-            let slot = state.slots.get(slot.index)?;
+        .peek(|unlocked| {
+            let slot = unlocked.slots.get(slot.index)?;
             Some(slot.advance(Current::Running(job), Current::Sealed(job)))
         })
         .flatten();
@@ -249,8 +223,8 @@ pub fn seal(slot: SlotId, job: i64) -> Result<()> {
 /// faster. Whoever cancels it from here on waits for its row, and finds it there to be tried again.
 pub(super) fn leave_running(slot: SlotId, job: i64) -> bool {
     SHARED
-        .peek(|state| {
-            let slot = state.slots.get(slot.index)?;
+        .peek(|unlocked| {
+            let slot = unlocked.slots.get(slot.index)?;
             let left = slot.advance(Current::Running(job), Current::None);
             Some(left || slot.current() != Current::Cancelling(job))
         })

@@ -16,13 +16,11 @@ mod call;
 pub mod command;
 mod end;
 mod find;
-mod report;
 mod tally;
 mod together;
 
 use std::collections::VecDeque;
 
-use crate::logic::counters::Ending;
 use crate::logic::low_water::Place;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -31,18 +29,13 @@ use crate::pg::{
     activity, bgworker, clock, guc, identity, marks, session, stain, statements, table, xact,
 };
 use crate::queue::claim::{Candidate, Job, Jobs};
+use crate::queue::end::{self as ends, Attempt, CANNOT_BE_RUN, How, Said};
 use crate::queue::handler::{self, Shape};
 use crate::queue::queues::Queue;
 use crate::queue::record::{self, History};
-use crate::queue::settle::{self, Attempt};
 use crate::shared::{Current, SHARED, SlotId};
 
 pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
-pub use report::{
-    Dead, dead, gave_up, held_back_ms, log_commit_failure, log_dead, log_failure, log_held_back,
-    log_job, names,
-};
-
 pub use tally::{Memory, Tally};
 
 use call::{call, describe, limited, refuse_late};
@@ -76,7 +69,7 @@ pub struct Batch<'a> {
     history: Option<History>,
     memory: Memory,
     functions: Vec<Known>,
-    completed_status: Datum,
+    completed_status: Datum<'static>,
     began: Micros,
     /// When the last job ended or was missed, or this batch began.
     reached: Micros,
@@ -220,7 +213,7 @@ impl<'a> Batch<'a> {
             self.last = Some(candidate.place);
             return self.refuse(&job, &defect).map(|()| Step::Next);
         }
-        let first = self.tally.settled.is_empty();
+        let first = self.tally.untold.is_empty();
         if job.is_command {
             if first {
                 waiting.pop_front();
@@ -251,27 +244,19 @@ impl<'a> Batch<'a> {
 
     /// Fails a job that nobody can run; if even that cannot be written, it is set aside.
     fn refuse(&mut self, job: &Job, defect: &PgError) -> Result<()> {
-        let ended = job.attempts.saturating_add(1);
         let started = clock::now();
-        let attempt = Attempt {
-            job: job.id,
-            attempts: job.attempts,
-            ended,
-            started,
+        let of = self.end_of(job, started, started);
+        let fail = || ends::write(self.extension, &of, How::FailedForGood(defect, Said::No));
+        let written = match xact::subtransaction(fail) {
+            Ok(written) => written,
+            Err(_) => ends::write(self.extension, &of, How::SetAside(CANNOT_BE_RUN, defect))?,
         };
-        let failed =
-            xact::subtransaction(|| settle::fail_for_good(self.extension, &attempt, defect));
-        if failed.is_err() {
-            settle::set_aside_for(self.extension, job.id, "the job cannot be run", defect)?;
-        }
-        log_failure(&self.names(job), ended, defect)?;
-        let dead = dead(job.id, &self.queue.name, self.role, ended, defect)?;
-        self.tally.dead.push(dead);
-        self.count(job, started, started, Ending::Failed)
+        self.add(written);
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
-        let done = !self.tally.settled.is_empty();
+        let done = !self.tally.untold.is_empty();
         done && (self.single
             || self.tally.temporary
             || self.tally.constraints
@@ -282,10 +267,9 @@ impl<'a> Batch<'a> {
     }
 
     fn set_left(&self, left: usize) {
-        use std::sync::atomic::Ordering;
-        SHARED.peek(|state| {
-            if let Some(slot) = state.slots.get(self.slot.index) {
-                slot.left.store(left as i32, Ordering::Relaxed);
+        SHARED.peek(|unlocked| {
+            if let Some(slot) = unlocked.slots.get(self.slot.index) {
+                slot.set_left(left);
             }
         });
     }
@@ -298,7 +282,7 @@ impl<'a> Batch<'a> {
         // Until that is committed.
         self.blame(job, started, false);
         self.set_current(Current::Running(job.id), started);
-        settle::claim_command(self.extension, job.id, started)?;
+        ends::claim_command(self.extension, job.id, started)?;
         self.tally.command = Some(Claimed {
             text: job.command()?,
             attempt: Attempt {
@@ -309,7 +293,7 @@ impl<'a> Batch<'a> {
             },
             max_attempts: job.max_attempts.unwrap_or(self.queue.max_attempts),
             timeout_ms: self.own_timeout_ms(job).unwrap_or(0),
-            waited: started.saturating_sub(job.due).max(0),
+            due: job.due,
             queue: self.queue.clone(),
         });
         Ok(())
@@ -341,7 +325,7 @@ impl<'a> Batch<'a> {
     /// Before a job starts: the launcher is told if it takes long, as others may stand behind it; and
     /// it is cancelled then if others are done.
     fn watch_overrun(&self) -> Result<()> {
-        if self.tally.settled.is_empty() {
+        if self.tally.untold.is_empty() {
             session::start_overrun_timer(BUDGET_MS, self.launcher)
         } else {
             session::overrun_cancels()
@@ -356,7 +340,7 @@ impl<'a> Batch<'a> {
         hold: Hold,
         index: usize,
         started: Micros,
-    ) -> Result<Result<Option<Datum>>> {
+    ) -> Result<Result<Option<Datum<'static>>>> {
         let (Some(known), Some(first)) = (self.functions.get(index), jobs.first()) else {
             return Err(PgError::internal("a handler was lost"));
         };
@@ -427,8 +411,8 @@ impl<'a> Batch<'a> {
     }
 
     fn set_current(&self, current: Current, started: Micros) {
-        SHARED.peek(|state| {
-            if let Some(slot) = state.slots.get(self.slot.index) {
+        SHARED.peek(|unlocked| {
+            if let Some(slot) = unlocked.slots.get(self.slot.index) {
                 slot.set_current(current, started);
             }
         });

@@ -1,19 +1,18 @@
 //! What a batch came to, and the memory that it works in.
 
-use super::Dead;
 use super::command::Claimed;
 use super::end::Blame;
-use crate::logic::settled::Settled;
 use crate::pg::error::{PgError, Result};
 use crate::pg::memcx::MemoryContext;
+use crate::queue::told::Untold;
 
 /// What a batch came to, once it has committed.
 #[derive(Default)]
 pub struct Tally {
     /// The queue, as shared memory knows it.
     pub queue: i32,
-    /// Jobs that were taken and settled.
-    pub settled: Vec<Settled>,
+    /// The ends of jobs that were taken.
+    pub untold: Untold,
     /// Candidates that somebody else had locked.
     pub missed: Vec<i64>,
     /// A job was cancelled because others waited for it: run it alone.
@@ -32,8 +31,6 @@ pub struct Tally {
     pub cancelled: bool,
     /// A job has left in this process what cannot be taken away: it ends.
     pub stained: bool,
-    /// Jobs that have failed for good, to be logged.
-    pub dead: Vec<Dead>,
     /// What the last job that failed failed with.
     pub last_error: Option<PgError>,
     /// Whose fault it is if the batch has failed.

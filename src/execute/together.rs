@@ -7,9 +7,8 @@
 
 use std::cell::Cell;
 
-use super::end::leave_running;
+use super::end::{Row, leave_running};
 use super::{Batch, Step, is_cancelling};
-use crate::logic::counters::Ending;
 use crate::logic::low_water::Place;
 use crate::pg::clock;
 use crate::pg::datum::{Datum, Micros, Oid};
@@ -143,7 +142,7 @@ impl Batch<'_> {
         jobs: &[&Job],
         away: bool,
         [started, finished]: [Micros; 2],
-        result: Result<Option<Datum>>,
+        result: Result<Option<Datum<'static>>>,
     ) -> Result<Step> {
         let mut step = Step::End;
         match (result, jobs) {
@@ -159,8 +158,8 @@ impl Batch<'_> {
                 self.settle(first, started, finished, result.clone())?;
                 for job in jobs.iter().skip(1) {
                     if away {
-                        self.record(job, started, finished, result.clone()?)?;
-                        self.count(job, started, finished, Ending::Completed)?;
+                        let away = Row::Away;
+                        self.complete(job, started, finished, result.clone()?, away)?;
                     } else {
                         self.settle(job, started, finished, result.clone())?;
                     }

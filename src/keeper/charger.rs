@@ -6,16 +6,13 @@ use std::collections::VecDeque;
 
 use super::STEP;
 use super::fence::{Dealt, LeftOut};
-use crate::execute;
-use crate::logic::counters::Ending;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::Oid;
 use crate::pg::error::{ADMIN_SHUTDOWN, CRASH_SHUTDOWN, PgError, QUERY_CANCELED, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::{clock, marks};
-use crate::queue::settle::{self, Attempt, Verdict};
-use crate::queue::single::{self, Live, Taken};
-use crate::queue::wake;
+use crate::queue::end::{self, How, Said};
+use crate::queue::single::{self, Standing, Taken};
 use crate::shared::{CHARGES, Charge, Death, SHARED};
 
 /// See the module.
@@ -88,7 +85,7 @@ fn deal(charge: &Charge) -> Result<Dealt> {
     }
     let error = match charge.death {
         Death::Cancelled => {
-            end_cancelled(&extension, charge.job, &live)?;
+            end_cancelled(&extension, &live)?;
             return Ok(Dealt::Done);
         }
         Death::Deaf => PgError::new(
@@ -101,44 +98,23 @@ fn deal(charge: &Charge) -> Result<Dealt> {
             "the worker process was terminated again and again while it ran the job",
         ),
     };
-    end_attempt(&extension, charge.job, &live, &error)?;
+    end_attempt(&extension, &live, &error)?;
     Ok(Dealt::Done)
 }
 
 /// Ends a job as cancelled whose process is gone: whoever cancelled it was told so.
-fn end_cancelled(extension: &Extension, job: i64, live: &Live) -> Result<()> {
-    let attempt = Attempt {
-        job,
-        attempts: live.attempts,
-        ended: live.attempts.saturating_add(i32::from(!live.claimed)),
-        started: 0,
-    };
-    if settle::cancel(extension, job, Some(&attempt))? {
-        wake::count_at_commit(live.queue.id, live.owner, Ending::Cancelled)?;
-    }
+fn end_cancelled(extension: &Extension, live: &Standing) -> Result<()> {
+    let of = live.end_of(!live.is_claimed);
+    end::write(extension, &of, How::Cancelled)?.tell_at_commit()?;
     Ok(())
 }
 
 /// Charges the attempt that is not settled to a job whose process is gone.
-pub fn end_attempt(extension: &Extension, job: i64, live: &Live, error: &PgError) -> Result<()> {
-    let ended = live.attempts.saturating_add(i32::from(!live.claimed));
-    let attempt = Attempt {
-        job,
-        attempts: live.attempts,
-        ended,
-        started: 0,
-    };
-    let verdict = settle::fail(extension, &live.queue, &attempt, live.max_attempts, error)?;
-    match verdict {
-        Verdict::Retry => wake::count_at_commit(live.queue.id, live.owner, Ending::Retried)?,
-        Verdict::Failed => {
-            wake::count_at_commit(live.queue.id, live.owner, Ending::Failed)?;
-            execute::gave_up(job, &live.queue.name, live.owner, ended, error)?;
-        }
-        Verdict::Gone => {}
-    }
-    let names = execute::names(job, &live.queue.name, live.handler.as_deref());
-    let why = error.summary();
+pub fn end_attempt(extension: &Extension, live: &Standing, error: &PgError) -> Result<()> {
+    let of = live.end_of(!live.is_claimed);
+    let how = How::Failed(error, Said::Yes);
+    end::write(extension, &of, how)?.tell_at_commit()?;
+    let (names, why) = (of.names(), error.summary());
     log::report(Level::Log, &format!("{names} is charged an attempt: {why}"))
 }
 

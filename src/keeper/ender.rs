@@ -5,8 +5,6 @@ use std::collections::VecDeque;
 
 use super::fence::{Dealt, LeftOut};
 use super::{STEP, not_to_take};
-use crate::execute;
-use crate::logic::counters::Ending;
 use crate::logic::low_water::Place;
 use crate::pg::bgworker;
 use crate::pg::catalog::{self, Extension};
@@ -17,8 +15,8 @@ use crate::pg::{clock, xact};
 use crate::queue::bar::bar;
 use crate::queue::claim;
 use crate::queue::due::{Due, Visit};
+use crate::queue::end::{self, How, Said};
 use crate::queue::queues;
-use crate::queue::settle::{self, Attempt, Verdict};
 use crate::queue::single::{self, Taken};
 
 /// Jobs that one step ends, and entries that it reads for them.
@@ -191,23 +189,11 @@ fn end(job: i64, reason: &PgError) -> Result<(Dealt, bool)> {
         return Ok((Dealt::Done, false));
     };
     let live = match single::take(&extension, job)? {
-        Taken::Live(live) if !live.claimed => live,
+        Taken::Live(live) if !live.is_claimed => live,
         Taken::Live(_) | Taken::Gone => return Ok((Dealt::Done, false)),
         Taken::Locked => return Ok((Dealt::Later, false)),
     };
-    let ended = live.attempts.saturating_add(1);
-    let attempt = Attempt {
-        job,
-        attempts: live.attempts,
-        ended,
-        started: 0,
-    };
-    if settle::fail_for_good(&extension, &attempt, reason)? != Verdict::Failed {
-        return Ok((Dealt::Done, false));
-    }
-    single::count_at_commit(&extension, &live.queue.name, live.owner, Ending::Failed)?;
-    let names = execute::names(job, &live.queue.name, live.handler.as_deref());
-    execute::log_failure(&names, ended, reason)?;
-    execute::gave_up(job, &live.queue.name, live.owner, ended, reason)?;
-    Ok((Dealt::Done, true))
+    let how = How::FailedForGood(reason, Said::No);
+    let written = end::write(&extension, &live.end_of(true), how)?;
+    Ok((Dealt::Done, written.tell_at_commit()?.is_some()))
 }

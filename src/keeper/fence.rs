@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::logic::counters::Ending;
-use crate::pg::catalog::{self, Extension};
+use crate::pg::catalog;
 use crate::pg::error::{PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::xact;
-use crate::queue::settle;
+use crate::queue::end::{self, END_NOT_WRITTEN, How};
 use crate::queue::single;
 
 /// The most jobs that are remembered; of more, each look tries some again.
@@ -41,33 +40,22 @@ impl LeftOut {
         match xact::transaction(body) {
             Ok(dealt) => Ok(dealt),
             Err(error) if error.passes() => Ok(Dealt::Later),
-            Err(error) => self.write(job, |extension| settle::set_aside(extension, job, &error)),
+            Err(error) => self.set_aside(job, END_NOT_WRITTEN, &error),
         }
     }
 
-    /// Sets a job aside that nobody can run, saying why.
-    pub fn set_aside(&mut self, job: i64, error: &PgError) -> Result<Dealt> {
-        let what = "the job cannot be run";
-        self.write(job, |extension| {
-            settle::set_aside_for(extension, job, what, error)
-        })
-    }
-
-    fn write(
-        &mut self,
-        job: i64,
-        set_aside: impl FnOnce(&Extension) -> Result<bool>,
-    ) -> Result<Dealt> {
+    /// Sets a job aside, saying what is wrong about it and why.
+    pub fn set_aside(&mut self, job: i64, what: &str, error: &PgError) -> Result<Dealt> {
         let set = xact::transaction(|| {
             let Some(extension) = catalog::hold_extension()? else {
                 return Ok(true);
             };
-            let place = single::place_of(&extension, job)?;
-            let set = set_aside(&extension)?;
-            if set && let Some((owner, queue)) = place {
-                single::count_at_commit(&extension, &queue, owner, Ending::Failed)?;
-            }
-            Ok(set)
+            let Some(found) = single::find(&extension, job)? else {
+                return Ok(false);
+            };
+            let of = found.end_of(!found.is_claimed);
+            let written = end::write(&extension, &of, How::SetAside(what, error))?;
+            Ok(written.tell_at_commit()?.is_some())
         });
         match set {
             Ok(true) => Ok(Dealt::Done),

@@ -13,13 +13,13 @@ use crate::logic::low_water::Place;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::{PgError, Result};
-use crate::pg::{clock, latch, xact};
+use crate::pg::{clock, xact};
 use crate::queue::bar::bar;
 use crate::queue::claim;
 use crate::queue::due::{Due, Visit, earlier};
 use crate::queue::ids;
 use crate::queue::queues;
-use crate::shared::SHARED;
+use crate::shared::{self, SHARED};
 
 /// Entries that one step of a walk reads.
 const WALK: i64 = 3000;
@@ -155,7 +155,9 @@ impl Finder {
         let (database, next) = (self.database, self.next);
         if next != 0 {
             // So that a commit which announces a later time wakes nobody.
-            SHARED.write(|state| state.due_at(database, next));
+            SHARED
+                .change(|state| state.due_at(database, next))
+                .is_awake();
         }
     }
 
@@ -213,8 +215,7 @@ impl Finder {
     /// It may be a job whose COMMIT nobody announced.
     fn ask_for_worker(&self, owner: Oid) {
         let database = self.database;
-        let wake = SHARED.write(|state| state.demand(database, owner, Micros::MIN, 0));
-        wake.flatten().into_iter().for_each(latch::wake);
+        shared::tell(|state| state.demand(database, owner, Micros::MIN, 0));
     }
 
     /// A step through a queue that was left unread; the queues take turns.

@@ -20,16 +20,16 @@ mod finder;
 mod pruner;
 mod settler;
 
-use crate::execute;
 use crate::pg::catalog;
 use crate::pg::datum::{Micros, Oid};
-use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use crate::pg::error::{PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, latch, session, wait_event, xact};
+use crate::queue::{extension, report};
 use crate::schedule::fire::{Firer, Left};
 use crate::schedule::hold::Releaser;
 use crate::settings;
-use crate::shared::{CHARGES, Known, Phase, SHARED, SLOTS, SlotId};
+use crate::shared::{self, CHARGES, Known, Phase, SHARED, SLOTS, SlotId};
 
 use charger::Charger;
 use duty::{CHORES, DUTIES, Duty, Trouble, URGENT};
@@ -112,18 +112,15 @@ impl Keeper {
     fn introduce(&self) -> Result<bool> {
         let seen = catalog::completed_transactions();
         let asked = self.take_requests();
-        let found = xact::transaction(|| {
+        let (found, trouble) = xact::transaction(|| {
             activity::introduce(None)?;
-            catalog::extension()
+            Ok((catalog::extension()?, extension().err()))
         })?;
         let current = found.is_some_and(|extension| extension.is_current());
-        if found.is_some() && !current && asked {
-            log::report_hint(
-                Level::Log,
-                OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "jobs wait: the library and the extension \"my_worker\" have different versions",
-                "Use ALTER EXTENSION my_worker UPDATE, or install the library that fits.",
-            )?;
+        if let Some(trouble) = trouble.filter(|_| found.is_some() && asked) {
+            let message = [b"jobs wait: ", trouble.message.as_slice()].concat();
+            let (detail, hint) = (trouble.detail.as_deref(), trouble.hint.as_deref());
+            log::report_with(Level::Log, trouble.sqlstate, &message, detail, hint)?;
         }
         if current {
             self.begin_service();
@@ -165,7 +162,7 @@ impl Keeper {
     /// The workers go, too.
     fn end_service(&self, seen: u64) {
         let (database, now) = (self.database, clock::now());
-        let wake = SHARED.write(|state| {
+        shared::tell(|state| {
             if let Some(entry) = state.database(database) {
                 entry.known = Known::Absent;
                 entry.absent_at = now;
@@ -175,7 +172,6 @@ impl Keeper {
             state.dismiss_workers(database);
             state.drop_lanes()
         });
-        wake.flatten().into_iter().for_each(latch::wake);
     }
 
     /// One turn of the loop: what is urgent, and a step of one chore; else a sleep. False to leave.
@@ -213,7 +209,7 @@ impl Keeper {
             return Ok(true);
         }
         if std::mem::take(&mut self.stirred) {
-            execute::log_held_back(false)?;
+            report::log_held_back(false)?;
             self.ender.log()?;
             activity::flush_statistics()?;
         }
@@ -382,7 +378,9 @@ impl Keeper {
             .min()
             .filter(|next| due == 0 || *next < due)
         {
-            SHARED.write(|state| state.due_at(self.database, next));
+            SHARED
+                .change(|state| state.due_at(self.database, next))
+                .is_awake();
         }
         let enabled = settings::ENABLED.get();
         if asked && enabled {
@@ -402,9 +400,9 @@ impl Keeper {
                 .fold(nap, Micros::min),
         };
         let wait_ms = (until.saturating_sub(now).max(0) + 999) / 1000;
-        let wait_ms = execute::held_back_ms().map_or(wait_ms, |ms| ms.min(wait_ms));
+        let wait_ms = report::held_back_ms().map_or(wait_ms, |ms| ms.min(wait_ms));
         latch::wait(Some(wait_ms), wait_event::keeper_main())?;
-        execute::log_held_back(false)
+        report::log_held_back(false)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::pg::datum::Oid;
 use crate::pg::error::{ADMIN_SHUTDOWN, CHECK_VIOLATION, PgError, Result};
 use crate::pg::{clock, marks, xact};
 use crate::queue::due::{Due, Found};
-use crate::queue::settle;
+use crate::queue::end::{self, CANNOT_BE_RUN};
 use crate::queue::single::{self, Taken};
 use crate::shared::{SHARED, SLOTS};
 
@@ -85,7 +85,7 @@ impl Settler {
         if found.status != b"processing" {
             let message = "the status of a job in the queue must be \"pending\" or \"processing\"";
             let error = PgError::new(CHECK_VIOLATION, message);
-            return left_out.set_aside(job, &error);
+            return left_out.set_aside(job, CANNOT_BE_RUN, &error);
         }
         let left = marks::left_behind();
         let left = left
@@ -105,7 +105,7 @@ impl Settler {
             return Ok(Dealt::Done);
         };
         let live = match single::take(&extension, job)? {
-            Taken::Live(live) if live.claimed => live,
+            Taken::Live(live) if live.is_claimed => live,
             Taken::Live(_) => return Ok(Dealt::Done),
             // It has ended, or its queue is not there, perhaps not yet: a dump is being restored.
             Taken::Gone | Taken::Locked => return Ok(Dealt::Later),
@@ -114,8 +114,8 @@ impl Settler {
             // Somebody has claimed it again meanwhile.
             return Ok(Dealt::Later);
         }
-        if told && live.max_attempts > 1 {
-            settle::release_command(&extension, job)?;
+        if told && live.max_attempts() > 1 {
+            end::release_command(&extension, job)?;
             return Ok(Dealt::Done);
         }
         let error = if told {
@@ -127,7 +127,7 @@ impl Settler {
         } else {
             crashed()
         };
-        end_attempt(&extension, job, &live, &error)?;
+        end_attempt(&extension, &live, &error)?;
         Ok(Dealt::Done)
     }
 

@@ -4,7 +4,7 @@
 //! subtransaction that is rolled back later. So rows that were written for it are kept until it is known
 //! that they stay.
 
-use super::datum::{Datum, Oid};
+use super::datum::{self, Datum, Oid};
 use super::error::{PgError, Result};
 use super::guard::protect;
 use super::identity;
@@ -61,12 +61,14 @@ fn at_end(end: End) {
 /// Appends rows to one of our own tables with their index entries; looks at no constraint and
 /// fires no trigger. They are written many at a time: at the end, or when a statement of this
 /// process is about to read the table, which `statements::watch` sees to. One a transaction.
-pub struct Appender<const COLUMNS: usize>(());
+pub struct Appender<const COLUMNS: usize> {
+    types: &'static [Oid; COLUMNS],
+}
 
 impl<const COLUMNS: usize> Appender<COLUMNS> {
     /// Opens the table for rows like that; `None` if its owner has changed it, so that a statement
     /// must write them.
-    pub fn open(table: Oid, rows: &Rows<COLUMNS>) -> Result<Option<Self>> {
+    pub fn open(table: Oid, rows: &'static Rows<COLUMNS>) -> Result<Option<Self>> {
         xact::listen(at_end)?;
         let lock = sys::RowExclusiveLock as i32;
         // SAFETY: answers NULL if the table is gone.
@@ -105,17 +107,18 @@ impl<const COLUMNS: usize> Appender<COLUMNS> {
             written: 0,
             writer: 0,
         }));
-        Ok(Some(Appender(())))
+        Ok(Some(Appender { types: &rows.types }))
     }
 
     /// Appends one row: a value for each of these columns, in order.
-    pub fn append(&self, values: &[Option<Datum>; COLUMNS]) -> Result<()> {
+    pub fn append(&self, values: &[Option<Datum<'_>>; COLUMNS]) -> Result<()> {
+        datum::check(values, self.types)?;
         let mut open = current()?;
         if open.written > 0 {
             // For a job that has ended well.
             open = finish(open)?;
         }
-        let data = values.map(|value| value.unwrap_or(0));
+        let data = values.map(datum::raw);
         let nulls = values.map(|value| value.is_none());
         let (appender, row) = (open.appender, open.waiting);
         let (data, nulls) = (data.as_ptr(), nulls.as_ptr());

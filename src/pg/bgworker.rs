@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use super::datum::{Datum, Oid};
+use super::datum::Oid;
 use super::error::Result;
 use super::guard::protect;
 use super::local::Local;
@@ -17,7 +17,7 @@ pub struct Worker<'a> {
     /// The exported function that it runs.
     pub entry: &'static CStr,
     /// The argument of that function.
-    pub argument: Datum,
+    pub argument: u64,
     /// Seconds after which it is restarted when it ends with exit code 1; `None`: never.
     pub restart_seconds: Option<i32>,
     /// Whether this process is told of its start and end.
@@ -36,7 +36,7 @@ impl Worker<'_> {
             (sys::BGWORKER_SHMEM_ACCESS | sys::BGWORKER_BACKEND_DATABASE_CONNECTION) as i32;
         raw.bgw_start_time = sys::BgWorkerStart_RecoveryFinished;
         raw.bgw_restart_time = self.restart_seconds.unwrap_or(sys::BGW_NEVER_RESTART);
-        raw.bgw_main_arg = self.argument;
+        raw.bgw_main_arg = self.argument as sys::Datum;
         raw.bgw_notify_pid = if self.notify { my_pid() } else { 0 };
         raw
     }
@@ -180,7 +180,7 @@ pub fn before_exit(callback: fn(i32)) -> Result<()> {
 
 static AT_EXIT: Local<Option<fn(i32)>> = Local::new(None);
 
-unsafe extern "C-unwind" fn at_exit(code: i32, _: Datum) {
+unsafe extern "C-unwind" fn at_exit(code: i32, _: sys::Datum) {
     let _ = super::guard::enter((), || {
         if let Some(callback) = AT_EXIT.get() {
             callback(code);

@@ -2,7 +2,6 @@
 
 use std::mem::offset_of;
 
-use super::datum::Datum;
 use crate::sys;
 
 /// So many arguments fit.
@@ -28,8 +27,8 @@ const _: () = assert!(
 pub(super) unsafe fn call(
     function: sys::PGFunction,
     info: *mut sys::FmgrInfo,
-    arguments: &[Datum],
-) -> (Datum, bool) {
+    arguments: &[sys::Datum],
+) -> (sys::Datum, bool) {
     // SAFETY: all-zero is a valid frame, without arguments.
     let mut frame: Frame = unsafe { std::mem::zeroed() };
     frame.head.flinfo = info;

@@ -7,7 +7,7 @@
 use std::ffi::{CStr, c_char};
 use std::ptr;
 
-use super::datum::{Datum, Oid};
+use super::datum::Oid;
 use super::ddl;
 use super::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use super::guard::protect;
@@ -110,7 +110,7 @@ fn column_names(relation: Oid) -> Result<*mut sys::List> {
     let mut names = ptr::null_mut();
     for number in 1..=count.unwrap_or(0) {
         let read = |row: &sys::FormData_pg_attribute| (!row.attisdropped).then_some(row.attname);
-        let column = syscache::with_row_of(relation, number as Datum, read)?;
+        let column = syscache::with_row_of(relation, number as sys::Datum, read)?;
         let Some(name) = column.flatten() else {
             continue;
         };

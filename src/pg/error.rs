@@ -44,6 +44,8 @@ pub const SUCCESSFUL_COMPLETION: SqlState = SqlState::new(b"00000");
 pub const FEATURE_NOT_SUPPORTED: SqlState = SqlState::new(b"0A000");
 /// 22023
 pub const INVALID_PARAMETER_VALUE: SqlState = SqlState::new(b"22023");
+/// 42804
+pub const DATATYPE_MISMATCH: SqlState = SqlState::new(b"42804");
 /// 22004
 pub const NULL_VALUE_NOT_ALLOWED: SqlState = SqlState::new(b"22004");
 /// 22P02

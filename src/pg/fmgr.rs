@@ -2,11 +2,13 @@
 //! of users' functions.
 
 use super::call;
-use super::datum::{Datum, Oid};
+use super::columns;
+use super::datum::{self, Datum, Oid};
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use super::guard::{self, protect};
 use super::local::Local;
 use super::nodes::Node;
+use crate::logic::columns::Table;
 use crate::sys;
 
 /// One call of an SQL function of ours.
@@ -23,22 +25,35 @@ impl Call {
     }
 
     /// An argument, counted from 0; `None` for NULL.
-    pub fn arg(&self, index: usize) -> Option<Datum> {
+    pub fn arg(&self, index: usize) -> Option<Datum<'_>> {
         // SAFETY: the call info is alive while the function runs, and has `nargs` arguments.
         unsafe {
             if index >= (*self.0).nargs as usize {
                 return None;
             }
             let argument = &*(*self.0).args.as_ptr().add(index);
-            (!argument.isnull).then_some(argument.value)
+            (!argument.isnull).then(|| Datum::new(argument.value, self.type_of(index)))
+        }
+    }
+
+    /// The type of an argument; 0 if nobody knows.
+    fn type_of(&self, index: usize) -> Oid {
+        // SAFETY: the expression that calls the function, if any, is there while it runs. A call from
+        // the protocol has none; it is as the catalog declares it.
+        unsafe {
+            let function = (*self.0).flinfo;
+            match sys::get_fn_expr_argtype(function, index as i32) {
+                0 => declared_type((*function).fn_oid, index).unwrap_or(0),
+                of => of,
+            }
         }
     }
 
     /// Hands the result to the server.
-    pub fn give(&self, value: Option<Datum>) -> Datum {
+    pub fn give(&self, value: Option<Datum<'_>>) -> sys::Datum {
         // SAFETY: as above.
         unsafe { (*self.0).isnull = value.is_none() };
-        value.unwrap_or(0)
+        datum::raw(value)
     }
 
     /// The execution of a statement that this call is part of: the same for all calls in it, of
@@ -50,7 +65,7 @@ impl Call {
     }
 
     /// A composite result, for functions with OUT parameters.
-    pub fn row(&self, values: &[Option<Datum>]) -> Result<Datum> {
+    pub fn row(&self, values: &[Option<Datum<'_>>]) -> Result<Datum<'static>> {
         // SAFETY: the call is running; NULL if the function is not declared so.
         let description = protect(|| unsafe {
             let mut desc = std::ptr::null_mut();
@@ -70,7 +85,8 @@ impl Call {
         // SAFETY: as many values as the description has columns.
         protect(|| unsafe {
             let tuple = sys::heap_form_tuple(sys::BlessTupleDesc(description), data, nulls);
-            sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+            let row = sys::HeapTupleHeaderGetDatum((*tuple).t_data);
+            Datum::new(row, sys::RECORDOID)
         })
     }
 
@@ -86,7 +102,7 @@ impl Call {
     }
 
     /// Adds a row to the set.
-    pub fn add_row(&self, values: &[Option<Datum>]) -> Result<()> {
+    pub fn add_row(&self, values: &[Option<Datum<'_>>]) -> Result<()> {
         // SAFETY: begin_set made the store and its description.
         let (store, description) = unsafe {
             let result = (*self.0).resultinfo.cast::<sys::ReturnSetInfo>();
@@ -142,16 +158,35 @@ impl Call {
 
 /// The SQL script of another version may declare a function with more columns than this library has
 /// values for, or with fewer.
-fn check_columns(description: sys::TupleDesc, values: &[Option<Datum>]) -> Result<()> {
+fn check_columns(description: sys::TupleDesc, values: &[Option<Datum<'_>>]) -> Result<()> {
     // SAFETY: the description of a function's result.
     let declared = unsafe { (*description).natts };
     if usize::try_from(declared) == Ok(values.len()) {
+        for (value, column) in values.iter().zip(1..) {
+            // SAFETY: as above.
+            let of = unsafe { sys::mw_column_type(description, column) };
+            value.map_or(Ok(()), |value| value.check(of))?;
+        }
         return Ok(());
     }
     let given = values.len();
     Err(other_version().detail(format!(
         "The function is declared with {declared} columns, the library has {given}."
     )))
+}
+
+/// The type of an argument, as the catalog has it. Raises if the function is gone.
+fn declared_type(function: Oid, index: usize) -> Result<Oid> {
+    // SAFETY: a catalog look-up; the array has `count` types.
+    protect(|| unsafe {
+        let (mut types, mut count) = (std::ptr::null_mut(), 0);
+        sys::get_func_signature(function, &mut types, &mut count);
+        if index < count as usize {
+            *types.add(index)
+        } else {
+            0
+        }
+    })
 }
 
 /// What is declared in SQL is not what this library works with.
@@ -195,9 +230,9 @@ unsafe extern "C-unwind" fn on_end(context: *mut std::ffi::c_void) {
     });
 }
 
-fn split(values: &[Option<Datum>]) -> (Vec<Datum>, Vec<bool>) {
+fn split(values: &[Option<Datum<'_>>]) -> (Vec<sys::Datum>, Vec<bool>) {
     (
-        values.iter().map(|v| v.unwrap_or(0)).collect(),
+        values.iter().map(|value| datum::raw(*value)).collect(),
         values.iter().map(Option::is_none).collect(),
     )
 }
@@ -212,13 +247,18 @@ pub struct TriggerRow {
 }
 
 impl TriggerRow {
+    /// Refuses a table whose columns are not of the declared types. That of another version may have fewer.
+    pub fn check(&self, declared: &Table) -> Result<()> {
+        columns::check_first(self.description, declared)
+    }
+
     /// A column, counted from 1; `None` for NULL, and for one that the table does not have.
-    pub fn get(&self, column: i32) -> Option<Datum> {
+    pub fn get(&self, column: i32) -> Option<Datum<'_>> {
         self.read(self.tuple, column)
     }
 
     /// A column of the version that is replaced.
-    pub fn old(&self, column: i32) -> Option<Datum> {
+    pub fn old(&self, column: i32) -> Option<Datum<'_>> {
         if self.old.is_null() {
             None
         } else {
@@ -226,13 +266,16 @@ impl TriggerRow {
         }
     }
 
-    fn read(&self, tuple: sys::HeapTuple, column: i32) -> Option<Datum> {
+    fn read(&self, tuple: sys::HeapTuple, column: i32) -> Option<Datum<'_>> {
         if !self.has(column) {
             return None;
         }
         let mut null = true;
         // SAFETY: tuple and description are the trigger's, and the column is one of the table's.
-        let value = unsafe { sys::mw_tuple_attr(tuple, column, self.description, &mut null) };
+        let value = unsafe {
+            let value = sys::mw_tuple_attr(tuple, column, self.description, &mut null);
+            Datum::new(value, sys::mw_column_type(self.description, column))
+        };
         (!null).then_some(value)
     }
 
@@ -242,13 +285,18 @@ impl TriggerRow {
     }
 
     /// Replaces columns (counted from 1) by new values.
-    pub fn set(&mut self, changes: &[(i32, Option<Datum>)]) -> Result<()> {
+    pub fn set(&mut self, changes: &[(i32, Option<Datum<'_>>)]) -> Result<()> {
         // SAFETY: the description of the row's table, which is open.
         let last = unsafe { (*self.description).natts };
         // Another version's table may lack some.
         let there = || changes.iter().filter(|change| change.0 <= last);
         let columns: Vec<i32> = there().map(|c| c.0).collect();
-        let values: Vec<Option<Datum>> = there().map(|c| c.1).collect();
+        let values: Vec<Option<Datum<'_>>> = there().map(|c| c.1).collect();
+        for (column, value) in there() {
+            // SAFETY: as above.
+            let of = unsafe { sys::mw_column_type(self.description, *column) };
+            value.map_or(Ok(()), |value| value.check(of))?;
+        }
         if columns.is_empty() {
             return Ok(());
         }
@@ -270,8 +318,9 @@ impl TriggerRow {
     }
 
     /// What the trigger returns.
-    pub fn result(&self) -> Datum {
-        self.tuple as Datum
+    pub fn result(&self) -> Datum<'static> {
+        // SAFETY: the server takes a trigger's row as this.
+        unsafe { Datum::new(self.tuple as sys::Datum, sys::TRIGGEROID) }
     }
 }
 
@@ -281,44 +330,75 @@ impl TriggerRow {
 pub struct Function {
     info: *mut sys::FmgrInfo,
     result: Oid,
+    /// The types of its first arguments.
+    arguments: [Oid; MOST_ARGUMENTS],
+    count: usize,
 }
+
+/// So many arguments [`Function::call`] passes at most.
+const MOST_ARGUMENTS: usize = 2;
 
 impl Function {
     /// Looks it up. The caller has checked the right to execute it.
     pub fn new(oid: Oid, result: Oid) -> Result<Self> {
         let size = size_of::<sys::FmgrInfo>();
-        // SAFETY: lives, with all that look-up and calls hang on it, as long as the transaction.
-        let info = protect(|| unsafe {
+        // SAFETY: lives, with all that look-up and calls hang on it, as long as the transaction. The
+        // array has `count` types.
+        let (info, arguments, count) = protect(|| unsafe {
             let context = sys::TopTransactionContext;
             let info = sys::MemoryContextAllocZero(context, size).cast::<sys::FmgrInfo>();
             sys::fmgr_info_cxt(oid, info, context);
-            info
+            let (mut types, mut count) = (std::ptr::null_mut(), 0);
+            sys::get_func_signature(oid, &mut types, &mut count);
+            let mut arguments = [0; MOST_ARGUMENTS];
+            let first = (count as usize).min(MOST_ARGUMENTS);
+            std::ptr::copy_nonoverlapping(types, arguments.as_mut_ptr(), first);
+            (info, arguments, count as usize)
         })?;
-        Ok(Function { info, result })
+        Ok(Function {
+            info,
+            result,
+            arguments,
+            count,
+        })
     }
 
     /// Calls it, outside of any query, and fires the triggers that it deferred; the result is `None` for
     /// NULL and for `void`. Before it, `xact::fire_deferred` has to fire those of other statements.
-    pub fn call(&self, arguments: &[Datum]) -> Result<Option<Datum>> {
-        let info = self.info;
-        // SAFETY: a snapshot is active; the arguments fit the function's signature. No event of an outer
-        // transaction level waits: AfterTriggerFireDeferred() frees events, which a rollback to that
-        // level would bring back (trigger.c).
+    pub fn call<const COUNT: usize>(
+        &self,
+        arguments: [Datum<'_>; COUNT],
+    ) -> Result<Option<Datum<'static>>> {
+        if COUNT != self.count
+            || !arguments
+                .iter()
+                .zip(self.arguments)
+                .all(|(a, of)| a.fits(of))
+        {
+            return Err(PgError::internal("a handler takes other arguments"));
+        }
+        let (info, arguments) = (self.info, arguments.map(Datum::raw));
+        // SAFETY: a snapshot is active; the arguments fit the function's signature, as was checked. No event
+        // of an outer transaction level waits: AfterTriggerFireDeferred() frees events, which a rollback to
+        // that level would bring back (trigger.c).
         let (value, null) = protect(|| unsafe {
-            let result = call::call((*info).fn_addr, info, arguments);
+            let result = call::call((*info).fn_addr, info, &arguments);
             sys::AfterTriggerFireDeferred();
             result
         })?;
+        // SAFETY: what it returned, in the memory context that is current.
+        let value = unsafe { Datum::new(value, self.result) };
         Ok((!null && self.result != sys::VOIDOID).then_some(value))
     }
 
     /// The result of a call as `jsonb`, as `to_jsonb()` makes it.
-    pub fn to_jsonb(self, value: Datum) -> Result<Datum> {
+    pub fn to_jsonb(self, value: Datum<'static>) -> Result<Datum<'static>> {
+        value.check(self.result)?;
         if self.result == sys::JSONBOID {
             return Ok(value);
         }
-        let result = self.result;
-        // SAFETY: the value is of that type. to_jsonb() looks the type up in the expression that calls
+        let (result, value) = (self.result, value.raw());
+        // SAFETY: the value is of that type, as was checked. to_jsonb() looks the type up in the expression that calls
         // it, so there is one, with a constant of the type as its argument.
         protect(|| unsafe {
             let argument = sys::makeNullConst(result, -1, 0);
@@ -328,7 +408,8 @@ impl Function {
             let mut function: sys::FmgrInfo = std::mem::zeroed();
             sys::fmgr_info(sys::F_TO_JSONB, &mut function);
             function.fn_expr = call.cast();
-            sys::FunctionCall1Coll(&mut function, 0, value)
+            let json = sys::FunctionCall1Coll(&mut function, 0, value);
+            Datum::new(json, sys::JSONBOID)
         })
     }
 }

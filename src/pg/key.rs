@@ -1,7 +1,9 @@
 //! Conditions of an index scan, for the types that our tables' keys have.
 
-use super::datum::{Datum, Oid};
-use super::error::Result;
+use std::marker::PhantomData;
+
+use super::datum::{Datum, Oid, types};
+use super::error::{DATATYPE_MISMATCH, PgError, Result};
 use super::guard::protect;
 use crate::sys;
 
@@ -16,17 +18,23 @@ pub enum Compare {
     Less,
 }
 
-/// One condition on a leading column of the index. Columns count from 1.
+/// One condition on a leading column of the index. Columns count from 1. A text that it compares with is
+/// there for `'a`.
 #[derive(Clone, Copy)]
-pub struct Key(sys::ScanKeyData);
+pub struct Key<'a> {
+    raw: sys::ScanKeyData,
+    /// The type that the column must have; 0: the value is not of the type that the key compares.
+    of: Oid,
+    value: PhantomData<&'a [u8]>,
+}
 
-impl Key {
+impl<'a> Key<'a> {
     fn new(
         column: i16,
         compare: Compare,
         functions: [u32; 3],
-        collation: Oid,
-        value: Datum,
+        (of, collation): (Oid, Oid),
+        value: sys::Datum,
     ) -> Self {
         let [equal, greater, less] = functions;
         let (strategy, function) = match compare {
@@ -48,8 +56,13 @@ impl Key {
                 function,
                 value,
             );
-            Key(key)
+            Key::whole(key, of)
         }
+    }
+
+    const fn whole(raw: sys::ScanKeyData, of: Oid) -> Self {
+        let value = PhantomData;
+        Key { raw, of, value }
     }
 
     /// A condition on an `oid` column.
@@ -58,8 +71,8 @@ impl Key {
             column,
             compare,
             [sys::F_OIDEQ, sys::F_OIDGT, sys::F_OIDLT],
-            0,
-            value as Datum,
+            (types::OID, 0),
+            value as sys::Datum,
         )
     }
 
@@ -69,8 +82,8 @@ impl Key {
             column,
             compare,
             [sys::F_INT4EQ, sys::F_INT4GT, sys::F_INT4LT],
-            0,
-            value as Datum,
+            (types::INT4, 0),
+            value as sys::Datum,
         )
     }
 
@@ -80,8 +93,8 @@ impl Key {
             column,
             compare,
             [sys::F_INT8EQ, sys::F_INT8GT, sys::F_INT8LT],
-            0,
-            value as Datum,
+            (types::INT8, 0),
+            value as sys::Datum,
         )
     }
 
@@ -92,34 +105,42 @@ impl Key {
             sys::F_TIMESTAMPTZ_GT,
             sys::F_TIMESTAMPTZ_LT,
         ];
-        Key::new(column, compare, functions, 0, value as Datum)
-    }
-
-    /// A condition on a `text COLLATE "C"` column. The value is a `text` that outlives the scan.
-    pub fn text(column: i16, compare: Compare, value: Datum) -> Self {
-        let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT, sys::F_TEXT_LT];
-        Key::new(column, compare, functions, sys::C_COLLATION_OID, value)
-    }
-
-    /// A condition on a `text` column of the database's own collation.
-    pub fn word(column: i16, compare: Compare, value: Datum) -> Self {
-        let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT, sys::F_TEXT_LT];
         Key::new(
             column,
             compare,
             functions,
-            sys::DEFAULT_COLLATION_OID,
-            value,
+            (types::TIMESTAMPTZ, 0),
+            value as sys::Datum,
         )
+    }
+
+    /// A condition on a `text COLLATE "C"` column.
+    pub fn text(column: i16, compare: Compare, value: Datum<'a>) -> Self {
+        Key::of_text(column, compare, sys::C_COLLATION_OID, value)
+    }
+
+    /// A condition on a `text` column of the database's own collation.
+    pub fn word(column: i16, compare: Compare, value: Datum<'a>) -> Self {
+        Key::of_text(column, compare, sys::DEFAULT_COLLATION_OID, value)
+    }
+
+    fn of_text(column: i16, compare: Compare, collation: Oid, value: Datum<'a>) -> Self {
+        let functions = [sys::F_TEXTEQ, sys::F_TEXT_GT, sys::F_TEXT_LT];
+        let of = if value.fits(types::TEXT) {
+            types::TEXT
+        } else {
+            0
+        };
+        Key::new(column, compare, functions, (of, collation), value.raw())
     }
 
     /// `(a, b, c) >= (x, y, z)` for three columns in a row of types integer, timestamptz and
     /// bigint, as nodeIndexscan.c makes a row comparison. Lives as long as the current memory context.
     pub fn from_place(column: i16, x: i32, y: i64, z: i64) -> Result<Self> {
         let members = [
-            (sys::F_BTINT4CMP, x as Datum, 0),
-            (sys::F_TIMESTAMPTZ_CMP, y as Datum, 0),
-            (sys::F_BTINT8CMP, z as Datum, sys::SK_ROW_END),
+            (sys::F_BTINT4CMP, x as sys::Datum, 0),
+            (sys::F_TIMESTAMPTZ_CMP, y as sys::Datum, 0),
+            (sys::F_BTINT8CMP, z as sys::Datum, sys::SK_ROW_END),
         ];
         let strategy = sys::BTGreaterEqualStrategyNumber as sys::StrategyNumber;
         // SAFETY: room for all members, each of which is filled in; all-zero is a valid header.
@@ -141,14 +162,39 @@ impl Key {
         key.sk_flags = sys::SK_ROW_HEADER as i32;
         key.sk_attno = column;
         key.sk_strategy = strategy;
-        key.sk_argument = list as Datum;
-        Ok(Key(key))
+        key.sk_argument = list as sys::Datum;
+        Ok(Key::whole(key, types::INT4))
     }
 
-    /// As the server has it.
-    pub(super) fn raw(self) -> sys::ScanKeyData {
-        self.0
+    /// As the server has it, for an index whose columns are described so.
+    ///
+    /// # Safety
+    /// The description is alive.
+    pub(super) unsafe fn raw(self, index: sys::TupleDesc) -> Result<sys::ScanKeyData> {
+        let column = i32::from(self.raw.sk_attno);
+        let columns = match self.raw.sk_flags as u32 & sys::SK_ROW_HEADER {
+            0 => &[self.of][..],
+            _ => &ROW[..],
+        };
+        for (column, expected) in (column..).zip(columns.iter().copied()) {
+            // SAFETY: as the caller says.
+            let of = unsafe { sys::mw_column_type(index, column) };
+            if of != expected && (of, expected) != (types::REGROLE, types::OID) {
+                return Err(misfit());
+            }
+        }
+        Ok(self.raw)
     }
 }
 
+fn misfit() -> PgError {
+    PgError::new(
+        DATATYPE_MISMATCH,
+        "an index of my_worker is on columns of other types",
+    )
+    .hint("Give the columns of my_worker's tables the types that the extension gave them.")
+}
+
 const INVALID: Oid = 0;
+/// What [`Key::from_place`] compares.
+const ROW: [Oid; 3] = [types::INT4, types::TIMESTAMPTZ, types::INT8];

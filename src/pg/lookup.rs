@@ -3,7 +3,7 @@
 use std::ptr;
 
 use super::call::call;
-use super::datum::{self, Datum, Oid};
+use super::datum::{self, Oid};
 use super::error::Result;
 use super::guard::{protect, text};
 use super::syscache::{self, CatalogScan};
@@ -89,7 +89,7 @@ pub fn function(name: &[u8], arguments: &[Oid]) -> Result<Option<Oid>> {
     let (types, count) = (arguments.as_ptr(), arguments.len() as i32);
     // SAFETY: the text and the types live for the call.
     let oid = protect(|| unsafe {
-        let names = sys::textToQualifiedNameList(name as *mut sys::text);
+        let names = sys::textToQualifiedNameList(name.raw() as *mut sys::text);
         sys::LookupFuncName(names, count, types, true)
     })?;
     Ok((oid != 0).then_some(oid))
@@ -99,6 +99,7 @@ pub fn function(name: &[u8], arguments: &[Oid]) -> Result<Option<Oid>> {
 /// none. Raises for what cannot be read.
 pub fn function_with_types(signature: &[u8]) -> Result<Option<Oid>> {
     let signature = datum::text_datum(signature)?;
+    let signature = signature.raw();
     // SAFETY: the function takes one text, which lives for the call, and no description of itself.
     let (oid, null) =
         protect(|| unsafe { call(Some(sys::to_regprocedure), ptr::null_mut(), &[signature]) })?;
@@ -109,7 +110,7 @@ pub fn function_with_types(signature: &[u8]) -> Result<Option<Oid>> {
 /// an error then: nothing but its end may follow.
 pub fn why_no_function(signature: &[u8]) -> Result<()> {
     let signature = text(signature);
-    let pointer = signature.as_ptr() as Datum;
+    let pointer = signature.as_ptr() as sys::Datum;
     // SAFETY: the C string lives for the call.
     protect(|| unsafe {
         sys::DirectFunctionCall1Coll(Some(sys::regprocedurein), 0, pointer);
@@ -136,7 +137,8 @@ pub fn describe_routine(routine: Oid) -> Result<Vec<u8>> {
 /// The same of each that has this name, whatever its arguments: up to `most` of them, in one text;
 /// `None` if there is none. Raises for a malformed name or a schema out of reach.
 pub fn routines_named(name: &[u8], most: i32) -> Result<Option<Vec<u8>>> {
-    let (name, most) = (datum::text_datum(name)?, usize::try_from(most).unwrap_or(0));
+    let name = datum::text_datum(name)?.raw();
+    let most = usize::try_from(most).unwrap_or(0);
     // SAFETY: the text lives for the call; a list in the current memory, NULL if there is none.
     let mut next = protect(|| unsafe {
         let names = sys::textToQualifiedNameList(name as *mut sys::text);

@@ -7,6 +7,7 @@ pub mod bgworker;
 mod call;
 pub mod catalog;
 pub mod clock;
+pub mod columns;
 pub mod command;
 mod copy;
 pub mod datum;

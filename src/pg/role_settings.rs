@@ -1,6 +1,6 @@
 //! What ALTER ROLE ... SET and ALTER DATABASE ... SET say of a session.
 
-use super::datum::{Datum, Oid};
+use super::datum::Oid;
 use super::error::Result;
 use super::guard::protect;
 use crate::sys;
@@ -36,9 +36,15 @@ fn with_row(catalog: sys::Relation, database: Oid, role: Oid, sum: u64) -> Resul
         let [first, second] = &mut keys;
         let strategy = sys::BTEqualStrategyNumber as sys::StrategyNumber;
         let column = sys::Anum_pg_db_role_setting_setdatabase as i16;
-        sys::ScanKeyInit(first, column, strategy, sys::F_OIDEQ, database as Datum);
+        sys::ScanKeyInit(
+            first,
+            column,
+            strategy,
+            sys::F_OIDEQ,
+            database as sys::Datum,
+        );
         let column = sys::Anum_pg_db_role_setting_setrole as i16;
-        sys::ScanKeyInit(second, column, strategy, sys::F_OIDEQ, role as Datum);
+        sys::ScanKeyInit(second, column, strategy, sys::F_OIDEQ, role as sys::Datum);
         let (index, snapshot) = (sys::DbRoleSettingDatidRolidIndexId, std::ptr::null_mut());
         let scan = sys::systable_beginscan(catalog, index, true, snapshot, 2, keys.as_mut_ptr());
         let mut sum = sum;

@@ -1,9 +1,10 @@
 //! Scans of our tables by OID: in the order of an index, within a budget where nobody may wait for
 //! the end, and of all rows.
 
+use std::marker::PhantomData;
 use std::ptr;
 
-use super::datum::Datum;
+use super::datum::{Datum, ToDatum};
 use super::error::Result;
 use super::guard::protect;
 use super::key::Key;
@@ -12,12 +13,15 @@ use crate::sys;
 
 impl Table {
     /// Starts a scan in index order under the active snapshot.
-    pub fn scan(&self, keys: &[Key]) -> Result<Scan> {
-        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.raw()).collect();
+    pub fn scan<'a>(&self, keys: &[Key<'a>]) -> Result<Scan<'a>> {
+        let mut raw = self.raw(keys)?;
         let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
         // SAFETY: a snapshot is active; there are so many keys.
         let scan = protect(|| unsafe { self.begin(pointer, count, false) })?;
-        Ok(Scan { scan })
+        Ok(Scan {
+            scan,
+            keys: PhantomData,
+        })
     }
 
     /// Starts a scan in index order. One that `keeps` its entries is for [`BoundedScan::value`]. May raise.
@@ -45,7 +49,7 @@ impl Table {
     }
 
     /// The first row of a scan, if any, in `row`.
-    pub fn first(&self, keys: &[Key], row: &Row) -> Result<bool> {
+    pub fn first(&self, keys: &[Key<'_>], row: &Row) -> Result<bool> {
         let scan = self.scan(keys)?;
         let found = scan.next(row)?;
         scan.end()?;
@@ -53,21 +57,24 @@ impl Table {
     }
 
     /// The same as [`Table::scan`], of a scan that may be given up in its middle.
-    pub fn bounded_scan(&self, keys: &[Key]) -> Result<BoundedScan> {
-        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.raw()).collect();
+    pub fn bounded_scan<'a>(&self, keys: &[Key<'a>]) -> Result<BoundedScan<'a>> {
+        let mut raw = self.raw(keys)?;
         let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
         // SAFETY: as above.
         let scan = protect(|| unsafe { self.begin(pointer, count, true) })?;
-        Ok(BoundedScan { scan })
+        Ok(BoundedScan {
+            scan,
+            keys: PhantomData,
+        })
     }
 
     /// The first columns of the first entry of the index, whether its row is there or gone; NULLs
     /// are `None`. Copied into the current memory context. One descent, whatever stands there.
     pub fn first_entry<const COLUMNS: usize>(
         &self,
-        keys: &[Key],
-    ) -> Result<Option<[Option<Datum>; COLUMNS]>> {
-        let mut raw: Vec<sys::ScanKeyData> = keys.iter().map(|key| key.raw()).collect();
+        keys: &[Key<'_>],
+    ) -> Result<Option<[Option<Datum<'static>>; COLUMNS]>> {
+        let mut raw = self.raw(keys)?;
         let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
         let null = sys::NullableDatum {
             value: 0,
@@ -91,7 +98,22 @@ impl Table {
             sys::index_endscan(scan);
             found
         })?;
-        Ok(found.then(|| values.map(|column| (!column.isnull).then_some(column.value))))
+        let value = |index: usize| {
+            let column = values.get(index).filter(|column| !column.isnull)?;
+            // SAFETY: the index is open; a copy of its column, in the memory context that is current.
+            Some(unsafe {
+                let of = sys::mw_column_type((*self.index).rd_att, index as i32 + 1);
+                Datum::new(column.value, of)
+            })
+        };
+        Ok(found.then(|| std::array::from_fn(value)))
+    }
+
+    /// The keys as the server has them, if they are on columns of their types.
+    fn raw(&self, keys: &[Key<'_>]) -> Result<Vec<sys::ScanKeyData>> {
+        // SAFETY: the index is open.
+        let raw = |key: &Key<'_>| unsafe { key.raw((*self.index).rd_att) };
+        keys.iter().map(raw).collect()
     }
 
     /// Starts a scan of all rows under the active snapshot, in no order.
@@ -144,11 +166,12 @@ pub enum Freed {
 }
 
 /// A running index scan.
-pub struct Scan {
+pub struct Scan<'a> {
     scan: sys::IndexScanDesc,
+    keys: PhantomData<Key<'a>>,
 }
 
-impl Scan {
+impl Scan<'_> {
     /// Reads the next visible row; false at the end.
     pub fn next(&self, row: &Row) -> Result<bool> {
         let (scan, slot) = (self.scan, row.slot);
@@ -164,8 +187,9 @@ impl Scan {
 }
 
 /// A running index scan that is given up when a budget of entries is spent.
-pub struct BoundedScan {
+pub struct BoundedScan<'a> {
     scan: sys::IndexScanDesc,
+    keys: PhantomData<Key<'a>>,
 }
 
 /// What a step of a [`BoundedScan`] came to.
@@ -179,7 +203,7 @@ pub enum Step {
     Spent,
 }
 
-impl BoundedScan {
+impl BoundedScan<'_> {
     /// Reads the next visible row; takes one from the budget for each entry on the way.
     pub fn next(&self, row: &Row, budget: &mut i64) -> Result<Step> {
         let (scan, slot, budget) = (self.scan, row.slot, &raw mut *budget);
@@ -204,7 +228,7 @@ impl BoundedScan {
 
     /// A column, passed by value, of the entry that was read last, from 1; `None` for NULL, and if no
     /// entry was read.
-    pub fn value(&self, column: i32) -> Option<Datum> {
+    pub fn value(&self, column: i32) -> Option<Datum<'static>> {
         let mut null = true;
         // SAFETY: the scan is open, and keeps the entry that it is at, if any.
         unsafe {
@@ -213,7 +237,7 @@ impl BoundedScan {
                 return None;
             }
             let value = sys::mw_index_attr(entry, column, (*self.scan).xs_itupdesc, &mut null);
-            (!null).then_some(value)
+            (!null).then(|| (value as i64).datum())
         }
     }
 

@@ -1,6 +1,6 @@
 //! Sequences by OID.
 
-use super::datum::{self, Datum, Oid};
+use super::datum::Oid;
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use super::guard::protect;
 use super::identity;
@@ -12,11 +12,11 @@ pub fn last_drawn(sequence: Oid, owner: Oid) -> Result<Option<i64>> {
     let drawn = identity::with_rights_of(owner, || {
         // SAFETY: currval_oid takes one OID.
         protect(|| unsafe {
-            sys::DirectFunctionCall1Coll(Some(sys::currval_oid), 0, sequence as Datum)
+            sys::DirectFunctionCall1Coll(Some(sys::currval_oid), 0, sequence as sys::Datum)
         })
     });
     match drawn {
-        Ok(value) => Ok(Some(datum::as_i64(value))),
+        Ok(value) => Ok(Some(value as i64)),
         Err(error) if error.sqlstate == OBJECT_NOT_IN_PREREQUISITE_STATE => Ok(None),
         Err(error) => Err(error),
     }

@@ -15,7 +15,7 @@ pub fn discard_leftovers() -> Result<()> {
     // SAFETY: no portal of this session is running: jobs are called outside of any; setseed() takes a
     // float8 from -1 to 1.
     protect(|| unsafe {
-        sys::DirectFunctionCall1Coll(Some(sys::setseed), 0, seed.datum());
+        sys::DirectFunctionCall1Coll(Some(sys::setseed), 0, seed.datum().raw());
         sys::PortalHashTableDeleteAll();
         sys::DropAllPreparedStatements();
         sys::LockReleaseSession(sys::USER_LOCKMETHOD as _);
@@ -29,7 +29,7 @@ pub fn reseed() -> Result<()> {
     let seed = random::unit();
     // SAFETY: setseed() takes a float8 from -1 to 1.
     protect(|| unsafe {
-        sys::DirectFunctionCall1Coll(Some(sys::setseed), 0, seed.datum());
+        sys::DirectFunctionCall1Coll(Some(sys::setseed), 0, seed.datum().raw());
     })
 }
 

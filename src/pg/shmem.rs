@@ -9,17 +9,39 @@ use super::guard::protect;
 use super::local::Local;
 use crate::sys;
 
-/// A struct in shared memory. All-zero bytes are its valid first value, and it holds no pointer of
+/// A struct in shared memory. All-zero bytes are its valid first value, and it points to no memory of
 /// one process.
 ///
 /// # Safety
 /// The implementor keeps both promises.
 pub unsafe trait Zeroed {}
 
+/// What stands beside a struct that the lock guards, for all to read and change without it.
+///
+/// # Safety
+/// Every field is an atomic, or made of some.
+pub unsafe trait Unlocked: Zeroed + Sync + 'static {}
+
+/// A struct that the lock guards.
+pub trait Guarded: Zeroed + Sized {
+    /// What stands beside it.
+    type Unlocked: Unlocked;
+
+    /// Is told where that stands, before there is any process: it is at the same place in all.
+    fn link(&mut self, unlocked: &'static Self::Unlocked);
+}
+
+/// Both, in shared memory. There is a reference to the one or to the other, never to the whole.
+#[repr(C)]
+struct Area<T: Guarded> {
+    guarded: T,
+    unlocked: T::Unlocked,
+}
+
 /// The one shared struct of this library, with its lock.
-pub struct Shared<T: Zeroed> {
+pub struct Shared<T: Guarded> {
     name: &'static CStr,
-    address: Local<*mut T>,
+    address: Local<*mut Area<T>>,
     lock: Local<*mut sys::LWLock>,
 }
 
@@ -42,7 +64,7 @@ impl Drop for Held {
     }
 }
 
-impl<T: Zeroed> Shared<T> {
+impl<T: Guarded> Shared<T> {
     /// Name of the segment and of the lock's tranche.
     pub const fn new(name: &'static CStr) -> Self {
         Shared {
@@ -56,7 +78,7 @@ impl<T: Zeroed> Shared<T> {
     pub fn request(&self) {
         // SAFETY: called in the request hook, where the server allows it.
         unsafe {
-            sys::RequestAddinShmemSpace(size_of::<T>());
+            sys::RequestAddinShmemSpace(size_of::<Area<T>>());
             sys::RequestNamedLWLockTranche(self.name.as_ptr(), 1);
         }
     }
@@ -64,12 +86,17 @@ impl<T: Zeroed> Shared<T> {
     /// Finds or creates the memory; true if it is new and zeroed. From the startup hook only.
     pub fn attach(&self) -> bool {
         let mut found = false;
-        // SAFETY: called in the startup hook; the size is the one requested.
+        // SAFETY: called in the startup hook; the size is the one requested. The server aligns to cache lines,
+        // and no process but this one is there while the memory is new.
         unsafe {
-            let address = sys::mw_shmem_init(self.name.as_ptr(), size_of::<T>(), &mut found);
-            self.address.set(address.cast());
+            let address = sys::mw_shmem_init(self.name.as_ptr(), size_of::<Area<T>>(), &mut found);
+            let area = address.cast::<Area<T>>();
+            self.address.set(area);
             let tranche = sys::GetNamedLWLockTranche(self.name.as_ptr());
             self.lock.set(&raw mut (*tranche).lock);
+            if !found {
+                (*area).guarded.link(&(*area).unlocked);
+            }
         }
         !found
     }
@@ -85,17 +112,26 @@ impl<T: Zeroed> Shared<T> {
         self.is_attached().then(|| {
             let _held = Held::acquire(self.lock.get(), sys::LW_SHARED);
             // SAFETY: attached, and no writer while the lock is held.
-            f(unsafe { &*self.address.get() })
+            f(unsafe { &(*self.address.get()).guarded })
         })
     }
 
-    /// Changes under the lock, exclusive. `None` without preload. The closure copies in, and calls
-    /// nothing of the server.
-    pub fn write<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+    /// Changes under the lock, exclusive. `None` without preload. The closure copies in and out, and
+    /// calls nothing of the server.
+    pub fn write<R: Copy>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.exclusively(f)
+    }
+
+    /// The same for an answer that must not be lost in an `Option`; without preload it is the default.
+    pub fn change<R: Default>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.exclusively(f).unwrap_or_default()
+    }
+
+    fn exclusively<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.is_attached().then(|| {
             let _held = Held::acquire(self.lock.get(), sys::LW_EXCLUSIVE);
             // SAFETY: attached, and nobody else looks while the lock is held.
-            f(unsafe { &mut *self.address.get() })
+            f(unsafe { &mut (*self.address.get()).guarded })
         })
     }
 
@@ -104,14 +140,14 @@ impl<T: Zeroed> Shared<T> {
     pub fn alone<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
         // SAFETY: attached, and no other process is attached.
         self.is_attached()
-            .then(|| f(unsafe { &mut *self.address.get() }))
+            .then(|| f(unsafe { &mut (*self.address.get()).guarded }))
     }
 
-    /// Looks without the lock, for fields that are atomics.
-    pub fn peek<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
-        // SAFETY: attached; the caller only reads atomics.
+    /// Reads and changes without the lock what needs none.
+    pub fn peek<R>(&self, f: impl FnOnce(&T::Unlocked) -> R) -> Option<R> {
+        // SAFETY: attached; atomics, to which there is no exclusive reference.
         self.is_attached()
-            .then(|| f(unsafe { &*self.address.get() }))
+            .then(|| f(unsafe { &(*self.address.get()).unlocked }))
     }
 }
 

@@ -4,8 +4,10 @@
 //! the target schema of CREATE EXTENSION decides; everything else is written qualified. Callers
 //! run in `identity::as_owner`, which pins the search path.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::marker::PhantomData;
 
 use super::catalog::{self, Extension};
 use super::datum::{self, Datum, Oid};
@@ -13,9 +15,16 @@ use super::error::{PgError, Result};
 use super::guard::{protect, text};
 use crate::sys;
 
+/// The text of a statement.
+enum Sql {
+    Constant(&'static str),
+    /// Made of constants, among them the lists of our columns, when the statement is first used.
+    Made(fn() -> String),
+}
+
 /// One of our statements with its kept plan, made on first use in each process.
 pub struct Statement {
-    sql: &'static str,
+    sql: Sql,
     arguments: &'static [Oid],
     plan: Cell<sys::SPIPlanPtr>,
     /// Which of our tables it writes to, a bit each, once it has a plan.
@@ -28,6 +37,15 @@ unsafe impl Sync for Statement {}
 impl Statement {
     /// A statement with parameters `$1`... of these types.
     pub const fn new(sql: &'static str, arguments: &'static [Oid]) -> Self {
+        Statement::of(Sql::Constant(sql), arguments)
+    }
+
+    /// The same, of a text that is put together of constants on first use.
+    pub const fn made(sql: fn() -> String, arguments: &'static [Oid]) -> Self {
+        Statement::of(Sql::Made(sql), arguments)
+    }
+
+    const fn of(sql: Sql, arguments: &'static [Oid]) -> Self {
         Statement {
             sql,
             arguments,
@@ -41,12 +59,12 @@ impl Statement {
         self.writes.get() & (1 << table) != 0
     }
 
-    fn find_writes(&self) {
+    fn find_writes(&self, sql: &str) {
         for (index, name) in catalog::TABLES.iter().enumerate() {
             let verbs = ["INSERT INTO ", "UPDATE ", "DELETE FROM "];
             if verbs
                 .iter()
-                .any(|verb| self.sql.contains(&format!("{verb}{name} ")))
+                .any(|verb| sql.contains(&format!("{verb}{name} ")))
             {
                 self.writes.set(self.writes.get() | 1 << index);
             }
@@ -57,12 +75,16 @@ impl Statement {
         if !self.plan.get().is_null() {
             return Ok(self.plan.get());
         }
-        let sql = text(self.sql.as_bytes());
-        let (sql, count) = (sql.as_ptr(), self.arguments.len() as i32);
+        let sql: Cow<'static, str> = match self.sql {
+            Sql::Constant(sql) => sql.into(),
+            Sql::Made(make) => make().into(),
+        };
+        let c_sql = text(sql.as_bytes());
+        let (c_sql, count) = (c_sql.as_ptr(), self.arguments.len() as i32);
         let types = self.arguments.as_ptr().cast_mut();
         // SAFETY: SPI is connected; statement and types live for the call.
         let plan = protect(|| unsafe {
-            let plan = sys::SPI_prepare(sql, count, types);
+            let plan = sys::SPI_prepare(c_sql, count, types);
             if !plan.is_null() {
                 sys::SPI_keepplan(plan);
             }
@@ -72,7 +94,7 @@ impl Statement {
             return Err(PgError::internal("SPI_prepare failed"));
         }
         self.plan.set(plan);
-        self.find_writes();
+        self.find_writes(&sql);
         Ok(plan)
     }
 }
@@ -89,38 +111,35 @@ pub fn connect<T>(extension: &Extension, body: impl FnOnce(&Spi) -> Result<T>) -
     let value = body(&Spi {
         extension: *extension,
     })?;
-    // SAFETY: connected above, and `value` holds nothing of SPI's memory but what callers copied.
+    // SAFETY: connected above; rows borrow the connection, so `value` holds none of them.
     protect(|| unsafe { sys::SPI_finish() })?;
     Ok(value)
 }
 
 impl Spi {
     /// Runs one of our statements.
-    pub fn run(&self, statement: &Statement, arguments: &[Option<Datum>]) -> Result<Rows> {
+    pub fn run(&self, statement: &Statement, arguments: &[Option<Datum<'_>>]) -> Result<Rows<'_>> {
         self.execute(statement, arguments, false)
     }
 
     /// Runs one of our queries under the active snapshot.
-    pub fn read(&self, statement: &Statement, arguments: &[Option<Datum>]) -> Result<Rows> {
+    pub fn read(&self, statement: &Statement, arguments: &[Option<Datum<'_>>]) -> Result<Rows<'_>> {
         self.execute(statement, arguments, true)
     }
 
     fn execute(
         &self,
         statement: &Statement,
-        arguments: &[Option<Datum>],
+        arguments: &[Option<Datum<'_>>],
         read_only: bool,
-    ) -> Result<Rows> {
-        if arguments.len() != statement.arguments.len() {
-            return Err(PgError::internal(
-                "a statement got the wrong number of arguments",
-            ));
-        }
+    ) -> Result<Rows<'_>> {
+        datum::check(arguments, statement.arguments)?;
         let plan = statement.plan()?;
         if !read_only {
             catalog::trust(&self.extension, |table| statement.writes(table))?;
         }
-        let values: Vec<Datum> = arguments.iter().map(|a| a.unwrap_or(0)).collect();
+        catalog::refuse_altered()?;
+        let values: Vec<sys::Datum> = arguments.iter().map(|a| datum::raw(*a)).collect();
         let nulls: Vec<libc::c_char> = arguments
             .iter()
             .map(|a| if a.is_some() { b' ' } else { b'n' } as _)
@@ -139,49 +158,65 @@ impl Spi {
         // SAFETY: the call above set these; they are copied before the next call can replace them.
         let (table, count) = unsafe { (sys::SPI_tuptable, sys::SPI_processed) };
         let count = usize::try_from(count).unwrap_or(0);
-        Ok(Rows { table, count })
+        // While it waited for a lock, somebody may have altered what it then read.
+        catalog::refuse_altered()?;
+        Ok(Rows {
+            table,
+            count,
+            frame: PhantomData,
+        })
     }
 }
 
-/// The result of one statement: valid until the connection ends.
-pub struct Rows {
+/// The result of one statement. It, its rows and what is passed by reference in them are there as long as
+/// the connection, to which the borrow ties them.
+pub struct Rows<'a> {
     table: *mut sys::SPITupleTable,
     count: usize,
+    frame: PhantomData<&'a Spi>,
 }
 
-impl Rows {
+impl<'a> Rows<'a> {
     /// How many rows were returned or changed.
     pub fn count(&self) -> usize {
         self.count
     }
 
     /// The first row, if the statement returned one.
-    pub fn first(&self) -> Option<Row<'_>> {
+    pub fn first(&self) -> Option<Row<'a>> {
         self.iter().next()
     }
 
     /// The rows in order.
-    pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
         let returned = if self.table.is_null() { 0 } else { self.count };
-        (0..returned).map(|index| Row { rows: self, index })
+        let (table, frame) = (self.table, self.frame);
+        (0..returned).map(move |index| Row {
+            table,
+            index,
+            frame,
+        })
     }
 }
 
 /// One row of a result. Columns count from 1.
 pub struct Row<'a> {
-    rows: &'a Rows,
+    table: *mut sys::SPITupleTable,
     index: usize,
+    frame: PhantomData<&'a Spi>,
 }
 
-impl Row<'_> {
-    /// The raw value, or `None` for NULL. Owned by the connection.
-    pub fn datum(&self, column: i32) -> Option<Datum> {
+impl<'a> Row<'a> {
+    /// The value with its type, or `None` for NULL.
+    pub fn datum(&self, column: i32) -> Option<Datum<'a>> {
         let mut null = true;
         // SAFETY: index is below the number of rows of this table, which is alive; SPI_getbinval
         // answers a column that is not there with NULL.
         let value = unsafe {
-            let tuple = *(*self.rows.table).vals.add(self.index);
-            sys::SPI_getbinval(tuple, (*self.rows.table).tupdesc, column, &mut null)
+            let tuple = *(*self.table).vals.add(self.index);
+            let description = (*self.table).tupdesc;
+            let value = sys::SPI_getbinval(tuple, description, column, &mut null);
+            Datum::new(value, sys::mw_column_type(description, column))
         };
         (!null).then_some(value)
     }

@@ -96,10 +96,10 @@ pub(super) fn with_row<Form: Cached, R>(
 /// The same for a cache with two keys.
 pub(super) fn with_row_of<Form: Cached, R>(
     oid: Oid,
-    second: Datum,
+    second: sys::Datum,
     read: impl FnOnce(&Form) -> R,
 ) -> Result<Option<R>> {
-    let (cache, first) = (Form::CACHE as i32, oid as Datum);
+    let (cache, first) = (Form::CACHE as i32, oid as sys::Datum);
     // SAFETY: a catalog look-up; NULL if there is no such row.
     let tuple = protect(|| unsafe { sys::SearchSysCache(cache, first, second, 0, 0) })?;
     if tuple.is_null() {
@@ -145,7 +145,7 @@ impl<Form: Scanned> CatalogScan<Form> {
                 OID_COLUMN,
                 sys::BTEqualStrategyNumber as sys::StrategyNumber,
                 sys::F_OIDEQ,
-                oid.unwrap_or(0) as Datum,
+                oid.unwrap_or(0) as sys::Datum,
             );
             let (keys, snapshot) = (i32::from(oid.is_some()), snapshot(sees));
             let (index, by_index) = (Form::INDEX, oid.is_some());
@@ -173,16 +173,17 @@ impl<Form: Scanned> CatalogScan<Form> {
     }
 
     /// A column of the row that is current; `None` for NULL, or without a row.
-    fn column(&self, number: u32) -> Result<Option<Datum>> {
+    fn column(&self, number: u32) -> Result<Option<Datum<'_>>> {
         let (tuple, relation) = (self.tuple, self.relation);
         if tuple.is_null() {
             return Ok(None);
         }
         // SAFETY: a row of the catalog that is open, and a column of it.
         let (value, null) = protect(|| unsafe {
-            let mut null = true;
-            let value = sys::mw_tuple_attr(tuple, number as i32, (*relation).rd_att, &mut null);
-            (value, null)
+            let (mut null, description) = (true, (*relation).rd_att);
+            let value = sys::mw_tuple_attr(tuple, number as i32, description, &mut null);
+            let of = sys::mw_column_type(description, number as i32);
+            (Datum::new(value, of), null)
         })?;
         Ok((!null).then_some(value))
     }

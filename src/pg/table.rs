@@ -10,12 +10,13 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 pub use super::append::{Appender, append_failed};
-use super::datum::{self, Datum, Oid};
+use super::datum::{self, Datum, Oid, types};
 use super::error::Result;
 use super::guard::protect;
 pub use super::key::{Compare, Key};
 use super::pristine::gone;
 pub use super::pristine::{Rows, has_deferred_triggers};
+use crate::logic::columns;
 use crate::sys;
 
 /// FirstCommandId (c.h)
@@ -94,8 +95,8 @@ pub enum Locked {
 }
 
 impl Table {
-    /// Opens table and index, both by OID.
-    pub fn open(relation: Oid, index: Oid, lock: Lock) -> Result<Self> {
+    /// Opens table and index, both by OID. An error if its columns are not those that are declared.
+    pub fn open(relation: Oid, index: Oid, lock: Lock, declared: &columns::Table) -> Result<Self> {
         let mode = lock.mode();
         // SAFETY: answers NULL if the table is gone; while it is locked, so is its index there.
         let (relation, index) = protect(|| unsafe {
@@ -108,6 +109,8 @@ impl Table {
         if relation.is_null() {
             return Err(gone());
         }
+        // SAFETY: the table is open.
+        super::columns::check(unsafe { (*relation).rd_att }, declared)?;
         Ok(Table { relation, index })
     }
 
@@ -141,7 +144,9 @@ impl Table {
         // In the order of the index; a pair comes twice if some pages hold it alone, others with more.
         let mut found = BTreeMap::new();
         for group in groups {
-            let pair = (group.first, datum::as_text(group.second)?);
+            // SAFETY: the shim has read a text, as the index has it.
+            let name = unsafe { Datum::new(group.second, types::TEXT) };
+            let pair = (group.first, datum::as_text(name)?);
             let (until, after) = found.entry(pair).or_insert((0, 0));
             *until += group.until;
             *after += group.after;
@@ -272,16 +277,18 @@ pub struct Row {
 impl Row {
     /// A column of the row, counted from 1; `None` for NULL. Points into the row until the next
     /// one is read.
-    pub fn get(&self, column: i32) -> Option<Datum> {
+    pub fn get(&self, column: i32) -> Option<Datum<'_>> {
         let mut null = true;
         // SAFETY: a scan or lock has filled the slot; deforming a stored tuple raises nothing. A column that
         // the table does not have yet, as another version made it, is NULL.
         unsafe {
-            if column > (*(*self.slot).tts_tupleDescriptor).natts {
+            let description = (*self.slot).tts_tupleDescriptor;
+            if column > (*description).natts {
                 return None;
             }
             let value = sys::mw_slot_attr(self.slot, column, &mut null);
-            (!null).then_some(value)
+            let of = sys::mw_column_type(description, column);
+            (!null).then(|| Datum::new(value, of))
         }
     }
 
@@ -324,9 +331,9 @@ pub struct OwnedRow {
 impl OwnedRow {
     /// The first columns, in order; `None` for NULL. One walk through the row, where reading them
     /// one by one walks to each from the start.
-    pub fn values<const COLUMNS: usize>(&self) -> Result<[Option<Datum>; COLUMNS]> {
+    pub fn values<const COLUMNS: usize>(&self) -> Result<[Option<Datum<'static>>; COLUMNS]> {
         let (tuple, description) = (self.tuple, self.description);
-        let mut data = MaybeUninit::<[Datum; MAX_COLUMNS]>::uninit();
+        let mut data = MaybeUninit::<[sys::Datum; MAX_COLUMNS]>::uninit();
         let mut nulls = MaybeUninit::<[bool; MAX_COLUMNS]>::uninit();
         let (data, nulls) = (data.as_mut_ptr().cast(), nulls.as_mut_ptr().cast());
         // SAFETY: tuple and description belong together; there is room for the columns of any table.
@@ -335,9 +342,14 @@ impl OwnedRow {
             (*description).natts
         })?;
         let count = usize::try_from(count).unwrap_or(0);
-        Ok(std::array::from_fn(|i| {
-            // SAFETY: the call has written `count` values to both arrays.
-            unsafe { (i < count && !*nulls.add(i)).then(|| *data.add(i)) }
+        let mut types = [0; COLUMNS];
+        // SAFETY: there is room for so many types.
+        unsafe { sys::mw_column_types(description, types.as_mut_ptr(), COLUMNS as i32) };
+        let mut types = types.into_iter().enumerate();
+        Ok([(); COLUMNS].map(|()| {
+            let (i, of) = types.next()?;
+            // SAFETY: the call has written `count` values to both arrays, of those types.
+            unsafe { (i < count && !*nulls.add(i)).then(|| Datum::new(*data.add(i), of)) }
         }))
     }
 }

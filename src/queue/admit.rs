@@ -32,14 +32,14 @@ pub(super) fn forget() {
 /// Refuses numbers, times and keys that no job can have.
 pub(super) fn check_limits(
     max_attempts: Option<i32>,
-    timeout: Option<Datum>,
+    timeout: Option<Datum<'_>>,
     unique_key: Option<&[u8]>,
 ) -> Result<()> {
     if let Some(attempts) = max_attempts {
         allowed(limits::max_attempts(attempts))?;
     }
     if let Some(timeout) = timeout {
-        let timeout = datum::interval_micros(timeout);
+        let timeout = datum::interval_micros(timeout)?;
         allowed(limits::positive_interval("timeout", timeout))?;
     }
     if let Some(key) = unique_key {

@@ -1,32 +1,25 @@
 //! `cancel()`: ends a job that waits, or has its worker end it.
 
-use crate::logic::counters::Ending;
+use crate::logic::columns::JOBS;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{Oid, ToDatum};
 use crate::pg::error::Result;
 use crate::pg::table::{Compare, Holder, Key, Lock, Table};
-use crate::pg::{identity, latch, marks, wait_event, xact};
+use crate::pg::{clock, identity, latch, marks, wait_event, xact};
 use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
-use crate::watchdog;
 
-use super::single::{FIND_JOB, count_at_commit, lock, place_of, still_there};
-use super::{as_owner, extension, settle, wait};
+use super::end::{self, How};
+use super::single::{self, Standing, lock, still_there};
+use super::{as_owner, extension};
 
 /// `cancel()`: true if the job was waiting, or runs and is being cancelled. A job of another role is
 /// answered for as one that is not there.
 pub fn cancel(job: i64) -> Result<bool> {
     let extension = extension()?;
-    let found = as_owner(&extension, |spi| {
-        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
-        let needed =
-            |row: crate::pg::spi::Row| Ok((row.oid(1).unwrap_or(0), row.text(2)?, row.bool(8)));
-        rows.first().map(needed).transpose()
-    })?;
-    let Some((owner, queue, has_failed)) = found else {
+    let Some(found) = single::find(&extension, job)? else {
         return Ok(false);
     };
-    if has_failed || !identity::has_rights_of(identity::current_role(), owner)? {
+    if found.has_failed || !identity::has_rights_of(identity::current_role(), found.owner)? {
         return Ok(false);
     }
     let mut pause_ms = 1;
@@ -35,7 +28,7 @@ pub fn cancel(job: i64) -> Result<bool> {
             return Ok(true);
         }
         if as_owner(&extension, |spi| lock(spi, job))? {
-            return end_as_cancelled(&extension, job, owner, &queue.unwrap_or_default());
+            return end_as_cancelled(&extension, &found);
         }
         // Locked, yet not running: a worker is taking it or settling it, it is gone, or another
         // transaction has cancelled it and may stay open for long.
@@ -57,7 +50,7 @@ pub fn cancel(job: i64) -> Result<bool> {
 /// Whose transaction keeps the job's row, as of this moment.
 fn holder(extension: &Extension, job: i64) -> Result<Option<Holder>> {
     xact::with_latest_snapshot(|| {
-        let table = Table::open(extension.jobs, extension.jobs_key, Lock::Read)?;
+        let table = Table::open(extension.jobs, extension.jobs_key, Lock::Read, &JOBS)?;
         let row = table.row()?;
         let found = table.first(&[Key::int8(1, Compare::Equal, job)], &row)?;
         let holder = if found { table.holder(row.id())? } else { None };
@@ -68,19 +61,15 @@ fn holder(extension: &Extension, job: i64) -> Result<Option<Holder>> {
 }
 
 /// Cancels a job that no worker has; false if it is gone.
-fn end_as_cancelled(extension: &Extension, job: i64, owner: Oid, queue: &[u8]) -> Result<bool> {
-    let cancelled = settle::cancel(extension, job, None)?;
-    if cancelled {
-        count_at_commit(extension, queue, owner, Ending::Cancelled)?;
-    }
-    wait::tell_keeper(job)?;
-    Ok(cancelled)
+fn end_as_cancelled(extension: &Extension, job: &Standing) -> Result<bool> {
+    let written = end::write(extension, &job.end_of(false), How::CancelledWaiting)?;
+    Ok(written.tell_at_commit()?.is_some())
 }
 
 /// Cancels a job of a schedule that waits for an earlier one.
 pub fn cancel_held(extension: &Extension, job: i64) -> Result<()> {
-    match place_of(extension, job)? {
-        Some((owner, queue)) => end_as_cancelled(extension, job, owner, &queue).map(|_| ()),
+    match single::find(extension, job)? {
+        Some(found) => end_as_cancelled(extension, &found).map(|_| ()),
         None => Ok(()),
     }
 }
@@ -118,7 +107,7 @@ fn cancel_running(job: i64) -> bool {
             if slot.advance(Current::Running(job), Current::Cancelling(job)) {
                 marks::note_cancel(index, job);
                 bgworker::signal(slot.pid, libc::SIGINT);
-                watchdog::note_cancel(slot);
+                slot.cancel_now(clock::now());
             }
             (slot.current() == Current::Cancelling(job)).then_some(launcher)
         })

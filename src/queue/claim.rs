@@ -8,6 +8,7 @@
 //! Future jobs cost nothing: within one priority they stand behind the due ones, and the scan
 //! goes on to the next priority by a new descent of the index.
 
+use crate::logic::columns::JOBS;
 use crate::logic::low_water::{LowWater, Place, Reading};
 use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
@@ -94,7 +95,7 @@ pub struct Job {
     row: RowId,
     place: Place,
     /// All columns of its row.
-    pub(super) values: [Option<Datum>; column::OF_QUEUE],
+    pub(super) values: [Option<Datum<'static>>; column::COUNT],
     /// What it calls, if it says so itself.
     pub handler: Option<Vec<u8>>,
     /// See [`super::handler::Named`].
@@ -102,7 +103,7 @@ pub struct Job {
     /// Whether it runs a command.
     pub is_command: bool,
     /// Its argument.
-    pub payload: Datum,
+    pub payload: Option<Datum<'static>>,
     /// Executions that have ended.
     pub attempts: i32,
     /// Executions before it is failed, if it says so itself.
@@ -135,7 +136,7 @@ impl Job {
             "a job has either a handler or a command"
         } else if self.attempts < 0 || self.attempts == i32::MAX {
             "the attempts of the job are out of range"
-        } else if self.payload == 0 {
+        } else if self.payload.is_none() {
             "the job has no payload"
         } else {
             return None;
@@ -152,7 +153,7 @@ impl Job {
 impl Jobs {
     /// Opens the table. The active snapshot decides what is seen.
     pub fn open(extension: &Extension) -> Result<Self> {
-        let table = Table::open(extension.jobs, extension.claim_index, Lock::Write)?;
+        let table = Table::open(extension.jobs, extension.claim_index, Lock::Write, &JOBS)?;
         let row = table.row()?;
         Ok(Jobs { table, row })
     }
@@ -181,9 +182,9 @@ impl Jobs {
     pub fn next_queue(
         &self,
         owner: Oid,
-        after: Option<Datum>,
-        before: Option<Datum>,
-    ) -> Result<Option<Datum>> {
+        after: Option<Datum<'_>>,
+        before: Option<Datum<'_>>,
+    ) -> Result<Option<Datum<'static>>> {
         let keys: Vec<Key> = std::iter::once(Key::oid(key::OWNER, Compare::Equal, owner))
             .chain(after.map(|name| Key::text(key::QUEUE, Compare::Greater, name)))
             .chain(before.map(|name| Key::text(key::QUEUE, Compare::Less, name)))
@@ -195,7 +196,7 @@ impl Jobs {
         }
     }
 
-    fn row_value(&self, found: bool, column: i32) -> Option<Datum> {
+    fn row_value(&self, found: bool, column: i32) -> Option<Datum<'_>> {
         if found { self.row.get(column) } else { None }
     }
 
@@ -204,7 +205,7 @@ impl Jobs {
     fn walk_due(
         &self,
         owner: Oid,
-        queue: Datum,
+        queue: Datum<'_>,
         now: Micros,
         low: &mut LowWater,
         mut visit: impl FnMut(&Row, Place) -> Result<Walk>,
@@ -296,7 +297,7 @@ impl Jobs {
     /// A job by its id, whenever it is due, with its queue; `None` if there is no such job, or none
     /// that a worker may run.
     pub fn find(&self, extension: &Extension, id: i64) -> Result<Option<(Candidate, Queue)>> {
-        let by_id = Table::open(extension.jobs, extension.jobs_key, Lock::Write)?;
+        let by_id = Table::open(extension.jobs, extension.jobs_key, Lock::Write, &JOBS)?;
         let found = by_id.first(&[Key::int8(1, Compare::Equal, id)], &self.row)?;
         let queue = match self.row_value(found, column::QUEUE) {
             Some(name) => queues::find(extension, name)?,
@@ -341,7 +342,7 @@ impl Jobs {
 
     /// Ends a job that was taken well: its row vanishes. False if the job has changed its own row:
     /// another version of it may be there.
-    pub fn complete(&self, job: &Job) -> Result<bool> {
+    pub(super) fn complete(&self, job: &Job) -> Result<bool> {
         self.table.delete(job.row)
     }
 }
@@ -354,11 +355,11 @@ pub(super) fn place(row: &Row) -> Place {
     }
 }
 
-pub(super) fn place_key(place: Place) -> Result<Key> {
+pub(super) fn place_key(place: Place) -> Result<Key<'static>> {
     Key::from_place(key::PRIORITY, place.priority, place.run_at, place.id)
 }
 
-pub(super) fn value(values: &[Option<Datum>], column: i32) -> Option<Datum> {
+pub(super) fn value<'a>(values: &[Option<Datum<'a>>], column: i32) -> Option<Datum<'a>> {
     let index = usize::try_from(column).ok()?.checked_sub(1)?;
     values.get(index).copied().flatten()
 }
@@ -374,10 +375,12 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
         handler: get(column::HANDLER).map(datum::as_text).transpose()?,
         handler_owner: get(column::HANDLER_OWNER).map(datum::as_oid),
         is_command: get(column::COMMAND).is_some(),
-        payload: get(column::PAYLOAD).unwrap_or(0),
+        payload: get(column::PAYLOAD),
         attempts: get(column::ATTEMPTS).map_or(0, datum::as_i32),
         max_attempts: get(column::MAX_ATTEMPTS).map(datum::as_i32),
-        timeout: get(column::TIMEOUT).map(datum::interval_micros),
+        timeout: get(column::TIMEOUT)
+            .map(datum::interval_micros)
+            .transpose()?,
         due: match number(column::RUN_AT) {
             Micros::MIN => number(column::CREATED_AT),
             run_at => run_at,
@@ -392,6 +395,6 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
 pub fn is_runnable(row: &Row, queue: &Queue) -> bool {
     let status = row.get(column::STATUS);
     let says = |column| row.get(column).is_some();
-    (says(column::HANDLER) || says(column::COMMAND) || queue.handler.is_some())
+    !queue.holds(says(column::HANDLER) || says(column::COMMAND))
         && status.is_some_and(|status| datum::text_is(status, b"pending"))
 }

@@ -56,7 +56,7 @@ static HAS_JOBS: Statement = Statement::new(
 
 /// The settings of a queue as SQL passes them: name, handler, concurrency, max_attempts, backoff,
 /// backoff_max, timeout, retention.
-pub struct QueueSettings {
+pub struct QueueSettings<'a> {
     /// The name.
     pub name: Vec<u8>,
     /// The handler's name as given.
@@ -66,10 +66,10 @@ pub struct QueueSettings {
     /// `integer`
     pub max_attempts: Option<i32>,
     /// `interval` each: backoff, backoff_max, timeout, retention.
-    pub intervals: [Option<Datum>; 4],
+    pub intervals: [Option<Datum<'a>>; 4],
 }
 
-impl QueueSettings {
+impl<'a> QueueSettings<'a> {
     fn check(&self) -> Result<()> {
         queues::check_name(&self.name)?;
         if let Some(concurrency) = self.concurrency {
@@ -80,7 +80,7 @@ impl QueueSettings {
         }
         let names = ["backoff", "backoff_max", "timeout", "retention"];
         for (name, value) in names.into_iter().zip(self.intervals) {
-            let Some(micros) = value.map(datum::interval_micros) else {
+            let Some(micros) = value.map(datum::interval_micros).transpose()? else {
                 continue;
             };
             allowed(match name {
@@ -91,7 +91,7 @@ impl QueueSettings {
         Ok(())
     }
 
-    fn arguments(&self, handler: Option<&Named>) -> Result<[Option<Datum>; 9]> {
+    fn arguments(&self, handler: Option<&Named>) -> Result<[Option<Datum<'a>>; 9]> {
         let [backoff, backoff_max, timeout, retention] = self.intervals;
         Ok([
             Some(datum::text_datum(&self.name)?),
@@ -113,14 +113,14 @@ impl QueueSettings {
 }
 
 /// `create_queue()`
-pub fn create_queue(settings: &QueueSettings) -> Result<()> {
+pub fn create_queue(settings: &QueueSettings<'_>) -> Result<()> {
     settings.check()?;
     let required = [
         settings.intervals[0],
         settings.intervals[1],
         settings.intervals[3],
     ];
-    if settings.max_attempts.is_none() || required.contains(&None) {
+    if settings.max_attempts.is_none() || required.iter().any(Option::is_none) {
         return Err(PgError::new(
             NULL_VALUE_NOT_ALLOWED,
             "max_attempts, backoff, backoff_max and retention must not be null",
@@ -144,7 +144,7 @@ pub fn create_queue(settings: &QueueSettings) -> Result<()> {
 }
 
 /// `alter_queue()`: only what is given changes.
-pub fn alter_queue(settings: &QueueSettings) -> Result<()> {
+pub fn alter_queue(settings: &QueueSettings<'_>) -> Result<()> {
     settings.check()?;
     let handler = settings.named_handler()?;
     let arguments = settings.arguments(handler.as_ref())?;
@@ -166,7 +166,7 @@ pub fn set_paused(name: &[u8], paused: bool) -> Result<()> {
 }
 
 /// Changes one queue.
-fn change_queue(statement: &Statement, name: &[u8], arguments: &[Option<Datum>]) -> Result<()> {
+fn change_queue(statement: &Statement, name: &[u8], arguments: &[Option<Datum<'_>>]) -> Result<()> {
     let changed = as_owner(&extension()?, |spi| {
         spi.run(statement, arguments).map(|rows| rows.count())
     })?;
@@ -187,7 +187,7 @@ pub fn drop_queue(name: &[u8], force: bool) -> Result<()> {
     queues::hold(&extension, name, true)?;
     as_owner(&extension, |spi| {
         if force {
-            purge_waiting(&extension, spi, name)?;
+            purge_waiting(&extension, spi, name)?.tell_at_commit(None)?;
         }
         let has_jobs = xact::with_latest_snapshot(|| {
             Ok(spi

@@ -4,6 +4,7 @@
 //! caller's rights and search path: the owner is the caller, the queue exists, the handler is found and
 //! stored qualified.
 
+use crate::logic::columns::JOBS;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Oid, ToDatum};
 use crate::pg::error::{
@@ -36,10 +37,13 @@ pub fn copy_target() -> Result<Option<CopyTarget>> {
 }
 
 /// The trigger of `my_worker._jobs`, BEFORE INSERT OR UPDATE of each row.
-pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
+pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
+    row.check(&JOBS)?;
     let is_users = !identity::is_ours() && check_row(&mut row)?;
     // A row that is there with such an id, from a restore or by a hand, is settled like any other.
-    if !row.is_update || row.old(column::ID) != row.get(column::ID) {
+    if !row.is_update
+        || row.old(column::ID).map(datum::as_i64) != row.get(column::ID).map(datum::as_i64)
+    {
         check_id(row.get(column::ID).map_or(0, datum::as_i64))?;
     }
     let role = row.get(column::OWNER).map_or(0, datum::as_oid);
@@ -51,7 +55,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum> {
     let says_itself = row.get(column::HANDLER).is_some() || row.get(column::COMMAND).is_some();
     // Not the one that this session held: a worker finds out.
     let (id, resting, is_held) = queues::last_held(&any_extension()?, &queue, |kept| {
-        let is_held = !says_itself && kept.queue.handler.is_none();
+        let is_held = kept.queue.holds(says_itself);
         (kept.queue.id, kept.resting(says_itself), is_held)
     })
     .unwrap_or_default();
@@ -171,7 +175,8 @@ fn check_values(row: &TriggerRow) -> Result<()> {
 /// Only statements of ours set a job aside; one that is stays so until they take it back, also in a
 /// dump.
 fn may_be_failed(row: &TriggerRow) -> Result<bool> {
-    let is_failed = |status: Option<Datum>| status.is_some_and(|s| datum::text_is(s, b"failed"));
+    let is_failed =
+        |status: Option<Datum<'_>>| status.is_some_and(|s| datum::text_is(s, b"failed"));
     let stays = row.is_update && is_failed(row.old(column::STATUS));
     Ok(is_failed(row.get(column::STATUS)) && (stays || super::is_restore()?))
 }
@@ -202,7 +207,7 @@ fn check_owner(row: &TriggerRow, caller: Oid) -> Result<Option<Oid>> {
     }
 }
 
-fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Result<()> {
+fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum<'static>>)>) -> Result<()> {
     let Some(queue) = row.get(column::QUEUE) else {
         return Err(PgError::new(NULL_VALUE_NOT_ALLOWED, "a job needs a queue"));
     };
@@ -226,7 +231,7 @@ fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum>)>) -> Res
 
 /// Whether the row brings this text: the column of a new row, or one that an UPDATE changes.
 fn is_new(row: &TriggerRow, column: i32) -> Result<bool> {
-    let text = |value: Option<Datum>| value.map(datum::as_text).transpose();
+    let text = |value: Option<Datum<'_>>| value.map(datum::as_text).transpose();
     Ok(!row.is_update || text(row.old(column))? != text(row.get(column))?)
 }
 

@@ -6,6 +6,7 @@
 //! includes rows that others have inserted and not committed, and rows deleted a moment ago; it
 //! follows within a claim or a vacuum.
 
+use crate::logic::columns::JOBS;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::Result;
@@ -42,7 +43,7 @@ pub fn waiting(
     running: &[(i64, Vec<u8>)],
     sees: &dyn Fn(Oid) -> Result<bool>,
 ) -> Result<Vec<Waiting>> {
-    let table = Table::open(extension.jobs, extension.claim_index, Lock::Read)?;
+    let table = Table::open(extension.jobs, extension.claim_index, Lock::Read, &JOBS)?;
     let row = table.row()?;
     let look = Look {
         table: &table,
@@ -69,8 +70,8 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn value(&self, column: i32) -> Datum {
-        self.row.get(column).unwrap_or(0)
+    fn value(&self, column: i32) -> Datum<'_> {
+        self.row.get(column).unwrap_or(Datum::VOID)
     }
 
     /// Whether the row is of a job that runs, or is claimed by a process that is gone.

@@ -79,7 +79,7 @@ pub fn retentions(extension: &Extension) -> Result<(Retentions, i64)> {
         let queues = rows
             .iter()
             .map(|row| {
-                let retention = row.datum(2).map_or(WEEK, datum::interval_micros);
+                let retention = row.datum(2).map_or(Ok(WEEK), datum::interval_micros)?;
                 Ok((row.text(1)?.unwrap_or_default(), retention))
             })
             .collect::<Result<Retentions>>()?;
@@ -118,8 +118,8 @@ fn run(
 ) -> Result<usize> {
     as_owner(extension, |spi| {
         let names = queues.iter().map(|(name, _)| datum::text_datum(name));
-        let names = names.collect::<Result<Vec<Datum>>>()?;
-        let before: Vec<Datum> = queues
+        let names = names.collect::<Result<Vec<Datum<'_>>>>()?;
+        let before: Vec<Datum<'_>> = queues
             .iter()
             .map(|(_, retention)| now.saturating_sub(*retention).datum())
             .collect();

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::logic::columns::{QUEUES, queue as column};
 use crate::logic::limits;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -14,20 +15,8 @@ use crate::shared::SHARED;
 use super::handler::quoted;
 use super::wake;
 
-/// Columns of `my_worker.queues`.
-mod column {
-    pub const NAME: i16 = 1;
-    pub const HANDLER: i32 = 2;
-    pub const CONCURRENCY: i32 = 3;
-    pub const MAX_ATTEMPTS: i32 = 4;
-    pub const BACKOFF: i32 = 5;
-    pub const BACKOFF_MAX: i32 = 6;
-    pub const TIMEOUT: i32 = 7;
-    pub const RETENTION: i32 = 8;
-    pub const PAUSED: i32 = 9;
-    pub const ID: i32 = 11;
-    pub const HANDLER_OWNER: i32 = 12;
-}
+/// The first column of its key.
+const KEY_NAME: i16 = 1;
 
 /// One queue's settings.
 #[derive(Clone)]
@@ -63,13 +52,24 @@ impl Queue {
             .and_then(|limit| usize::try_from(limit).ok())
             .unwrap_or(usize::MAX)
     }
+
+    /// Whether its jobs are held for other consumers; `job_says`: those that say what to do themselves.
+    pub fn holds(&self, job_says: bool) -> bool {
+        is_held(job_says, self.handler.is_some())
+    }
+}
+
+/// Whether a job is held for other consumers: neither the job says what to do, nor its queue. The one
+/// place that knows it.
+pub fn is_held(job_says: bool, queue_says: bool) -> bool {
+    !job_says && !queue_says
 }
 
 /// Reads a queue under the active snapshot; `None` if there is none of that name.
-pub fn find(extension: &Extension, name: Datum) -> Result<Option<Queue>> {
-    let table = Table::open(extension.queues, extension.queues_key, Lock::Read)?;
+pub fn find(extension: &Extension, name: Datum<'_>) -> Result<Option<Queue>> {
+    let table = Table::open(extension.queues, extension.queues_key, Lock::Read, &QUEUES)?;
     let row = table.row()?;
-    let found = table.first(&[Key::text(column::NAME, Compare::Equal, name)], &row)?;
+    let found = table.first(&[Key::text(KEY_NAME, Compare::Equal, name)], &row)?;
     let queue = if found { Some(read(&row, name)?) } else { None };
     row.end()?;
     table.close()?;
@@ -87,7 +87,7 @@ struct Heard {
 }
 
 fn heard(extension: &Extension) -> Heard {
-    let told = SHARED.peek(|state| state.queue_changes.load(Ordering::Acquire));
+    let told = SHARED.peek(|unlocked| unlocked.queue_changes.load(Ordering::Acquire));
     Heard {
         table: extension.queues,
         told: told.unwrap_or_default(),
@@ -120,9 +120,9 @@ impl Kept {
 
     /// Whether its jobs rest, since no worker can run them: the queue is paused, or neither it nor the
     /// job says what to call. If so, how many changes had been told when that was read.
-    pub fn resting(&self, says_itself: bool) -> Option<u64> {
-        let runs = !self.queue.paused && (says_itself || self.queue.handler.is_some());
-        (!runs).then_some(self.heard.told)
+    pub fn resting(&self, job_says: bool) -> Option<u64> {
+        let rests = self.queue.paused || self.queue.holds(job_says);
+        rests.then_some(self.heard.told)
     }
 
     /// Whether the queue is there at this moment and not paused.
@@ -190,8 +190,8 @@ pub fn changed() -> Result<()> {
     }
 }
 
-fn read(row: &crate::pg::table::Row, name: Datum) -> Result<Queue> {
-    let interval = |column| row.get(column).map(datum::interval_micros);
+fn read(row: &crate::pg::table::Row, name: Datum<'_>) -> Result<Queue> {
+    let interval = |column| row.get(column).map(datum::interval_micros).transpose();
     Ok(Queue {
         id: row.get(column::ID).map_or(0, datum::as_i32),
         name: datum::as_text(name)?,
@@ -199,10 +199,10 @@ fn read(row: &crate::pg::table::Row, name: Datum) -> Result<Queue> {
         handler_owner: row.get(column::HANDLER_OWNER).map(datum::as_oid),
         concurrency: row.get(column::CONCURRENCY).map(datum::as_i32),
         max_attempts: row.get(column::MAX_ATTEMPTS).map_or(1, datum::as_i32),
-        backoff: interval(column::BACKOFF).unwrap_or(0),
-        backoff_max: interval(column::BACKOFF_MAX).unwrap_or(0),
-        timeout: interval(column::TIMEOUT),
-        retention: interval(column::RETENTION).unwrap_or(0),
+        backoff: interval(column::BACKOFF)?.unwrap_or(0),
+        backoff_max: interval(column::BACKOFF_MAX)?.unwrap_or(0),
+        timeout: interval(column::TIMEOUT)?,
+        retention: interval(column::RETENTION)?.unwrap_or(0),
         paused: row.get(column::PAUSED).is_some_and(datum::as_bool),
     })
 }

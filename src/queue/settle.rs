@@ -1,33 +1,25 @@
 //! Ending attempts that did not go well: the next attempt, or the job's end. Statements, since
 //! they are rare; each names the attempt that it settles, so that none is settled twice.
+//!
+//! The statements only: they are run by `end`, which has the end told.
 
 use crate::logic::backoff;
+use crate::logic::columns::history;
+use crate::logic::counters::Ending;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, ToDatum, types};
 use crate::pg::error::{PgError, Result};
-use crate::pg::log::{self, Level};
 use crate::pg::spi::Statement;
 use crate::pg::{clock, guc, random, xact};
-use crate::shared::SHARED;
 
 use super::queues::Queue;
-use super::{as_owner, into_history};
+use super::{as_owner, into_history, lists};
 
 /// The longest error text that is kept, in bytes.
 const MAX_ERROR_BYTES: usize = 8192;
 
-/// What a failed attempt led to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The job is tried again at its new `run_at`.
-    Retry,
-    /// It has failed for good.
-    Failed,
-    /// Somebody else had settled it.
-    Gone,
-}
-
 /// An attempt that ended, of the job as it was found.
+#[derive(Clone, Copy)]
 pub struct Attempt {
     /// The job.
     pub job: i64,
@@ -80,21 +72,34 @@ static RETRY: Statement = Statement::new(
     ],
 );
 
-// Both answer whether the job was there, also where a trigger of the history's owner keeps no row.
+/// Moves the jobs of a condition into the history. Answers whether one was there, also where a trigger of
+/// the history's owner keeps no row.
+fn moved_to_history(condition: &str, changes: &[(i32, &str)]) -> String {
+    let kept = lists::insert_ended("gone", changes);
+    format!(
+        "WITH gone AS (DELETE FROM my_worker._jobs WHERE {condition} RETURNING *), \
+         kept AS ({kept}) SELECT id FROM gone"
+    )
+}
 
-static FAIL: Statement = Statement::new(
-    concat!(
-        "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 \
-         AND attempts = $2 RETURNING *), \
-         kept AS (INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
-         run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
-         last_error, finished_at, handler_owner, errors) \
-         SELECT id, queue, 'failed', handler, command, payload, priority, run_at, created_at, \
-         coalesce($10, started_at), $3, max_attempts, timeout, unique_key, owner, $6, $4, handler_owner, \
-         coalesce(errors, '[]'::pg_catalog.jsonb) || ",
-        error_entry!(),
-        " FROM gone) SELECT id FROM gone"
-    ),
+static FAIL: Statement = Statement::made(
+    || {
+        let errors = concat!(
+            "coalesce(errors, '[]'::pg_catalog.jsonb) || ",
+            error_entry!()
+        );
+        moved_to_history(
+            "id = $1 AND attempts = $2",
+            &[
+                (history::STATUS, "'failed'"),
+                (history::STARTED_AT, "coalesce($10, started_at)"),
+                (history::ATTEMPTS, "$3"),
+                (history::LAST_ERROR, "$6"),
+                (history::FINISHED_AT, "$4"),
+                (history::ERRORS, errors),
+            ],
+        )
+    },
     &[
         types::INT8,
         types::INT4,
@@ -109,14 +114,18 @@ static FAIL: Statement = Statement::new(
     ],
 );
 
-static CANCEL: Statement = Statement::new(
-    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 RETURNING *), \
-     kept AS (INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
-     run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
-     last_error, finished_at, errors, handler_owner) \
-     SELECT id, queue, 'cancelled', handler, command, payload, priority, run_at, created_at, \
-     coalesce($2, started_at), coalesce($3, attempts), max_attempts, timeout, \
-     unique_key, owner, last_error, $4, errors, handler_owner FROM gone) SELECT id FROM gone",
+static CANCEL: Statement = Statement::made(
+    || {
+        moved_to_history(
+            "id = $1",
+            &[
+                (history::STATUS, "'cancelled'"),
+                (history::STARTED_AT, "coalesce($2, started_at)"),
+                (history::ATTEMPTS, "coalesce($3, attempts)"),
+                (history::FINISHED_AT, "$4"),
+            ],
+        )
+    },
     &[
         types::INT8,
         types::TIMESTAMPTZ,
@@ -132,15 +141,21 @@ static CLAIM: Statement = Statement::new(
     &[types::INT8, types::TIMESTAMPTZ],
 );
 
-static COMPLETE: Statement = Statement::new(
-    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 \
-     AND attempts = $2 RETURNING *) \
-     INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
-     run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
-     last_error, finished_at, result, errors, handler_owner) \
-     SELECT id, queue, 'completed', handler, command, payload, priority, run_at, created_at, \
-     started_at, attempts, max_attempts, timeout, unique_key, owner, last_error, $3, \
-     pg_catalog.to_jsonb($4), errors, handler_owner FROM gone WHERE $5",
+static COMPLETE: Statement = Statement::made(
+    || {
+        let kept = lists::insert_ended(
+            "gone WHERE $5",
+            &[
+                (history::STATUS, "'completed'"),
+                (history::FINISHED_AT, "$3"),
+                (history::RESULT, "pg_catalog.to_jsonb($4)"),
+            ],
+        );
+        format!(
+            "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 \
+             AND attempts = $2 RETURNING *) {kept}"
+        )
+    },
     &[
         types::INT8,
         types::INT4,
@@ -203,21 +218,22 @@ static RELEASE: Statement = Statement::new(
 
 /// Removes the row of a job that has ended, and that the job itself has updated or deleted.
 pub fn forget(extension: &Extension, job: i64) -> Result<()> {
-    as_owner(extension, |spi| spi.run(&FORGET, &[Some(job.datum())]))?;
-    Ok(())
+    as_owner(extension, |spi| {
+        spi.run(&FORGET, &[Some(job.datum())]).map(|_| ())
+    })
 }
 
-/// Records a failed attempt and decides what follows. In a transaction.
+/// Records a failed attempt and decides what follows; `None` if somebody else had settled it.
 pub fn fail(
     extension: &Extension,
-    queue: &Queue,
+    queue: Option<&Queue>,
     attempt: &Attempt,
     max_attempts: i32,
     error: &PgError,
-) -> Result<Verdict> {
-    if attempt.ended >= max_attempts {
+) -> Result<Option<Ending>> {
+    let Some(queue) = queue.filter(|_| attempt.ended < max_attempts) else {
         return fail_for_good(extension, attempt, error);
-    }
+    };
     let now = clock::now();
     let delay = backoff::delay(
         queue.backoff,
@@ -232,25 +248,21 @@ pub fn fail(
         arguments.push(started(attempt));
         spi.run(&RETRY, &arguments).map(|rows| rows.count())
     })?;
-    Ok(if changed == 0 {
-        Verdict::Gone
-    } else {
-        Verdict::Retry
-    })
+    Ok((changed > 0).then_some(Ending::Retried))
 }
 
-/// Ends a job as failed whatever attempts it had left. In a transaction.
-pub fn fail_for_good(extension: &Extension, attempt: &Attempt, error: &PgError) -> Result<Verdict> {
+/// Ends a job as failed whatever attempts it had left; `None` if somebody else had settled it.
+pub fn fail_for_good(
+    extension: &Extension,
+    attempt: &Attempt,
+    error: &PgError,
+) -> Result<Option<Ending>> {
     let changed = into_history(extension, |spi| {
         let mut arguments = entry(attempt, clock::now(), error)?;
         arguments.push(started(attempt));
         spi.run(&FAIL, &arguments).map(|rows| rows.count())
     })?;
-    Ok(if changed == 0 {
-        Verdict::Gone
-    } else {
-        Verdict::Failed
-    })
+    Ok((changed > 0).then_some(Ending::Failed))
 }
 
 /// Ends a job as cancelled, in an attempt or while it waited. True if it was there.
@@ -266,20 +278,10 @@ pub fn cancel(extension: &Extension, job: i64, attempt: Option<&Attempt>) -> Res
     })
 }
 
-/// Sets a job aside whose end the history does not take: it stays in `my_queue` as `failed`, with
-/// the reason, until `retry()` or `purge_queue()`. In a transaction; nothing else is undone. False
-/// if it is gone, or somebody has its row. The caller counts it as failed.
-pub fn set_aside(extension: &Extension, job: i64, error: &PgError) -> Result<bool> {
-    set_aside_for(
-        extension,
-        job,
-        "the end of the job could not be written",
-        error,
-    )
-}
-
-/// The same of a job about which something else is wrong: `what` says it.
-pub fn set_aside_for(extension: &Extension, job: i64, what: &str, error: &PgError) -> Result<bool> {
+/// Sets a job aside: it stays in `my_queue` as `failed` until `retry()` or `purge_queue()`. `what` says
+/// what is wrong about it, `error` says why. In a transaction; nothing else is undone. False if it is
+/// gone, or somebody has its row.
+pub fn set_aside(extension: &Extension, job: i64, what: &str, error: &PgError) -> Result<bool> {
     let code = error.sqlstate.text();
     let why = [what.as_bytes(), b": ", error.message.as_slice()].concat();
     let id = Some(job.datum());
@@ -308,18 +310,13 @@ pub fn set_aside_for(extension: &Extension, job: i64, what: &str, error: &PgErro
             set?
         }
     };
-    // Whoever counts it as failed names it in the log, too.
-    if set && SHARED.peek(|state| state.deaths_told.admit(clock::now())) != Some(false) {
-        let text = format!("job {job} was set aside: {what}, SQLSTATE {code}");
-        log::report(Level::Log, &text)?;
-    }
     Ok(set)
 }
 
 fn run_set_aside(
     extension: &Extension,
     statement: &Statement,
-    arguments: &[Option<Datum>],
+    arguments: &[Option<Datum<'_>>],
 ) -> Result<bool> {
     as_owner(extension, |spi| {
         let changed = spi.run(statement, arguments)?;
@@ -335,10 +332,10 @@ pub fn claim_command(extension: &Extension, job: i64, started: Micros) -> Result
     })
 }
 
-/// Ends a command well; `tag` is what it answered.
+/// Ends a command well; `tag` is what it answered, `keeps` whether the history gets it.
 pub fn complete_command(
     extension: &Extension,
-    queue: &Queue,
+    keeps: bool,
     attempt: &Attempt,
     tag: &str,
 ) -> Result<()> {
@@ -348,7 +345,7 @@ pub fn complete_command(
             Some(attempt.attempts.datum()),
             Some(clock::now().datum()),
             Some(datum::text_datum(tag.as_bytes())?),
-            Some((queue.retention > 0).datum()),
+            Some(keeps.datum()),
         ];
         spi.run(&COMPLETE, &arguments).map(|_| ())
     })
@@ -361,12 +358,12 @@ pub fn release_command(extension: &Extension, job: i64) -> Result<()> {
     })
 }
 
-fn started(attempt: &Attempt) -> Option<Datum> {
+fn started(attempt: &Attempt) -> Option<Datum<'static>> {
     (attempt.started != 0).then(|| attempt.started.datum())
 }
 
 /// `$1`..`$9` of the statements: which attempt, and its error.
-fn entry(attempt: &Attempt, now: Micros, error: &PgError) -> Result<Vec<Option<Datum>>> {
+fn entry(attempt: &Attempt, now: Micros, error: &PgError) -> Result<Vec<Option<Datum<'static>>>> {
     Ok(vec![
         Some(attempt.job.datum()),
         Some(attempt.attempts.datum()),
@@ -381,7 +378,7 @@ fn entry(attempt: &Attempt, now: Micros, error: &PgError) -> Result<Vec<Option<D
 }
 
 /// A text cut to what is kept, between characters.
-fn capped(text: &[u8]) -> Result<Datum> {
+fn capped(text: &[u8]) -> Result<Datum<'static>> {
     let length = datum::clip_length(text, MAX_ERROR_BYTES);
     datum::text_datum(text.get(..length).unwrap_or_default())
 }

@@ -1,13 +1,14 @@
-//! Single jobs by their id: finds, locks and counts one.
+//! Single jobs by their id: finds and locks one.
 
-use crate::logic::counters::Ending;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Oid, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::{Spi, Statement};
 
+use super::as_owner;
+use super::end::{Attempt, EndOf};
 use super::queues::{self, Queue};
-use super::{as_owner, wake};
+use super::report::Runs;
 
 macro_rules! find_job {
     () => {
@@ -16,29 +17,12 @@ macro_rules! find_job {
     };
 }
 
-pub(super) static FIND_JOB: Statement = Statement::new(find_job!(), &[types::INT8]);
-
-static FIND_WAITING: Statement = Statement::new(
-    "SELECT j.owner, j.status = 'processing', \
-     coalesce(j.handler, j.command, q.handler) IS NOT NULL, \
-     j.status = 'failed' FROM my_worker._jobs AS j \
-     LEFT JOIN my_worker.queues AS q ON q.name = j.queue \
-     WHERE j.id = $1",
-    &[types::INT8],
-);
+static FIND_JOB: Statement = Statement::new(find_job!(), &[types::INT8]);
 
 static LOCK_JOB: Statement = Statement::new(
     concat!(find_job!(), " FOR UPDATE SKIP LOCKED"),
     &[types::INT8],
 );
-
-/// Counts a job that ended without a worker.
-pub fn count_at_commit(extension: &Extension, queue: &[u8], owner: Oid, end: Ending) -> Result<()> {
-    match queues::find(extension, datum::text_datum(queue)?)? {
-        Some(queue) => wake::count_at_commit(queue.id, owner, end),
-        None => Ok(()),
-    }
-}
 
 /// Locks a job's row, without waiting; false if somebody else has it, or it is gone.
 pub fn lock(spi: &Spi, job: i64) -> Result<bool> {
@@ -51,110 +35,116 @@ pub(super) fn still_there(extension: &Extension, job: i64) -> Result<bool> {
     })
 }
 
-/// A job that is to be launched.
-pub struct Waiting {
+/// A job as its row says it.
+pub struct Standing {
+    /// Its id.
+    pub job: i64,
     /// Whose it is.
     pub owner: Oid,
-    /// It is a command that has been claimed.
+    /// Its queue's name.
+    pub queue_name: Vec<u8>,
+    /// Its queue's settings; `None`: there is no such queue.
+    pub queue: Option<Queue>,
+    /// Executions that have begun, for a claimed command, or have ended.
+    pub attempts: i32,
+    /// Executions before it is failed, if it says so itself.
+    max_attempts: Option<i32>,
+    /// Whether it is a command that has been claimed, and charged with it.
     pub is_claimed: bool,
-    /// It says what to do, or its queue does.
-    pub is_runnable: bool,
-    /// It has failed, and the history did not take it.
+    /// What it calls, if it says so itself.
+    handler: Option<Vec<u8>>,
+    is_command: bool,
+    /// It was set aside.
     pub has_failed: bool,
 }
 
-/// For `launch_dynamic_worker`: a job that has not ended.
-pub fn find_waiting(extension: &Extension, job: i64) -> Result<Option<Waiting>> {
-    as_owner(extension, |spi| {
-        let rows = spi.run(&FIND_WAITING, &[Some(job.datum())])?;
-        Ok(rows.first().map(|row| Waiting {
-            owner: row.oid(1).unwrap_or(0),
-            is_claimed: row.bool(2),
-            is_runnable: row.bool(3),
-            has_failed: row.bool(4),
-        }))
-    })
-}
+impl Standing {
+    fn read(extension: &Extension, job: i64, statement: &Statement) -> Result<Option<Self>> {
+        let found = as_owner(extension, |spi| {
+            let rows = spi.run(statement, &[Some(job.datum())])?;
+            let Some(row) = rows.first() else {
+                return Ok(None);
+            };
+            Ok(Some(Standing {
+                job,
+                owner: row.oid(1).unwrap_or(0),
+                queue_name: row.text(2)?.unwrap_or_default(),
+                queue: None,
+                attempts: row.i32(3).unwrap_or(0),
+                max_attempts: row.i32(4),
+                is_claimed: row.bool(5),
+                handler: row.text(6)?,
+                is_command: row.bool(7),
+                has_failed: row.bool(8),
+            }))
+        })?;
+        let Some(mut standing) = found else {
+            return Ok(None);
+        };
+        let name = datum::text_datum(&standing.queue_name)?;
+        standing.queue = queues::find(extension, name)?;
+        Ok(Some(standing))
+    }
 
-/// A live job as the keeper needs to know it.
-pub struct Live {
-    /// Whose it is.
-    pub owner: Oid,
-    /// Its queue.
-    pub queue: Queue,
-    /// What its row says of `attempts`.
-    pub attempts: i32,
     /// Executions before it is failed.
-    pub max_attempts: i32,
-    /// Whether it is a command that has been claimed, and charged with it.
-    pub claimed: bool,
-    /// What it calls; `None` for a command.
-    pub handler: Option<Vec<u8>>,
+    pub fn max_attempts(&self) -> i32 {
+        let of_queue = || self.queue.as_ref().map(|queue| queue.max_attempts);
+        self.max_attempts.or_else(of_queue).unwrap_or(1)
+    }
+
+    /// Whether it is held for other consumers.
+    pub fn is_held(&self) -> bool {
+        let queue_says = self.queue.as_ref().is_some_and(|q| q.handler.is_some());
+        queues::is_held(self.handler.is_some() || self.is_command, queue_says)
+    }
+
+    /// What the door for ends has to know of it, if nobody knows of an execution. `charged`: an attempt
+    /// ends that the row does not count yet.
+    pub fn end_of(&self, charged: bool) -> EndOf<'_> {
+        let of_queue = || self.queue.as_ref().and_then(|queue| queue.handler.as_ref());
+        let handler = self.handler.as_ref().or_else(of_queue);
+        EndOf {
+            queue: self.queue.as_ref(),
+            queue_name: &self.queue_name,
+            owner: self.owner,
+            runs: match handler.filter(|_| !self.is_command) {
+                Some(handler) => Runs::Handler(handler),
+                None => Runs::Command,
+            },
+            attempt: Attempt {
+                job: self.job,
+                attempts: self.attempts,
+                ended: self.attempts.saturating_add(i32::from(charged)),
+                started: 0,
+            },
+            max_attempts: self.max_attempts(),
+            execution: None,
+        }
+    }
 }
 
 /// What the keeper gets of a job that it means to settle.
 pub enum Taken {
     /// It, locked until the transaction ends.
-    Live(Live),
+    Live(Standing),
     /// Nothing: it has ended.
     Gone,
     /// Nothing yet: somebody else has its row.
     Locked,
 }
 
-/// For the keeper: takes a job that has not ended, without waiting for whoever has its row.
+/// For the keeper: takes a job that has not ended, without waiting for whoever has its row. One whose
+/// queue is not there, perhaps not yet, is left alone.
 pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
-    let found = as_owner(extension, |spi| {
-        let rows = spi.run(&LOCK_JOB, &[Some(job.datum())])?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        let name = row.text(2)?.unwrap_or_default();
-        Ok(Some((
-            row.oid(1).unwrap_or(0),
-            name,
-            row.i32(3).unwrap_or(0),
-            row.i32(4),
-            row.bool(5),
-            row.text(6)?,
-            row.bool(7),
-            row.bool(8),
-        )))
-    })?;
-    let Some((owner, name, attempts, max_attempts, claimed, handler, is_command, has_failed)) =
-        found
-    else {
-        return Ok(match still_there(extension, job)? {
-            true => Taken::Locked,
-            false => Taken::Gone,
-        });
-    };
-    if has_failed {
-        return Ok(Taken::Gone);
-    }
-    let queue = queues::find(extension, datum::text_datum(&name)?)?;
-    Ok(queue.map_or(Taken::Gone, |queue| {
-        let max_attempts = max_attempts.unwrap_or(queue.max_attempts);
-        let calls = || handler.or_else(|| queue.handler.clone());
-        Taken::Live(Live {
-            owner,
-            handler: if is_command { None } else { calls() },
-            queue,
-            attempts,
-            max_attempts,
-            claimed,
-        })
-    }))
+    Ok(match Standing::read(extension, job, &LOCK_JOB)? {
+        Some(live) if live.has_failed || live.queue.is_none() => Taken::Gone,
+        Some(live) => Taken::Live(live),
+        None if still_there(extension, job)? => Taken::Locked,
+        None => Taken::Gone,
+    })
 }
 
-/// For the keeper: the owner and the queue of a job that has not ended.
-pub fn place_of(extension: &Extension, job: i64) -> Result<Option<(Oid, Vec<u8>)>> {
-    as_owner(extension, |spi| {
-        let rows = spi.run(&FIND_JOB, &[Some(job.datum())])?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        let queue = row.text(2)?;
-        Ok(row.oid(1).zip(queue))
-    })
+/// A job that has not ended, whoever has its row.
+pub fn find(extension: &Extension, job: i64) -> Result<Option<Standing>> {
+    Standing::read(extension, job, &FIND_JOB)
 }

@@ -1,7 +1,6 @@
 //! Waiting for a job to end, without polling: the waiter sleeps on its latch, and the worker that
 //! ends a job wakes those who wait for it.
 
-use crate::logic::settled::Settled;
 use crate::pg::datum::{Datum, Micros, Oid, ToDatum, types};
 use crate::pg::error::{
     INVALID_PARAMETER_VALUE, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
@@ -10,16 +9,16 @@ use crate::pg::spi::{Row, Rows, Statement};
 use crate::pg::{bgworker, clock, identity, latch, wait_event, xact};
 use crate::shared::{self, Kind, Phase, SHARED, Slot, own};
 
-use super::{as_owner, extension, served, wake};
+use super::{as_owner, extension, queues, served};
 
 /// Of an id, the job that has not ended, and all that have.
 static STATUS: Statement = Statement::new(
     "SELECT q.xmin, CASE WHEN q.status = 'failed' THEN q.status END, \
      q.owner, q.xmax, NULL::pg_catalog.timestamptz, \
-     q.handler IS NULL AND q.command IS NULL AND n.handler IS NULL FROM my_worker._jobs AS q \
+     q.handler IS NOT NULL OR q.command IS NOT NULL, n.handler IS NOT NULL FROM my_worker._jobs AS q \
      LEFT JOIN my_worker.queues AS n ON n.name = q.queue \
      WHERE q.id = $1 \
-     UNION ALL SELECT NULL, h.status, h.owner, NULL, h.finished_at, false \
+     UNION ALL SELECT NULL, h.status, h.owner, NULL, h.finished_at, NULL, NULL \
      FROM my_worker.history AS h WHERE h.id = $1",
     &[types::INT8],
 );
@@ -93,7 +92,7 @@ fn wait_in(job: i64, deadline: Option<Micros>, woken: bool) -> Result<Option<Vec
         if left.is_some_and(|left| left <= 0) {
             return Ok(None);
         }
-        // Nobody wakes us for what a keeper or another session ends, so look now and then.
+        // Nobody wakes us for what COMMIT PREPARED or a DELETE by hand ends, so look now and then.
         let most = if woken { 1_000 } else { 50 };
         let ms = left.map_or(most, |left| (left + 999) / 1000).min(most);
         let since = clock::now();
@@ -211,7 +210,7 @@ fn look(job: i64) -> Result<Known> {
             Ok(match row.text(2)? {
                 Some(status) => Known::Ended(status),
                 None => Known::Live {
-                    is_held: row.bool(6),
+                    is_held: queues::is_held(row.bool(6), row.bool(7)),
                 },
             })
         })
@@ -220,7 +219,7 @@ fn look(job: i64) -> Result<Known> {
 
 /// The row that counts, of those whose owners' rights the caller has: the job that has not ended, else
 /// the one that ended last.
-fn newest_of(rows: &Rows, caller: Oid) -> Result<Option<Row<'_>>> {
+fn newest_of<'a>(rows: &Rows<'a>, caller: Oid) -> Result<Option<Row<'a>>> {
     let mut newest: Option<Row<'_>> = None;
     for row in rows.iter() {
         if !identity::has_rights_of(caller, row.oid(3).unwrap_or(0))? {
@@ -318,47 +317,8 @@ pub fn watch(jobs: &[i64]) -> bool {
     is_new.unwrap_or(false)
 }
 
-/// The keeper shall look at COMMIT if it waits for the end of this job, which was cancelled.
-pub fn tell_keeper(job: i64) -> Result<()> {
-    let database = bgworker::my_database();
-    let watched = SHARED.read(|state| {
-        let mut keepers = state.waiters.iter().filter(|w| w.pid != 0 && w.is_keeper);
-        keepers.any(|w| w.database == database && w.job == job)
-    });
-    match watched {
-        Some(true) => wake::look_at_commit(),
-        _ => Ok(()),
-    }
-}
-
-/// Wakes those who wait for the jobs of a batch that has committed.
-pub fn tell_waiters(settled: &[Settled]) {
-    let database = bgworker::my_database();
-    let mut wake = [-1i32; shared::WAITERS];
-    let mut keeper = false;
-    SHARED.read(|state| {
-        let waiting = state
-            .waiters
-            .iter()
-            .filter(|waiter| waiter.pid != 0 && waiter.database == database);
-        for (place, waiter) in wake.iter_mut().zip(waiting) {
-            let ended = |s: &Settled| s.job == waiter.job && s.outcome.is_final();
-            if settled.iter().any(ended) {
-                *place = waiter.procno;
-                keeper |= waiter.is_keeper;
-            }
-        }
-    });
-    if keeper {
-        SHARED.write(|state| state.ask_look(database));
-    }
-    wake.into_iter()
-        .filter(|procno| *procno >= 0)
-        .for_each(latch::wake);
-}
-
 /// `text` or NULL, as SQL wants it.
-pub fn status_datum(status: Option<Vec<u8>>) -> Result<Option<Datum>> {
+pub fn status_datum(status: Option<Vec<u8>>) -> Result<Option<Datum<'static>>> {
     status
         .as_deref()
         .map(crate::pg::datum::text_datum)

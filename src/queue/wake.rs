@@ -6,13 +6,14 @@
 use std::sync::atomic::Ordering;
 
 use crate::counted::{self, Ends};
-use crate::logic::counters::Ending;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::xact::{self, End};
-use crate::pg::{bgworker, clock, latch};
-use crate::shared::{Go, SHARED, SlotId, State};
+use crate::pg::{bgworker, clock};
+use crate::shared::{self, Go, SHARED, SlotId, State, WAITERS, Wake};
+
+use super::report::{self, Dead};
 
 /// What one (sub)transaction enqueued for one role.
 struct Note {
@@ -70,14 +71,50 @@ enum Promise {
     Look,
     /// It shall look at that time.
     Due(Micros),
-    /// So many jobs of a queue have ended.
-    Count(Ends),
+    /// Jobs of a queue have ended.
+    Ended(Ended),
+    /// The line of a job that has failed for good.
+    Dead(Dead),
     /// Settings of queues have changed.
     Settings,
     /// The launcher shall look which databases there are.
     Resolve,
     /// Processes of ours may be in that database again, however the transaction ends.
     Unblock(Oid),
+}
+
+/// Jobs that the open transaction ends, without a worker.
+struct Ended {
+    /// What is counted of them, if anything is.
+    sum: Option<Ends>,
+    /// Which they are.
+    jobs: Vec<i64>,
+    /// More than `jobs` can name: whoever waits for any job looks again.
+    many: bool,
+}
+
+impl Ended {
+    fn has(&self, job: i64) -> bool {
+        self.many || self.jobs.contains(&job)
+    }
+
+    /// Takes in the jobs of another one; false if they are counted apart.
+    fn takes_in(&mut self, more: &Ended) -> bool {
+        match (&mut self.sum, &more.sum) {
+            (None, None) => {}
+            (Some(known), Some(more))
+                if (known.queue, known.role, known.end) == (more.queue, more.role, more.end) =>
+            {
+                known.count += more.count;
+            }
+            _ => return false,
+        }
+        self.many |= more.many || self.jobs.len() + more.jobs.len() > WAITERS;
+        if !self.many {
+            self.jobs.extend(&more.jobs);
+        }
+        true
+    }
 }
 
 /// Everything that the open transaction has to tell at its end.
@@ -169,20 +206,24 @@ pub fn halt_at_commit(queue_id: i32) -> Result<()> {
     promise(Promise::Halt(queue_id))
 }
 
-/// A job of that queue and role has ended so, if this transaction commits.
-pub fn count_at_commit(queue: i32, role: Oid, end: Ending) -> Result<()> {
-    let count = 1;
-    count_many_at_commit(Ends {
-        queue,
-        role,
-        end,
-        count,
-    })
+/// An execution has ended, and with it `job`, if this transaction commits: it is counted, those who
+/// wait for the job are woken, and the log gets the line. For `told` alone.
+pub(super) fn ended_at_commit(sum: Ends, job: Option<i64>, dead: Option<Dead>) -> Result<()> {
+    promise(Promise::Ended(Ended {
+        sum: Some(sum),
+        jobs: job.into_iter().collect(),
+        many: false,
+    }))?;
+    dead.map_or(Ok(()), |dead| promise(Promise::Dead(dead)))
 }
 
-/// So many of its jobs have.
-pub fn count_many_at_commit(ends: Ends) -> Result<()> {
-    promise(Promise::Count(ends))
+/// The same of any number of jobs: whoever waits for one looks whether it was among them.
+pub(super) fn many_ended_at_commit(sum: Option<Ends>) -> Result<()> {
+    promise(Promise::Ended(Ended {
+        sum,
+        jobs: Vec::new(),
+        many: true,
+    }))
 }
 
 /// The settings of queues change, if this transaction commits: processes read them anew, and jobs may
@@ -224,12 +265,7 @@ impl Promise {
                 *known = *time.min(known);
                 true
             }
-            (Promise::Count(known), Promise::Count(more))
-                if (known.queue, known.role, known.end) == (more.queue, more.role, more.end) =>
-            {
-                known.count += more.count;
-                true
-            }
+            (Promise::Ended(known), Promise::Ended(more)) => known.takes_in(more),
             _ => false,
         }
     }
@@ -316,56 +352,99 @@ fn tell(pending: Pending, committed: bool) {
     }
     let now = clock::now();
     // Room for all before the lock: nothing allocates under it.
-    let mut wake = Vec::with_capacity(2 * pending.notes.len() + pending.promises.len());
+    let most = 2 * pending.notes.len() + pending.promises.len() + 1;
+    let waiters = if pending.ends_any() { WAITERS } else { 0 };
+    let mut wake = Vec::with_capacity(most + waiters);
     SHARED.write(|state| pending.apply(state, committed, now, &mut wake));
     wake.sort_unstable();
     wake.dedup();
-    wake.into_iter().for_each(latch::wake);
+    wake.into_iter().for_each(shared::wake);
+    for (_, promise) in &pending.promises {
+        if let Promise::Dead(dead) = promise
+            && committed
+        {
+            // Nothing can be undone any more, and a log that fails must not look as if it could.
+            let _ = report::log_dead(dead);
+        }
+    }
 }
 
 impl Pending {
-    fn apply(&self, state: &mut State, committed: bool, now: Micros, wake: &mut Vec<i32>) {
+    fn ends_any(&self) -> bool {
+        let ends = |(_, promise): &(u32, Promise)| matches!(promise, Promise::Ended(_));
+        self.promises.iter().any(ends)
+    }
+
+    /// Adds the processes that wait for a job which has ended; a keeper shall look.
+    fn wake_waiters(&self, state: &mut State, database: Oid, wake: &mut Vec<Wake>) {
+        let has_ended = |job| {
+            self.promises
+                .iter()
+                .any(|(_, promise)| matches!(promise, Promise::Ended(ended) if ended.has(job)))
+        };
+        let mut keeper = false;
+        for waiter in state.waiting_for(database, has_ended) {
+            wake.push(Wake::process(waiter.procno));
+            keeper |= waiter.is_keeper;
+        }
+        if keeper {
+            wake.push(state.ask_look(database));
+        }
+    }
+
+    fn apply(&self, state: &mut State, committed: bool, now: Micros, wake: &mut Vec<Wake>) {
         let database = bgworker::my_database();
-        let told = state.queue_changes.load(Ordering::Relaxed);
+        if committed && self.ends_any() {
+            self.wake_waiters(state, database, wake);
+        }
+        let mut add = |process: Wake| {
+            if !process.is_nobody() {
+                wake.push(process);
+            }
+        };
+        let told = SHARED.peek(|unlocked| unlocked.queue_changes.load(Ordering::Relaxed));
         for note in self.notes.iter().filter(|_| committed) {
             let came_due = note.later != 0 && note.later <= now;
-            let roused = note.resting.is_some_and(|known| known != told);
+            let roused = note.resting.is_some_and(|known| Some(known) != told);
             if note.due || came_due || roused {
-                wake.extend(state.demand(database, note.role, note.earliest, note.queue));
+                add(state.demand(database, note.role, note.earliest, note.queue));
             } else if note.resting.is_some() {
                 state.arrived(database, note.role, note.earliest);
             }
             if note.later > now {
-                wake.extend(state.due_at(database, note.later));
+                add(state.due_at(database, note.later));
             }
         }
         for (_, promise) in &self.promises {
             match promise {
-                Promise::Look if committed => wake.extend(state.ask_look(database)),
-                Promise::Due(time) if committed => wake.extend(state.due_at(database, *time)),
+                Promise::Look if committed => add(state.ask_look(database)),
+                Promise::Due(time) if committed => add(state.due_at(database, *time)),
                 Promise::Halt(queue) if committed => state.halt_queue(database, *queue),
-                Promise::Count(ends) if committed => {
-                    counted::count_ends(state, database, ends, now);
+                Promise::Ended(Ended { sum: Some(sum), .. }) if committed => {
+                    counted::count_ends(state, database, sum, now);
                 }
                 Promise::Settings if committed => {
-                    state.queue_changes.fetch_add(1, Ordering::Release);
-                    wake.extend(state.ask_look(database));
+                    SHARED.peek(|unlocked| unlocked.queue_changes.fetch_add(1, Ordering::Release));
+                    add(state.ask_look(database));
                 }
                 Promise::Resolve if committed => {
                     state.resolve = true;
-                    wake.push(state.launcher_procno);
+                    add(Wake::process(state.launcher_procno));
                 }
                 Promise::Look
                 | Promise::Resolve
                 | Promise::Due(_)
                 | Promise::Halt(_)
-                | Promise::Count(..)
+                | Promise::Ended(..)
+                | Promise::Dead(_)
                 | Promise::Settings => {}
-                Promise::Unblock(oid) => wake.extend(state.unblock(*oid)),
-                Promise::Launch(id) => wake.extend(state.slot(*id).map(|slot| {
-                    slot.go = if committed { Go::Yes } else { Go::No };
-                    slot.procno
-                })),
+                Promise::Unblock(oid) => add(state.unblock(*oid)),
+                Promise::Launch(id) => {
+                    if let Some(slot) = state.slot(*id) {
+                        slot.go = if committed { Go::Yes } else { Go::No };
+                        add(Wake::process(slot.procno));
+                    }
+                }
             }
         }
     }

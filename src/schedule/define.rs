@@ -16,7 +16,7 @@ use crate::pg::spi::Statement;
 use crate::pg::timezone::Timezone;
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::handler::{self, Named, quoted};
-use crate::queue::{admit, allowed, as_owner, bar, extension};
+use crate::queue::{admit, allowed, as_owner, bar, column, extension};
 
 static UPSERT: Statement = Statement::new(
     "INSERT INTO my_worker._schedules AS s (name, owner, schedule, timezone, command, handler, \
@@ -63,7 +63,7 @@ static UPSERT: Statement = Statement::new(
 );
 
 /// The arguments of `schedule()`.
-pub struct Definition {
+pub struct Definition<'a> {
     /// Its name.
     pub name: Vec<u8>,
     /// When it is due.
@@ -73,7 +73,7 @@ pub struct Definition {
     /// Or what they call, as the caller names it.
     pub handler: Option<Vec<u8>>,
     /// A `jsonb`; `None`: an empty object.
-    pub payload: Option<Datum>,
+    pub payload: Option<Datum<'a>>,
     /// The jobs' queue.
     pub queue: Vec<u8>,
     /// A zone's name; `None`: the server's.
@@ -85,11 +85,11 @@ pub struct Definition {
     /// As in `enqueue()`.
     pub max_attempts: Option<i32>,
     /// As in `enqueue()`, an `interval`.
-    pub timeout: Option<Datum>,
+    pub timeout: Option<Datum<'a>>,
 }
 
 /// Makes or changes the caller's schedule of that name and answers its id.
-pub fn schedule(definition: &Definition) -> Result<i64> {
+pub fn schedule(definition: &Definition<'_>) -> Result<i64> {
     let caller = identity::current_role();
     refuse_forgotten_name(definition)?;
     check(definition)?;
@@ -115,14 +115,14 @@ pub fn schedule(definition: &Definition) -> Result<i64> {
     })
 }
 
-fn first_due(definition: &Definition, rule: &Rule, zone: Timezone, now: i64) -> Result<i64> {
+fn first_due(definition: &Definition<'_>, rule: &Rule, zone: Timezone, now: i64) -> Result<i64> {
     rule.next_after(now, &zone)
         .ok_or_else(|| super::refused(&definition.schedule, &RuleError::NeverDue))
 }
 
 /// A caller who knows pg_cron may leave out the name: the schedule then stands in its place, and what
 /// stands in the schedule's is none.
-fn refuse_forgotten_name(definition: &Definition) -> Result<()> {
+fn refuse_forgotten_name(definition: &Definition<'_>) -> Result<()> {
     let (name, schedule) = (
         super::ascii(&definition.name),
         super::ascii(&definition.schedule),
@@ -138,7 +138,7 @@ fn refuse_forgotten_name(definition: &Definition) -> Result<()> {
 }
 
 /// What needs no look-up.
-fn check(definition: &Definition) -> Result<()> {
+fn check(definition: &Definition<'_>) -> Result<()> {
     allowed(limits::name("schedule name", &definition.name))?;
     if definition.command.is_some() == definition.handler.is_some() {
         return Err(PgError::new(
@@ -165,26 +165,21 @@ fn unknown_name(what: &str, value: &[u8], names: &str) -> PgError {
 }
 
 /// A job as the schedule will enqueue it, to check what they share.
-fn sample_job(definition: &Definition) -> NewJob {
-    NewJob {
-        handler: None,
-        command: definition.command.clone(),
-        queue: definition.queue.clone(),
-        priority: 0,
-        run_at: None,
-        max_attempts: definition.max_attempts,
-        timeout: definition.timeout,
-        unique_key: None,
-    }
+fn sample_job<'a>(definition: &Definition<'a>) -> NewJob<'a> {
+    let mut job = NewJob::new();
+    let max_attempts = definition.max_attempts.map(ToDatum::datum);
+    job.set(column::MAX_ATTEMPTS, max_attempts);
+    job.set(column::TIMEOUT, definition.timeout);
+    job
 }
 
-fn arguments(
-    definition: &Definition,
+fn arguments<'a>(
+    definition: &Definition<'a>,
     handler: Option<&Named>,
     owner: Oid,
     zone: Timezone,
     [anchor, next]: [i64; 2],
-) -> Result<[Option<Datum>; 17]> {
+) -> Result<[Option<Datum<'a>>; 17]> {
     let text = |value: &[u8]| datum::text_datum(value).map(Some);
     let is_command = definition.command.is_some();
     // A command runs at most once unless its author says that it may run again.

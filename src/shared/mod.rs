@@ -5,13 +5,35 @@
 pub mod own;
 
 pub use crate::logic::pool::*;
-use crate::pg::shmem::{Shared, Zeroed};
+use crate::pg::shmem::{self, Guarded, Shared, Zeroed};
 
 /// The shared struct.
 pub static SHARED: Shared<State> = Shared::new(c"my_worker");
 
-// SAFETY: every field has a valid all-zero value, and none is a pointer.
+// SAFETY: every field has a valid all-zero value, and none points to memory of one process.
 unsafe impl Zeroed for State {}
+// SAFETY: as above.
+unsafe impl Zeroed for Unlocked {}
+// SAFETY: every field is an atomic, or made of some.
+unsafe impl shmem::Unlocked for Unlocked {}
+
+impl Guarded for State {
+    type Unlocked = Unlocked;
+
+    fn link(&mut self, unlocked: &'static Unlocked) {
+        State::link(self, unlocked);
+    }
+}
+
+/// Changes the pool under the lock, and then wakes the process that is to know.
+pub fn tell(change: impl FnOnce(&mut State) -> Wake) {
+    wake(SHARED.change(change));
+}
+
+/// Wakes a process, if it is one. Safe in the commit callback: raises nothing, allocates nothing.
+pub fn wake(wake: Wake) {
+    wake.procno().into_iter().for_each(crate::pg::latch::wake);
+}
 
 /// The error of whatever needs shared memory without preload.
 pub fn not_preloaded() -> crate::pg::error::PgError {

@@ -24,6 +24,6 @@ pub fn take_slot() -> Option<SlotId> {
 pub fn job() -> Option<i64> {
     let slot = SLOT.get()?;
     SHARED
-        .peek(|state| state.slots.get(slot.index)?.current().job())
+        .peek(|unlocked| unlocked.slots.get(slot.index)?.current().job())
         .flatten()
 }

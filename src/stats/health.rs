@@ -1,9 +1,9 @@
 //! The facts that `health()` judges: what stands in shared memory and in the settings.
 
-use crate::pg::datum::{Datum, ToDatum, types};
+use crate::pg::datum::{Micros, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::Statement;
-use crate::pg::{bgworker, catalog, clock, identity};
+use crate::pg::{bgworker, catalog, clock, columns, identity};
 use crate::queue::{as_owner, extension};
 use crate::settings::{self, Served};
 use crate::shared::{Kind, Known, Phase, SHARED};
@@ -72,6 +72,12 @@ pub fn facts() -> Result<Facts> {
     Ok(facts)
 }
 
+/// What is wrong with the columns of our tables, a line each.
+pub fn altered_columns() -> Result<Vec<String>> {
+    let tables = catalog::extension()?.map(|extension| extension.tables());
+    tables.map_or_else(|| Ok(Vec::new()), columns::altered)
+}
+
 /// The names in `my_worker.database`, none for `*`; one `None` if the value was refused at the start.
 pub fn named_databases() -> Vec<Option<Vec<u8>>> {
     if settings::list_was_refused() {
@@ -110,7 +116,7 @@ pub struct FailedJobs {
     /// At most 1,000.
     pub count: i64,
     /// When the last one of them did.
-    pub last: Option<Datum>,
+    pub last: Option<Micros>,
 }
 
 /// Of those that the caller sees.
@@ -127,7 +133,7 @@ pub fn failed_jobs() -> Result<Vec<FailedJobs>> {
                 Ok(FailedJobs {
                     queue: row.text(1)?.unwrap_or_default(),
                     count: row.i64(2).unwrap_or(0),
-                    last: row.datum(3),
+                    last: row.i64(3),
                 })
             })
             .collect()

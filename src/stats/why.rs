@@ -17,7 +17,7 @@ use crate::shared::{Kind, Phase, SHARED};
 
 static LIVE: Statement = Statement::new(
     "SELECT q.owner, q.queue, q.status = 'processing', q.run_at, \
-     q.run_at::pg_catalog.text, q.handler IS NULL AND q.command IS NULL, q.attempts, \
+     q.run_at::pg_catalog.text, q.handler IS NOT NULL OR q.command IS NOT NULL, q.attempts, \
      (SELECT l.pid FROM pg_catalog.pg_locks AS l \
      WHERE l.locktype = 'transactionid' AND l.granted \
      AND l.mode = 'ExclusiveLock' \
@@ -41,7 +41,7 @@ struct Live {
     claimed: bool,
     run_at: Micros,
     run_at_text: String,
-    names_nothing: bool,
+    says_itself: bool,
     attempts: i32,
     locked_by: Option<i32>,
     has_failed: bool,
@@ -75,10 +75,13 @@ pub fn why(job: i64) -> Result<Vec<u8>> {
 }
 
 fn look(job: i64) -> Result<Vec<u8>> {
-    if any_extension()?.fit == Fit::Incomplete {
-        let reason = "no job runs: a table or an index of the extension is missing or invalid, see \
-                      my_worker.health()";
-        return Ok(reason.as_bytes().to_vec());
+    let what = match any_extension()?.fit {
+        Fit::Incomplete => Some("a table or an index of the extension is missing or invalid"),
+        Fit::Altered(_) => Some("a column of a table of the extension was altered"),
+        Fit::Good | Fit::OtherVersion => None,
+    };
+    if let Some(what) = what {
+        return Ok(format!("no job runs: {what}, see my_worker.health()").into_bytes());
     }
     let extension = extension()?;
     let caller = identity::current_role();
@@ -130,7 +133,7 @@ fn find_live(spi: &Spi, job: i64) -> Result<Option<Live>> {
         claimed: row.bool(3),
         run_at: row.i64(4).unwrap_or(0),
         run_at_text: text(row.text(5)?).unwrap_or_default(),
-        names_nothing: row.bool(6),
+        says_itself: row.bool(6),
         attempts: row.i32(7).unwrap_or(0),
         locked_by: row.i32(8),
         has_failed: row.bool(9),
@@ -171,7 +174,7 @@ fn pool(job: i64, queue: i32, owner: Oid) -> Pool {
             ..Pool::default()
         };
         if let Some(slot) = state.slot_of_job(database, job) {
-            let since = slot.job_started.load(std::sync::atomic::Ordering::Relaxed);
+            let since = slot.job_started();
             pool.runs_in = Some((slot.pid, since));
         }
         for slot in &state.slots {
@@ -226,7 +229,7 @@ fn held(live: &Live, queue: &Queue, pool: &Pool) -> Option<Vec<u8>> {
         let reason = "the command was claimed by a process that is gone: the keeper will settle it";
         return Some(reason.into());
     }
-    if live.names_nothing && queue.handler.is_none() {
+    if queue.holds(live.says_itself) {
         let rest = " has a handler: it is held for other consumers";
         return Some(quoted("neither the job nor queue ", &queue.name, rest));
     }

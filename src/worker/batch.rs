@@ -1,17 +1,15 @@
 //! One batch of a worker: what it takes, runs and learns from it, and what follows its COMMIT.
 
-use crate::counted;
-use crate::execute::{self, Batch, Tally, command};
+use crate::execute::{Batch, Tally, command};
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::Micros;
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
-use crate::pg::{activity, clock, latch, marks, session, stain, xact};
+use crate::pg::{activity, clock, marks, session, stain, xact};
 use crate::queue::bar;
 use crate::queue::claim::Jobs;
 use crate::queue::queues::Queue;
-use crate::queue::wait;
 use crate::settings;
-use crate::shared::{Current, SHARED};
+use crate::shared::{self, Current, SHARED, UnlockedSlot, Wake};
 
 use super::Worker;
 use super::blame::{self, Suspects};
@@ -22,16 +20,14 @@ impl Worker {
     pub(super) fn batch(&mut self) -> Result<bool> {
         let (database, role) = (self.database, self.role);
         let mut seen = self.arrivals;
-        let (late, queue_id, wake) = SHARED
-            .write(|state| match state.lane(database, role) {
-                Some(lane) => {
-                    let late = lane.arrivals_since(&mut seen);
-                    (late, lane.take_pending(), state.lane_is_free())
-                }
-                None => (Some(Micros::MIN), 0, None),
-            })
-            .unwrap_or_default();
-        wake.into_iter().for_each(latch::wake);
+        let (late, queue_id, wake) = SHARED.change(|state| match state.lane(database, role) {
+            Some(lane) => {
+                let late = lane.arrivals_since(&mut seen);
+                (late, lane.take_pending(), state.lane_is_free())
+            }
+            None => (Some(Micros::MIN), 0, Wake::NOBODY),
+        });
+        shared::wake(wake);
         self.arrivals = seen;
         // The others had nothing when it went to sleep.
         self.first = std::mem::take(&mut self.rested).then_some(queue_id);
@@ -170,9 +166,8 @@ impl Worker {
             return Ok(None);
         };
         if let Some(claimed) = tally.command.take() {
-            let (settled, dead) = command::execute(self.id, &claimed, self.memory.job)?;
-            tally.settled.push(settled);
-            tally.dead.extend(dead);
+            let written = command::execute(self.id, &claimed, self.memory.job)?;
+            tally.untold.add(written);
             tally.stained |= stain::is_stained();
         }
         Ok(Some(tally))
@@ -180,8 +175,7 @@ impl Worker {
 
     pub(super) fn ask_keeper(&self) {
         let database = self.database;
-        let keeper = SHARED.write(|state| state.ask_look(database));
-        keeper.flatten().into_iter().for_each(latch::wake);
+        shared::tell(|state| state.ask_look(database));
     }
 
     /// A batch that failed is rolled back as a whole. Who is known to be guilty, or was alone, is
@@ -202,11 +196,9 @@ impl Worker {
     /// Whether to take no more of this batch.
     fn stopped(&self) -> bool {
         let asked = SHARED
-            .peek(|state| {
-                state
-                    .slots
-                    .get(self.id.index)
-                    .is_none_or(|slot| slot.leave || slot.halt)
+            .peek(|unlocked| {
+                let slot = unlocked.slots.get(self.id.index);
+                slot.is_none_or(UnlockedSlot::takes_no_more)
             })
             .unwrap_or(true);
         asked || !settings::ENABLED.get()
@@ -218,11 +210,15 @@ impl Worker {
         known.proved = true;
         known.size = known.size.max(1);
         let size = &mut known.size;
-        let fast = tally.settled.iter().all(|settled| settled.ran < 2_000);
+        let fast = tally
+            .untold
+            .list()
+            .iter()
+            .all(|settled| settled.ran < 2_000);
         *size = match (tally.interrupted, fast) {
             (true, _) => 1,
             (_, false) => (*size / 2).max(1),
-            _ if tally.left == 0 && !tally.settled.is_empty() => (*size * 2).min(MAX_ROUND),
+            _ if tally.left == 0 && !tally.untold.is_empty() => (*size * 2).min(MAX_ROUND),
             _ => *size,
         };
         self.alone = match (tally.interrupted, tally.split) {
@@ -235,7 +231,7 @@ impl Worker {
     /// Gives back what the batch held in shared memory; a queue with a limit has room again.
     fn end_batch(&self) {
         let id = self.id;
-        let wake = SHARED.write(|state| {
+        shared::tell(|state| {
             if let Some(slot) = state.slot(id) {
                 slot.set_current(Current::None, 0);
                 slot.withdraw_reach();
@@ -244,12 +240,11 @@ impl Worker {
             }
             state.leave_queue(id)
         });
-        wake.flatten().into_iter().for_each(latch::wake);
         marks::clear(self.id.index);
     }
 
     fn after_commit(&mut self, tally: Tally) -> Result<bool> {
-        let worked = !tally.settled.is_empty();
+        let worked = !tally.untold.is_empty();
         let (database, role) = (self.database, self.role);
         SHARED.write(|state| {
             if let Some(lane) = state.lane(database, role) {
@@ -261,11 +256,7 @@ impl Worker {
                 }
             }
         });
-        counted::count(self.id, tally.queue, &tally.settled);
-        wait::tell_waiters(&tally.settled);
-        for dead in &tally.dead {
-            execute::log_dead(dead)?;
-        }
+        tally.untold.tell(self.id, tally.queue)?;
         if let Some(known) = self
             .queue
             .as_ref()

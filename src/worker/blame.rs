@@ -4,16 +4,16 @@
 //! own, which no isolation level and no error of the job's can spoil. A job whose end cannot be
 //! written even there is set aside.
 
-use crate::counted;
-use crate::execute::aside::{End, dead, is_servers, set_aside};
+use crate::execute::aside::{is_servers, set_aside, write_alone};
 use crate::execute::{self, Blame, Guilty, Tally};
 use crate::logic::counters::Ending;
 use crate::logic::settled::Settled;
 use crate::pg::error::{DEADLOCK_DETECTED, PgError, Result, SERIALIZATION_FAILURE, SqlState};
-use crate::pg::{catalog, xact};
+use crate::pg::identity;
+use crate::queue::end::{Attempt, EndOf, Execution, How, Said};
 use crate::queue::queues::Queue;
-use crate::queue::settle::{self, Attempt, Verdict};
-use crate::queue::wait;
+use crate::queue::report::{self, Runs};
+use crate::queue::told::Untold;
 use crate::shared::SlotId;
 
 /// The jobs of a transaction, should it fail.
@@ -37,7 +37,7 @@ impl Suspects {
         Some(Suspects {
             queue: queue.clone(),
             blame,
-            settled: tally.settled.clone(),
+            settled: tally.untold.list().to_vec(),
             interrupted: tally.interrupted,
             last_error: tally.last_error.take(),
         })
@@ -77,7 +77,7 @@ impl Suspects {
         }
         let cancelled = guilty.cancelled || execute::is_cancelling(slot, guilty.job.job);
         if !cancelled {
-            execute::log_failure(&guilty.names, ended(&guilty.job), error)?;
+            report::log_failure(&guilty.names, ended(&guilty.job), error)?;
         }
         charge(slot, &self.queue, &guilty.job, cancelled, error)?;
         Ok(false)
@@ -89,7 +89,7 @@ impl Suspects {
         match &self.last_error {
             Some(error) => charge(slot, &self.queue, job, false, error),
             None => {
-                execute::log_commit_failure(job.job, &self.queue.name, error)?;
+                report::log_commit_failure(job.job, &self.queue.name, error)?;
                 charge(slot, &self.queue, job, false, error)
             }
         }
@@ -110,7 +110,7 @@ pub fn is_conflict(code: SqlState) -> bool {
 }
 
 /// Charges a job whose transaction was rolled back, or ends it as cancelled; sets it aside if that
-/// cannot be written.
+/// cannot be written. The log has said already what it failed with.
 fn charge(
     slot: SlotId,
     queue: &Queue,
@@ -118,43 +118,32 @@ fn charge(
     cancelled: bool,
     error: &PgError,
 ) -> Result<()> {
-    let end = match xact::transaction(|| write_end(queue, job, cancelled, error)) {
-        Err(refused) if !is_servers(refused.sqlstate) => {
-            set_aside(queue, job, ended(job), &refused)?
-        }
-        end => end?,
+    let of = EndOf {
+        queue: Some(queue),
+        queue_name: &queue.name,
+        owner: identity::current_role(),
+        runs: Runs::Unknown,
+        attempt: Attempt {
+            job: job.job,
+            attempts: job.attempts,
+            ended: ended(job),
+            started: job.started,
+        },
+        max_attempts: job.max_attempts,
+        execution: Some(Execution {
+            due: job.started.saturating_sub(job.waited),
+            finished: job.started.saturating_add(job.ran),
+        }),
     };
-    let Some((outcome, dead)) = end else {
-        return Ok(());
+    let how = match cancelled {
+        true => How::Cancelled,
+        false => How::Failed(error, Said::Yes),
     };
-    let tally = Tally {
-        queue: queue.id,
-        settled: vec![Settled { outcome, ..*job }],
-        ..Tally::default()
+    let written = match write_alone(&of, how) {
+        Err(refused) if !is_servers(refused.sqlstate) => set_aside(&of, &refused)?,
+        written => written?,
     };
-    counted::count(slot, tally.queue, &tally.settled);
-    wait::tell_waiters(&tally.settled);
-    dead.map_or(Ok(()), |dead| execute::log_dead(&dead))
-}
-
-fn write_end(queue: &Queue, job: &Settled, cancelled: bool, error: &PgError) -> Result<End> {
-    let Some(extension) = catalog::hold_extension()? else {
-        return Ok(None);
-    };
-    let attempt = Attempt {
-        job: job.job,
-        attempts: job.attempts,
-        ended: ended(job),
-        started: job.started,
-    };
-    if cancelled {
-        let was_there = settle::cancel(&extension, attempt.job, Some(&attempt))?;
-        return Ok(was_there.then_some((Ending::Cancelled, None)));
-    }
-    let verdict = settle::fail(&extension, queue, &attempt, job.max_attempts, error)?;
-    Ok(match verdict {
-        Verdict::Retry => Some((Ending::Retried, None)),
-        Verdict::Failed => Some((Ending::Failed, Some(dead(queue, job, ended(job), error)?))),
-        Verdict::Gone => None,
-    })
+    let mut untold = Untold::default();
+    untold.add(written);
+    untold.tell(slot, queue.id)
 }

@@ -9,11 +9,11 @@ use crate::logic::reach::{Reach, Reaches};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Micros};
 use crate::pg::error::Result;
-use crate::pg::{clock, latch, xact};
+use crate::pg::{clock, xact};
 use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
 use crate::queue::queues::{Kept, Queue};
 use crate::settings;
-use crate::shared::{CHARGES, Kind, Phase, SHARED, SLOTS, State};
+use crate::shared::{self, CHARGES, Kind, Phase, SHARED, SLOTS, State, Wake};
 
 /// A queue whose jobs prove fast is taken from in rounds that grow up to this.
 pub(super) const MAX_ROUND: usize = 1024;
@@ -286,18 +286,21 @@ impl Worker {
         let tells = limit > 1 || round.limit == 1;
         let (id, database, role) = (self.id, self.database, self.role);
         let now = clock::now();
-        let launcher = SHARED.write(|state| {
-            let queue_id = state.slot(id)?.queue_id;
+        let (published, wake) = SHARED.change(|state| {
+            let unpublished = (false, Wake::NOBODY);
+            let Some(queue_id) = state.slot(id).map(|slot| slot.queue_id) else {
+                return unpublished;
+            };
             let taken = |reach: Reach| reach.holds_any(&places);
             if self.others(state, queue_id, now).any(taken) {
-                return None;
+                return unpublished;
             }
             if let Some(slot) = state.slot(id) {
                 slot.extend_reach(Reach { from, to }, found.len());
             }
             let launcher = state.launcher_procno;
             let Some(lane) = state.lane(database, role).filter(|_| tells) else {
-                return Some(None);
+                return (true, Wake::NOBODY);
             };
             // More than this worker takes at once, and others may help with it.
             if crowded && round.room {
@@ -305,11 +308,10 @@ impl Worker {
             }
             let knows = std::mem::replace(&mut lane.crowded, crowded && round.crowds);
             let wake = lane.crowded && !(knows && round.is_under_way);
-            Some(wake.then_some(launcher))
+            (true, Wake::from(wake.then_some(launcher)))
         });
-        let launcher = launcher.flatten();
-        launcher.flatten().into_iter().for_each(latch::wake);
-        launcher.is_some()
+        shared::wake(wake);
+        published
     }
 
     /// What other workers have of a queue.
@@ -391,7 +393,6 @@ impl Worker {
 
     fn leave_queue(&self) {
         let id = self.id;
-        let wake = SHARED.write(|state| state.leave_queue(id));
-        wake.flatten().into_iter().for_each(latch::wake);
+        shared::tell(|state| state.leave_queue(id));
     }
 }

@@ -15,13 +15,14 @@ mod renew;
 use std::collections::BTreeMap;
 
 use crate::counted;
-use crate::execute::{self, Memory, command};
+use crate::execute::{Memory, command};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::Result;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, stain, wait_event};
+use crate::queue::report;
 use crate::settings;
-use crate::shared::{Current, Death, Kind, Phase, SHARED, SeenArrivals, SlotId, own};
+use crate::shared::{self, Current, Death, Kind, Phase, SHARED, SeenArrivals, SlotId, Wake, own};
 use look::Known;
 use passed::Passed;
 
@@ -33,7 +34,7 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
     bgworker::before_exit(at_exit)?;
     Ok(SHARED
         .write(|state| {
-            let slot = state.slot(id).filter(|slot| !slot.leave)?;
+            let slot = state.slot(id).filter(|slot| !slot.leaves())?;
             slot.pid = pid;
             slot.procno = procno;
             Some((slot.kind, slot.database, slot.role))
@@ -49,11 +50,12 @@ fn at_exit(code: i32) {
     let attempts = marks::noted_attempts(id.index).unwrap_or(-1);
     let now = clock::now();
     let (mut cancelled, mut cut_off) = (false, None);
-    let wake = SHARED.write(|state| {
-        let (mut keeper, mut look, mut failed) = (None, None, [None; 2]);
+    let wake: [Wake; 6] = SHARED.change(|state| {
+        let [mut keeper, mut look, mut stopped] = [Wake::NOBODY; 3];
+        let mut failed = [Wake::NOBODY; 2];
         if let Some(slot) = state.slot(id) {
             let (database, role) = (slot.database, slot.role);
-            let (current, told, kind) = (slot.current(), slot.leave, slot.kind);
+            let (current, told, kind) = (slot.current(), slot.leaves(), slot.kind);
             let put_down = slot.put_down;
             let in_job = current.job().filter(|job| code != 0 && *job != put_down);
             cut_off = in_job.map(|job| (job, slot.queue));
@@ -65,7 +67,7 @@ fn at_exit(code: i32) {
             keeper = state.free_slot(id);
             if let Some(job) = current.job() {
                 let uncounted = told || put_down != 0 || kind == Kind::Dynamic;
-                counted::stopped(state, database, role, job, uncounted);
+                stopped = counted::stopped(state, database, role, job, uncounted);
                 let death = match cancelled {
                     true => Some(Death::Cancelled),
                     false => (put_down == job).then_some(Death::Deaf),
@@ -76,7 +78,8 @@ fn at_exit(code: i32) {
             }
         }
         let [first, second] = failed;
-        [Some(state.launcher_procno), keeper, look, first, second]
+        let launcher = Wake::process(state.launcher_procno);
+        [launcher, keeper, look, stopped, first, second]
     });
     if cancelled {
         marks::leave(id.index);
@@ -85,13 +88,13 @@ fn at_exit(code: i32) {
     } else {
         marks::clear(id.index);
     }
-    wake.into_iter().flatten().flatten().for_each(latch::wake);
+    wake.into_iter().for_each(shared::wake);
     if let Some((job, queue)) = cut_off {
         let queue = String::from_utf8_lossy(queue.get()).into_owned();
         let text = format!("job {job} (queue \"{queue}\") was cut off: its process has ended");
         let _ = log::report(Level::Log, &text);
     }
-    let _ = execute::log_held_back(true);
+    let _ = report::log_held_back(true);
 }
 
 /// The life of a worker.
@@ -118,7 +121,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         compared_at: 0,
     };
     while worker.turn()? {}
-    execute::log_held_back(true)
+    report::log_held_back(true)
 }
 
 struct Worker {
@@ -211,7 +214,7 @@ impl Worker {
         if work == Some(true) {
             return Ok(true);
         }
-        execute::log_held_back(false)?;
+        report::log_held_back(false)?;
         activity::idle();
         activity::title(b"idle");
         activity::flush_last_statistics()?;
@@ -220,7 +223,7 @@ impl Worker {
         // While somebody has a job that is due it stays, unless others need its place.
         let again_ms = self.passed.rest_ms(since);
         let rest_ms = again_ms.unwrap_or(stay_ms);
-        let sleep_ms = execute::held_back_ms().map_or(rest_ms, |ms| ms.min(rest_ms));
+        let sleep_ms = report::held_back_ms().map_or(rest_ms, |ms| ms.min(rest_ms));
         latch::wait(Some(sleep_ms), wait_event::worker_idle())?;
         self.rested = true;
         session::forget_cancel();

@@ -1,6 +1,6 @@
 //! Charges: attempts to be written down for jobs whose process died, and what leads to them.
 
-use super::{Oid, State};
+use super::{Oid, State, Wake};
 
 /// The most attempts that wait to be charged.
 pub const CHARGES: usize = 256;
@@ -99,13 +99,7 @@ impl State {
     }
 
     /// Writes down what the keeper is to do about a job at once; answers the process to wake.
-    pub fn charge_now(
-        &mut self,
-        job: i64,
-        database: Oid,
-        attempts: i32,
-        death: Death,
-    ) -> Option<i32> {
+    pub fn charge_now(&mut self, job: i64, database: Oid, attempts: i32, death: Death) -> Wake {
         self.charge(Charge {
             job,
             database,

@@ -1,6 +1,6 @@
 //! The databases that are served.
 
-use super::{Micros, Oid, Phase, State, Step};
+use super::{Micros, Oid, Phase, State, Step, Wake};
 
 /// What is known of a database.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl State {
 
     /// Notes a time at which something is due; answers the process to wake, if it is sooner than
     /// all before.
-    pub fn due_at(&mut self, oid: Oid, time: Micros) -> Option<i32> {
+    pub fn due_at(&mut self, oid: Oid, time: Micros) -> Wake {
         let Some(database) = self.database(oid) else {
             return self.ask_place(oid);
         };
@@ -95,37 +95,39 @@ impl State {
             database.asked = true;
         }
         if database.next_due != 0 && database.next_due <= time {
-            return None;
+            return Wake::NOBODY;
         }
         database.next_due = time;
-        Some(
-            self.keeper(oid)
-                .map_or(self.launcher_procno, |slot| slot.procno),
-        )
+        self.keeper_or_launcher(oid)
     }
 
     /// Has the keeper of a database look at its queue; answers the process to wake. The launcher
     /// decides about a database that it does not know: it may have been created just now.
-    pub fn ask_look(&mut self, oid: Oid) -> Option<i32> {
+    pub fn ask_look(&mut self, oid: Oid) -> Wake {
         let Some(database) = self.database(oid) else {
             self.resolve = true;
-            let _ = self.ask_place(oid);
-            return Some(self.launcher_procno);
+            // Which is the launcher as well, or it was told.
+            self.ask_place(oid).is_awake();
+            return Wake::process(self.launcher_procno);
         };
         database.look = true;
-        Some(
-            self.keeper(oid)
-                .map_or(self.launcher_procno, |slot| slot.procno),
-        )
+        self.keeper_or_launcher(oid)
+    }
+
+    fn keeper_or_launcher(&self, database: Oid) -> Wake {
+        let keeper = self.keeper(database);
+        Wake::process(keeper.map_or(self.launcher_procno, |slot| slot.procno))
     }
 
     /// Lets processes of ours into a database again; answers the process to wake.
-    pub fn unblock(&mut self, oid: Oid) -> Option<i32> {
+    pub fn unblock(&mut self, oid: Oid) -> Wake {
         self.resolve = true;
-        let entry = self.database(oid)?;
+        let Some(entry) = self.database(oid) else {
+            return Wake::NOBODY;
+        };
         entry.blocked_until = 0;
         entry.retry_at = 0;
-        Some(self.launcher_procno)
+        Wake::process(self.launcher_procno)
     }
 
     /// Nobody makes room for a keeper that is only to see whether the extension is there; false if
@@ -157,14 +159,14 @@ impl State {
     }
 
     /// Has our processes leave a database and stay out of it until that time. Adds whom to wake.
-    pub fn keep_out(&mut self, database: Oid, until: Micros, wake: &mut Vec<i32>) {
+    pub fn keep_out(&mut self, database: Oid, until: Micros, wake: &mut Vec<Wake>) {
         if let Some(entry) = self.database(database) {
             entry.blocked_until = until;
         }
         for slot in self.used_slots_mut() {
             if slot.phase != Phase::Free && slot.database == database {
-                slot.leave = true;
-                wake.push(slot.procno);
+                slot.set_leave(true);
+                wake.push(Wake::process(slot.procno));
             }
         }
     }

@@ -3,8 +3,6 @@
 //! The launcher asks [`State::decide`] for a step, carries it out, notes the outcome, and asks again
 //! until there is no step left. Each step changes what the next one sees.
 
-use std::sync::atomic::Ordering;
-
 use super::{Kind, Known, Micros, OVERRUN, Oid, Phase, State};
 
 /// How long a worker may be at it while a lane has none.
@@ -220,14 +218,14 @@ impl State {
                 continue;
             }
             crew.have = crew.have.saturating_add(1);
-            crew.starting |= slot.phase == Phase::Starting && !slot.leave;
+            crew.starting |= slot.phase == Phase::Starting && !slot.leaves();
             if slot.phase == Phase::Idle {
-                crew.rests |= !slot.leave;
+                crew.rests |= !slot.leaves();
                 continue;
             }
             let sticks = slot.is_overrunning(now);
             crew.all_stuck &= sticks;
-            crew.jobs_behind |= sticks && slot.left.load(Ordering::Relaxed) > 0;
+            crew.jobs_behind |= sticks && slot.left() > 0;
         }
         crew
     }

@@ -167,7 +167,7 @@ fn a_lowered_cap_takes_idle_workers_first_and_long_jobs_last() {
         .iter()
         .filter(|s| s.phase == Phase::Running && s.kind == Kind::Worker);
     assert!(
-        busy.into_iter().all(|slot| !slot.leave),
+        busy.into_iter().all(|slot| !slot.leaves()),
         "the one at work stays"
     );
 }
@@ -292,7 +292,7 @@ fn empty_databases_give_their_places_to_those_that_ask() {
         let mut state = State::empty();
         let mut out: Vec<LeftOut> = Vec::with_capacity(wanted.len());
         let mut with: Vec<Oid> = Vec::new();
-        state.serve(&wanted, &mut out);
+        state.serve(&wanted, &mut out).is_awake();
         for round in 1..80 {
             let now = round * SECOND;
             for _ in 0..4 {
@@ -308,10 +308,11 @@ fn empty_databases_give_their_places_to_those_that_ask() {
             let asker = *rng.pick(&wanted);
             if with.len() < DATABASES && !with.contains(&asker) {
                 with.push(asker);
+                // The launcher, which looks next.
                 match rng.next() % 2 {
-                    0 => state.ask_look(asker),
-                    _ => state.demand(asker, ALICE, now, 0),
-                };
+                    0 => state.ask_look(asker).is_awake(),
+                    _ => state.demand(asker, ALICE, now, 0).is_awake(),
+                }
                 // The launcher's nap: jobs came to an entry that is taken to be empty.
                 state.probe(now, 1, HOUR, &mut out);
                 state.give_places(&mut out);
@@ -331,7 +332,7 @@ fn databases_that_nobody_tells_of_are_looked_at_in_turn() {
     let wanted: Vec<Oid> = (1..=150).collect();
     let mut state = State::empty();
     let mut out: Vec<LeftOut> = Vec::with_capacity(wanted.len());
-    state.serve(&wanted, &mut out);
+    state.serve(&wanted, &mut out).is_awake();
     let mut found = Vec::new();
     for nap in 1..400 {
         let now = nap * SECOND;
@@ -358,11 +359,11 @@ fn more_databases_with_the_extension_than_places_are_counted() {
     let wanted: Vec<Oid> = (1..=70).collect();
     let mut state = State::empty();
     let mut out: Vec<LeftOut> = Vec::with_capacity(wanted.len());
-    state.serve(&wanted, &mut out);
+    state.serve(&wanted, &mut out).is_awake();
     keepers_find(&mut state, SECOND, |_| true);
     assert_eq!(state.give_places(&mut out), 6);
     let fewer: Vec<Oid> = (4..=70).collect();
-    state.serve(&fewer, &mut out);
+    state.serve(&fewer, &mut out).is_awake();
     keepers_find(&mut state, SECOND, |_| true);
     assert_eq!(state.give_places(&mut out), 3);
 }

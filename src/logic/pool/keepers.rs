@@ -105,7 +105,7 @@ impl State {
             let slots = self.used_slots().iter();
             slots.filter(move |s| s.phase != Phase::Free && s.kind == kind)
         };
-        let staying = held(Kind::Keeper).filter(|s| !s.leave).count();
+        let staying = held(Kind::Keeper).filter(|s| !s.leaves()).count();
         let others = held(Kind::Worker).count().max(held(Kind::Dynamic).count());
         if !for_keeper && staying < 2 && others > 0 {
             return None;
@@ -114,7 +114,7 @@ impl State {
         let soon = now.saturating_add(horizon);
         let mut best: Option<(Micros, Oid)> = None;
         for slot in self.used_slots() {
-            if slot.phase != Phase::Idle || slot.kind != Kind::Keeper || slot.leave {
+            if slot.phase != Phase::Idle || slot.kind != Kind::Keeper || slot.leaves() {
                 continue;
             }
             let entry = self.databases.iter().find(|e| e.oid == slot.database);

@@ -1,6 +1,6 @@
 //! Lanes: pairs of database and role for which there may be work, and what has come for them.
 
-use super::{Known, Micros, Oid, State};
+use super::{Known, Micros, Oid, State, Wake};
 
 /// The most rounds of arrivals that a lane remembers: a worker that missed more looks at all jobs.
 const ARRIVALS: usize = 8;
@@ -143,40 +143,37 @@ impl State {
     }
 
     /// Marks work for a lane, due at `run_at` or later, in a queue (0: not known); answers the
-    /// process to wake: an idle worker of the lane, else the launcher, unless it was told. `None` for
+    /// process to wake: an idle worker of the lane, else the launcher, unless it was told. Nobody for
     /// a database that is taken to be without the extension: the launcher has a keeper see within a
-    /// nap. `None` also while jobs are disabled: enabling them wakes everybody. Also if all lanes have work: there is a look when
+    /// nap. Nobody also while jobs are disabled: enabling them wakes everybody. Also if all lanes have work: there is a look when
     /// one of them is free.
-    pub fn demand(
-        &mut self,
-        database: Oid,
-        role: Oid,
-        run_at: Micros,
-        queue_id: i32,
-    ) -> Option<i32> {
+    pub fn demand(&mut self, database: Oid, role: Oid, run_at: Micros, queue_id: i32) -> Wake {
         match self.database(database) {
             None => return self.ask_place(database),
             Some(entry) if entry.known == Known::Absent => {
                 entry.asked = true;
-                return None;
+                return Wake::NOBODY;
             }
             Some(_) => {}
         }
         let Some(lane) = self.lane(database, role) else {
             self.lanes_wanted = true;
-            self.database(database)?.waits_for_lane = true;
-            return None;
+            if let Some(entry) = self.database(database) {
+                entry.waits_for_lane = true;
+            }
+            return Wake::NOBODY;
         };
         lane.announce(run_at, queue_id);
         if !self.enabled {
-            return None;
+            return Wake::NOBODY;
         }
         if let Some(worker) = self.rouse_idle(database, role) {
-            return Some(worker);
+            return Wake::process(worker);
         }
         let launcher = self.launcher_procno;
-        let told = &mut self.lane(database, role)?.told;
-        (!std::mem::replace(told, true)).then_some(launcher)
+        let lane = self.lane(database, role);
+        let untold = lane.is_some_and(|lane| !std::mem::replace(&mut lane.told, true));
+        Wake::from(untold.then_some(launcher))
     }
 
     /// A job came for a lane that no worker can run now.
@@ -190,9 +187,9 @@ impl State {
 
     /// A lane has no work any more: has the keeper of a database look that waits for one; answers
     /// the process to wake.
-    pub fn lane_is_free(&mut self) -> Option<i32> {
+    pub fn lane_is_free(&mut self) -> Wake {
         if !self.lanes_wanted {
-            return None;
+            return Wake::NOBODY;
         }
         let waits = |entry: &&mut super::Database| entry.oid != 0 && entry.waits_for_lane;
         let waiting = self.databases.iter_mut().find(waits).map(|entry| {
@@ -203,13 +200,13 @@ impl State {
             Some(oid) => self.ask_look(oid),
             None => {
                 self.lanes_wanted = false;
-                None
+                Wake::NOBODY
             }
         }
     }
 
     /// Gives up the lanes of databases that have nothing to serve. Answers the process to wake.
-    pub fn drop_lanes(&mut self) -> Option<i32> {
+    pub fn drop_lanes(&mut self) -> Wake {
         let databases = &self.databases;
         let served = |oid: Oid| {
             let mut entries = databases.iter().filter(|entry| entry.oid == oid);
@@ -221,6 +218,10 @@ impl State {
             *lane = Lane::new(0, 0, 0);
             some = true;
         }
-        if some { self.lane_is_free() } else { None }
+        if some {
+            self.lane_is_free()
+        } else {
+            Wake::NOBODY
+        }
     }
 }

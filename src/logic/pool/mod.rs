@@ -9,9 +9,7 @@
 //!
 //! | field                               | by    | guarded by            |
 //! |-------------------------------------|-------|-----------------------|
-//! | Slot.current, job_started, left,    | W, B  | atomics               |
-//! | Slot.cancel_due, State.deaths_told  | W, B  | atomics               |
-//! | State.queue_changes                 | W, B  | atomics               |
+//! | `Unlocked`, and what slots say there | L W B | nothing: atomics      |
 //! | the rest of a slot                  | L W B | the lock, exclusive   |
 //! | lanes, databases, charges, counters | L W B | the lock, exclusive   |
 
@@ -26,17 +24,17 @@ mod places;
 mod room;
 mod slot;
 mod text;
+mod unlocked;
+mod waiters;
+mod wake;
 
 #[cfg(test)]
 mod histories;
 #[cfg(test)]
 mod world;
 
-use std::sync::atomic::AtomicU64;
-
 use super::Micros;
 use super::counters::Board;
-use super::repeats::Ration;
 use charge::{STOPS, Stop};
 
 pub use charge::{CHARGES, Charge, Death};
@@ -47,6 +45,8 @@ pub use launch::Refused;
 pub use places::LeftOut;
 pub use slot::{Current, Go, Kind, Phase, Slot, SlotId};
 pub use text::Text;
+pub use unlocked::{Unlocked, UnlockedSlot};
+pub use wake::Wake;
 
 /// An object identifier of the server.
 pub type Oid = u32;
@@ -115,15 +115,11 @@ pub struct State {
     generation: u32,
     /// Slots behind this were never taken.
     slots_used: usize,
-    /// [B] counts the commits that changed settings of queues.
-    pub queue_changes: AtomicU64,
     /// [W] jobs that have ended since the server started.
     pub items_processed: i64,
     /// [W] when the last one did.
     pub last_run: Micros,
     stops_next: u32,
-    /// [W] jobs that have failed for good and had a line of their own in the log.
-    pub deaths_told: Ration,
     /// [W B] what was counted of each queue, kept over a clean restart.
     pub counted: Board,
     /// [L] name of the server's time zone.
@@ -148,7 +144,7 @@ pub struct State {
 impl State {
     /// As the server makes it: all bytes zero.
     fn empty() -> Box<State> {
-        Box::new(State {
+        let mut state = Box::new(State {
             launcher_pid: 0,
             launcher_procno: 0,
             launcher_since: 0,
@@ -162,11 +158,9 @@ impl State {
             returned_at: 0,
             generation: 0,
             slots_used: 0,
-            queue_changes: AtomicU64::new(0),
             items_processed: 0,
             last_run: 0,
             stops_next: 0,
-            deaths_told: Ration::default(),
             counted: Board::empty(),
             timezone: Text::EMPTY,
             databases: [Database::new(0); DATABASES],
@@ -177,7 +171,9 @@ impl State {
             stops: [Stop::NONE; STOPS],
             waiters: [Waiter::NONE; WAITERS],
             slots: std::array::from_fn(|_| Slot::free()),
-        })
+        });
+        state.link(Unlocked::kept());
+        state
     }
 }
 
@@ -193,6 +189,13 @@ impl Waiter {
 }
 
 impl State {
+    /// Says where each slot's part without the lock stands.
+    pub fn link(&mut self, unlocked: &'static Unlocked) {
+        for (slot, said) in self.slots.iter_mut().zip(&unlocked.slots) {
+            slot.unlocked = Some(said);
+        }
+    }
+
     /// The slots that were ever taken, which are few: the others need not be read.
     pub fn used_slots(&self) -> &[Slot] {
         self.slots.get(..self.slots_used).unwrap_or(&self.slots)

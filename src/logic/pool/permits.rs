@@ -1,6 +1,6 @@
 //! Permits: how many of a queue's jobs run at once.
 
-use super::{Oid, Phase, SlotId, State};
+use super::{Oid, Phase, SlotId, State, Wake};
 
 impl State {
     /// The slots that run a job of that queue now.
@@ -33,26 +33,26 @@ impl State {
         let slot = self.slot(id)?;
         slot.queue_id = queue_id;
         slot.queue.set(name);
-        slot.halt = false;
+        slot.set_halt(false);
         Some(running.saturating_add(1) < limit)
     }
 
     /// Has a slot work on no queue any more, and give back its permit; answers the process to wake
     /// if somebody was refused one. Who was refused himself and has none to give back leaves that to
     /// those who have.
-    #[must_use]
-    pub fn leave_queue(&mut self, id: SlotId) -> Option<i32> {
-        let slot = self.slot(id)?;
+    pub fn leave_queue(&mut self, id: SlotId) -> Wake {
+        let Some(slot) = self.slot(id) else {
+            return Wake::NOBODY;
+        };
         slot.queue.set(b"");
         if std::mem::take(&mut slot.queue_id) == 0 {
-            return None;
+            return Wake::NOBODY;
         }
         let oid = slot.database;
-        let entry = self.database(oid)?;
-        if std::mem::take(&mut entry.refused) {
-            self.ask_look(oid)
-        } else {
-            None
+        let entry = self.database(oid);
+        match entry.is_some_and(|entry| std::mem::take(&mut entry.refused)) {
+            true => self.ask_look(oid),
+            false => Wake::NOBODY,
         }
     }
 
@@ -60,7 +60,7 @@ impl State {
     pub fn halt_queue(&mut self, database: Oid, queue_id: i32) {
         for slot in self.used_slots_mut() {
             if slot.database == database && slot.queue_id == queue_id {
-                slot.halt = true;
+                slot.set_halt(true);
             }
         }
     }

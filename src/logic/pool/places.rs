@@ -4,7 +4,7 @@
 //! CREATE EXTENSION or an INSERT was committed there, to one that nobody has looked at yet, and
 //! in turn to those that were looked at longest ago. An entry with the extension keeps its place.
 
-use super::{ASKERS, Database, Known, Micros, Oid, State};
+use super::{ASKERS, Database, Known, Micros, Oid, State, Wake};
 
 /// A database that is to be served, and has no entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +26,7 @@ impl LeftOut {
 impl State {
     /// Serves these databases, in order of their OIDs, from now on, and no others. Those without an
     /// entry stand in `out`, which has room for all. Answers the process to wake.
-    pub fn serve(&mut self, wanted: &[Oid], out: &mut Vec<LeftOut>) -> Option<i32> {
+    pub fn serve(&mut self, wanted: &[Oid], out: &mut Vec<LeftOut>) -> Wake {
         let is_wanted = |oid: Oid| wanted.binary_search(&oid).is_ok();
         for entry in &mut self.databases {
             if entry.oid != 0 && !is_wanted(entry.oid) {
@@ -128,15 +128,15 @@ impl State {
     }
 
     /// A database without an entry wants one; answers the process to wake, unless it was told.
-    pub(super) fn ask_place(&mut self, database: Oid) -> Option<i32> {
+    pub(super) fn ask_place(&mut self, database: Oid) -> Wake {
         if !self.left_out && !self.resolve || self.askers.contains(&database) {
-            return None;
+            return Wake::NOBODY;
         }
         match self.askers.iter_mut().find(|asker| **asker == 0) {
             Some(free) => *free = database,
             None => self.askers_lost = true,
         }
-        Some(self.launcher_procno)
+        Wake::process(self.launcher_procno)
     }
 
     /// Chooses the database that a keeper shall see now although nobody has told of the extension:

@@ -1,7 +1,7 @@
 //! Making room: which process leaves for another one.
 
 use super::{
-    Database, Kind, Known, Lane, Micros, Oid, Phase, Rules, Slot, SlotId, State, Step, TURN,
+    Database, Kind, Known, Lane, Micros, Oid, Phase, Rules, Slot, SlotId, State, Step, TURN, Wake,
 };
 
 /// How soon a start is tried again after a process was asked to leave for it.
@@ -16,7 +16,7 @@ const WAIT_SHOWN: Micros = 2_000_000;
 impl Slot {
     /// Asks the process to leave.
     pub(super) fn dismiss(&mut self, now: Micros) {
-        self.leave = true;
+        self.set_leave(true);
         self.told_at = now;
     }
 
@@ -27,12 +27,15 @@ impl Slot {
     /// Whether it was asked to leave, and is not in a long job.
     fn is_leaving(&self, now: Micros) -> bool {
         let patience = (0..PATIENCE).contains(&now.saturating_sub(self.told_at));
-        self.is_worker() && self.leave && patience && !self.is_overrunning(now)
+        self.is_worker() && self.leaves() && patience && !self.is_overrunning(now)
     }
 
     /// Whether it is between jobs, or in a short one.
     fn is_between(&self, now: Micros) -> bool {
-        self.is_worker() && self.phase == Phase::Running && !self.leave && !self.is_overrunning(now)
+        self.is_worker()
+            && self.phase == Phase::Running
+            && !self.leaves()
+            && !self.is_overrunning(now)
     }
 }
 
@@ -75,7 +78,7 @@ impl State {
 
     /// Whether a worker will leave, or end its turn, within a moment.
     pub(super) fn leaves_soon(&self, now: Micros) -> bool {
-        let starting = |s: &Slot| s.is_worker() && s.phase == Phase::Starting && !s.leave;
+        let starting = |s: &Slot| s.is_worker() && s.phase == Phase::Starting && !s.leaves();
         let mut slots = self.used_slots().iter();
         slots.any(|s| s.is_leaving(now) || s.is_between(now) || starting(s))
     }
@@ -83,7 +86,7 @@ impl State {
     /// There are more workers than the settings allow, since a setting was lowered: an idle one
     /// leaves, else the youngest, after its job. Answers whom to wake.
     pub(super) fn dismiss_surplus(&mut self, now: Micros, rules: &Rules) -> Option<i32> {
-        let stays = |s: &Slot| s.is_worker() && !s.leave;
+        let stays = |s: &Slot| s.is_worker() && !s.leaves();
         let staying = |role: Option<Oid>| {
             let of_role = |s: &&Slot| stays(s) && role.is_none_or(|role| s.role == role);
             self.used_slots().iter().filter(of_role).count()
@@ -124,7 +127,7 @@ impl State {
         self.dismiss_first(now, |s| {
             s.phase == Phase::Idle
                 && s.is_worker()
-                && !s.leave
+                && !s.leaves()
                 && within.is_none_or(|role| s.role == role)
         })
     }
@@ -138,7 +141,7 @@ impl State {
 
     /// The server has no place for this step's process: an idle one of ours leaves, if any can, and
     /// the step is tried again. Answers whom to wake.
-    pub fn no_room(&mut self, step: Step, now: Micros) -> Option<i32> {
+    pub fn no_room(&mut self, step: Step, now: Micros) -> Wake {
         let leaves = self.make_room(step, now);
         let again = if self.makes_room(now) {
             ROOM_SOON
@@ -146,7 +149,7 @@ impl State {
             TURN
         };
         self.wait_for_slot(step, now, now.saturating_add(again));
-        leaves
+        Wake::from(leaves)
     }
 
     /// Asks one of ours to leave, unless one was asked a moment ago: an idle worker, else a keeper
@@ -178,16 +181,16 @@ impl State {
     }
 
     /// The same for a process that a session launches itself.
-    pub fn make_room_for_launch(&mut self, now: Micros) -> Option<i32> {
+    pub fn make_room_for_launch(&mut self, now: Micros) -> Wake {
         if self.makes_room(now) {
-            return None;
+            return Wake::NOBODY;
         }
         let idle = self.dismiss_idle(None, now);
         let leaves = idle.or_else(|| self.send_keeper_away(false, false, now));
         if leaves.is_some() {
             self.room_at = now;
         }
-        leaves
+        Wake::from(leaves)
     }
 
     /// Whether one of ours was asked to leave for another one a moment ago.
@@ -254,14 +257,13 @@ impl State {
     /// A process could not start, or ended by an error: its slot is free, and its lane or database
     /// waits a little longer each time. The keeper looks whether the role may log in at all. Answers
     /// whom to wake.
-    #[must_use]
-    pub fn start_failed(&mut self, id: SlotId, now: Micros) -> [Option<i32>; 2] {
+    pub fn start_failed(&mut self, id: SlotId, now: Micros) -> [Wake; 2] {
         let Some(slot) = self.slot(id) else {
-            return [None; 2];
+            return [Wake::NOBODY; 2];
         };
         let (kind, database, role) = (slot.kind, slot.database, slot.role);
         let permit = self.free_slot(id);
-        let mut keeper = None;
+        let mut keeper = Wake::NOBODY;
         match kind {
             Kind::Keeper => {
                 if let Some(entry) = self.database(database) {

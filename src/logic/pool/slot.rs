@@ -1,9 +1,10 @@
 //! Slots: the processes of ours, and those that were asked for.
 
-use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::ops::Deref;
 
 use super::text::Text;
-use super::{MESSAGE_BYTES, Micros, NAME_BYTES, OVERRUN, Oid, State};
+use super::unlocked::{NOWHERE, UnlockedSlot};
+use super::{MESSAGE_BYTES, Micros, NAME_BYTES, Oid, State, Wake};
 use crate::logic::reach::Reach;
 
 /// What a slot is for.
@@ -101,12 +102,8 @@ pub struct Slot {
     pub phase: Phase,
     /// What it is for.
     pub kind: Kind,
-    /// [L B] asks the process to end after its job.
-    pub leave: bool,
     /// [L] when the launcher has asked it to end; 0: it has not.
     pub(super) told_at: Micros,
-    /// [B] asks to take no more jobs of `queue_id`: it was paused. [W] clears.
-    pub halt: bool,
     /// Dynamic workers: [B] tells what became of the caller's transaction.
     pub go: Go,
     /// See [`SlotId`].
@@ -133,23 +130,26 @@ pub struct Slot {
     pub progress: f32,
     /// [W] its words.
     pub message: Text<MESSAGE_BYTES>,
-    /// [W B] the job that runs, with its stage: see [`Current`].
-    pub current: AtomicI64,
-    /// [W] when it started.
-    pub job_started: AtomicI64,
-    /// [W] how many jobs it means to run after this one.
-    pub left: AtomicI32,
-    /// [W B] when user code that runs was, or is to be, cancelled; 0: none runs. See `watchdog`.
-    pub cancel_due: AtomicI64,
     /// [L] the job for which its process was terminated.
     pub put_down: i64,
     /// [W] `reach` is set.
     has_reach: bool,
     /// [W] the part of the queue that it has; others leave that alone for a while.
     reach: Reach,
+    /// What it says without the lock, see [`Deref`]; set before there is any process.
+    pub(super) unlocked: Option<&'static UnlockedSlot>,
 }
 
-/// The stage of the job that a slot runs, in the low bits of `Slot::current`.
+/// A slot says more than the lock guards.
+impl Deref for Slot {
+    type Target = UnlockedSlot;
+
+    fn deref(&self) -> &UnlockedSlot {
+        self.unlocked.unwrap_or(&NOWHERE)
+    }
+}
+
+/// The stage of the job that a slot runs, in the low bits of [`UnlockedSlot`]'s `current`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Current {
     /// No job.
@@ -163,7 +163,7 @@ pub enum Current {
 }
 
 impl Current {
-    fn pack(self) -> i64 {
+    pub(super) fn pack(self) -> i64 {
         match self {
             Current::None => 0,
             Current::Running(job) => job << 2 | 1,
@@ -172,7 +172,7 @@ impl Current {
         }
     }
 
-    fn unpack(packed: i64) -> Self {
+    pub(super) fn unpack(packed: i64) -> Self {
         match packed & 3 {
             1 => Current::Running(packed >> 2),
             2 => Current::Sealed(packed >> 2),
@@ -203,9 +203,7 @@ impl Slot {
         Slot {
             phase: Phase::Free,
             kind: Kind::Worker,
-            leave: false,
             told_at: 0,
-            halt: false,
             go: Go::Wait,
             generation: 0,
             pid: 0,
@@ -219,10 +217,7 @@ impl Slot {
             task: 0,
             progress: 0.0,
             message: Text::EMPTY,
-            current: AtomicI64::new(0),
-            job_started: AtomicI64::new(0),
-            left: AtomicI32::new(0),
-            cancel_due: AtomicI64::new(0),
+            unlocked: None,
             put_down: 0,
             has_reach: false,
             reach: Reach {
@@ -230,25 +225,6 @@ impl Slot {
                 to: place,
             },
         }
-    }
-
-    /// The job that runs.
-    pub fn current(&self) -> Current {
-        Current::unpack(self.current.load(Ordering::Acquire))
-    }
-
-    /// Starts or ends a job.
-    pub fn set_current(&self, current: Current, started: Micros) {
-        self.job_started.store(started, Ordering::Relaxed);
-        self.current.store(current.pack(), Ordering::Release);
-    }
-
-    /// One step of a job, if it is still at `from`.
-    pub fn advance(&self, from: Current, to: Current) -> bool {
-        let (from, to) = (from.pack(), to.pack());
-        self.current
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
     }
 
     /// Extends its reach to that, of which so many jobs are to be run.
@@ -259,24 +235,18 @@ impl Slot {
             to
         };
         self.has_reach = true;
-        self.left.store(jobs as i32, Ordering::Release);
+        self.set_left(jobs);
     }
 
     /// Gives it up.
     pub fn withdraw_reach(&mut self) {
         self.has_reach = false;
-        self.left.store(0, Ordering::Release);
+        self.set_left(0);
     }
 
     /// What others leave alone, unless the process sticks in a long job at `now`.
     pub fn respected_reach(&self, now: Micros) -> Option<Reach> {
         (self.has_reach && !self.is_overrunning(now)).then_some(self.reach)
-    }
-
-    /// Whether the job has been running for longer than [`OVERRUN`].
-    pub fn is_overrunning(&self, now: Micros) -> bool {
-        self.current() != Current::None
-            && now.saturating_sub(self.job_started.load(Ordering::Relaxed)) >= OVERRUN
     }
 
     /// Whether the slot is held by a process of that kind for that lane.
@@ -314,9 +284,9 @@ impl State {
         let slot = self.slots.get_mut(index)?;
         slot.phase = Phase::Starting;
         slot.kind = kind;
-        slot.leave = false;
+        slot.set_leave(false);
         slot.told_at = 0;
-        slot.halt = false;
+        slot.set_halt(false);
         slot.go = Go::Wait;
         slot.generation = generation;
         slot.pid = 0;
@@ -329,7 +299,7 @@ impl State {
         slot.jobs_done = 0;
         slot.task = 0;
         slot.put_down = 0;
-        slot.cancel_due.store(0, Ordering::Relaxed);
+        slot.set_cancel_due(0);
         slot.progress = -1.0;
         slot.message.set(b"");
         slot.set_current(Current::None, 0);
@@ -342,20 +312,20 @@ impl State {
         let Some(slot) = self.slot(id) else {
             return false;
         };
-        slot.phase = if slot.leave { Phase::Stopping } else { phase };
-        !slot.leave
+        let leaves = slot.leaves();
+        slot.phase = if leaves { Phase::Stopping } else { phase };
+        !leaves
     }
 
     /// Frees the slot if that process still has it; answers the process to wake, as
     /// [`State::leave_queue`] does.
-    #[must_use]
-    pub fn free_slot(&mut self, id: SlotId) -> Option<i32> {
+    pub fn free_slot(&mut self, id: SlotId) -> Wake {
         let wake = self.leave_queue(id);
         if let Some(slot) = self.slot(id) {
             slot.phase = Phase::Free;
             slot.pid = 0;
             slot.procno = -1;
-            slot.cancel_due.store(0, Ordering::Relaxed);
+            slot.set_cancel_due(0);
             slot.set_current(Current::None, 0);
             slot.withdraw_reach();
         }
@@ -363,9 +333,9 @@ impl State {
     }
 
     /// Has an idle worker of the lane look, if there is one; answers the process to wake.
-    pub fn rouse_idle(&mut self, database: Oid, role: Oid) -> Option<i32> {
+    pub(super) fn rouse_idle(&mut self, database: Oid, role: Oid) -> Option<i32> {
         let slot = self.used_slots_mut().iter_mut().find(|slot| {
-            slot.phase == Phase::Idle && slot.serves(Kind::Worker, database, role) && !slot.leave
+            slot.phase == Phase::Idle && slot.serves(Kind::Worker, database, role) && !slot.leaves()
         })?;
         // Not idle for the next one who looks, so that two commits wake two workers.
         slot.phase = Phase::Running;
@@ -383,7 +353,7 @@ impl State {
     pub fn dismiss_workers(&mut self, database: Oid) {
         for slot in self.used_slots_mut() {
             if slot.phase != Phase::Free && slot.database == database && slot.kind == Kind::Worker {
-                slot.leave = true;
+                slot.set_leave(true);
             }
         }
     }

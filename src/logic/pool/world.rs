@@ -5,11 +5,10 @@
 //! that has not run after a few minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 
 use super::{
     Current, Database, Kind, Known, LeftOut, Micros, OVERRUN, Oid, Phase, Rules, SlotId, State,
-    Step, TURN,
+    Step, TURN, Wake,
 };
 
 pub const MS: Micros = 1_000;
@@ -73,7 +72,7 @@ impl World {
         state.launcher_procno = LAUNCHER;
         state.enabled = true;
         let mut out: Vec<LeftOut> = Vec::with_capacity(databases.len());
-        state.serve(databases, &mut out);
+        state.serve(databases, &mut out).is_awake();
         World {
             state,
             rules: Rules { nap: HOUR, ..rules },
@@ -107,9 +106,9 @@ impl World {
         id
     }
 
-    fn wake(&mut self, procno: Option<i32>) {
+    fn wake(&mut self, wake: Wake) {
         let soon = self.now + MS / 10;
-        match procno {
+        match wake.procno() {
             None | Some(-1) => {}
             Some(LAUNCHER) => self.launcher_at = self.launcher_at.min(soon),
             Some(procno) => {
@@ -177,7 +176,7 @@ impl World {
             };
             let (kind, database, role) = match step {
                 Step::Wake(procno) | Step::Dismiss(procno) => {
-                    self.wake(Some(procno));
+                    self.wake(Wake::process(procno));
                     continue;
                 }
                 Step::StartKeeper(database) => (Kind::Keeper, database, 0),
@@ -224,7 +223,7 @@ impl World {
         let process = &self.processes[&procno];
         let (id, kind, at) = (process.id, process.kind, process.at);
         match at {
-            At::Starting => match self.state.slot(id).filter(|slot| !slot.leave) {
+            At::Starting => match self.state.slot(id).filter(|slot| !slot.leaves()) {
                 Some(slot) => {
                     slot.pid = procno;
                     slot.procno = procno;
@@ -237,7 +236,7 @@ impl World {
                 self.waiting -= 1;
                 if let Some(slot) = self.state.slot(id) {
                     slot.set_current(Current::None, 0);
-                    slot.left.store(0, Ordering::Relaxed);
+                    slot.set_left(0);
                 }
                 self.set(procno, At::Turn, self.now);
             }
@@ -253,7 +252,7 @@ impl World {
         if let Some(process) = self.processes.remove(&procno) {
             let wake = self.state.free_slot(process.id);
             self.wake(wake);
-            self.wake(Some(LAUNCHER));
+            self.wake(Wake::process(LAUNCHER));
             self.reaped.push(self.now + 5 * MS);
         }
     }
@@ -310,7 +309,7 @@ impl World {
         self.started.insert(job.id, now);
         if let Some(slot) = self.state.slot(id) {
             slot.set_current(Current::Running(job.id), now);
-            slot.left.store(behind as i32, Ordering::Relaxed);
+            slot.set_left(behind);
         }
         self.set(procno, At::Job(job.id), now + job.length);
         if job.length >= OVERRUN {

@@ -10,20 +10,32 @@ use crate::pg::{catalog, clock, identity};
 use crate::settings;
 use crate::shared::SHARED;
 
-/// A job in log lines: ids and names, never what it says.
-pub fn names(job: i64, queue: &[u8], handler: Option<&[u8]>) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let what = match handler {
-        Some(handler) => format!("handler {}", text(handler)),
-        None => "command".to_string(),
-    };
-    format!("job {job} (queue \"{}\", {what})", text(queue))
+/// What a job runs, as the log names it.
+#[derive(Clone, Copy)]
+pub enum Runs<'a> {
+    /// A handler of this name.
+    Handler(&'a [u8]),
+    /// A command.
+    Command,
+    /// Whoever ends the job does not know.
+    Unknown,
 }
 
-/// Logs the end of a job, if all are to be logged.
-pub fn log_job(names: &str, outcome: Ending, ran: Micros) -> Result<()> {
+/// A job in log lines: ids and names, never what it says.
+pub fn names(job: i64, queue: &[u8], runs: Runs) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let what = match runs {
+        Runs::Handler(handler) => format!(", handler {}", text(handler)),
+        Runs::Command => ", command".to_string(),
+        Runs::Unknown => String::new(),
+    };
+    format!("job {job} (queue \"{}\"{what})", text(queue))
+}
+
+/// The line of any end, to be logged once that is committed; `None` if not all are to be logged.
+pub(super) fn line(names: impl FnOnce() -> String, outcome: Ending, ran: Micros) -> Option<String> {
     if settings::LOG_JOBS.get() != settings::LOG_ALL {
-        return Ok(());
+        return None;
     }
     let what = match outcome {
         Ending::Completed => "completed",
@@ -31,10 +43,11 @@ pub fn log_job(names: &str, outcome: Ending, ran: Micros) -> Result<()> {
         Ending::Failed => "failed",
         Ending::Cancelled => "was cancelled",
     };
-    log::report(
-        Level::Log,
-        &format!("{names} {what} after {:.3} ms", ran as f64 / 1000.0),
-    )
+    let names = names();
+    Some(format!(
+        "{names} {what} after {:.3} ms",
+        ran as f64 / 1000.0
+    ))
 }
 
 /// Failures that were logged lately.
@@ -81,18 +94,40 @@ pub fn log_commit_failure(job: i64, queue: &[u8], error: &PgError) -> Result<()>
 }
 
 /// A job that has failed for good, and the line of it.
-#[derive(Clone)]
 pub struct Dead {
     job: i64,
+    /// Empty if none is wanted.
     line: String,
+    /// It was set aside, which is logged in any case.
+    aside: Option<String>,
+}
+
+impl Dead {
+    /// The same of a job that was set aside: `what` is wrong about it, and the error says why.
+    pub(super) fn aside(self, what: &str, error: &PgError) -> Dead {
+        let (job, code) = (self.job, error.sqlstate.text());
+        Dead {
+            aside: Some(format!("job {job} was set aside: {what}, SQLSTATE {code}")),
+            ..self
+        }
+    }
 }
 
 /// The line of a job that has failed for good, to be logged once that is committed. In a
 /// transaction.
-pub fn dead(job: i64, queue: &[u8], owner: Oid, attempts: i32, error: &PgError) -> Result<Dead> {
+pub(super) fn dead(
+    job: i64,
+    queue: &[u8],
+    owner: Oid,
+    attempts: i32,
+    error: &PgError,
+) -> Result<Dead> {
     if settings::LOG_JOBS.get() == settings::LOG_NONE {
-        let line = String::new();
-        return Ok(Dead { job, line });
+        return Ok(Dead {
+            job,
+            line: String::new(),
+            aside: None,
+        });
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let plural = if attempts == 1 { "" } else { "s" };
@@ -105,29 +140,32 @@ pub fn dead(job: i64, queue: &[u8], owner: Oid, attempts: i32, error: &PgError) 
         error.sqlstate.text(),
         message(error)
     );
-    Ok(Dead { job, line })
+    Ok(Dead {
+        job,
+        line,
+        aside: None,
+    })
 }
 
 /// Jobs whose line was held back.
 static HELD: Local<Held> = Local::new(Held::NONE);
 
 /// Logs that a job has failed for good: ten a second in the server, the others together.
-pub fn log_dead(dead: &Dead) -> Result<()> {
-    if settings::LOG_JOBS.get() == settings::LOG_NONE {
+pub(super) fn log_dead(dead: &Dead) -> Result<()> {
+    let lines = dead.aside.iter().chain(Some(&dead.line));
+    let mut lines = lines.filter(|line| !line.is_empty()).peekable();
+    if lines.peek().is_none() {
         return Ok(());
     }
     let now = clock::now();
-    let admitted = SHARED.peek(|state| state.deaths_told.admit(now));
+    let admitted = SHARED.peek(|unlocked| unlocked.deaths_told.admit(now));
     if admitted != Some(false) {
-        return log::report(Level::Log, &dead.line);
+        return lines.try_for_each(|line| log::report(Level::Log, line));
     }
-    HELD.with(|held| held.add(dead.job, now));
+    if !dead.line.is_empty() {
+        HELD.with(|held| held.add(dead.job, now));
+    }
     log_held_dead(now, false)
-}
-
-/// The same at once, where nothing that follows can undo it.
-pub fn gave_up(job: i64, queue: &[u8], owner: Oid, attempts: i32, error: &PgError) -> Result<()> {
-    log_dead(&dead(job, queue, owner, attempts, error)?)
 }
 
 fn log_held_dead(now: Micros, at_once: bool) -> Result<()> {
