@@ -42,8 +42,7 @@ fn main() {
     generate_bindings(&include);
 }
 
-/// The C side: the crossing, tables, appending, commands at top level, COPY, counting, what users name,
-/// signals, and what jobs leave in the process.
+/// The C side: the crossing, rows and trees, appending, counting, signals.
 const SOURCES: [&str; 5] = [
     "src/sys/shim.c",
     "src/sys/access.c",

@@ -5,7 +5,7 @@
  *		are written when, and into what tables, src/pg/append.rs decides.
  *
  * This is C because it fills slots and writes by inline functions of the table
- * access method and the executor, which have no symbol.
+ * access method and the executor, which have no symbol, and differ between majors.
  */
 #include "postgres.h"
 

@@ -6,6 +6,9 @@
  * between Rust and the server, and nowhere else: mw_try() catches the ERROR,
  * hands it back as a value, and Rust goes on as after any failed call.
  * FATAL and PANIC end the process inside the server and never come back.
+ *
+ * The rest is C because it is a macro or an inline function of the server, or a
+ * variable or function of another name in another major.
  */
 #include "postgres.h"
 
