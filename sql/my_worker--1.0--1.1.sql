@@ -126,6 +126,10 @@ CREATE OR REPLACE FUNCTION my_worker_internal.caller() RETURNS regrole
     AS 'MODULE_PATHNAME', 'mw_caller' LANGUAGE C STABLE PARALLEL SAFE;
 COMMENT ON COLUMN my_worker.queues.handler_owner IS 'who owned the handler when it was named, unless that was a superuser';
 COMMENT ON TABLE my_worker.queues IS 'queues and their settings; change them by alter_queue() and its like';
+CREATE OR REPLACE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key'
+$$;
 COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_queue';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 CREATE OR REPLACE VIEW @extschema@.my_queue WITH (security_invoker = true) AS
@@ -195,6 +199,41 @@ COMMENT ON FUNCTION my_worker.progress IS 'reports how far the running job is';
 CREATE OR REPLACE FUNCTION my_worker.current_job() RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_current_job' LANGUAGE C STABLE;
 COMMENT ON FUNCTION my_worker.current_job IS 'the id of the job that runs this call, NULL outside a job';
+CREATE OR REPLACE FUNCTION my_worker_internal.running(
+    OUT job_id bigint, OUT pid integer, OUT started_at timestamptz, OUT progress real,
+    OUT progress_message text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_running' LANGUAGE C STRICT VOLATILE ROWS 10;
+CREATE OR REPLACE FUNCTION my_worker_internal.is_running(job_id bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_is_running' LANGUAGE C STRICT VOLATILE;
+CREATE OR REPLACE VIEW my_worker.jobs WITH (security_invoker = true) AS
+    SELECT q.id, q.queue, 'processing'::text AS status, q.handler, q.command, q.payload, q.priority,
+           q.run_at, q.created_at, r.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key,
+           q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
+           r.pid, r.progress, r.progress_message
+      FROM my_worker_internal.running() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
+    UNION ALL
+   (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+      FROM my_worker._jobs AS q
+     WHERE q.status = 'pending' AND NOT my_worker_internal.is_running(q.id) ORDER BY q.id DESC)
+    UNION ALL
+    SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+      FROM my_worker._jobs AS q
+     WHERE q.status = 'processing' AND NOT my_worker_internal.is_running(q.id)
+    UNION ALL
+    SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+      FROM my_worker._jobs AS q WHERE q.status = 'failed'
+    UNION ALL
+    SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
+           h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
+           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL
+      FROM my_worker.history AS h;
+COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one row each';
 CREATE OR REPLACE FUNCTION my_worker.create_queue(
     name text, handler text DEFAULT NULL, concurrency integer DEFAULT NULL,
     max_attempts integer DEFAULT 5, backoff interval DEFAULT '5 s', backoff_max interval DEFAULT '1 h',
@@ -236,10 +275,6 @@ COMMENT ON FUNCTION @extschema@.get_worker_stats()
 CREATE OR REPLACE VIEW @extschema@.my_worker_status AS
     SELECT s.items_processed, s.last_run, s.status FROM @extschema@.get_worker_stats() AS s;
 COMMENT ON VIEW @extschema@.my_worker_status IS 'get_worker_stats() as a view';
-CREATE OR REPLACE FUNCTION my_worker_internal.running(
-    OUT job_id bigint, OUT pid integer, OUT started_at timestamptz, OUT progress real,
-    OUT progress_message text) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'mw_running' LANGUAGE C STRICT VOLATILE ROWS 10;
 CREATE OR REPLACE FUNCTION my_worker_internal.workers(
     OUT slot integer, OUT pid integer, OUT kind text, OUT database oid, OUT role oid,
     OUT state text, OUT job_id bigint, OUT queue text, OUT job_started_at timestamptz,
@@ -252,37 +287,6 @@ CREATE OR REPLACE VIEW my_worker.workers AS
       LEFT JOIN pg_database AS d ON d.oid = w.database
       LEFT JOIN pg_roles AS r ON r.oid = w.role;
 COMMENT ON VIEW my_worker.workers IS 'the processes of my_worker, one row each';
-CREATE OR REPLACE FUNCTION my_worker_internal.is_running(job_id bigint) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'mw_is_running' LANGUAGE C STRICT VOLATILE;
-CREATE OR REPLACE VIEW my_worker.jobs WITH (security_invoker = true) AS
-    SELECT q.id, q.queue, 'processing'::text AS status, q.handler, q.command, q.payload, q.priority,
-           q.run_at, q.created_at, r.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key,
-           q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
-           r.pid, r.progress, r.progress_message
-      FROM my_worker_internal.running() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
-    UNION ALL
-   (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
-           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
-      FROM my_worker._jobs AS q
-     WHERE q.status = 'pending' AND NOT my_worker_internal.is_running(q.id) ORDER BY q.id DESC)
-    UNION ALL
-    SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, q.run_at,
-           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
-      FROM my_worker._jobs AS q
-     WHERE q.status = 'processing' AND NOT my_worker_internal.is_running(q.id)
-    UNION ALL
-    SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
-           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
-      FROM my_worker._jobs AS q WHERE q.status = 'failed'
-    UNION ALL
-    SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
-           h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
-           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL
-      FROM my_worker.history AS h;
-COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one row each';
 CREATE OR REPLACE FUNCTION my_worker_internal.installed() RETURNS void
     AS 'MODULE_PATHNAME', 'mw_installed' LANGUAGE C STRICT;
 CREATE OR REPLACE FUNCTION my_worker_internal.queue_stats(
@@ -313,6 +317,8 @@ CREATE OR REPLACE FUNCTION my_worker_internal.health_facts(
     AS 'MODULE_PATHNAME', 'mw_health_1_1' LANGUAGE C STRICT VOLATILE;
 CREATE OR REPLACE FUNCTION my_worker_internal.named_databases() RETURNS SETOF text
     AS 'MODULE_PATHNAME', 'mw_named_databases' LANGUAGE C STRICT VOLATILE ROWS 5;
+CREATE OR REPLACE FUNCTION my_worker_internal.altered_columns() RETURNS SETOF text
+    AS 'MODULE_PATHNAME', 'mw_altered_columns' LANGUAGE C STRICT VOLATILE ROWS 5;
 CREATE OR REPLACE FUNCTION my_worker_internal.late_schedules(OUT name text, OUT disabled boolean) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_late_schedules' LANGUAGE C STRICT VOLATILE ROWS 5;
 CREATE OR REPLACE FUNCTION my_worker_internal.failed_jobs(OUT queue text, OUT failed bigint, OUT last timestamptz)
@@ -338,7 +344,7 @@ BEGIN
             ELSE 'add my_worker to shared_preload_libraries and restart the server' END),
         ('versions', starts_with(f.library || '.', version || '.'),
             format('library %s, extension %s', f.library, version));
-    -- Our tables and indexes, and foreign keys that were made where nobody refused them.
+    -- Our tables, their columns and indexes, and foreign keys that were made where nobody refused them.
     SELECT string_agg(o.trouble, ', ' ORDER BY o.stops DESC, o.trouble) AS trouble,
            coalesce(bool_or(o.stops), false) AS stops
       INTO objects
@@ -363,6 +369,8 @@ BEGIN
               LEFT JOIN pg_index AS i ON i.indexrelid = to_regclass('my_worker.' || x.name)
                                      AND i.indrelid = to_regclass('my_worker.' || x.of)
              WHERE (i.indisvalid AND i.indisready AND i.indislive) IS NOT TRUE
+            UNION ALL
+            SELECT a.trouble, true FROM my_worker_internal.altered_columns() AS a (trouble)
             UNION ALL
             SELECT format('foreign key %I of table %s refers to %s, and does not hold: drop it',
                           c.conname, c.conrelid::regclass, c.confrelid::regclass), false
@@ -505,56 +513,38 @@ CREATE OR REPLACE FUNCTION my_worker.next_runs(
 COMMENT ON FUNCTION my_worker.next_runs IS 'the next times at which a schedule would be due';
 CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format(r.item, e.extnamespace::regnamespace) FROM pg_extension AS e, (
+    SELECT format(r.item, e.extnamespace::regnamespace, my_worker_internal.columns_of_authors())
+      FROM pg_extension AS e, (
     VALUES ('USAGE ON SCHEMA my_worker'),
            ('USAGE ON SCHEMA my_worker_internal'),
            ('SELECT ON %1$s.my_queue'),
            ('SELECT ON my_worker._jobs'),
-           ('INSERT (queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key)'
-            ' ON %1$s.my_queue'),
-           ('INSERT (queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key)'
-            ' ON my_worker._jobs'),
+           ('INSERT (%2$s) ON %1$s.my_queue'),
+           ('INSERT (%2$s) ON my_worker._jobs'),
            ('SELECT ON my_worker.history'),
            ('SELECT ON my_worker.jobs'),
            ('SELECT ON my_worker.queues'),
-           ('EXECUTE ON FUNCTION my_worker_internal.caller()'),
-           ('EXECUTE ON FUNCTION my_worker_internal.running()'),
-           ('EXECUTE ON FUNCTION my_worker_internal.is_running(bigint)'),
-           ('EXECUTE ON FUNCTION my_worker.enqueue(text, jsonb, text, integer, timestamptz, integer,'
-            ' interval, text)'),
-           ('EXECUTE ON FUNCTION my_worker.enqueue_many(text, jsonb[], text, integer, timestamptz,'
-            ' integer, interval)'),
-           ('EXECUTE ON FUNCTION my_worker.run(text, text, integer, timestamptz, integer, interval, text)'),
-           ('EXECUTE ON FUNCTION my_worker.cancel(bigint)'),
-           ('EXECUTE ON FUNCTION my_worker.why(bigint)'),
-           ('EXECUTE ON FUNCTION my_worker.retry(bigint)'),
-           ('EXECUTE ON FUNCTION my_worker.wait(bigint, interval)'),
-           ('EXECUTE ON FUNCTION my_worker.progress(real, text)'),
-           ('EXECUTE ON FUNCTION my_worker.current_job()'),
            ('SELECT ON my_worker._schedules'),
            ('SELECT ON my_worker.schedules'),
-           ('EXECUTE ON FUNCTION my_worker.schedule(text, text, text, text, jsonb, text, text, text, text,'
-            ' integer, interval)'),
-           ('EXECUTE ON FUNCTION my_worker.unschedule(text, regrole)'),
-           ('EXECUTE ON FUNCTION my_worker.pause_schedule(text, regrole)'),
-           ('EXECUTE ON FUNCTION my_worker.resume_schedule(text, regrole)'),
-           ('EXECUTE ON FUNCTION my_worker.run_now(text, regrole)'),
-           ('EXECUTE ON FUNCTION my_worker.next_runs(text, integer, text, timestamptz)'),
-           ('EXECUTE ON FUNCTION %1$s.launch_dynamic_worker(integer)'),
-           ('EXECUTE ON FUNCTION %1$s.launch_dynamic_worker(bigint)'),
-           -- statistics: of its own jobs, which each of these functions sees to
-           ('EXECUTE ON FUNCTION %1$s.get_worker_stats()'),
+           -- statistics: of its own jobs, which each of these sees to
            ('SELECT ON %1$s.my_worker_status'),
-           ('EXECUTE ON FUNCTION my_worker_internal.workers()'),
            ('SELECT ON my_worker.workers'),
-           ('EXECUTE ON FUNCTION my_worker_internal.queue_stats()'),
-           ('SELECT ON my_worker.queue_stats'),
-           ('EXECUTE ON FUNCTION my_worker_internal.health_facts()'),
-           ('EXECUTE ON FUNCTION my_worker_internal.named_databases()'),
-           ('EXECUTE ON FUNCTION my_worker_internal.late_schedules()'),
-           ('EXECUTE ON FUNCTION my_worker_internal.failed_jobs()'),
-           ('EXECUTE ON FUNCTION my_worker.health(interval)')) AS r (item)
+           ('SELECT ON my_worker.queue_stats')) AS r (item)
      WHERE e.extname = 'my_worker'
+    UNION ALL
+    SELECT format('EXECUTE ON FUNCTION %s', p.oid::regprocedure)
+      FROM pg_extension AS e
+      JOIN pg_depend AS d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+                         AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+      JOIN pg_proc AS p ON p.oid = d.objid
+     WHERE e.extname = 'my_worker'
+       AND p.proname IN (
+           'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
+           'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs',
+           'launch_dynamic_worker', 'caller', 'running', 'is_running',
+           -- statistics
+           'get_worker_stats', 'workers', 'queue_stats', 'health', 'health_facts', 'named_databases',
+           'altered_columns', 'late_schedules', 'failed_jobs')
 $$;
 CREATE OR REPLACE FUNCTION my_worker_internal.run_outside_script(statement text) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_run_outside_script_sql' LANGUAGE C STRICT VOLATILE;
@@ -692,7 +682,7 @@ END
 $$;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
-    my_worker_internal.late_schedules(), my_worker_internal.failed_jobs() TO pg_monitor;
+    my_worker_internal.altered_columns(), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 
 -- Roles that use the queue under 1.0 get what is new, and need no new grant.

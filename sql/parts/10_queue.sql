@@ -43,6 +43,11 @@ CREATE TABLE my_worker._jobs (
     errors       jsonb,
     handler_owner regrole
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+-- Those of its columns that whoever enqueues a job may set; src/logic/columns.rs says the same.
+CREATE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key'
+$$;
 COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_queue';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 

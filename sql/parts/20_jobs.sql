@@ -41,6 +41,49 @@ CREATE FUNCTION my_worker.current_job() RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_current_job' LANGUAGE C STABLE;
 COMMENT ON FUNCTION my_worker.current_job IS 'the id of the job that runs this call, NULL outside a job';
 
+-- What runs now, of the roles whose rights the caller has; statistics readers see the rest
+-- without what the jobs say.
+CREATE FUNCTION my_worker_internal.running(
+    OUT job_id bigint, OUT pid integer, OUT started_at timestamptz, OUT progress real,
+    OUT progress_message text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_running' LANGUAGE C STRICT VOLATILE ROWS 10;
+
+-- Whether a job is one of those. In one statement both functions answer by one look.
+CREATE FUNCTION my_worker_internal.is_running(job_id bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_is_running' LANGUAGE C STRICT VOLATILE;
+
+-- The status of each part is a constant, or indexed, so that a condition on it leaves out the
+-- others; what waits comes in the order of "the latest first".
+CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
+    SELECT q.id, q.queue, 'processing'::text AS status, q.handler, q.command, q.payload, q.priority,
+           q.run_at, q.created_at, r.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key,
+           q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
+           r.pid, r.progress, r.progress_message
+      FROM my_worker_internal.running() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
+    UNION ALL
+   (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+      FROM my_worker._jobs AS q
+     WHERE q.status = 'pending' AND NOT my_worker_internal.is_running(q.id) ORDER BY q.id DESC)
+    UNION ALL
+    SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+      FROM my_worker._jobs AS q
+     WHERE q.status = 'processing' AND NOT my_worker_internal.is_running(q.id)
+    UNION ALL
+    SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+      FROM my_worker._jobs AS q WHERE q.status = 'failed'
+    UNION ALL
+    SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
+           h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
+           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL
+      FROM my_worker.history AS h;
+COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one row each';
+
 -- Dealing with queues.
 CREATE FUNCTION my_worker.create_queue(
     name text, handler text DEFAULT NULL, concurrency integer DEFAULT NULL,

@@ -35,6 +35,10 @@ CREATE FUNCTION my_worker_internal.health_facts(
 CREATE FUNCTION my_worker_internal.named_databases() RETURNS SETOF text
     AS 'MODULE_PATHNAME', 'mw_named_databases' LANGUAGE C STRICT VOLATILE ROWS 5;
 
+-- Columns of our tables that are not as the extension made them, each with what it must be.
+CREATE FUNCTION my_worker_internal.altered_columns() RETURNS SETOF text
+    AS 'MODULE_PATHNAME', 'mw_altered_columns' LANGUAGE C STRICT VOLATILE ROWS 5;
+
 -- Schedules that are late or disabled, of those that the caller sees.
 CREATE FUNCTION my_worker_internal.late_schedules(OUT name text, OUT disabled boolean) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_late_schedules' LANGUAGE C STRICT VOLATILE ROWS 5;
@@ -67,7 +71,7 @@ BEGIN
             ELSE 'add my_worker to shared_preload_libraries and restart the server' END),
         ('versions', starts_with(f.library || '.', version || '.'),
             format('library %s, extension %s', f.library, version));
-    -- Our tables and indexes, and foreign keys that were made where nobody refused them.
+    -- Our tables, their columns and indexes, and foreign keys that were made where nobody refused them.
     SELECT string_agg(o.trouble, ', ' ORDER BY o.stops DESC, o.trouble) AS trouble,
            coalesce(bool_or(o.stops), false) AS stops
       INTO objects
@@ -92,6 +96,8 @@ BEGIN
               LEFT JOIN pg_index AS i ON i.indexrelid = to_regclass('my_worker.' || x.name)
                                      AND i.indrelid = to_regclass('my_worker.' || x.of)
              WHERE (i.indisvalid AND i.indisready AND i.indislive) IS NOT TRUE
+            UNION ALL
+            SELECT a.trouble, true FROM my_worker_internal.altered_columns() AS a (trouble)
             UNION ALL
             SELECT format('foreign key %I of table %s refers to %s, and does not hold: drop it',
                           c.conname, c.conrelid::regclass, c.confrelid::regclass), false

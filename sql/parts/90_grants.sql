@@ -5,60 +5,42 @@ REVOKE ALL ON FUNCTION @extschema@.launch_dynamic_worker(integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.launch_dynamic_worker(bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.get_worker_stats() FROM PUBLIC;
 
--- The rights of a role that uses the queue: granted and revoked from this one list. %1$s is the target
--- schema, by the name that it has now.
+-- The rights of a role that uses the queue: granted and revoked from these lists. %1$s is the target
+-- schema, by the name that it has now; functions are those of the extension that have these names.
 CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format(r.item, e.extnamespace::regnamespace) FROM pg_extension AS e, (
+    SELECT format(r.item, e.extnamespace::regnamespace, my_worker_internal.columns_of_authors())
+      FROM pg_extension AS e, (
     VALUES ('USAGE ON SCHEMA my_worker'),
            ('USAGE ON SCHEMA my_worker_internal'),
            ('SELECT ON %1$s.my_queue'),
            ('SELECT ON my_worker._jobs'),
-           ('INSERT (queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key)'
-            ' ON %1$s.my_queue'),
-           ('INSERT (queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key)'
-            ' ON my_worker._jobs'),
+           ('INSERT (%2$s) ON %1$s.my_queue'),
+           ('INSERT (%2$s) ON my_worker._jobs'),
            ('SELECT ON my_worker.history'),
            ('SELECT ON my_worker.jobs'),
            ('SELECT ON my_worker.queues'),
-           ('EXECUTE ON FUNCTION my_worker_internal.caller()'),
-           ('EXECUTE ON FUNCTION my_worker_internal.running()'),
-           ('EXECUTE ON FUNCTION my_worker_internal.is_running(bigint)'),
-           ('EXECUTE ON FUNCTION my_worker.enqueue(text, jsonb, text, integer, timestamptz, integer,'
-            ' interval, text)'),
-           ('EXECUTE ON FUNCTION my_worker.enqueue_many(text, jsonb[], text, integer, timestamptz,'
-            ' integer, interval)'),
-           ('EXECUTE ON FUNCTION my_worker.run(text, text, integer, timestamptz, integer, interval, text)'),
-           ('EXECUTE ON FUNCTION my_worker.cancel(bigint)'),
-           ('EXECUTE ON FUNCTION my_worker.why(bigint)'),
-           ('EXECUTE ON FUNCTION my_worker.retry(bigint)'),
-           ('EXECUTE ON FUNCTION my_worker.wait(bigint, interval)'),
-           ('EXECUTE ON FUNCTION my_worker.progress(real, text)'),
-           ('EXECUTE ON FUNCTION my_worker.current_job()'),
            ('SELECT ON my_worker._schedules'),
            ('SELECT ON my_worker.schedules'),
-           ('EXECUTE ON FUNCTION my_worker.schedule(text, text, text, text, jsonb, text, text, text, text,'
-            ' integer, interval)'),
-           ('EXECUTE ON FUNCTION my_worker.unschedule(text, regrole)'),
-           ('EXECUTE ON FUNCTION my_worker.pause_schedule(text, regrole)'),
-           ('EXECUTE ON FUNCTION my_worker.resume_schedule(text, regrole)'),
-           ('EXECUTE ON FUNCTION my_worker.run_now(text, regrole)'),
-           ('EXECUTE ON FUNCTION my_worker.next_runs(text, integer, text, timestamptz)'),
-           ('EXECUTE ON FUNCTION %1$s.launch_dynamic_worker(integer)'),
-           ('EXECUTE ON FUNCTION %1$s.launch_dynamic_worker(bigint)'),
-           -- statistics: of its own jobs, which each of these functions sees to
-           ('EXECUTE ON FUNCTION %1$s.get_worker_stats()'),
+           -- statistics: of its own jobs, which each of these sees to
            ('SELECT ON %1$s.my_worker_status'),
-           ('EXECUTE ON FUNCTION my_worker_internal.workers()'),
            ('SELECT ON my_worker.workers'),
-           ('EXECUTE ON FUNCTION my_worker_internal.queue_stats()'),
-           ('SELECT ON my_worker.queue_stats'),
-           ('EXECUTE ON FUNCTION my_worker_internal.health_facts()'),
-           ('EXECUTE ON FUNCTION my_worker_internal.named_databases()'),
-           ('EXECUTE ON FUNCTION my_worker_internal.late_schedules()'),
-           ('EXECUTE ON FUNCTION my_worker_internal.failed_jobs()'),
-           ('EXECUTE ON FUNCTION my_worker.health(interval)')) AS r (item)
+           ('SELECT ON my_worker.queue_stats')) AS r (item)
      WHERE e.extname = 'my_worker'
+    UNION ALL
+    SELECT format('EXECUTE ON FUNCTION %s', p.oid::regprocedure)
+      FROM pg_extension AS e
+      JOIN pg_depend AS d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+                         AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+      JOIN pg_proc AS p ON p.oid = d.objid
+     WHERE e.extname = 'my_worker'
+       AND p.proname IN (
+           'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
+           'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs',
+           'launch_dynamic_worker', 'caller', 'running', 'is_running',
+           -- statistics
+           'get_worker_stats', 'workers', 'queue_stats', 'health', 'health_facts', 'named_databases',
+           'altered_columns', 'late_schedules', 'failed_jobs')
 $$;
 
 -- Runs a GRANT or REVOKE so that pg_dump carries it, also within the script of an extension, ours
@@ -121,7 +103,8 @@ REVOKE ALL ON FUNCTION my_worker_internal.usage_rights(), my_worker_internal.run
 -- Readers of statistics: no payload, no error text, no message stands in these.
 GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.workers(),
-    my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.late_schedules(),
+    my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
+    my_worker_internal.late_schedules(),
     my_worker_internal.failed_jobs(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;

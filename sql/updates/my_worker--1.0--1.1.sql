@@ -212,7 +212,7 @@ END
 $$;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
-    my_worker_internal.late_schedules(), my_worker_internal.failed_jobs() TO pg_monitor;
+    my_worker_internal.altered_columns(), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 
 -- Roles that use the queue under 1.0 get what is new, and need no new grant.

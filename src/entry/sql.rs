@@ -8,7 +8,7 @@ use crate::pg::{guard, identity};
 use crate::queue::define::{self, QueueSettings};
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::wait;
-use crate::queue::{cancel, handler, incoming, purge, queues, retry, rights};
+use crate::queue::{cancel, column, handler, incoming, purge, queues, retry, rights};
 use crate::shared::{self, SHARED, own};
 use crate::sys;
 use crate::{progress, stats};
@@ -124,59 +124,87 @@ fn queues_changed(_: &Call) -> Answer {
     queues::changed().map(|()| Some(Datum::VOID))
 }
 
-/// The arguments that the enqueueing functions share, from `queue` on.
-fn new_job(call: &Call, unique_key: Option<usize>) -> Result<NewJob<'_>> {
-    Ok(NewJob {
-        handler: None,
-        command: None,
-        queue: required(call, 2, "queue")?,
-        priority: call.arg(3).map_or(0, datum::as_i32),
-        run_at: call.arg(4).map(datum::as_i64),
-        max_attempts: call.arg(5).map(datum::as_i32),
-        timeout: call.arg(6),
-        unique_key: unique_key
-            .map(|index| text(call, index))
-            .transpose()?
-            .flatten(),
-    })
+/// Which columns of a job the arguments of the enqueueing functions give, in order.
+const ENQUEUE: &[i32] = &[
+    column::HANDLER,
+    column::PAYLOAD,
+    column::QUEUE,
+    column::PRIORITY,
+    column::RUN_AT,
+    column::MAX_ATTEMPTS,
+    column::TIMEOUT,
+    column::UNIQUE_KEY,
+];
+const ENQUEUE_MANY: &[i32] = &[
+    column::HANDLER,
+    column::PAYLOAD,
+    column::QUEUE,
+    column::PRIORITY,
+    column::RUN_AT,
+    column::MAX_ATTEMPTS,
+    column::TIMEOUT,
+];
+const RUN: &[i32] = &[
+    column::COMMAND,
+    column::QUEUE,
+    column::PRIORITY,
+    column::RUN_AT,
+    column::MAX_ATTEMPTS,
+    column::TIMEOUT,
+    column::UNIQUE_KEY,
+];
+
+/// The job that a call describes. What has no argument, or NULL, is as in any new job.
+fn new_job<'a>(call: &'a Call, columns: &[i32]) -> NewJob<'a> {
+    let mut job = NewJob::new();
+    for (index, column) in columns.iter().enumerate() {
+        if let Some(value) = call.arg(index) {
+            job.set(*column, Some(value));
+        }
+    }
+    job
+}
+
+/// The same of a call that names a handler, which is found as its caller finds it.
+fn new_call<'a>(call: &'a Call, columns: &[i32]) -> Result<NewJob<'a>> {
+    let handler = handler::name(&required(call, 0, "handler")?)?;
+    let mut job = new_job(call, columns);
+    job.set_handler(&handler)?;
+    require_queue(&job)?;
+    Ok(job)
+}
+
+fn require_queue(job: &NewJob<'_>) -> Result<()> {
+    let queue = job.get(column::QUEUE);
+    queue.map(|_| ()).ok_or_else(|| null("queue"))
 }
 
 fn enqueue_one(call: &Call) -> Answer {
-    let handler = handler::name(&required(call, 0, "handler")?)?;
-    let job = NewJob {
-        handler: Some(handler),
-        ..new_job(call, Some(7))?
-    };
-    Ok(Some(enqueue::enqueue(&job, call.arg(1))?.datum()))
+    Ok(Some(enqueue::enqueue(new_call(call, ENQUEUE)?)?.datum()))
 }
 
 fn enqueue_many(call: &Call) -> Answer {
-    let handler = handler::name(&required(call, 0, "handler")?)?;
-    let job = NewJob {
-        handler: Some(handler),
-        ..new_job(call, None)?
-    };
-    let payloads = call.arg(1).ok_or_else(|| null("payloads"))?;
+    let job = new_call(call, ENQUEUE_MANY)?;
+    if job.get(column::PAYLOAD).is_none() {
+        return Err(null("payloads"));
+    }
     call.begin_set(true)?;
-    for id in enqueue::enqueue_many(&job, payloads)? {
+    for id in enqueue::enqueue_many(job)? {
         call.add_row(&[Some(id.datum())])?;
     }
     Ok(None)
 }
 
 fn run(call: &Call) -> Answer {
-    let command = required(call, 0, "command")?;
-    let job = NewJob {
-        handler: None,
-        command: Some(command),
-        queue: required(call, 1, "queue")?,
-        priority: call.arg(2).map_or(0, datum::as_i32),
-        run_at: call.arg(3).map(datum::as_i64),
-        max_attempts: Some(call.arg(4).map_or(1, datum::as_i32)),
-        timeout: call.arg(5),
-        unique_key: text(call, 6)?,
-    };
-    Ok(Some(enqueue::enqueue(&job, None)?.datum()))
+    let mut job = new_job(call, RUN);
+    if job.get(column::COMMAND).is_none() {
+        return Err(null("command"));
+    }
+    require_queue(&job)?;
+    if job.get(column::MAX_ATTEMPTS).is_none() {
+        job.set(column::MAX_ATTEMPTS, Some(1i32.datum()));
+    }
+    Ok(Some(enqueue::enqueue(job)?.datum()))
 }
 
 fn cancel(call: &Call) -> Answer {

@@ -22,6 +22,11 @@ sql_function!(
     named_databases
 );
 sql_function!(
+    mw_altered_columns,
+    pg_finfo_mw_altered_columns,
+    altered_columns
+);
+sql_function!(
     mw_late_schedules,
     pg_finfo_mw_late_schedules,
     late_schedules
@@ -91,6 +96,14 @@ fn named_databases(call: &Call) -> Answer {
     for name in stats::health::named_databases() {
         let name = name.as_deref().map(datum::text_datum).transpose()?;
         call.add_row(&[name])?;
+    }
+    Ok(None)
+}
+
+fn altered_columns(call: &Call) -> Answer {
+    call.begin_set(true)?;
+    for trouble in stats::health::altered_columns()? {
+        call.add_row(&[Some(datum::text_datum(trouble.as_bytes())?)])?;
     }
     Ok(None)
 }

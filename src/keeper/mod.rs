@@ -22,10 +22,10 @@ mod settler;
 
 use crate::pg::catalog;
 use crate::pg::datum::{Micros, Oid};
-use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use crate::pg::error::{PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, latch, session, wait_event, xact};
-use crate::queue::report;
+use crate::queue::{extension, report};
 use crate::schedule::fire::{Firer, Left};
 use crate::schedule::hold::Releaser;
 use crate::settings;
@@ -112,18 +112,15 @@ impl Keeper {
     fn introduce(&self) -> Result<bool> {
         let seen = catalog::completed_transactions();
         let asked = self.take_requests();
-        let found = xact::transaction(|| {
+        let (found, trouble) = xact::transaction(|| {
             activity::introduce(None)?;
-            catalog::extension()
+            Ok((catalog::extension()?, extension().err()))
         })?;
         let current = found.is_some_and(|extension| extension.is_current());
-        if found.is_some() && !current && asked {
-            log::report_hint(
-                Level::Log,
-                OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "jobs wait: the library and the extension \"my_worker\" have different versions",
-                "Use ALTER EXTENSION my_worker UPDATE, or install the library that fits.",
-            )?;
+        if let Some(trouble) = trouble.filter(|_| found.is_some() && asked) {
+            let message = [b"jobs wait: ", trouble.message.as_slice()].concat();
+            let (detail, hint) = (trouble.detail.as_deref(), trouble.hint.as_deref());
+            log::report_with(Level::Log, trouble.sqlstate, &message, detail, hint)?;
         }
         if current {
             self.begin_service();

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`backoff`] | how long a failed job waits |
 //! | [`calendar`] | civil dates: days, months, weekdays |
+//! | [`columns`] | the columns of our tables |
 //! | [`counters`] | what is counted of each queue, and how it is kept |
 //! | [`cron`], [`cron_parse`], [`cron_field`] | when a cron expression is due; its grammar |
 //! | [`histogram`] | which bucket a duration falls in, percentiles |
@@ -46,6 +47,7 @@
 
 pub mod backoff;
 pub mod calendar;
+pub mod columns;
 pub mod counters;
 pub mod cron;
 pub mod cron_field;

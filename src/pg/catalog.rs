@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 
+use super::columns::{self, Altered};
 use super::datum::{self, Oid};
 use super::error::{INSUFFICIENT_PRIVILEGE, PgError, Result};
 use super::guard::protect;
@@ -14,6 +15,7 @@ pub use super::lookup::{
     why_no_function,
 };
 use super::{identity, lookup, syscache};
+use crate::logic::columns::{HISTORY, JOBS, QUEUES, SCHEDULES};
 use crate::sys;
 
 /// The name of the extension, and of its schema.
@@ -61,15 +63,12 @@ pub enum Fit {
     OtherVersion,
     /// A table or an index is missing, or not what the script has made.
     Incomplete,
+    /// A column of a table is not as the script has made it.
+    Altered(Altered),
 }
 
 /// The tables of [`Extension::tables`], as statements name them.
-pub const TABLES: [&str; 4] = [
-    "my_worker._jobs",
-    "my_worker.history",
-    "my_worker.queues",
-    "my_worker._schedules",
-];
+pub const TABLES: [&str; 4] = [JOBS.name, HISTORY.name, QUEUES.name, SCHEDULES.name];
 
 impl Extension {
     /// Our tables, whose rows only our own code and their owner change, in the order of [`TABLES`].
@@ -202,6 +201,15 @@ fn strange_trigger(table: Oid, owner: Oid) -> Result<Option<Vec<u8>>> {
     // SAFETY: the table is open.
     protect(|| unsafe { sys::table_close(relation, sys::NoLock as i32) })?;
     Ok(found)
+}
+
+/// Refuses to go on where a column of our tables is not as it was made, as far as this process has heard.
+/// Costs next to nothing until it hears of a change.
+pub fn refuse_altered() -> Result<()> {
+    match extension()?.map(|extension| extension.fit) {
+        Some(Fit::Altered(altered)) => Err(altered.error()),
+        _ => Ok(()),
+    }
 }
 
 /// Looks the extension up anew next time: its version may have changed, which nobody announces.
@@ -361,7 +369,10 @@ fn fit(found: &Extension, version: &[u8]) -> Result<Fit> {
             return Ok(Fit::Incomplete);
         }
     }
-    Ok(Fit::Good)
+    let altered = columns::find_altered(found.tables())?;
+    Ok(altered
+        .first()
+        .map_or(Fit::Good, |first| Fit::Altered(*first)))
 }
 
 /// Whether an object belongs to an extension.

@@ -115,7 +115,22 @@ pub type Micros = i64;
 /// Types, by the names of catalog/pg_type.dat.
 pub mod types {
     use super::Oid;
+    use crate::logic::columns::Kind;
     use crate::sys;
+    /// The type of a column of ours.
+    pub const fn oid(kind: Kind) -> Oid {
+        match kind {
+            Kind::Boolean => BOOL,
+            Kind::Integer => INT4,
+            Kind::Bigint => INT8,
+            Kind::Text => TEXT,
+            Kind::Jsonb => JSONB,
+            Kind::Timestamptz => TIMESTAMPTZ,
+            Kind::Interval => INTERVAL,
+            Kind::Regrole => REGROLE,
+            Kind::Bigints => INT8_ARRAY,
+        }
+    }
     /// `boolean`
     pub const BOOL: Oid = sys::BOOLOID;
     /// `integer`
@@ -205,8 +220,19 @@ pub fn as_f32(datum: Datum<'_>) -> f32 {
 /// The bytes of a `text` as an owned copy, without aborting on lack of memory. Detoasts.
 pub fn as_text(datum: Datum<'_>) -> Result<Vec<u8>> {
     datum.check(types::TEXT)?;
+    varlena_bytes(datum)
+}
+
+/// What a value of variable length is made of.
+fn varlena_bytes(datum: Datum<'_>) -> Result<Vec<u8>> {
+    let is_known = [types::TEXT, types::JSONB, types::INT8_ARRAY].contains(&datum.of);
+    if !is_known {
+        return Err(PgError::internal(
+            "a value is not known to be of variable length",
+        ));
+    }
     let pointer = datum.raw as *mut sys::varlena;
-    // SAFETY: a text, as was checked; the packed form is it or a palloc'd copy.
+    // SAFETY: a varlena by its type; the packed form is it or a palloc'd copy.
     let packed = protect(|| unsafe { sys::pg_detoast_datum_packed(pointer) })?;
     // SAFETY: a valid varlena of that many bytes.
     let bytes = unsafe {
@@ -216,6 +242,22 @@ pub fn as_text(datum: Datum<'_>) -> Result<Vec<u8>> {
         )
     };
     copy_bytes(bytes)
+}
+
+/// Whether two values of one column are the same: numbers, or what is stored of others, detoasted. Two forms of
+/// one value, where its type has such, are not.
+pub fn are_same(one: Option<Datum<'_>>, other: Option<Datum<'_>>) -> Result<bool> {
+    let (Some(one), Some(other)) = (one, other) else {
+        return Ok(one.is_none() && other.is_none());
+    };
+    one.check(other.of)?;
+    if is_number(one.of) {
+        return Ok(one.raw == other.raw);
+    }
+    if one.of == types::INTERVAL {
+        return Ok(interval_parts(one)? == interval_parts(other)?);
+    }
+    Ok(varlena_bytes(one)? == varlena_bytes(other)?)
 }
 
 /// Whether a `text` of at most 126 bytes, as it stands in a row, is those bytes; a longer one is not, nor

@@ -1,11 +1,13 @@
 //! Calls by the function manager: the arguments of our SQL functions and their results, and calls
 //! of users' functions.
 
+use super::columns;
 use super::datum::{self, Datum, Oid};
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use super::guard::{self, protect};
 use super::local::Local;
 use super::nodes::Node;
+use crate::logic::columns::Table;
 use crate::sys;
 
 /// One call of an SQL function of ours.
@@ -244,6 +246,11 @@ pub struct TriggerRow {
 }
 
 impl TriggerRow {
+    /// Refuses a table whose columns are not of the declared types. That of another version may have fewer.
+    pub fn check(&self, declared: &Table) -> Result<()> {
+        columns::check_first(self.description, declared)
+    }
+
     /// A column, counted from 1; `None` for NULL, and for one that the table does not have.
     pub fn get(&self, column: i32) -> Option<Datum<'_>> {
         self.read(self.tuple, column)

@@ -5,6 +5,7 @@ pub mod activity;
 pub mod bgworker;
 pub mod catalog;
 pub mod clock;
+pub mod columns;
 pub mod command;
 mod copy;
 pub mod datum;

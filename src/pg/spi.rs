@@ -4,6 +4,7 @@
 //! the target schema of CREATE EXTENSION decides; everything else is written qualified. Callers
 //! run in `identity::as_owner`, which pins the search path.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -14,9 +15,16 @@ use super::error::{PgError, Result};
 use super::guard::{protect, text};
 use crate::sys;
 
+/// The text of a statement.
+enum Sql {
+    Constant(&'static str),
+    /// Made of constants, among them the lists of our columns, when the statement is first used.
+    Made(fn() -> String),
+}
+
 /// One of our statements with its kept plan, made on first use in each process.
 pub struct Statement {
-    sql: &'static str,
+    sql: Sql,
     arguments: &'static [Oid],
     plan: Cell<sys::SPIPlanPtr>,
     /// Which of our tables it writes to, a bit each, once it has a plan.
@@ -29,6 +37,15 @@ unsafe impl Sync for Statement {}
 impl Statement {
     /// A statement with parameters `$1`... of these types.
     pub const fn new(sql: &'static str, arguments: &'static [Oid]) -> Self {
+        Statement::of(Sql::Constant(sql), arguments)
+    }
+
+    /// The same, of a text that is put together of constants on first use.
+    pub const fn made(sql: fn() -> String, arguments: &'static [Oid]) -> Self {
+        Statement::of(Sql::Made(sql), arguments)
+    }
+
+    const fn of(sql: Sql, arguments: &'static [Oid]) -> Self {
         Statement {
             sql,
             arguments,
@@ -42,12 +59,12 @@ impl Statement {
         self.writes.get() & (1 << table) != 0
     }
 
-    fn find_writes(&self) {
+    fn find_writes(&self, sql: &str) {
         for (index, name) in catalog::TABLES.iter().enumerate() {
             let verbs = ["INSERT INTO ", "UPDATE ", "DELETE FROM "];
             if verbs
                 .iter()
-                .any(|verb| self.sql.contains(&format!("{verb}{name} ")))
+                .any(|verb| sql.contains(&format!("{verb}{name} ")))
             {
                 self.writes.set(self.writes.get() | 1 << index);
             }
@@ -58,12 +75,16 @@ impl Statement {
         if !self.plan.get().is_null() {
             return Ok(self.plan.get());
         }
-        let sql = text(self.sql.as_bytes());
-        let (sql, count) = (sql.as_ptr(), self.arguments.len() as i32);
+        let sql: Cow<'static, str> = match self.sql {
+            Sql::Constant(sql) => sql.into(),
+            Sql::Made(make) => make().into(),
+        };
+        let c_sql = text(sql.as_bytes());
+        let (c_sql, count) = (c_sql.as_ptr(), self.arguments.len() as i32);
         let types = self.arguments.as_ptr().cast_mut();
         // SAFETY: SPI is connected; statement and types live for the call.
         let plan = protect(|| unsafe {
-            let plan = sys::SPI_prepare(sql, count, types);
+            let plan = sys::SPI_prepare(c_sql, count, types);
             if !plan.is_null() {
                 sys::SPI_keepplan(plan);
             }
@@ -73,7 +94,7 @@ impl Statement {
             return Err(PgError::internal("SPI_prepare failed"));
         }
         self.plan.set(plan);
-        self.find_writes();
+        self.find_writes(&sql);
         Ok(plan)
     }
 }
@@ -117,6 +138,7 @@ impl Spi {
         if !read_only {
             catalog::trust(&self.extension, |table| statement.writes(table))?;
         }
+        catalog::refuse_altered()?;
         let values: Vec<sys::Datum> = arguments.iter().map(|a| datum::raw(*a)).collect();
         let nulls: Vec<libc::c_char> = arguments
             .iter()
@@ -136,6 +158,8 @@ impl Spi {
         // SAFETY: the call above set these; they are copied before the next call can replace them.
         let (table, count) = unsafe { (sys::SPI_tuptable, sys::SPI_processed) };
         let count = usize::try_from(count).unwrap_or(0);
+        // While it waited for a lock, somebody may have altered what it then read.
+        catalog::refuse_altered()?;
         Ok(Rows {
             table,
             count,

@@ -13,6 +13,7 @@ use super::datum::{self, Datum, Oid, types};
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use super::guard::protect;
 pub use super::key::{Compare, Key};
+use crate::logic::columns;
 use crate::sys;
 
 /// Our tables go with DROP EXTENSION, which nobody announces before it has the lock.
@@ -94,8 +95,8 @@ pub enum Locked {
 }
 
 impl Table {
-    /// Opens table and index, both by OID.
-    pub fn open(relation: Oid, index: Oid, lock: Lock) -> Result<Self> {
+    /// Opens table and index, both by OID. An error if its columns are not those that are declared.
+    pub fn open(relation: Oid, index: Oid, lock: Lock, declared: &columns::Table) -> Result<Self> {
         let mode = lock.mode();
         // SAFETY: answers NULL if the table is gone; while it is locked, so is its index there.
         let (relation, index) = protect(|| unsafe {
@@ -108,6 +109,8 @@ impl Table {
         if relation.is_null() {
             return Err(gone());
         }
+        // SAFETY: the table is open.
+        super::columns::check(unsafe { (*relation).rd_att }, declared)?;
         Ok(Table { relation, index })
     }
 

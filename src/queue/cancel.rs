@@ -1,5 +1,6 @@
 //! `cancel()`: ends a job that waits, or has its worker end it.
 
+use crate::logic::columns::JOBS;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::error::Result;
@@ -49,7 +50,7 @@ pub fn cancel(job: i64) -> Result<bool> {
 /// Whose transaction keeps the job's row, as of this moment.
 fn holder(extension: &Extension, job: i64) -> Result<Option<Holder>> {
     xact::with_latest_snapshot(|| {
-        let table = Table::open(extension.jobs, extension.jobs_key, Lock::Read)?;
+        let table = Table::open(extension.jobs, extension.jobs_key, Lock::Read, &JOBS)?;
         let row = table.row()?;
         let found = table.first(&[Key::int8(1, Compare::Equal, job)], &row)?;
         let holder = if found { table.holder(row.id())? } else { None };

@@ -8,6 +8,7 @@
 //! Future jobs cost nothing: within one priority they stand behind the due ones, and the scan
 //! goes on to the next priority by a new descent of the index.
 
+use crate::logic::columns::JOBS;
 use crate::logic::low_water::{LowWater, Place, Reading};
 use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
@@ -94,7 +95,7 @@ pub struct Job {
     row: RowId,
     place: Place,
     /// All columns of its row.
-    pub(super) values: [Option<Datum<'static>>; column::OF_QUEUE],
+    pub(super) values: [Option<Datum<'static>>; column::COUNT],
     /// What it calls, if it says so itself.
     pub handler: Option<Vec<u8>>,
     /// See [`super::handler::Named`].
@@ -152,7 +153,7 @@ impl Job {
 impl Jobs {
     /// Opens the table. The active snapshot decides what is seen.
     pub fn open(extension: &Extension) -> Result<Self> {
-        let table = Table::open(extension.jobs, extension.claim_index, Lock::Write)?;
+        let table = Table::open(extension.jobs, extension.claim_index, Lock::Write, &JOBS)?;
         let row = table.row()?;
         Ok(Jobs { table, row })
     }
@@ -296,7 +297,7 @@ impl Jobs {
     /// A job by its id, whenever it is due, with its queue; `None` if there is no such job, or none
     /// that a worker may run.
     pub fn find(&self, extension: &Extension, id: i64) -> Result<Option<(Candidate, Queue)>> {
-        let by_id = Table::open(extension.jobs, extension.jobs_key, Lock::Write)?;
+        let by_id = Table::open(extension.jobs, extension.jobs_key, Lock::Write, &JOBS)?;
         let found = by_id.first(&[Key::int8(1, Compare::Equal, id)], &self.row)?;
         let queue = match self.row_value(found, column::QUEUE) {
             Some(name) => queues::find(extension, name)?,
@@ -358,7 +359,7 @@ pub(super) fn place_key(place: Place) -> Result<Key<'static>> {
     Key::from_place(key::PRIORITY, place.priority, place.run_at, place.id)
 }
 
-pub(super) fn value(values: &[Option<Datum<'static>>], column: i32) -> Option<Datum<'static>> {
+pub(super) fn value<'a>(values: &[Option<Datum<'a>>], column: i32) -> Option<Datum<'a>> {
     let index = usize::try_from(column).ok()?.checked_sub(1)?;
     values.get(index).copied().flatten()
 }

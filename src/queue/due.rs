@@ -7,6 +7,7 @@
 //! is one descent, too. What is due at once, and nobody has announced, is looked for in the order of
 //! the claim, some hundred entries at a time: the keeper comes back for the rest ([`Walked`]).
 
+use crate::logic::columns::JOBS;
 use crate::logic::low_water::Place;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -78,10 +79,10 @@ pub struct Found {
 impl Due {
     /// Opens the table. The active snapshot decides what is seen.
     pub fn open(extension: &Extension) -> Result<Self> {
-        let table = Table::open(extension.jobs, extension.claim_index, Lock::Read)?;
+        let table = Table::open(extension.jobs, extension.claim_index, Lock::Read, &JOBS)?;
         let later = match extension.later_index {
             0 => None,
-            index => Some(Table::open(extension.jobs, index, Lock::Read)?),
+            index => Some(Table::open(extension.jobs, index, Lock::Read, &JOBS)?),
         };
         let row = table.row()?;
         let pending = datum::text_datum(b"pending")?;

@@ -4,95 +4,96 @@
 //! notes whom to wake.
 
 use crate::counted;
+use crate::logic::columns::GIVEN;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
+use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::identity;
 use crate::pg::spi::{Spi, Statement};
 
 use super::admit::{check_limits, check_queue, refuse_restricted, warn_unserved};
+use super::claim::value;
 use super::handler::Named;
-use super::{as_owner, bar, bound, extension, wake};
+use super::lists::{self, GIVEN_TYPES};
+use super::{as_owner, bar, bound, column, extension, wake};
 
-/// A job as the functions take it.
-pub struct NewJob<'a> {
-    /// What to call; `None` for a command or the queue's handler.
-    pub handler: Option<Named>,
-    /// What to run.
-    pub command: Option<Vec<u8>>,
-    /// The queue's name.
-    pub queue: Vec<u8>,
-    /// Lower goes first.
-    pub priority: i32,
-    /// Not before this time; `None`: now.
-    pub run_at: Option<Micros>,
-    /// Executions before it is failed; `None`: as the queue says.
-    pub max_attempts: Option<i32>,
-    /// An `interval`; `None`: as the queue says.
-    pub timeout: Option<Datum<'a>>,
-    /// At most one live job of queue and owner has it.
-    pub unique_key: Option<Vec<u8>>,
+/// A job on its way in: the values of the columns of `_jobs` that it gives, and nothing yet in the others.
+/// They live as long as the memory that they were made in.
+#[derive(Clone)]
+pub struct NewJob<'a>([Option<Datum<'a>>; column::COUNT]);
+
+impl<'a> NewJob<'a> {
+    /// A job that says nothing yet.
+    pub fn new() -> Self {
+        let mut job = NewJob([None; column::COUNT]);
+        job.set(column::PRIORITY, Some(0i32.datum()));
+        job
+    }
+
+    /// Sets a column, of its type.
+    pub fn set(&mut self, column: i32, value: Option<Datum<'a>>) {
+        let index = usize::try_from(column.saturating_sub(1));
+        if let Some(place) = index.ok().and_then(|index| self.0.get_mut(index)) {
+            *place = value;
+        }
+    }
+
+    /// What it gives in a column.
+    pub fn get(&self, column: i32) -> Option<Datum<'a>> {
+        value(&self.0, column)
+    }
+
+    /// Sets what it calls.
+    pub fn set_handler(&mut self, handler: &Named) -> Result<()> {
+        self.set(column::HANDLER, Some(datum::text_datum(&handler.name)?));
+        self.set(column::HANDLER_OWNER, handler.owner.map(ToDatum::datum));
+        Ok(())
+    }
+
+    /// The name of its queue.
+    pub fn queue(&self) -> Result<Vec<u8>> {
+        let queue = self.get(column::QUEUE);
+        queue.map_or_else(|| Ok(Vec::new()), datum::as_text)
+    }
+
+    /// What the statements take.
+    fn arguments(&self) -> [Option<Datum<'a>>; GIVEN.len()] {
+        GIVEN.map(|column| self.get(column))
+    }
 }
 
 /// The INSERT of the functions: its payload, and what follows.
-macro_rules! insert {
-    ($payload:literal, $rest:literal) => {
-        concat!(
-            "INSERT INTO my_worker._jobs (handler, command, payload, queue, priority, run_at, \
-             max_attempts, timeout, unique_key, owner, handler_owner) \
-             SELECT $1, $2, coalesce(",
-            $payload,
-            ", '{}'::pg_catalog.jsonb), $4, $5, coalesce($6, pg_catalog.now()), $7, $8, $9, $10, $11 ",
-            $rest
-        )
-    };
+fn insert(payload: &str, rest: &str) -> String {
+    let payload = format!("coalesce({payload}, '{{}}'::pg_catalog.jsonb)");
+    let changes = [
+        (column::PAYLOAD, payload.as_str()),
+        (column::RUN_AT, "coalesce(@, pg_catalog.now())"),
+    ];
+    lists::insert_job(&changes, rest)
 }
 
-const INSERT_TYPES: &[Oid] = &[
-    types::TEXT,
-    types::TEXT,
-    types::JSONB,
-    types::TEXT,
-    types::INT4,
-    types::TIMESTAMPTZ,
-    types::INT4,
-    types::INTERVAL,
-    types::TEXT,
-    types::REGROLE,
-    types::REGROLE,
-];
-
-static INSERT_ONE: Statement = Statement::new(insert!("$3", "RETURNING id"), INSERT_TYPES);
+static INSERT_ONE: Statement = Statement::made(|| insert("@", "RETURNING id"), &GIVEN_TYPES);
 
 /// One statement for all: a row costs a fraction of a statement of its own.
-static INSERT_MANY: Statement = Statement::new(
-    insert!(
-        "p.payload",
-        "FROM pg_catalog.unnest($3) AS p (payload) RETURNING id"
-    ),
-    &[
-        types::TEXT,
-        types::TEXT,
-        types::JSONB_ARRAY,
-        types::TEXT,
-        types::INT4,
-        types::TIMESTAMPTZ,
-        types::INT4,
-        types::INTERVAL,
-        types::TEXT,
-        types::REGROLE,
-        types::REGROLE,
-    ],
+static INSERT_MANY: Statement = Statement::made(
+    || {
+        let payloads = lists::parameter(column::PAYLOAD);
+        insert(
+            "p.payload",
+            &format!("FROM pg_catalog.unnest({payloads}) AS p (payload) RETURNING id"),
+        )
+    },
+    &lists::given_types_with(column::PAYLOAD, types::JSONB_ARRAY),
 );
 
-static INSERT_UNIQUE: Statement = Statement::new(
-    insert!(
-        "$3",
-        "ON CONFLICT (queue, owner, unique_key) WHERE unique_key IS NOT NULL DO NOTHING \
-         RETURNING id"
-    ),
-    INSERT_TYPES,
+static INSERT_UNIQUE: Statement = Statement::made(
+    || {
+        let rest = "ON CONFLICT (queue, owner, unique_key) WHERE unique_key IS NOT NULL DO NOTHING \
+                    RETURNING id";
+        insert("@", rest)
+    },
+    &GIVEN_TYPES,
 );
 
 static FIND_UNIQUE: Statement = Statement::new(
@@ -103,72 +104,43 @@ static FIND_UNIQUE: Statement = Statement::new(
 
 /// Enqueues the job and answers its id. With a unique key that a live job has, nothing is added
 /// and that job's id is the answer.
-pub fn enqueue(job: &NewJob<'_>, payload: Option<Datum<'_>>) -> Result<i64> {
-    let extension = admit(job)?;
-    let caller = identity::current_role();
-    as_owner(&extension, |spi| insert_one(spi, job, payload, caller))
+pub fn enqueue(mut job: NewJob<'_>) -> Result<i64> {
+    let extension = admit(&mut job)?;
+    as_owner(&extension, |spi| insert_one(spi, &job))
 }
 
-/// Enqueues the job once for each element of a `jsonb[]` and answers the ids in order.
-pub fn enqueue_many(job: &NewJob<'_>, payloads: Datum<'_>) -> Result<Vec<i64>> {
-    let extension = admit(job)?;
-    let arguments = arguments(job, Some(payloads), identity::current_role())?;
+/// Enqueues the job once for each payload and answers the ids in order: its payload is a `jsonb[]`.
+pub fn enqueue_many(mut job: NewJob<'_>) -> Result<Vec<i64>> {
+    let extension = admit(&mut job)?;
     as_owner(&extension, |spi| {
-        let inserted = spi.run(&INSERT_MANY, &arguments)?;
+        let inserted = spi.run(&INSERT_MANY, &job.arguments())?;
         Ok(inserted.iter().filter_map(|row| row.i64(1)).collect())
     })
 }
 
-/// Checks what the functions were given.
-fn admit(job: &NewJob<'_>) -> Result<Extension> {
+/// Checks what the functions were given; the caller becomes the job's owner.
+fn admit(job: &mut NewJob<'_>) -> Result<Extension> {
     refuse_restricted()?;
     check(job)?;
     let extension = extension()?;
-    check_queue(&job.queue)?;
+    check_queue(&job.queue()?)?;
     warn_unserved()?;
-    bar::warn(identity::current_role())?;
+    let caller = identity::current_role();
+    bar::warn(caller)?;
+    job.set(column::OWNER, Some(caller.datum()));
     Ok(extension)
 }
 
-/// What the statements take, in the order of [`INSERT_TYPES`].
-fn arguments<'a>(
-    job: &NewJob<'a>,
-    payload: Option<Datum<'a>>,
-    caller: Oid,
-) -> Result<[Option<Datum<'a>>; 11]> {
-    let text = |value: &Option<Vec<u8>>| value.as_deref().map(datum::text_datum).transpose();
-    let handler = job.handler.as_ref();
-    Ok([
-        handler.map(|h| datum::text_datum(&h.name)).transpose()?,
-        text(&job.command)?,
-        payload,
-        Some(datum::text_datum(&job.queue)?),
-        Some(job.priority.datum()),
-        job.run_at.map(ToDatum::datum),
-        job.max_attempts.map(ToDatum::datum),
-        job.timeout,
-        text(&job.unique_key)?,
-        Some(caller.datum()),
-        handler.and_then(|h| h.owner).map(ToDatum::datum),
-    ])
-}
-
-/// Inserts one checked job for `caller`, its owner, and answers its id.
-pub fn insert_one(
-    spi: &Spi,
-    job: &NewJob<'_>,
-    payload: Option<Datum<'_>>,
-    caller: Oid,
-) -> Result<i64> {
-    let arguments = arguments(job, payload, caller)?;
-    let statement = if job.unique_key.is_some() {
-        &INSERT_UNIQUE
-    } else {
-        &INSERT_ONE
+/// Inserts one checked job, which has an owner, and answers its id.
+pub fn insert_one(spi: &Spi, job: &NewJob<'_>) -> Result<i64> {
+    let key = job.get(column::UNIQUE_KEY);
+    let arguments = job.arguments();
+    let statement = match key {
+        Some(_) => &INSERT_UNIQUE,
+        None => &INSERT_ONE,
     };
-    let [_, _, _, queue, .., key, owner, _] = arguments;
     // A row that is only tried counts as one more of the role.
-    let bounded = job.unique_key.is_some() && bound::is_set();
+    let bounded = key.is_some() && bound::is_set();
     for attempt in 0..10 {
         if !bounded || attempt > 0 {
             let inserted = spi.run(statement, &arguments)?;
@@ -177,7 +149,8 @@ pub fn insert_one(
             }
         }
         // Somebody's job has the key, unless it has ended just now.
-        let found = spi.run(&FIND_UNIQUE, &[queue, owner, key])?;
+        let same = [job.get(column::QUEUE), job.get(column::OWNER), key];
+        let found = spi.run(&FIND_UNIQUE, &same)?;
         if let Some(id) = found.first().and_then(|row| row.i64(1)) {
             return Ok(id);
         }
@@ -202,7 +175,12 @@ pub fn find_unique(spi: &Spi, queue: &[u8], owner: Oid, key: &[u8]) -> Result<Op
 
 /// Refuses numbers, times and keys that no job can have.
 pub fn check(job: &NewJob<'_>) -> Result<()> {
-    check_limits(job.max_attempts, job.timeout, job.unique_key.as_deref())
+    let unique_key = job.get(column::UNIQUE_KEY).map(datum::as_text);
+    check_limits(
+        job.get(column::MAX_ATTEMPTS).map(datum::as_i32),
+        job.get(column::TIMEOUT),
+        unique_key.transpose()?.as_deref(),
+    )
 }
 
 /// After ALTER EXTENSION UPDATE: the launcher learns at COMMIT that the library fits, and jobs run at

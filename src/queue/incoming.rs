@@ -4,6 +4,7 @@
 //! caller's rights and search path: the owner is the caller, the queue exists, the handler is found and
 //! stored qualified.
 
+use crate::logic::columns::JOBS;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Oid, ToDatum};
 use crate::pg::error::{
@@ -37,6 +38,7 @@ pub fn copy_target() -> Result<Option<CopyTarget>> {
 
 /// The trigger of `my_worker._jobs`, BEFORE INSERT OR UPDATE of each row.
 pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
+    row.check(&JOBS)?;
     let is_users = !identity::is_ours() && check_row(&mut row)?;
     // A row that is there with such an id, from a restore or by a hand, is settled like any other.
     if !row.is_update

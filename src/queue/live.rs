@@ -6,6 +6,7 @@
 //! includes rows that others have inserted and not committed, and rows deleted a moment ago; it
 //! follows within a claim or a vacuum.
 
+use crate::logic::columns::JOBS;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::Result;
@@ -42,7 +43,7 @@ pub fn waiting(
     running: &[(i64, Vec<u8>)],
     sees: &dyn Fn(Oid) -> Result<bool>,
 ) -> Result<Vec<Waiting>> {
-    let table = Table::open(extension.jobs, extension.claim_index, Lock::Read)?;
+    let table = Table::open(extension.jobs, extension.claim_index, Lock::Read, &JOBS)?;
     let row = table.row()?;
     let look = Look {
         table: &table,

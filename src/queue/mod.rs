@@ -17,6 +17,7 @@ pub mod enqueue;
 pub mod handler;
 pub mod ids;
 pub mod incoming;
+pub mod lists;
 pub mod live;
 pub mod prune;
 pub mod purge;
@@ -32,6 +33,8 @@ pub mod told;
 pub mod wait;
 pub mod wake;
 
+/// The places of the columns of `_jobs`.
+pub use crate::logic::columns::job as column;
 use crate::logic::limits::LimitError;
 use crate::pg::catalog::{self, Extension, Fit};
 use crate::pg::error::{
@@ -39,58 +42,6 @@ use crate::pg::error::{
 };
 use crate::pg::spi::{self, Spi};
 use crate::pg::{guc, identity, table, xact};
-
-/// Columns of `_jobs` and of `history`, of which the first 16 are the same.
-pub mod column {
-    /// bigint
-    pub const ID: i32 = 1;
-    /// text
-    pub const QUEUE: i32 = 2;
-    /// text
-    pub const STATUS: i32 = 3;
-    /// text
-    pub const HANDLER: i32 = 4;
-    /// text
-    pub const COMMAND: i32 = 5;
-    /// jsonb
-    pub const PAYLOAD: i32 = 6;
-    /// integer
-    pub const PRIORITY: i32 = 7;
-    /// timestamptz
-    pub const RUN_AT: i32 = 8;
-    /// timestamptz
-    pub const CREATED_AT: i32 = 9;
-    /// timestamptz
-    pub const STARTED_AT: i32 = 10;
-    /// integer
-    pub const ATTEMPTS: i32 = 11;
-    /// integer
-    pub const MAX_ATTEMPTS: i32 = 12;
-    /// interval
-    pub const TIMEOUT: i32 = 13;
-    /// text
-    pub const UNIQUE_KEY: i32 = 14;
-    /// regrole
-    pub const OWNER: i32 = 15;
-    /// text
-    pub const LAST_ERROR: i32 = 16;
-    /// jsonb, of `_jobs`
-    pub const ERRORS: i32 = 17;
-    /// regrole; the last of `_jobs`
-    pub const HANDLER_OWNER: i32 = 18;
-    /// So many has `_jobs`.
-    pub const OF_QUEUE: usize = 18;
-    /// timestamptz, of `history`
-    pub const FINISHED_AT: i32 = 17;
-    /// jsonb, of `history`
-    pub const RESULT: i32 = 18;
-    /// jsonb, of `history`
-    pub const HISTORY_ERRORS: i32 = 19;
-    /// regrole; the last of `history`
-    pub const HISTORY_HANDLER_OWNER: i32 = 20;
-    /// So many has `history`.
-    pub const OF_HISTORY: usize = 20;
-}
 
 /// Where the extension is; an error if this database does not have it (any more), or if this library
 /// cannot work with it.
@@ -108,6 +59,7 @@ pub fn extension() -> Result<Extension> {
             "a table or an index of extension \"my_worker\" is missing or invalid",
         )
         .hint("See my_worker.health().")),
+        Fit::Altered(altered) => Err(altered.error()),
     }
 }
 
@@ -118,7 +70,11 @@ pub fn any_extension() -> Result<Extension> {
 
 /// Where it is, and keeps it: for transactions of our processes, which run jobs in them.
 pub fn hold_extension() -> Result<Extension> {
-    catalog::hold_extension()?.ok_or_else(not_installed)
+    match catalog::hold_extension()? {
+        Some(extension) => Ok(extension),
+        // It is there, but this library cannot work with it.
+        None => Err(extension().err().unwrap_or_else(not_installed)),
+    }
 }
 
 /// The error for a database without the extension.

@@ -1,5 +1,6 @@
 //! `purge_queue()`: deletes the jobs of a queue that nobody runs.
 
+use crate::logic::columns::JOBS;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, types};
 use crate::pg::error::Result;
@@ -59,7 +60,7 @@ pub(super) fn purge_waiting(extension: &Extension, spi: &Spi, queue: &[u8]) -> R
 
 /// One walk through the table, and no list of its rows. Whether all were deleted that could be.
 fn walk_and_purge(extension: &Extension, queue: &[u8], purged: &mut Purged) -> Result<bool> {
-    let table = Table::open(extension.jobs, extension.claim_index, Lock::Write)?;
+    let table = Table::open(extension.jobs, extension.claim_index, Lock::Write, &JOBS)?;
     let mut all = !table.tells_of_deletes();
     if all {
         let own = own::job();

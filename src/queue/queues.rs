@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::logic::columns::{QUEUES, queue as column};
 use crate::logic::limits;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -14,20 +15,8 @@ use crate::shared::SHARED;
 use super::handler::quoted;
 use super::wake;
 
-/// Columns of `my_worker.queues`.
-mod column {
-    pub const NAME: i16 = 1;
-    pub const HANDLER: i32 = 2;
-    pub const CONCURRENCY: i32 = 3;
-    pub const MAX_ATTEMPTS: i32 = 4;
-    pub const BACKOFF: i32 = 5;
-    pub const BACKOFF_MAX: i32 = 6;
-    pub const TIMEOUT: i32 = 7;
-    pub const RETENTION: i32 = 8;
-    pub const PAUSED: i32 = 9;
-    pub const ID: i32 = 11;
-    pub const HANDLER_OWNER: i32 = 12;
-}
+/// The first column of its key.
+const KEY_NAME: i16 = 1;
 
 /// One queue's settings.
 #[derive(Clone)]
@@ -78,9 +67,9 @@ pub fn is_held(job_says: bool, queue_says: bool) -> bool {
 
 /// Reads a queue under the active snapshot; `None` if there is none of that name.
 pub fn find(extension: &Extension, name: Datum<'_>) -> Result<Option<Queue>> {
-    let table = Table::open(extension.queues, extension.queues_key, Lock::Read)?;
+    let table = Table::open(extension.queues, extension.queues_key, Lock::Read, &QUEUES)?;
     let row = table.row()?;
-    let found = table.first(&[Key::text(column::NAME, Compare::Equal, name)], &row)?;
+    let found = table.first(&[Key::text(KEY_NAME, Compare::Equal, name)], &row)?;
     let queue = if found { Some(read(&row, name)?) } else { None };
     row.end()?;
     table.close()?;

@@ -11,7 +11,7 @@ use crate::pg::log::{self, Level};
 use crate::pg::spi::Statement;
 
 use super::handler::quoted;
-use super::{admit, as_owner, enqueue, extension, ids};
+use super::{admit, as_owner, enqueue, extension, ids, lists};
 
 /// A job that has not ended, or was set aside.
 static FIND_LIVE: Statement = Statement::new(
@@ -32,19 +32,21 @@ static FIND_FINISHED: Statement = Statement::new(
 );
 
 /// Takes nothing out of the history that does not come into the queue.
-static RETRY: Statement = Statement::new(
-    "WITH back AS (INSERT INTO my_worker._jobs (id, queue, handler, command, payload, priority, \
-     created_at, max_attempts, timeout, unique_key, owner, last_error, errors, handler_owner) \
-     OVERRIDING SYSTEM VALUE \
-     SELECT id, queue, handler, command, payload, priority, created_at, max_attempts, timeout, \
-     unique_key, owner, last_error, errors, handler_owner FROM my_worker.history \
-     WHERE id = $1 AND owner = $2 \
-     AND finished_at = $3 \
-     AND status = ANY (ARRAY['failed', 'cancelled']) LIMIT 1 \
-     ON CONFLICT DO NOTHING RETURNING id) \
-     DELETE FROM my_worker.history WHERE id = ANY (ARRAY(SELECT id FROM back)) \
-     AND owner = $2 AND finished_at = $3 \
-     AND status = ANY (ARRAY['failed', 'cancelled'])",
+static RETRY: Statement = Statement::made(
+    || {
+        let columns = lists::retried();
+        format!(
+            "WITH back AS (INSERT INTO my_worker._jobs ({columns}) \
+             OVERRIDING SYSTEM VALUE SELECT {columns} FROM my_worker.history \
+             WHERE id = $1 AND owner = $2 \
+             AND finished_at = $3 \
+             AND status = ANY (ARRAY['failed', 'cancelled']) LIMIT 1 \
+             ON CONFLICT DO NOTHING RETURNING id) \
+             DELETE FROM my_worker.history WHERE id = ANY (ARRAY(SELECT id FROM back)) \
+             AND owner = $2 AND finished_at = $3 \
+             AND status = ANY (ARRAY['failed', 'cancelled'])"
+        )
+    },
     &[types::INT8, types::REGROLE, types::TIMESTAMPTZ],
 );
 

@@ -4,6 +4,7 @@
 //! The engine and all roles rely on these tables, and triggers, rules and foreign keys on them would
 //! run within statements of ours. What roles may do they do through the functions and `my_queue`.
 
+use crate::logic::columns::JOB_COLUMNS;
 use crate::pg::catalog::{self, Extension, TABLES};
 use crate::pg::datum::{self, Datum, Oid};
 use crate::pg::ddl::Made;
@@ -41,18 +42,6 @@ fn name_of(extension: &Extension, table: Oid) -> &'static str {
     name.strip_prefix("my_worker.").unwrap_or(name)
 }
 
-/// Columns of a job that only the engine sets: what a new job may not bring, and an UPDATE not
-/// change.
-const ENGINE_COLUMNS: [(i32, &str); 7] = [
-    (column::STATUS, "status"),
-    (column::STARTED_AT, "started_at"),
-    (column::ATTEMPTS, "attempts"),
-    (column::LAST_ERROR, "last_error"),
-    (column::ERRORS, "errors"),
-    (column::CREATED_AT, "created_at"),
-    (column::HANDLER_OWNER, "handler_owner"),
-];
-
 /// Refuses a job's row in which somebody else than the owner of the extension sets what only the
 /// engine sets; an id must have come from the sequence in this session.
 pub fn check_row(row: &TriggerRow) -> Result<()> {
@@ -60,25 +49,24 @@ pub fn check_row(row: &TriggerRow) -> Result<()> {
     if is_owner(&extension)? {
         return Ok(());
     }
-    let bytes = |value: Option<Datum<'_>>| value.map(datum::as_text).transpose();
-    let number = |value: Option<Datum<'_>>| value.map(datum::as_i64);
-    for (column, name) in ENGINE_COLUMNS {
+    // What only the engine sets a new job may not bring, and an UPDATE not change.
+    let live = JOB_COLUMNS.iter().filter(|one| one.is_live());
+    for (one, column) in live.zip(1..).filter(|(one, _)| one.is_forbidden()) {
+        let (name, new) = (one.column.name, row.get(column));
         let is_as_it_must_be = match (row.is_update, column) {
-            (true, column::ERRORS | column::LAST_ERROR | column::STATUS) => {
-                bytes(row.old(column))? == bytes(row.get(column))?
-            }
-            (true, _) => number(row.old(column)) == number(row.get(column)),
-            (false, column::STATUS) => bytes(row.get(column))?.as_deref() == Some(b"pending"),
-            (false, column::ATTEMPTS) => number(row.get(column)) == Some(0),
+            (true, _) => datum::are_same(row.old(column), new)?,
+            (false, column::STATUS) => new.is_some_and(|new| datum::text_is(new, b"pending")),
+            (false, column::ATTEMPTS) => new.map(datum::as_i32) == Some(0),
             (false, column::CREATED_AT) => {
-                number(row.get(column)) == Some(clock::transaction_start())
+                new.map(datum::as_i64) == Some(clock::transaction_start())
             }
-            (false, _) => row.get(column).is_none(),
+            (false, _) => new.is_none(),
         };
         if !is_as_it_must_be {
             return Err(refused(name));
         }
     }
+    let number = |value: Option<Datum<'_>>| value.map(datum::as_i64);
     let id = number(row.get(column::ID));
     let is_own_id = match row.is_update {
         true => number(row.old(column::ID)) == id,

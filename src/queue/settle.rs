@@ -4,6 +4,7 @@
 //! The statements only: they are run by `end`, which has the end told.
 
 use crate::logic::backoff;
+use crate::logic::columns::history;
 use crate::logic::counters::Ending;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, ToDatum, types};
@@ -12,7 +13,7 @@ use crate::pg::spi::Statement;
 use crate::pg::{clock, guc, random, xact};
 
 use super::queues::Queue;
-use super::{as_owner, into_history};
+use super::{as_owner, into_history, lists};
 
 /// The longest error text that is kept, in bytes.
 const MAX_ERROR_BYTES: usize = 8192;
@@ -71,21 +72,34 @@ static RETRY: Statement = Statement::new(
     ],
 );
 
-// Both answer whether the job was there, also where a trigger of the history's owner keeps no row.
+/// Moves the jobs of a condition into the history. Answers whether one was there, also where a trigger of
+/// the history's owner keeps no row.
+fn moved_to_history(condition: &str, changes: &[(i32, &str)]) -> String {
+    let kept = lists::insert_ended("gone", changes);
+    format!(
+        "WITH gone AS (DELETE FROM my_worker._jobs WHERE {condition} RETURNING *), \
+         kept AS ({kept}) SELECT id FROM gone"
+    )
+}
 
-static FAIL: Statement = Statement::new(
-    concat!(
-        "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 \
-         AND attempts = $2 RETURNING *), \
-         kept AS (INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
-         run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
-         last_error, finished_at, handler_owner, errors) \
-         SELECT id, queue, 'failed', handler, command, payload, priority, run_at, created_at, \
-         coalesce($10, started_at), $3, max_attempts, timeout, unique_key, owner, $6, $4, handler_owner, \
-         coalesce(errors, '[]'::pg_catalog.jsonb) || ",
-        error_entry!(),
-        " FROM gone) SELECT id FROM gone"
-    ),
+static FAIL: Statement = Statement::made(
+    || {
+        let errors = concat!(
+            "coalesce(errors, '[]'::pg_catalog.jsonb) || ",
+            error_entry!()
+        );
+        moved_to_history(
+            "id = $1 AND attempts = $2",
+            &[
+                (history::STATUS, "'failed'"),
+                (history::STARTED_AT, "coalesce($10, started_at)"),
+                (history::ATTEMPTS, "$3"),
+                (history::LAST_ERROR, "$6"),
+                (history::FINISHED_AT, "$4"),
+                (history::ERRORS, errors),
+            ],
+        )
+    },
     &[
         types::INT8,
         types::INT4,
@@ -100,14 +114,18 @@ static FAIL: Statement = Statement::new(
     ],
 );
 
-static CANCEL: Statement = Statement::new(
-    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 RETURNING *), \
-     kept AS (INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
-     run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
-     last_error, finished_at, errors, handler_owner) \
-     SELECT id, queue, 'cancelled', handler, command, payload, priority, run_at, created_at, \
-     coalesce($2, started_at), coalesce($3, attempts), max_attempts, timeout, \
-     unique_key, owner, last_error, $4, errors, handler_owner FROM gone) SELECT id FROM gone",
+static CANCEL: Statement = Statement::made(
+    || {
+        moved_to_history(
+            "id = $1",
+            &[
+                (history::STATUS, "'cancelled'"),
+                (history::STARTED_AT, "coalesce($2, started_at)"),
+                (history::ATTEMPTS, "coalesce($3, attempts)"),
+                (history::FINISHED_AT, "$4"),
+            ],
+        )
+    },
     &[
         types::INT8,
         types::TIMESTAMPTZ,
@@ -123,15 +141,21 @@ static CLAIM: Statement = Statement::new(
     &[types::INT8, types::TIMESTAMPTZ],
 );
 
-static COMPLETE: Statement = Statement::new(
-    "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 \
-     AND attempts = $2 RETURNING *) \
-     INSERT INTO my_worker.history (id, queue, status, handler, command, payload, priority, \
-     run_at, created_at, started_at, attempts, max_attempts, timeout, unique_key, owner, \
-     last_error, finished_at, result, errors, handler_owner) \
-     SELECT id, queue, 'completed', handler, command, payload, priority, run_at, created_at, \
-     started_at, attempts, max_attempts, timeout, unique_key, owner, last_error, $3, \
-     pg_catalog.to_jsonb($4), errors, handler_owner FROM gone WHERE $5",
+static COMPLETE: Statement = Statement::made(
+    || {
+        let kept = lists::insert_ended(
+            "gone WHERE $5",
+            &[
+                (history::STATUS, "'completed'"),
+                (history::FINISHED_AT, "$3"),
+                (history::RESULT, "pg_catalog.to_jsonb($4)"),
+            ],
+        );
+        format!(
+            "WITH gone AS (DELETE FROM my_worker._jobs WHERE id = $1 \
+             AND attempts = $2 RETURNING *) {kept}"
+        )
+    },
     &[
         types::INT8,
         types::INT4,

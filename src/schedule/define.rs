@@ -16,7 +16,7 @@ use crate::pg::spi::Statement;
 use crate::pg::timezone::Timezone;
 use crate::queue::enqueue::{self, NewJob};
 use crate::queue::handler::{self, Named, quoted};
-use crate::queue::{admit, allowed, as_owner, bar, extension};
+use crate::queue::{admit, allowed, as_owner, bar, column, extension};
 
 static UPSERT: Statement = Statement::new(
     "INSERT INTO my_worker._schedules AS s (name, owner, schedule, timezone, command, handler, \
@@ -166,16 +166,11 @@ fn unknown_name(what: &str, value: &[u8], names: &str) -> PgError {
 
 /// A job as the schedule will enqueue it, to check what they share.
 fn sample_job<'a>(definition: &Definition<'a>) -> NewJob<'a> {
-    NewJob {
-        handler: None,
-        command: definition.command.clone(),
-        queue: definition.queue.clone(),
-        priority: 0,
-        run_at: None,
-        max_attempts: definition.max_attempts,
-        timeout: definition.timeout,
-        unique_key: None,
-    }
+    let mut job = NewJob::new();
+    let max_attempts = definition.max_attempts.map(ToDatum::datum);
+    job.set(column::MAX_ATTEMPTS, max_attempts);
+    job.set(column::TIMEOUT, definition.timeout);
+    job
 }
 
 fn arguments<'a>(

@@ -22,6 +22,7 @@ use crate::pg::{clock, xact};
 use crate::queue::admit;
 use crate::queue::as_owner;
 use crate::queue::bar::bar;
+use crate::queue::column;
 use crate::queue::enqueue;
 use crate::queue::handler::quoted;
 
@@ -331,13 +332,14 @@ fn refuse_barred(owner: Oid) -> Result<()> {
 
 /// Enqueues a job for each due time of the plan and answers the last one's id.
 fn insert_jobs(spi: &Spi, found: &mut Found, plan: &Plan) -> Result<Option<i64>> {
-    admit::check_queue(&found.job.queue)?;
+    admit::check_queue(&found.job.queue()?)?;
     let mut last_job = None;
     for due in &plan.enqueue {
         let waits =
             found.overlap == Overlap::Queue && !(found.live.is_empty() && found.held.is_empty());
-        found.job.run_at = Some(if waits { HELD } else { super::real(*due) });
-        let job = enqueue::insert_one(spi, &found.job, found.payload, found.owner)?;
+        let run_at = if waits { HELD } else { super::real(*due) };
+        found.job.set(column::RUN_AT, Some(run_at.datum()));
+        let job = enqueue::insert_one(spi, &found.job)?;
         if waits {
             found.held.push(job);
         } else {

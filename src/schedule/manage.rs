@@ -11,7 +11,7 @@ use crate::pg::spi::{Row, Spi, Statement};
 use crate::pg::{clock, identity, latch};
 use crate::queue::enqueue;
 use crate::queue::handler::quoted;
-use crate::queue::{admit, as_owner, bar, cancel, extension};
+use crate::queue::{admit, as_owner, bar, cancel, column, extension};
 
 static FIND: Statement = Statement::new(
     "SELECT id, owner FROM my_worker._schedules WHERE name = $1",
@@ -48,7 +48,7 @@ static RESUME: Statement = Statement::new(
 );
 
 static LOCK: Statement = Statement::new(
-    "SELECT owner, command, handler, payload, queue, max_attempts, timeout, handler_owner \
+    "SELECT command, handler, payload, queue, max_attempts, timeout, handler_owner, owner \
      FROM my_worker._schedules WHERE id = $1 FOR UPDATE",
     &[types::INT8],
 );
@@ -129,10 +129,10 @@ pub fn run_now(name: &[u8], owner: Option<Oid>) -> Result<i64> {
     as_owner(&extension()?, |spi| {
         let rows = spi.run(&LOCK, &[Some(id.datum())])?;
         let row = rows.first().ok_or_else(|| unknown(name))?;
-        bar::warn(row.oid(1).unwrap_or(0))?;
-        let job = job_of(&row, 2, clock::now())?;
-        let payload = row.datum(4);
-        let job = enqueue::insert_one(spi, &job, payload, row.oid(1).unwrap_or(0))?;
+        bar::warn(row.oid(8).unwrap_or(0))?;
+        let mut job = job_of(&row, 1);
+        job.set(column::RUN_AT, Some(clock::now().datum()));
+        let job = enqueue::insert_one(spi, &job)?;
         note_run(spi, id, job)?;
         Ok(job)
     })

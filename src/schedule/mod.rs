@@ -23,6 +23,7 @@ mod row;
 pub use define::{Definition, schedule};
 pub use manage::{next_runs, pause, resume, run_now, unschedule};
 
+use crate::logic::columns::{SCHEDULES, schedule as column};
 use crate::logic::rule::{self, Every, Parsed, Rule, RuleError};
 use crate::logic::zone::Zone;
 use crate::pg::clock;
@@ -34,12 +35,6 @@ use crate::queue::handler::quoted;
 use crate::queue::wake;
 use crate::settings;
 use crate::shared::SHARED;
-
-/// Columns of `my_worker._schedules` that the trigger reads.
-mod column {
-    pub const ACTIVE: i32 = 3;
-    pub const NEXT_RUN_AT: i32 = 4;
-}
 
 const SECS_PER_DAY: u32 = 86_400;
 
@@ -75,6 +70,7 @@ pub fn real(time: Micros) -> Micros {
 /// The trigger of the table, BEFORE INSERT OR UPDATE of each row: the keeper learns of the due
 /// time at COMMIT, whoever wrote the row.
 pub fn written(row: &TriggerRow) -> Result<()> {
+    row.check(&SCHEDULES)?;
     let active = row.get(column::ACTIVE).is_some_and(datum::as_bool);
     match row.get(column::NEXT_RUN_AT) {
         Some(next) if active => wake::due_at_commit(real(datum::as_i64(next))),

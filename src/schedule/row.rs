@@ -4,13 +4,14 @@ use crate::logic::schedule::{Catchup, Overlap};
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
 use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result};
 use crate::pg::spi::{Row, Rows, Spi, Statement};
+use crate::queue::column;
 use crate::queue::enqueue::NewJob;
-use crate::queue::handler::{Named, quoted};
+use crate::queue::handler::quoted;
 
 /// A row with its unfinished jobs.
 static LOCK: Statement = Statement::new(
-    "SELECT command, handler, payload, queue, max_attempts, timeout, handler_owner, schedule, timezone, \
-     overlap, catchup, next_run_at, anchor, last_due, owner, active, \
+    "SELECT command, handler, payload, queue, max_attempts, timeout, handler_owner, owner, schedule, \
+     timezone, overlap, catchup, next_run_at, anchor, last_due, active, \
      ARRAY(SELECT q.id FROM pg_catalog.unnest(s.live_jobs) AS live \
      JOIN my_worker._jobs AS q ON q.id = live \
      AND q.status <> 'failed' ORDER BY q.id), \
@@ -28,8 +29,6 @@ pub struct Found<'a> {
     pub id: i64,
     /// What its jobs are like.
     pub job: NewJob<'a>,
-    /// Their payload.
-    pub payload: Option<Datum<'a>>,
     /// Its rule as text.
     pub schedule: Vec<u8>,
     /// Its zone's name.
@@ -60,40 +59,46 @@ pub fn find(spi: &Spi, id: i64) -> Result<Option<Found<'_>>> {
     let Some(row) = rows.first() else {
         return Ok(None);
     };
-    let overlap = row.text(10)?.unwrap_or_default();
-    let catchup = row.text(11)?.unwrap_or_default();
+    let overlap = row.text(11)?.unwrap_or_default();
+    let catchup = row.text(12)?.unwrap_or_default();
     Ok(Some(Found {
         id,
-        job: job_of(&row, 1, 0)?,
-        payload: row.datum(3),
-        schedule: row.text(8)?.unwrap_or_default(),
-        timezone: row.text(9)?.unwrap_or_default(),
+        job: job_of(&row, 1),
+        schedule: row.text(9)?.unwrap_or_default(),
+        timezone: row.text(10)?.unwrap_or_default(),
         overlap: Overlap::from_name(&overlap).ok_or_else(|| unknown_word(&overlap))?,
         catchup: Catchup::from_name(&catchup).ok_or_else(|| unknown_word(&catchup))?,
-        next_run_at: row.i64(12),
-        anchor: row.i64(13).unwrap_or(0),
-        last_due: row.i64(14),
-        owner: row.oid(15).unwrap_or(0),
+        next_run_at: row.i64(13),
+        anchor: row.i64(14).unwrap_or(0),
+        last_due: row.i64(15),
+        owner: row.oid(8).unwrap_or(0),
         active: row.bool(16),
         live: ids(row.datum(17))?,
         held: ids(row.datum(18))?,
     }))
 }
 
-/// The job that a schedule's row describes: command, handler, payload, queue, max_attempts, timeout
-/// and handler_owner stand in it from column `first` on.
-pub fn job_of<'a>(row: &Row<'a>, first: i32, run_at: Micros) -> Result<NewJob<'a>> {
-    let owner = row.oid(first + 6);
-    Ok(NewJob {
-        command: row.text(first)?,
-        handler: row.text(first + 1)?.map(|name| Named { name, owner }),
-        queue: row.text(first + 3)?.unwrap_or_default(),
-        priority: 0,
-        run_at: Some(run_at),
-        max_attempts: row.i32(first + 4),
-        timeout: row.datum(first + 5),
-        unique_key: None,
-    })
+/// The job that a schedule's row describes: command, handler, payload, queue, max_attempts, timeout,
+/// handler_owner and owner stand in it from column `first` on.
+pub fn job_of<'a>(row: &Row<'a>, first: i32) -> NewJob<'a> {
+    let columns = [
+        column::COMMAND,
+        column::HANDLER,
+        column::PAYLOAD,
+        column::QUEUE,
+        column::MAX_ATTEMPTS,
+        column::TIMEOUT,
+        column::HANDLER_OWNER,
+        column::OWNER,
+    ];
+    let mut job = NewJob::new();
+    for (column, at) in columns.into_iter().zip(first..) {
+        job.set(column, row.datum(at));
+    }
+    if job.get(column::HANDLER).is_none() {
+        job.set(column::HANDLER_OWNER, None);
+    }
+    job
 }
 
 /// The elements of a `bigint[]`; none for NULL.

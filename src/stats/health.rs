@@ -3,7 +3,7 @@
 use crate::pg::datum::{Micros, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::Statement;
-use crate::pg::{bgworker, catalog, clock, identity};
+use crate::pg::{bgworker, catalog, clock, columns, identity};
 use crate::queue::{as_owner, extension};
 use crate::settings::{self, Served};
 use crate::shared::{Kind, Known, Phase, SHARED};
@@ -70,6 +70,12 @@ pub fn facts() -> Result<Facts> {
         facts.refused = state.refuses(now);
     });
     Ok(facts)
+}
+
+/// What is wrong with the columns of our tables, a line each.
+pub fn altered_columns() -> Result<Vec<String>> {
+    let tables = catalog::extension()?.map(|extension| extension.tables());
+    tables.map_or_else(|| Ok(Vec::new()), columns::altered)
 }
 
 /// The names in `my_worker.database`, none for `*`; one `None` if the value was refused at the start.

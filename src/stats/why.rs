@@ -75,10 +75,13 @@ pub fn why(job: i64) -> Result<Vec<u8>> {
 }
 
 fn look(job: i64) -> Result<Vec<u8>> {
-    if any_extension()?.fit == Fit::Incomplete {
-        let reason = "no job runs: a table or an index of the extension is missing or invalid, see \
-                      my_worker.health()";
-        return Ok(reason.as_bytes().to_vec());
+    let what = match any_extension()?.fit {
+        Fit::Incomplete => Some("a table or an index of the extension is missing or invalid"),
+        Fit::Altered(_) => Some("a column of a table of the extension was altered"),
+        Fit::Good | Fit::OtherVersion => None,
+    };
+    if let Some(what) = what {
+        return Ok(format!("no job runs: {what}, see my_worker.health()").into_bytes());
     }
     let extension = extension()?;
     let caller = identity::current_role();
