@@ -14,6 +14,8 @@ fn main() {
     for major in MAJORS {
         println!("cargo::rustc-check-cfg=cfg(pg_ge_{major})");
     }
+    // See scripts/misuse.
+    println!("cargo::rustc-check-cfg=cfg(misuse)");
     // A directory stands for all files in it: the C sources, their headers, the allowlist.
     for file in ["build.rs", "wrapper.h", "src/sys"] {
         println!("cargo::rerun-if-changed={file}");

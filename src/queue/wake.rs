@@ -356,11 +356,7 @@ impl Pending {
         if committed && self.ends_any() {
             self.wake_waiters(state, database, wake);
         }
-        let mut add = |process: Wake| {
-            if !process.is_nobody() {
-                wake.push(process);
-            }
-        };
+        let mut add = |process: Wake| wake.extend(process.some());
         let told = SHARED.peek(|unlocked| unlocked.queue_changes.load(Ordering::Relaxed));
         for note in self.notes.iter().filter(|_| committed) {
             let came_due = note.later != 0 && note.later <= now;
