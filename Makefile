@@ -110,6 +110,35 @@ cargo-clippy:
 	@$(need_cargo)
 	$(CARGO_ENV) '$(CARGO)' clippy --all-targets $(CARGO_FLAGS) -- -D warnings
 
+# What only some machines have; each says in one line what is missing. They build apart.
+RUSTC  = $(or $(wildcard $(dir $(CARGO))rustc),rustc)
+HOST   = $(shell '$(RUSTC)' -vV 2>/dev/null | sed -n 's/^host: //p')
+RUNNER = CARGO_TARGET_$(shell echo '$(HOST)' | tr 'a-z-' 'A-Z_')_RUNNER
+# Searches and histories, of which Miri runs a thousandth of what a processor does in the same time.
+MIRI_SKIPS = $(addprefix --skip ,histories golden cron schedule rule calendar zone histogram no_input_panics)
+TOOL_ENV = PG_CONFIG='$(PG_CONFIG)' CARGO_TARGET_DIR='target/$@'
+
+asan: ## Run cargo's tests under AddressSanitizer
+	@$(need_cargo)
+	@# The flag is not stable: it is allowed for this build alone, and of no consequence for the module.
+	$(TOOL_ENV) RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+	    '$(CARGO)' test $(CARGO_FLAGS) --target '$(HOST)' -- $(TESTS)
+
+valgrind: ## Run cargo's tests under valgrind
+	@$(need_cargo)
+	@command -v valgrind >/dev/null || { echo '$(EXTENSION): valgrind is missing (apt-get install valgrind)' >&2; exit 1; }
+	$(TOOL_ENV) $(RUNNER)='valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite' \
+	    '$(CARGO)' test $(CARGO_FLAGS) --release -- $(TESTS)
+
+miri: ## Run cargo's tests in Miri, but those that would take it hours
+	@$(need_cargo)
+	@'$(CARGO)' +nightly miri --version >/dev/null 2>&1 || { echo '$(EXTENSION): Miri is missing (rustup +nightly component add miri)' >&2; exit 1; }
+	$(TOOL_ENV) '$(CARGO)' +nightly miri test $(CARGO_FLAGS) -- $(or $(TESTS),$(MIRI_SKIPS))
+
+misuse: ## Show that wrong uses of the layer over the server do not compile
+	@$(need_cargo)
+	@$(CARGO_ENV) CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' scripts/misuse
+
 # ---- the SQL script -----------------------------------------------------------------------------
 
 ifneq ($(SQL_PARTS),)
@@ -171,4 +200,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE build cargo-test cargo-fmt cargo-clippy sql help deps demo test test-majors lint verify bench
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deps demo test test-majors lint verify bench

@@ -14,6 +14,8 @@ fn main() {
     for major in MAJORS {
         println!("cargo::rustc-check-cfg=cfg(pg_ge_{major})");
     }
+    // See scripts/misuse.
+    println!("cargo::rustc-check-cfg=cfg(misuse)");
     // A directory stands for all files in it: the C sources, their headers, the allowlist.
     for file in ["build.rs", "wrapper.h", "src/sys"] {
         println!("cargo::rerun-if-changed={file}");
@@ -42,23 +44,13 @@ fn main() {
     generate_bindings(&include);
 }
 
-/// The C side: the crossing, tables, appending, commands at top level, COPY, counting, what users name,
-/// signals, and what jobs leave in the process.
-const SOURCES: [&str; 14] = [
+/// The C side: the crossing, rows and trees, appending, counting, signals.
+const SOURCES: [&str; 5] = [
     "src/sys/shim.c",
     "src/sys/access.c",
     "src/sys/append.c",
-    "src/sys/bounded.c",
-    "src/sys/command.c",
-    "src/sys/copy.c",
-    "src/sys/hold.c",
     "src/sys/leaves.c",
-    "src/sys/named.c",
-    "src/sys/pristine.c",
-    "src/sys/quiet.c",
-    "src/sys/settings.c",
     "src/sys/signals.c",
-    "src/sys/stain.c",
 ];
 
 const ALLOWLIST: &str = "src/sys/allowlist.txt";

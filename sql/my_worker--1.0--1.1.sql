@@ -161,21 +161,27 @@ CREATE OR REPLACE FUNCTION my_worker_internal.before_job_write() RETURNS trigger
     AS 'MODULE_PATHNAME', 'mw_before_write' LANGUAGE C;
 CREATE OR REPLACE FUNCTION my_worker_internal.before_queue_write() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    applies boolean := current_setting('session_replication_role') = 'replica';
 BEGIN
-    IF TG_OP = 'TRUNCATE' THEN
-        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
-    END IF;
-    IF TG_OP = 'UPDATE' THEN
-        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
+    IF TG_OP = 'INSERT' THEN
+        DELETE FROM my_worker.queues WHERE name = NEW.name AND (applies OR NEW.name = 'default');
+        -- The only one that may have this number is the row that CREATE EXTENSION has made.
+        UPDATE my_worker.queues SET id = nextval('my_worker.queues_id_seq')
+         WHERE id = NEW.id AND (applies OR name = 'default');
+        RETURN NEW;
     END IF;
     IF TG_OP = 'DELETE' THEN
-        IF OLD.name = 'default' AND pg_trigger_depth() = 1 THEN
+        IF OLD.name = 'default' AND pg_trigger_depth() = 1 AND NOT applies THEN
             RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
         END IF;
         RETURN OLD;
     END IF;
-    IF TG_OP = 'INSERT' AND NEW.name = 'default' THEN
-        DELETE FROM my_worker.queues WHERE name = 'default';
+    IF TG_OP = 'TRUNCATE' THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
+    END IF;
+    IF pg_trigger_depth() = 1 AND NOT applies THEN
+        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
     END IF;
     RETURN NEW;
 END
@@ -640,6 +646,8 @@ CREATE OR REPLACE FUNCTION my_worker.revoke_usage(role regrole) RETURNS void
 COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() granted';
 
 SELECT my_worker_internal.index_strangers(my_worker_internal.home());
+
+ALTER TABLE my_worker.queues ENABLE ALWAYS TRIGGER queues_before_write;
 
 -- Writing past the functions is the owner's alone.
 CREATE TRIGGER queues_only_owner BEFORE INSERT OR UPDATE OR DELETE ON my_worker.queues

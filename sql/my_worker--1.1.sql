@@ -144,24 +144,31 @@ CREATE FUNCTION my_worker_internal.before_job_write() RETURNS trigger
 CREATE TRIGGER jobs_before_write BEFORE INSERT OR UPDATE ON my_worker._jobs
     FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_write();
 
--- The queue "default" always exists: a restored dump replaces it with its own settings.
+-- The queue "default" always exists: a restored dump, or the first copy of logical replication, replaces it with
+-- its own settings. What replicates queues, always as the owner of the subscription, may take any of them away.
 CREATE FUNCTION my_worker_internal.before_queue_write() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    applies boolean := current_setting('session_replication_role') = 'replica';
 BEGIN
-    IF TG_OP = 'TRUNCATE' THEN
-        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
-    END IF;
-    IF TG_OP = 'UPDATE' THEN
-        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
+    IF TG_OP = 'INSERT' THEN
+        DELETE FROM my_worker.queues WHERE name = NEW.name AND (applies OR NEW.name = 'default');
+        -- The only one that may have this number is the row that CREATE EXTENSION has made.
+        UPDATE my_worker.queues SET id = nextval('my_worker.queues_id_seq')
+         WHERE id = NEW.id AND (applies OR name = 'default');
+        RETURN NEW;
     END IF;
     IF TG_OP = 'DELETE' THEN
-        IF OLD.name = 'default' AND pg_trigger_depth() = 1 THEN
+        IF OLD.name = 'default' AND pg_trigger_depth() = 1 AND NOT applies THEN
             RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
         END IF;
         RETURN OLD;
     END IF;
-    IF TG_OP = 'INSERT' AND NEW.name = 'default' THEN
-        DELETE FROM my_worker.queues WHERE name = 'default';
+    IF TG_OP = 'TRUNCATE' THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
+    END IF;
+    IF pg_trigger_depth() = 1 AND NOT applies THEN
+        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
     END IF;
     RETURN NEW;
 END
@@ -182,6 +189,7 @@ CREATE TRIGGER queues_before_write BEFORE INSERT OR DELETE ON my_worker.queues
 CREATE TRIGGER queues_before_rename BEFORE UPDATE ON my_worker.queues
     FOR EACH ROW WHEN (OLD.name IS DISTINCT FROM NEW.name OR OLD.id IS DISTINCT FROM NEW.id)
     EXECUTE FUNCTION my_worker_internal.before_queue_write();
+ALTER TABLE my_worker.queues ENABLE ALWAYS TRIGGER queues_before_write;
 CREATE TRIGGER queues_before_truncate BEFORE TRUNCATE ON my_worker.queues
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.before_queue_write();
 

@@ -283,23 +283,26 @@ impl Launcher {
     fn reap(&mut self) -> Result<()> {
         let now = clock::now();
         let mut failed = Vec::new();
-        self.handles.retain(|(id, handle)| {
-            let status = handle.status();
+        for (id, handle) in std::mem::take(&mut self.handles) {
+            // Before the slot is read: one that has stopped by then will not come.
+            let stopped = handle.status() == Status::Stopped;
             let (there, since) = SHARED
-                .write(|state| state.slot(*id).map(|slot| (slot.pid != 0, slot.since)))
+                .write(|state| state.slot(id).map(|slot| (slot.pid != 0, slot.since)))
                 .flatten()
                 .unwrap_or((true, now));
-            if status == Status::Stopped && !there {
-                failed.push(*id);
-                return false;
+            let late = now.saturating_sub(since) > START_LIMIT;
+            if !there && !stopped && !late {
+                self.handles.push((id, handle));
+                continue;
             }
-            if !there && now.saturating_sub(since) > START_LIMIT {
-                handle.terminate();
-                failed.push(*id);
-                return false;
+            if !there {
+                failed.push(id);
+                if !stopped {
+                    handle.terminate();
+                }
             }
-            !there
-        });
+            handle.forget();
+        }
         for id in failed {
             let wake = SHARED.change(|state| state.start_failed(id, now));
             wake.into_iter().for_each(shared::wake);

@@ -73,3 +73,10 @@ mod sys;
 mod watchdog;
 #[cfg(not(test))]
 mod worker;
+
+/// What must not compile: see scripts/misuse.
+#[cfg(misuse)]
+#[allow(dead_code)]
+mod misuse {
+    include!(env!("MW_MISUSE"));
+}

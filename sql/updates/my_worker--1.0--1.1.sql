@@ -139,6 +139,8 @@ ALTER TABLE my_worker._schedules ADD COLUMN home bigint NOT NULL DEFAULT my_work
 
 SELECT my_worker_internal.index_strangers(my_worker_internal.home());
 
+ALTER TABLE my_worker.queues ENABLE ALWAYS TRIGGER queues_before_write;
+
 -- Writing past the functions is the owner's alone.
 CREATE TRIGGER queues_only_owner BEFORE INSERT OR UPDATE OR DELETE ON my_worker.queues
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();

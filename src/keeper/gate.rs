@@ -9,8 +9,8 @@ use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::{catalog, clock, xact};
-use crate::queue::home::{Copy, HINT, copied};
-use crate::shared::SHARED;
+use crate::queue::home::{HINT, WhyCopy, copied};
+use crate::shared::{self, SHARED, SLOTS};
 
 /// How soon a database is settled that somebody kept from it.
 const AGAIN: Micros = 1_000_000;
@@ -19,7 +19,7 @@ const AGAIN: Micros = 1_000_000;
 pub struct Gate {
     database: Oid,
     /// Why it is shut.
-    shut: Option<Copy>,
+    shut: Option<WhyCopy>,
     /// When to try again to settle the database; 0: there is no need.
     pub again: Micros,
 }
@@ -59,11 +59,14 @@ impl Gate {
             _ => Ok(None),
         })?;
         let (database, is_copy) = (self.database, found.is_some());
+        // Room for all before the lock: nothing allocates under it.
+        let mut wake = Vec::with_capacity(SLOTS);
         SHARED.write(|state| {
             if state.is_copy(database) != is_copy {
-                state.set_copy(database, is_copy);
+                state.set_copy(database, is_copy, &mut wake);
             }
         });
+        wake.into_iter().for_each(shared::wake);
         if let Some(copy) = found.filter(|_| self.shut.is_none()) {
             let (message, code) = (copy.reason().as_bytes(), OBJECT_NOT_IN_PREREQUISITE_STATE);
             log::report_with(Level::Log, code, message, None, Some(HINT.as_bytes()))?;

@@ -166,6 +166,8 @@ impl Keeper {
     /// The workers go, too.
     fn end_service(&self, seen: u64) {
         let (database, now) = (self.database, clock::now());
+        // Under the lock nothing is allocated.
+        let mut leaving = Vec::with_capacity(shared::SLOTS);
         shared::tell(|state| {
             if let Some(entry) = state.database(database) {
                 entry.known = Known::Absent;
@@ -173,9 +175,10 @@ impl Keeper {
                 entry.absent_seen = seen;
                 entry.waits_for_lane = false;
             }
-            state.dismiss_workers(database);
+            state.dismiss_workers(database, &mut leaving);
             state.drop_lanes()
         });
+        leaving.into_iter().for_each(shared::wake);
     }
 
     /// One turn of the loop: what is urgent, and a step of one chore; else a sleep. False to leave.

@@ -15,7 +15,7 @@ pub use super::lookup::{
     is_for_the_server, may_execute, owns_database, relation_name, routines_named, signature,
     why_no_function,
 };
-use super::{identity, lookup, syscache};
+use super::{hold, identity, lookup, syscache, walk};
 use crate::logic::columns::{HISTORY, JOBS, QUEUES, SCHEDULES};
 use crate::sys;
 
@@ -130,15 +130,13 @@ pub fn hold_extension_on() -> Result<Option<Held>> {
     let Some(found) = hold_extension()? else {
         return Ok(None);
     };
-    // SAFETY: takes a heavyweight lock that this transaction has already.
-    protect(|| unsafe { sys::mw_hold_object_on(sys::ExtensionRelationId, found.oid) })?;
+    hold::take(NAME, found.oid)?;
     Ok(Some(Held(())))
 }
 
 /// Gives it up.
 pub fn release_extension(_held: Held) -> Result<()> {
-    // SAFETY: releases the lock if the session has it still.
-    protect(|| unsafe { sys::mw_release_object() })
+    hold::release()
 }
 
 /// The number of changes as of which our tables were found to be ours alone.
@@ -195,9 +193,8 @@ fn strange_trigger(table: Oid, owner: Oid) -> Result<Option<Vec<u8>>> {
     let mut found = None;
     for trigger in triggers.iter().filter(|trigger| !trigger.tgisinternal) {
         let of = lookup::function_owner(trigger.tgfoid)?.unwrap_or(0);
-        let condition = trigger.tgqual.cast_const();
         // SAFETY: the trigger's condition as the server stores it, or NULL.
-        let is_strange = protect(|| unsafe { sys::mw_is_strange_condition(condition, owner) })?;
+        let is_strange = unsafe { walk::is_strange_condition(trigger.tgqual, owner) }?;
         if is_strange || of != owner && !identity::role_is_superuser(of)? {
             found = datum::from_c(trigger.tgname);
             break;

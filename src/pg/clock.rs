@@ -3,6 +3,9 @@
 use super::datum::Micros;
 use crate::sys;
 
+/// Of `timestamptz`.
+pub(super) const MICROS_PER_MS: Micros = 1_000;
+
 /// Now, as `clock_timestamp()` has it.
 pub fn now() -> Micros {
     // SAFETY: reads the clock.

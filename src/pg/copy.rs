@@ -4,15 +4,15 @@
 //! refuses COPY FROM into a table with row-level security (DoCopy, copy.c), where it lets INSERT
 //! through. The table's trigger checks more than its policy does, so COPY may do what INSERT may.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use std::ptr;
 
 use super::datum::Oid;
 use super::ddl;
-use super::error::Result;
+use super::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use super::guard::protect;
 use super::nodes::{Node, child};
-use super::{identity, syscache};
+use super::{identity, memcx, syscache, xact};
 use crate::sys::{self, CopyStmt, PlannedStmt, RangeVar};
 
 /// A view of ours and the table behind it.
@@ -150,6 +150,134 @@ fn is_only_refused(copy: &CopyStmt, name: &RangeVar, target: &CopyTarget) -> Res
     // SAFETY: a catalog look-up for the current role; answers instead of raising.
     let applies = protect(|| unsafe { sys::check_enable_rls(target.table, 0, true) })?;
     Ok(applies as u32 == sys::RLS_ENABLED)
+}
+
+/// What is to be done with a COPY that [`direct`] answered with a table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing.
+    Nothing,
+    /// To fill the table.
+    Fill,
+    /// To look at the rights of the user, too.
+    CheckAndFill,
+}
+
+/// Lets other libraries see a COPY that [`fill`] is about to run, whose hooks end in the server's code: they
+/// may refuse it, audit it, and prepare what their hooks at the check of its rights rely on. The server then
+/// refuses it itself, once rights are checked and before it reads anything; what it did by then is taken back.
+pub(super) fn show(call: impl FnOnce() + Copy) -> Result<Left> {
+    // What their hooks hang on the memory of the statement goes with it.
+    let outer = memcx::current();
+    let memory = memcx::child(outer, c"my_worker COPY")?;
+    memcx::switch_to(memory);
+    let result = xact::subtransaction(|| protect(call));
+    memcx::switch_to(outer);
+    // SAFETY: nothing else knows of it.
+    protect(|| unsafe { sys::MemoryContextDelete(memory) })?;
+    match result {
+        Ok(()) => Ok(Left::Nothing),
+        Err(error) if is_refusal(&error) => Ok(Left::Fill),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it is how the server refuses to fill a table with row-level security.
+fn is_refusal(error: &PgError) -> bool {
+    error.sqlstate == FEATURE_NOT_SUPPORTED && error.by_copy
+}
+
+/// Runs COPY table (columns) FROM STDIN as DoCopy does (copy.c), as the current user and with its rights.
+/// May raise: a COPY that has begun holds what only the server can end.
+///
+/// # Safety
+/// [`direct`] has answered statement and table; the calling frame owns nothing.
+pub(super) unsafe fn fill(
+    planned: *mut PlannedStmt,
+    query: *const c_char,
+    environment: *mut sys::QueryEnvironment,
+    completion: *mut sys::QueryCompletion,
+    (table, checks): (Oid, bool),
+) {
+    // SAFETY: the statement is a COPY of the table, which is locked, and its columns are names of the table's.
+    unsafe {
+        let copy = (*planned).utilityStmt.cast::<CopyStmt>();
+        let rel = sys::table_open(table, sys::NoLock as i32);
+        let pstate = sys::make_parsestate(ptr::null_mut());
+        (*pstate).p_sourcetext = query;
+        (*pstate).p_queryEnv = environment;
+        check_insert(pstate, rel, columns_of(&*copy, table), checks);
+        sys::PreventCommandIfReadOnly(c"COPY FROM".as_ptr());
+        let (names, options) = ((*copy).attlist, (*copy).options);
+        let none = ptr::null_mut();
+        let state = sys::BeginCopyFrom(pstate, rel, none, ptr::null(), false, None, names, options);
+        let rows = sys::CopyFrom(state);
+        sys::EndCopyFrom(state);
+        sys::table_close(rel, sys::NoLock as i32);
+        sys::free_parsestate(pstate);
+        if let Some(completion) = completion.as_mut() {
+            completion.commandTag = sys::CMDTAG_COPY;
+            completion.nprocessed = rows;
+        }
+    }
+}
+
+/// The columns that a COPY names, as rights count them. May raise.
+///
+/// # Safety
+/// They are columns of the table.
+unsafe fn columns_of(copy: &CopyStmt, table: Oid) -> *mut sys::Bitmapset {
+    let mut columns = ptr::null_mut();
+    for column in child!(copy, attlist).members() {
+        let name = column.text().unwrap_or_default().as_ptr();
+        // SAFETY: a catalog look-up, and a set in the current memory.
+        columns = unsafe {
+            let number = i32::from(sys::get_attnum(table, name));
+            sys::bms_add_member(columns, number - sys::FirstLowInvalidHeapAttributeNumber)
+        };
+    }
+    columns
+}
+
+/// Has a statement INSERT into these columns of a table, and if it `checks`, refuses that to who may not do it.
+/// Raises. How rights are checked differs between majors.
+///
+/// # Safety
+/// The table is open and locked.
+unsafe fn check_insert(
+    pstate: *mut sys::ParseState,
+    rel: sys::Relation,
+    columns: *mut sys::Bitmapset,
+    checks: bool,
+) {
+    let (lock, right) = (
+        sys::RowExclusiveLock as i32,
+        sys::ACL_INSERT as sys::AclMode,
+    );
+    let none = ptr::null_mut();
+    // SAFETY: as the caller says; the server has made the entry for the table.
+    unsafe {
+        let target = sys::addRangeTableEntryForRelation(pstate, rel, lock, none, false, false);
+        #[cfg(pg_ge_16)]
+        {
+            let rights = (*target).p_perminfo;
+            (*rights).requiredPerms = right;
+            (*rights).insertedCols = columns;
+            if checks {
+                let all = sys::lappend(ptr::null_mut(), rights.cast());
+                sys::ExecCheckPermissions((*pstate).p_rtable, all, true);
+            }
+        }
+        #[cfg(not(pg_ge_16))]
+        {
+            let entry = (*target).p_rte;
+            (*entry).requiredPerms = right;
+            (*entry).insertedCols = columns;
+            if checks {
+                sys::ExecCheckRTPerms((*pstate).p_rtable, true);
+            }
+        }
+    }
 }
 
 /// Whether the table's one policy is of that name.

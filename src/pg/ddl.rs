@@ -13,9 +13,9 @@ use once_cell::sync::OnceCell;
 use super::datum::Oid;
 use super::error::Result;
 use super::guard::{self, protect};
-use super::lookup;
 use super::nodes::{Node, child, word};
 use super::syscache::{self, Scanned, Sees};
+use super::{lookup, walk};
 use crate::sys::{self, PlannedStmt};
 
 /// A relation that a utility statement names.
@@ -165,7 +165,7 @@ impl Targets {
                 continue;
             }
             self.add(relation, false);
-            next.extend(behind_view(relation)?);
+            next.extend(walk::behind_view(relation)?);
         }
         Ok(())
     }
@@ -210,17 +210,6 @@ pub(super) fn look_up(name: &sys::RangeVar, lock: u32) -> Result<Oid> {
         let (lock, options) = (lock as i32, sys::RVR_MISSING_OK);
         sys::RangeVarGetRelidExtended(name, lock, options, None, std::ptr::null_mut())
     })
-}
-
-/// The relations that a view reads, in subqueries, too; none if it is no view, or gone. It stays locked.
-fn behind_view(relation: Oid) -> Result<Vec<Oid>> {
-    let mut count = 0;
-    let counted = &raw mut count;
-    // SAFETY: a catalog look-up; answers an array of so many OIDs in the current memory, or NULL.
-    let found = protect(|| unsafe { sys::mw_behind_view(relation, counted).cast_const() })?;
-    let count = usize::try_from(count).unwrap_or(0);
-    // SAFETY: the array has `count` elements.
-    Ok((0..count).map(|i| unsafe { *found.add(i) }).collect())
 }
 
 /// Whether a utility statement locks that extension against everybody: DROP EXTENSION, among others, and

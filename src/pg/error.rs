@@ -54,6 +54,10 @@ pub const NULL_VALUE_NOT_ALLOWED: SqlState = SqlState::new(b"22004");
 pub const INVALID_TEXT_REPRESENTATION: SqlState = SqlState::new(b"22P02");
 /// A row that breaks a rule of its table.
 pub const CHECK_VIOLATION: SqlState = SqlState::new(b"23514");
+/// 25001
+pub const ACTIVE_SQL_TRANSACTION: SqlState = SqlState::new(b"25001");
+/// 25P02
+pub const IN_FAILED_SQL_TRANSACTION: SqlState = SqlState::new(b"25P02");
 /// 25006
 pub const READ_ONLY_SQL_TRANSACTION: SqlState = SqlState::new(b"25006");
 /// 27000
@@ -117,6 +121,8 @@ pub struct PgError {
     pub hint: Option<Vec<u8>>,
     /// CONTEXT: the call stack of functions, if any.
     pub context: Option<Vec<u8>>,
+    /// Whether the server's DoCopy() itself raised it.
+    pub(super) by_copy: bool,
 }
 
 impl PgError {
@@ -128,6 +134,7 @@ impl PgError {
             detail: None,
             hint: None,
             context: None,
+            by_copy: false,
         }
     }
 
@@ -182,6 +189,7 @@ impl PgError {
                 detail: copied((*data).detail),
                 hint: copied((*data).hint),
                 context: copied((*data).context),
+                by_copy: is_copy((*data).funcname),
             };
             // Without memory for a copy it is the shim's constant one.
             if !(*data).assoc_context.is_null() {
@@ -190,6 +198,15 @@ impl PgError {
             error
         }
     }
+}
+
+/// Whether that is the name of DoCopy().
+///
+/// # Safety
+/// `function` is NULL or a NUL-terminated string.
+unsafe fn is_copy(function: *const libc::c_char) -> bool {
+    // SAFETY: not NULL, and terminated as the caller says.
+    !function.is_null() && unsafe { std::ffi::CStr::from_ptr(function) } == c"DoCopy"
 }
 
 /// A copy that gives up on lack of memory instead of aborting the server.

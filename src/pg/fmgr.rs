@@ -1,6 +1,7 @@
 //! Calls by the function manager: the arguments of our SQL functions and their results, and calls
 //! of users' functions.
 
+use super::call;
 use super::columns;
 use super::datum::{self, Datum, Oid};
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
@@ -376,12 +377,15 @@ impl Function {
         {
             return Err(PgError::internal("a handler takes other arguments"));
         }
-        let mut null = false;
-        let null_pointer = &raw mut null;
-        let raw = arguments.map(Datum::raw);
-        let (info, pointer) = (self.info, raw.as_ptr());
-        // SAFETY: a snapshot is active; the arguments fit the function's signature, as was checked.
-        let value = protect(|| unsafe { sys::mw_call(info, COUNT as i32, pointer, null_pointer) })?;
+        let (info, arguments) = (self.info, arguments.map(Datum::raw));
+        // SAFETY: a snapshot is active; the arguments fit the function's signature, as was checked. No event
+        // of an outer transaction level waits: AfterTriggerFireDeferred() frees events, which a rollback to
+        // that level would bring back (trigger.c).
+        let (value, null) = protect(|| unsafe {
+            let result = call::call((*info).fn_addr, info, &arguments);
+            sys::AfterTriggerFireDeferred();
+            result
+        })?;
         // SAFETY: what it returned, in the memory context that is current.
         let value = unsafe { Datum::new(value, self.result) };
         Ok((!null && self.result != sys::VOIDOID).then_some(value))

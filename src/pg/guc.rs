@@ -3,6 +3,8 @@
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
 
+use std::ptr;
+
 use super::error::Result;
 use super::guard::{self, protect};
 use crate::sys;
@@ -165,8 +167,14 @@ unsafe extern "C-unwind" fn check_text<C: TextCheck>(
             guard::text(refused.hint.as_bytes()),
         );
         let (detail, hint) = (detail.as_ptr(), hint.as_ptr());
-        // SAFETY: both strings live for the call, which copies them.
-        protect(|| unsafe { sys::mw_refuse_value(detail, hint) })?;
+        // SAFETY: both strings live for the call, which copies them; these are GUC_check_errdetail() and
+        // GUC_check_errhint().
+        protect(|| unsafe {
+            sys::pre_format_elog_string(0, ptr::null());
+            sys::GUC_check_errdetail_string = sys::format_elog_string(c"%s".as_ptr(), detail);
+            sys::pre_format_elog_string(0, ptr::null());
+            sys::GUC_check_errhint_string = sys::format_elog_string(c"%s".as_ptr(), hint);
+        })?;
         Ok(false)
     });
     // SAFETY: this frame owns nothing.

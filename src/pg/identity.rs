@@ -60,6 +60,17 @@ pub(super) fn with_rights_of<T>(owner: Oid, call: impl FnOnce() -> Result<T>) ->
     result
 }
 
+/// Makes one call of the server that may run code of users, as a statement of `owner` would: see
+/// [`as_owner`]. What that code does is not ours.
+pub(super) fn as_restricted(owner: Oid, call: impl FnOnce() -> Result<()>) -> Result<()> {
+    let level = guc::Level::open();
+    let result = with_rights_of(owner, || {
+        guc::set_for_level(c"search_path", c"pg_catalog, pg_temp").and_then(|()| call())
+    });
+    let ended = level.end();
+    result.and(ended)
+}
+
 /// Whether what runs is a statement of ours.
 static OURS: Local<bool> = Local::new(false);
 

@@ -1,8 +1,11 @@
 //! Reports of the levels that return. They reach the log and, by the client's settings, the client.
 
+use std::ffi::CStr;
 use std::ptr;
 
-use super::error::{Result, SUCCESSFUL_COMPLETION, SqlState};
+use once_cell::sync::OnceCell;
+
+use super::error::{ADMIN_SHUTDOWN, Result, SUCCESSFUL_COMPLETION, SqlState};
 use super::guard::{protect, text};
 use crate::sys;
 
@@ -27,11 +30,50 @@ impl Level {
     }
 }
 
-/// From here on no line of a process of ours shows the text of a statement, nor that the process was
-/// told to end. From `_PG_init` while preloading.
+static PREVIOUS: OnceCell<sys::emit_log_hook_type> = OnceCell::new();
+
+/// From here on no line of a process of ours shows the text of a statement, which is its owner's, nor
+/// that the process was told to end: it says so itself where it was in the middle of a job. From
+/// `_PG_init` while preloading.
 pub fn quieten() {
-    // SAFETY: chains into a hook; the postmaster is loading libraries, single-threaded.
-    unsafe { sys::mw_be_quiet() }
+    // SAFETY: a variable of this process, which has one thread.
+    unsafe {
+        let _ = PREVIOUS.set(sys::emit_log_hook);
+        sys::emit_log_hook = Some(on_log);
+    }
+}
+
+/// Whether this is a process of ours, or helps one with a statement.
+fn is_ours() -> bool {
+    // SAFETY: variables of this process; the names are terminated.
+    unsafe {
+        let Some(process) = sys::MyBgworkerEntry.as_ref() else {
+            return false;
+        };
+        let is_parallel = sys::ParallelWorkerNumber >= 0;
+        if !is_parallel {
+            return CStr::from_ptr(process.bgw_library_name.as_ptr()) == c"my_worker";
+        }
+        let name = sys::application_name.cast_const();
+        !name.is_null() && CStr::from_ptr(name).to_bytes().starts_with(b"my_worker ")
+    }
+}
+
+unsafe extern "C-unwind" fn on_log(report: *mut sys::ErrorData) {
+    if is_ours() {
+        // SAFETY: the report that the server is about to write.
+        unsafe {
+            (*report).hide_stmt = true;
+            let is_end = (*report).sqlerrcode == ADMIN_SHUTDOWN.0;
+            if is_end && (*report).elevel == sys::FATAL as i32 {
+                (*report).output_to_server = false;
+            }
+        }
+    }
+    if let Some(previous) = PREVIOUS.get().copied().flatten() {
+        // SAFETY: the hook of another library, called as the server would.
+        unsafe { previous(report) };
+    }
 }
 
 /// Writes one report. May raise a cancel that is pending.

@@ -2,6 +2,7 @@
 
 use std::ptr;
 
+use super::call::call;
 use super::datum::{self, Oid};
 use super::error::Result;
 use super::guard::{protect, text};
@@ -98,9 +99,11 @@ pub fn function(name: &[u8], arguments: &[Oid]) -> Result<Option<Oid>> {
 /// none. Raises for what cannot be read.
 pub fn function_with_types(signature: &[u8]) -> Result<Option<Oid>> {
     let signature = datum::text_datum(signature)?;
-    // SAFETY: the text lives for the call.
-    let oid = protect(|| unsafe { sys::mw_routine_with_types(signature.raw() as *mut sys::text) })?;
-    Ok((oid != 0).then_some(oid))
+    let signature = signature.raw();
+    // SAFETY: the function takes one text, which lives for the call, and no description of itself.
+    let (oid, null) =
+        protect(|| unsafe { call(Some(sys::to_regprocedure), ptr::null_mut(), &[signature]) })?;
+    Ok((!null).then_some(oid as Oid))
 }
 
 /// What the server says of a function that [`function_with_types`] did not find. The transaction has
@@ -116,20 +119,50 @@ pub fn why_no_function(signature: &[u8]) -> Result<()> {
 
 /// Kind, name and argument types of a function or its like, as in `a procedure app.f(jsonb)`.
 pub fn describe_routine(routine: Oid) -> Result<Vec<u8>> {
-    // SAFETY: a catalog look-up; NULL if it is gone meanwhile.
-    let text = protect(|| unsafe { sys::mw_describe_routine(routine).cast_const() })?;
-    Ok(datum::from_c(text).unwrap_or_default())
+    let kind = |row: &sys::FormData_pg_proc| match row.prokind as u8 {
+        b'p' => "a procedure",
+        b'a' => "an aggregate",
+        b'w' => "a window function",
+        _ => "a function",
+    };
+    let Some(kind) = syscache::with_row(routine, kind)? else {
+        return Ok(Vec::new());
+    };
+    // SAFETY: a catalog look-up.
+    let name = protect(|| unsafe { sys::format_procedure(routine).cast_const() })?;
+    let name = datum::from_c(name).unwrap_or_default();
+    Ok([kind.as_bytes(), b" ", &name].concat())
 }
 
 /// The same of each that has this name, whatever its arguments: up to `most` of them, in one text;
 /// `None` if there is none. Raises for a malformed name or a schema out of reach.
 pub fn routines_named(name: &[u8], most: i32) -> Result<Option<Vec<u8>>> {
-    let name = datum::text_datum(name)?;
-    // SAFETY: the text lives for the call; NULL if there is none.
-    let list = protect(|| unsafe {
-        sys::mw_routines_named(name.raw() as *mut sys::text, most).cast_const()
+    let name = datum::text_datum(name)?.raw();
+    let most = usize::try_from(most).unwrap_or(0);
+    // SAFETY: the text lives for the call; a list in the current memory, NULL if there is none.
+    let mut next = protect(|| unsafe {
+        let names = sys::textToQualifiedNameList(name as *mut sys::text);
+        let any = (ptr::null_mut(), -1);
+        sys::FuncnameGetCandidates(names, any.1, any.0, false, false, false, true).cast_const()
     })?;
-    Ok(datum::from_c(list))
+    let (mut described, mut count) = (Vec::new(), 0usize);
+    // SAFETY: NULL, or a member of that list.
+    while let Some(routine) = unsafe { next.as_ref() } {
+        if count < most {
+            described.push(describe_routine(routine.oid)?);
+        }
+        count += 1;
+        next = routine.next;
+    }
+    if count == 0 {
+        return Ok(None);
+    }
+    described.retain(|routine| !routine.is_empty());
+    let mut list = described.join(b", ".as_slice());
+    if count > most {
+        list.extend_from_slice(format!(" and {} more", count - most).as_bytes());
+    }
+    Ok(Some(list))
 }
 
 /// Schema and name of a function, quoted.

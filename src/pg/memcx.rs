@@ -20,16 +20,8 @@ impl MemoryContext {
     /// A child of TopMemoryContext.
     pub fn new(name: &'static CStr) -> Result<Self> {
         // SAFETY: TopMemoryContext exists from the start of every process.
-        let context = protect(|| unsafe {
-            sys::AllocSetContextCreateInternal(
-                sys::TopMemoryContext,
-                name.as_ptr(),
-                sys::ALLOCSET_DEFAULT_MINSIZE as usize,
-                8 * 1024,
-                8 * 1024 * 1024,
-            )
-        })?;
-        Ok(MemoryContext(context))
+        let top = unsafe { sys::TopMemoryContext };
+        child(top, name).map(MemoryContext)
     }
 
     /// The context itself, for calls that take one.
@@ -50,6 +42,20 @@ impl MemoryContext {
         switch_to(outer);
         result
     }
+}
+
+/// A new child of a context.
+pub(super) fn child(parent: sys::MemoryContext, name: &'static CStr) -> Result<sys::MemoryContext> {
+    // SAFETY: the parent is there; ALLOCSET_DEFAULT_SIZES.
+    protect(|| unsafe {
+        sys::AllocSetContextCreateInternal(
+            parent,
+            name.as_ptr(),
+            sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+            8 * 1024,
+            8 * 1024 * 1024,
+        )
+    })
 }
 
 /// Makes `context` current and gives back the one before.

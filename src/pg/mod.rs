@@ -2,8 +2,10 @@
 //! of jobs. What a call needs (an open transaction, a lock) and may raise stands at the call.
 
 pub mod activity;
+mod append;
 pub mod bgworker;
 pub mod birth;
+mod call;
 pub mod catalog;
 pub mod clock;
 pub mod columns;
@@ -15,6 +17,7 @@ pub mod error;
 pub mod fmgr;
 pub mod guard;
 pub mod guc;
+mod hold;
 pub mod identity;
 mod key;
 pub mod latch;
@@ -24,6 +27,7 @@ pub mod lookup;
 pub mod marks;
 pub mod memcx;
 mod nodes;
+mod pristine;
 pub mod random;
 pub mod role_settings;
 pub mod scan;
@@ -38,4 +42,5 @@ pub mod table;
 pub mod timezone;
 pub mod utility;
 pub mod wait_event;
+mod walk;
 pub mod xact;

@@ -61,6 +61,7 @@ node! {
     AlterTableStmt = T_AlterTableStmt,
     ColumnDef = T_ColumnDef,
     CommentStmt = T_CommentStmt,
+    ConstraintsSetStmt = T_ConstraintsSetStmt,
     Constraint = T_Constraint,
     CopyStmt = T_CopyStmt,
     CreateForeignTableStmt = T_CreateForeignTableStmt,
@@ -82,10 +83,12 @@ node! {
     Query = T_Query,
     RangeTblEntry = T_RangeTblEntry,
     RangeVar = T_RangeVar,
+    RawStmt = T_RawStmt,
     RenameStmt = T_RenameStmt,
     RuleStmt = T_RuleStmt,
     SecLabelStmt = T_SecLabelStmt,
     String = T_String,
+    TransactionStmt = T_TransactionStmt,
     TriggerData = T_TriggerData,
 }
 
@@ -152,6 +155,13 @@ impl<'a> Node<'a> {
     /// The members of a list that are of one kind.
     pub fn all<T: Tagged + 'a>(self) -> impl Iterator<Item = &'a T> {
         self.members().filter_map(Node::cast::<T>)
+    }
+
+    /// The members of a list of OIDs; none if it is no such list.
+    pub fn oids(self) -> impl Iterator<Item = sys::Oid> {
+        // SAFETY: the cells of such a list are OIDs.
+        let one = |cell: &sys::ListCell| unsafe { cell.oid_value };
+        self.cells(sys::T_OidList).iter().map(one)
     }
 
     /// The members of a list of numbers; none if it is no such list.

@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::ptr;
 
-use super::datum::{Datum, Oid, ToDatum};
+use super::datum::{Datum, ToDatum};
 use super::error::Result;
 use super::guard::protect;
 use super::key::Key;
@@ -16,21 +16,36 @@ impl Table {
     pub fn scan<'a>(&self, keys: &[Key<'a>]) -> Result<Scan<'a>> {
         let mut raw = self.raw(keys)?;
         let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
-        // SAFETY: table and index are open, a snapshot is active; index_rescan copies the keys.
-        let scan = protect(|| unsafe {
+        // SAFETY: a snapshot is active; there are so many keys.
+        let scan = protect(|| unsafe { self.begin(pointer, count, false) })?;
+        Ok(Scan {
+            scan,
+            keys: PhantomData,
+        })
+    }
+
+    /// Starts a scan in index order. One that `keeps` its entries is for [`BoundedScan::value`]. May raise.
+    ///
+    /// # Safety
+    /// A snapshot is active, and there are so many keys, which are copied.
+    unsafe fn begin(
+        &self,
+        keys: *mut sys::ScanKeyData,
+        count: i32,
+        keeps: bool,
+    ) -> sys::IndexScanDesc {
+        // SAFETY: table and index are open; the rest is as the caller says.
+        unsafe {
             let snapshot = sys::GetActiveSnapshot();
             let (table, index) = (self.relation, self.index);
             #[cfg(pg_ge_18)]
             let scan = sys::index_beginscan(table, index, snapshot, ptr::null_mut(), count, 0);
             #[cfg(not(pg_ge_18))]
             let scan = sys::index_beginscan(table, index, snapshot, count, 0);
-            sys::index_rescan(scan, pointer, count, ptr::null_mut(), 0);
+            (*scan).xs_want_itup = keeps;
+            sys::index_rescan(scan, keys, count, ptr::null_mut(), 0);
             scan
-        })?;
-        Ok(Scan {
-            scan,
-            keys: PhantomData,
-        })
+        }
     }
 
     /// The first row of a scan, if any, in `row`.
@@ -46,12 +61,7 @@ impl Table {
         let mut raw = self.raw(keys)?;
         let (pointer, count) = (raw.as_mut_ptr(), raw.len() as i32);
         // SAFETY: as above.
-        let scan = protect(|| unsafe {
-            let snapshot = sys::GetActiveSnapshot();
-            let scan = sys::mw_bounded_beginscan(self.relation, self.index, snapshot, count);
-            sys::index_rescan(scan, pointer, count, ptr::null_mut(), 0);
-            scan
-        })?;
+        let scan = protect(|| unsafe { self.begin(pointer, count, true) })?;
         Ok(BoundedScan {
             scan,
             keys: PhantomData,
@@ -74,22 +84,29 @@ impl Table {
         let to = values.as_mut_ptr();
         // SAFETY: as above; there is room for so many columns, which the index has.
         let found = protect(|| unsafe {
-            let snapshot = sys::GetActiveSnapshot();
-            let (table, index) = (self.relation, self.index);
-            sys::mw_first_entry(table, index, snapshot, pointer, count, to, COLUMNS as i32)
+            let scan = self.begin(pointer, count, true);
+            let found = !sys::index_getnext_tid(scan, sys::ForwardScanDirection).is_null();
+            let (entry, description) = ((*scan).xs_itup, (*scan).xs_itupdesc);
+            for column in 0..if found { COLUMNS } else { 0 } {
+                let (number, to) = (column as i32 + 1, &mut *to.add(column));
+                let value = sys::mw_index_attr(entry, number, description, &mut to.isnull);
+                if !to.isnull {
+                    let form = &*sys::mw_attribute(description, column as i32);
+                    to.value = sys::datumCopy(value, form.attbyval, i32::from(form.attlen));
+                }
+            }
+            sys::index_endscan(scan);
+            found
         })?;
-        let mut types = [0; COLUMNS];
-        // SAFETY: the index is open; there is room for so many types.
-        unsafe {
-            let description = (*self.index).rd_att;
-            sys::mw_column_types(description, types.as_mut_ptr(), COLUMNS as i32);
-        }
-        let value = |(column, of): (sys::NullableDatum, Oid)| {
-            // SAFETY: a copy of a column of that type, in the memory context that is current.
-            (!column.isnull).then(|| unsafe { Datum::new(column.value, of) })
+        let value = |index: usize| {
+            let column = values.get(index).filter(|column| !column.isnull)?;
+            // SAFETY: the index is open; a copy of its column, in the memory context that is current.
+            Some(unsafe {
+                let of = sys::mw_column_type((*self.index).rd_att, index as i32 + 1);
+                Datum::new(column.value, of)
+            })
         };
-        let mut types = types.into_iter();
-        Ok(found.then(|| values.map(|column| value((column, types.next().unwrap_or(0))))))
+        Ok(found.then(|| std::array::from_fn(value)))
     }
 
     /// The keys as the server has them, if they are on columns of their types.
@@ -114,7 +131,8 @@ impl Table {
         let tid = &raw mut tid;
         // SAFETY: the table is open for writing; the row was read from it under the active snapshot.
         let result = protect(|| unsafe {
-            sys::mw_delete_free_row(relation, tid, sys::GetActiveSnapshot())
+            let (snapshot, command) = (sys::GetActiveSnapshot(), sys::GetCurrentCommandId(true));
+            sys::mw_delete_row(relation, tid, snapshot, command, false)
         })?;
         Ok(match result {
             _ if result == sys::TM_Ok as i32 => Freed::Deleted,
@@ -125,8 +143,14 @@ impl Table {
 
     /// Whether triggers are to hear of deletes, which only statements tell.
     pub fn tells_of_deletes(&self) -> bool {
-        // SAFETY: reads the description of a table that is open.
-        unsafe { sys::mw_has_delete_triggers(self.relation) }
+        // SAFETY: the description of a table that is open; NULL if it has no triggers.
+        unsafe { (*self.relation).trigdesc.as_ref() }.is_some_and(|triggers| {
+            triggers.trig_delete_before_row
+                || triggers.trig_delete_after_row
+                || triggers.trig_delete_before_statement
+                || triggers.trig_delete_after_statement
+                || triggers.trig_delete_old_table
+        })
     }
 }
 
@@ -184,11 +208,21 @@ impl BoundedScan<'_> {
     pub fn next(&self, row: &Row, budget: &mut i64) -> Result<Step> {
         let (scan, slot, budget) = (self.scan, row.slot, &raw mut *budget);
         // SAFETY: the scan is open and the slot belongs to its table; the budget outlives the call.
-        let found = protect(|| unsafe { sys::mw_bounded_next(scan, slot, budget) })?;
-        Ok(match found {
-            1 => Step::Row,
-            0 => Step::End,
-            _ => Step::Spent,
+        protect(|| unsafe {
+            loop {
+                if !(*scan).xs_heap_continue {
+                    if *budget <= 0 {
+                        return Step::Spent;
+                    }
+                    *budget -= 1;
+                    if sys::index_getnext_tid(scan, sys::ForwardScanDirection).is_null() {
+                        return Step::End;
+                    }
+                }
+                if sys::index_fetch_heap(scan, slot) {
+                    return Step::Row;
+                }
+            }
         })
     }
 
@@ -196,9 +230,15 @@ impl BoundedScan<'_> {
     /// entry was read.
     pub fn value(&self, column: i32) -> Option<Datum<'static>> {
         let mut null = true;
-        // SAFETY: the scan is open; the shim reads the entry that it is at, if any.
-        let value = unsafe { sys::mw_bounded_value(self.scan, column, &mut null) } as i64;
-        (!null).then(|| value.datum())
+        // SAFETY: the scan is open, and keeps the entry that it is at, if any.
+        unsafe {
+            let entry = (*self.scan).xs_itup;
+            if entry.is_null() {
+                return None;
+            }
+            let value = sys::mw_index_attr(entry, column, (*self.scan).xs_itupdesc, &mut null);
+            (!null).then(|| (value as i64).datum())
+        }
     }
 
     /// Ends the scan.

@@ -3,6 +3,7 @@
 use super::datum::ToDatum;
 use super::error::Result;
 use super::guard::protect;
+use super::local::Local;
 use super::random;
 use crate::sys;
 
@@ -38,17 +39,17 @@ pub fn touched_temporary() -> bool {
     unsafe { sys::MyXactFlags as u32 & sys::XACT_FLAGS_ACCESSEDTEMPNAMESPACE != 0 }
 }
 
-/// Has [`touched_constraints`] know. Once in a worker's life.
-pub fn watch_constraints() {
-    // SAFETY: sets two process-local variables; the hook is of this library, never unloaded.
-    unsafe { sys::mw_watch_constraints() }
+static CONSTRAINTS_SET: Local<bool> = Local::new(false);
+
+/// SET CONSTRAINTS is about to run.
+pub(super) fn touch_constraints() {
+    CONSTRAINTS_SET.set(true);
 }
 
 /// Whether SET CONSTRAINTS was used since the last call: what it set lasts until the transaction
 /// ends, and nothing but that puts it back.
 pub fn touched_constraints() -> bool {
-    // SAFETY: a process-local variable.
-    unsafe { std::ptr::replace(&raw mut sys::mw_constraints_set, false) }
+    CONSTRAINTS_SET.take()
 }
 
 /// Drops all temporary objects of the session. In a transaction.

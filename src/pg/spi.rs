@@ -247,10 +247,27 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Runs a statement as the caller, whose GRANTs pg_dump carries also if an extension's script runs it.
+/// Runs a statement as the caller, whose GRANTs do not become a part of what an extension came with:
+/// within an extension's script the server would note them in pg_init_privs, and pg_dump would leave
+/// them out.
 pub fn run_outside_script(statement: &[u8]) -> Result<()> {
     let statement = text(statement);
     let statement = statement.as_ptr();
+    // SAFETY: a variable of this process, put back below.
+    let creating = unsafe { (&raw mut sys::creating_extension).replace(false) };
     // SAFETY: a transaction is open; the string lives for the call.
-    protect(|| unsafe { sys::mw_run_outside_script(statement) })
+    let result = protect(|| unsafe {
+        if sys::SPI_connect() != sys::SPI_OK_CONNECT as i32 {
+            return false;
+        }
+        let done = sys::SPI_execute(statement, false, 0) >= 0;
+        sys::SPI_finish();
+        done
+    });
+    // SAFETY: as above.
+    unsafe { sys::creating_extension = creating };
+    match result? {
+        true => Ok(()),
+        false => Err(PgError::internal("SPI could not run a statement")),
+    }
 }

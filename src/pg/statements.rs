@@ -1,14 +1,13 @@
 //! Statements that user code has executed: told of before they start, with what they do to our
 //! tables. The server's hook is chained; utility statements have one of their own (`utility`).
 
-use std::ptr;
-
 use once_cell::sync::OnceCell;
 
 use super::datum::Oid;
 use super::error::Result;
-use super::guard::{self, protect};
+use super::guard;
 use super::nodes::{Node, child};
+use super::{append, hold};
 use crate::sys;
 
 /// A planned statement that is about to start.
@@ -40,13 +39,8 @@ impl Statement<'_> {
 /// Has what was appended in this transaction written if the statement would miss it; and takes again
 /// what a ROLLBACK has taken from the command that runs, see `catalog::hold_extension_on`.
 pub(super) fn prepare(statement: &sys::PlannedStmt) -> Result<()> {
-    let statement = ptr::from_ref(statement).cast_mut();
-    // SAFETY: the server's plan, alive during the hooks that pass it; writes rows, or locks, which
-    // may raise.
-    protect(|| unsafe {
-        sys::mw_append_show(statement);
-        sys::mw_keep_hold();
-    })
+    append::show(statement)?;
+    hold::keep()
 }
 
 /// Told of each statement. An error is raised in its place.

@@ -9,20 +9,20 @@ use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+pub use super::append::{Appender, append_failed};
 use super::datum::{self, Datum, Oid, types};
-use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use super::error::Result;
 use super::guard::protect;
 pub use super::key::{Compare, Key};
+use super::pristine::gone;
+pub use super::pristine::{Rows, has_deferred_triggers};
 use crate::logic::columns;
 use crate::sys;
 
-/// Our tables go with DROP EXTENSION, which nobody announces before it has the lock.
-fn gone() -> PgError {
-    PgError::new(
-        OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "extension \"my_worker\" was dropped from this database",
-    )
-}
+/// FirstCommandId (c.h)
+const FIRST_COMMAND: sys::CommandId = 0;
+/// FirstNormalTransactionId (access/transam.h)
+const FIRST_TRANSACTION: u32 = 3;
 
 /// Position of a row version in its table.
 #[derive(Clone, Copy)]
@@ -164,9 +164,13 @@ impl Table {
     pub fn lock_row(&self, id: RowId, row: &Row) -> Result<Locked> {
         let (relation, slot, mut tid) = (self.relation, row.slot, id.0);
         let tid = &raw mut tid;
-        // SAFETY: the table is open for writing, a snapshot is active, the slot is the table's.
-        let result =
-            protect(|| unsafe { sys::mw_lock_row(relation, tid, sys::GetActiveSnapshot(), slot) })?;
+        // SAFETY: the table is open for writing, a snapshot is active, the slot is the table's. As of the
+        // transaction's first command: a row that a job of this transaction has changed is then reported,
+        // and not taken for one that our scan must not have seen, which raises.
+        let result = protect(|| unsafe {
+            sys::GetCurrentCommandId(true);
+            sys::mw_lock_row(relation, tid, sys::GetActiveSnapshot(), slot)
+        })?;
         Ok(if result == sys::TM_Ok as i32 {
             Locked::Yes
         } else {
@@ -177,11 +181,25 @@ impl Table {
     /// The transaction that has a row version locked, changed or deleted, if it is another one and
     /// still open.
     pub fn holder(&self, id: RowId) -> Result<Option<Holder>> {
-        let (relation, mut tid, mut pid) = (self.relation, id.0, 0);
-        let (tid, to) = (&raw mut tid, &raw mut pid);
+        let (relation, mut tid) = (self.relation, id.0);
+        let (mut is_multi, mut only_locked) = (false, false);
+        let tid = &raw mut tid;
+        let (multi, locked) = (&raw mut is_multi, &raw mut only_locked);
         // SAFETY: the table is open, and the row was read from it under a snapshot that is active.
-        let transaction = protect(|| unsafe { sys::mw_row_holder(relation, tid, to) })?;
-        Ok((transaction != 0).then_some(Holder { transaction, pid }))
+        let xmax = protect(|| unsafe { sys::mw_row_xmax(relation, tid, multi, locked) })?;
+        let transaction = match is_multi {
+            true => member_that_goes_on(xmax, only_locked)?,
+            false if goes_on(xmax)? => xmax,
+            false => return Ok(None),
+        };
+        if transaction == 0 {
+            return Ok(None);
+        }
+        // SAFETY: looks a transaction up that was open just now; 0 if it has no process.
+        let pid = protect(|| unsafe {
+            sys::BackendXidGetPid(sys::SubTransGetTopmostTransaction(transaction))
+        })?;
+        Ok(Some(Holder { transaction, pid }))
     }
 
     /// Deletes a row that this transaction has locked. False if this transaction has changed it
@@ -189,9 +207,13 @@ impl Table {
     pub fn delete(&self, id: RowId) -> Result<bool> {
         let (relation, mut tid) = (self.relation, id.0);
         let tid = &raw mut tid;
-        // SAFETY: the table is open for writing; the row was read from it in this transaction.
-        let result =
-            protect(|| unsafe { sys::mw_delete_row(relation, tid, sys::GetActiveSnapshot()) })?;
+        // SAFETY: the table is open for writing; the row was read from it in this transaction. As of its
+        // first command, see `lock_row`.
+        let result = protect(|| unsafe {
+            sys::GetCurrentCommandId(true);
+            let snapshot = sys::GetActiveSnapshot();
+            sys::mw_delete_row(relation, tid, snapshot, FIRST_COMMAND, true)
+        })?;
         Ok(result == sys::TM_Ok as i32)
     }
 
@@ -199,14 +221,52 @@ impl Table {
     /// how many. This transaction goes on seeing them, and cannot change them.
     pub fn delete_unseen(&self, rows: &[RowId]) -> Result<usize> {
         let mut tids: Vec<sys::ItemPointerData> = rows.iter().map(|row| row.0).collect();
-        let (relation, count) = (self.relation, tids.len() as i32);
+        let (relation, count) = (self.relation, tids.len());
         let tids = tids.as_mut_ptr();
-        // SAFETY: as above; the array has `count` elements.
-        let done = protect(|| unsafe {
-            sys::mw_delete_rows_unseen(relation, tids, count, sys::GetActiveSnapshot())
-        })?;
-        Ok(usize::try_from(done).unwrap_or(0))
+        // SAFETY: as above; the array has `count` elements. They are deleted as of the transaction's last
+        // command (InvalidCommandId - 1), so that it goes on seeing them: HeapTupleSatisfiesMVCC compares
+        // the cmax with the snapshot's curcid.
+        protect(|| unsafe {
+            sys::GetCurrentCommandId(true);
+            let snapshot = sys::GetActiveSnapshot();
+            let (last, mut done) = (sys::CommandId::MAX - 1, 0);
+            let ok = sys::TM_Ok as i32;
+            while done < count
+                && sys::mw_delete_row(relation, tids.add(done), snapshot, last, false) == ok
+            {
+                done += 1;
+            }
+            done
+        })
     }
+}
+
+/// Whether a transaction, other than this one, is open.
+fn goes_on(transaction: u32) -> Result<bool> {
+    // SAFETY: looks it up in shared memory and in the log of subtransactions.
+    protect(|| unsafe {
+        transaction >= FIRST_TRANSACTION
+            && !sys::TransactionIdIsCurrentTransactionId(transaction)
+            && sys::TransactionIdIsInProgress(transaction)
+    })
+}
+
+/// A transaction, other than this one, that is open and has a part in a multixact; 0 if none is.
+fn member_that_goes_on(multixact: u32, only_locked: bool) -> Result<u32> {
+    // SAFETY: the multixact stands in a row; answers an array of so many members in the current memory.
+    let (members, count) = protect(|| unsafe {
+        let mut members = ptr::null_mut();
+        let count = sys::GetMultiXactIdMembers(multixact, &mut members, false, only_locked);
+        (members.cast_const(), usize::try_from(count).unwrap_or(0))
+    })?;
+    for index in 0..count {
+        // SAFETY: as above.
+        let member = unsafe { (*members.add(index)).xid };
+        if goes_on(member)? {
+            return Ok(member);
+        }
+    }
+    Ok(0)
 }
 
 /// One row at a time, as the server holds it.
@@ -219,13 +279,17 @@ impl Row {
     /// one is read.
     pub fn get(&self, column: i32) -> Option<Datum<'_>> {
         let mut null = true;
-        // SAFETY: a scan or lock has filled the slot; deforming a stored tuple raises nothing.
-        let value = unsafe {
+        // SAFETY: a scan or lock has filled the slot; deforming a stored tuple raises nothing. A column that
+        // the table does not have yet, as another version made it, is NULL.
+        unsafe {
+            let description = (*self.slot).tts_tupleDescriptor;
+            if column > (*description).natts {
+                return None;
+            }
             let value = sys::mw_slot_attr(self.slot, column, &mut null);
-            let of = sys::mw_column_type((*self.slot).tts_tupleDescriptor, column);
-            Datum::new(value, of)
-        };
-        (!null).then_some(value)
+            let of = sys::mw_column_type(description, column);
+            (!null).then(|| Datum::new(value, of))
+        }
     }
 
     /// A copy of the row in the current memory context.
@@ -292,82 +356,3 @@ impl OwnedRow {
 
 /// No row has more (MaxTupleAttributeNumber, access/htup_details.h).
 const MAX_COLUMNS: usize = sys::MaxTupleAttributeNumber as usize;
-
-/// Whether a table has triggers that are put off to the end of the transaction.
-pub fn has_deferred_triggers(relation: Oid) -> Result<bool> {
-    // SAFETY: opens the table, if it is there, and closes it.
-    protect(|| unsafe { sys::mw_has_deferred_triggers(relation) })
-}
-
-/// What rows are like that an [`Appender`] writes.
-pub struct Rows<const COLUMNS: usize> {
-    /// The types of their columns, which are the first ones of the table.
-    pub types: [Oid; COLUMNS],
-    /// Bit i: they are never NULL in column i, counted from 0.
-    pub filled: u64,
-    /// The one CHECK that all of them satisfy, as the server writes it.
-    pub check: &'static std::ffi::CStr,
-}
-
-/// Whether writing what an [`Appender`] held back failed within a statement of somebody else's.
-pub fn append_failed() -> bool {
-    // SAFETY: a variable of this process.
-    unsafe { (&raw const sys::mw_append_failed).read() }
-}
-
-/// Appends rows to one of our own tables with their index entries; looks at no constraint and
-/// fires no trigger. They are written many at a time: at the end, or when a statement of this
-/// process is about to read the table, which `statements::watch` sees to. One a transaction.
-pub struct Appender<const COLUMNS: usize> {
-    relation: sys::Relation,
-    appender: *mut sys::MwAppender,
-    types: &'static [Oid; COLUMNS],
-}
-
-impl<const COLUMNS: usize> Appender<COLUMNS> {
-    /// Opens the table for rows like that; `None` if its owner has changed it, so that a statement
-    /// must write them.
-    pub fn open(relation: Oid, rows: &'static Rows<COLUMNS>) -> Result<Option<Self>> {
-        let (types, filled, check) = (rows.types.as_ptr(), rows.filled, rows.check.as_ptr());
-        // SAFETY: answers NULL if the table is gone; the types are as many as it is told, and they
-        // and the text are static.
-        let (relation, appender) = protect(|| unsafe {
-            let relation = sys::try_relation_open(relation, sys::RowExclusiveLock as i32);
-            if relation.is_null() {
-                return (relation, ptr::null_mut());
-            }
-            let appender = sys::mw_append_begin(relation, types, COLUMNS as i32, filled, check);
-            if appender.is_null() {
-                sys::table_close(relation, sys::NoLock as i32);
-            }
-            (relation, appender)
-        })?;
-        if relation.is_null() {
-            return Err(gone());
-        }
-        Ok((!appender.is_null()).then_some(Appender {
-            relation,
-            appender,
-            types: &rows.types,
-        }))
-    }
-
-    /// Appends one row: a value for each of these columns, in order.
-    pub fn append(&self, values: &[Option<Datum<'_>>; COLUMNS]) -> Result<()> {
-        datum::check(values, self.types)?;
-        let data = values.map(datum::raw);
-        let nulls = values.map(|value| value.is_none());
-        let (appender, data, nulls) = (self.appender, data.as_ptr(), nulls.as_ptr());
-        // SAFETY: the appender is open for so many columns.
-        protect(|| unsafe { sys::mw_append_row(appender, data, nulls) })
-    }
-
-    /// Writes what waits and closes the table; the lock stays until the transaction ends.
-    pub fn end(self) -> Result<()> {
-        // SAFETY: both are open.
-        protect(|| unsafe {
-            sys::mw_append_end(self.appender);
-            sys::table_close(self.relation, sys::NoLock as i32);
-        })
-    }
-}

@@ -1,5 +1,7 @@
 //! The server's time zones: names, and the offset from UTC at an instant (utils/pgtime.h).
 
+use std::ptr;
+
 use super::datum::{Micros, from_c};
 use super::error::Result;
 use super::guard::{protect, text};
@@ -21,8 +23,21 @@ impl Timezone {
     pub fn find(name: &[u8]) -> Result<Option<Timezone>> {
         let name = text(name);
         let name = name.as_ptr();
-        // SAFETY: the name is NUL-terminated and lives for the call.
-        let zone = protect(|| unsafe { sys::mw_find_timezone(name) })?;
+        // SAFETY: the server's own check takes a name that it may replace, and answers the address of a
+        // zone in memory that it leaves to us.
+        let zone = protect(|| unsafe {
+            let (mut value, mut extra) = (sys::pstrdup(name), ptr::null_mut());
+            let accepts = sys::check_timezone(&mut value, &mut extra, sys::PGC_S_SESSION);
+            if extra.is_null() {
+                return ptr::null_mut();
+            }
+            let zone = *extra.cast::<*mut sys::pg_tz>();
+            #[cfg(pg_ge_16)]
+            sys::guc_free(extra);
+            #[cfg(not(pg_ge_16))]
+            libc::free(extra);
+            if accepts { zone } else { ptr::null_mut() }
+        })?;
         Ok((!zone.is_null()).then_some(Timezone(zone)))
     }
 

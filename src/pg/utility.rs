@@ -11,13 +11,13 @@ use libc::c_char;
 
 use once_cell::sync::OnceCell;
 
-use super::copy::{self, CopyHook};
+use super::copy::{self, CopyHook, Left};
 use super::datum::{self, Oid};
 use super::ddl::{self, Target};
 use super::error::Result;
 use super::guard::{self, protect};
 use super::nodes::{Node, child, word};
-use super::statements;
+use super::{session, statements};
 use crate::sys::{self, PlannedStmt};
 
 pub use super::copy::CopyTarget;
@@ -113,6 +113,10 @@ fn check_definition(statement: &PlannedStmt) -> Result<()> {
 }
 
 fn before(statement: &PlannedStmt) -> Result<Directed> {
+    let utility = child!(statement, utilityStmt);
+    if utility.cast::<sys::ConstraintsSetStmt>().is_some() {
+        session::touch_constraints();
+    }
     check_definition(statement)?;
     tell(statement)?;
     statements::prepare(statement)?;
@@ -132,18 +136,12 @@ unsafe extern "C-unwind" fn process_utility(
 ) {
     // SAFETY: the server passes a valid statement, which lives until the hook has returned.
     let outcome = guard::enter((statement, 0), || before(unsafe { &*statement }));
-    // SAFETY: this frame owns nothing; the arguments go on as they came.
-    unsafe {
-        let (statement, table) = guard::raise(outcome);
-        // Hooks that this library chained into do not hear of it.
-        if table != 0 {
-            return sys::mw_client_copy(statement, query, environment, completion, table);
-        }
-        let next = PREVIOUS
-            .get()
-            .copied()
-            .flatten()
-            .unwrap_or(sys::standard_ProcessUtility);
+    // SAFETY: this frame owns nothing.
+    let (statement, table) = unsafe { guard::raise(outcome) };
+    let previous = PREVIOUS.get().copied().flatten();
+    let next = previous.unwrap_or(sys::standard_ProcessUtility);
+    // SAFETY: the arguments go on as they came. Nothing here owns anything.
+    let call = || unsafe {
         next(
             statement,
             query,
@@ -154,5 +152,20 @@ unsafe extern "C-unwind" fn process_utility(
             receiver,
             completion,
         );
+    };
+    if table == 0 {
+        return call();
+    }
+    let left = guard::enter(Left::CheckAndFill, || match previous {
+        Some(_) => copy::show(call),
+        None => Ok(Left::CheckAndFill),
+    });
+    // SAFETY: this frame owns nothing; statement and table are those of `direct`.
+    unsafe {
+        let left = guard::raise(left);
+        if left != Left::Nothing {
+            let fill = (table, left == Left::CheckAndFill);
+            copy::fill(statement, query, environment, completion, fill);
+        }
     }
 }

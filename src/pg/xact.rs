@@ -4,6 +4,7 @@ use once_cell::sync::OnceCell;
 
 use super::error::Result;
 use super::guard::protect;
+use super::local::Local;
 use super::memcx;
 use crate::sys;
 
@@ -227,6 +228,35 @@ pub fn on_end(hook: EndHook) -> Result<()> {
     if HOOK.set(hook).is_err() {
         return Ok(());
     }
+    watch()
+}
+
+/// Told of the same, before the hook. A listener only changes what this process remembers.
+pub(super) type Listener = fn(End);
+
+static LISTENERS: Local<[Option<Listener>; 2]> = Local::new([None; 2]);
+
+/// Registers a listener of this layer: the first or the second one of all.
+pub(super) fn listen(listener: Listener) -> Result<()> {
+    let is_new = LISTENERS.with(|all| {
+        let is_known = |known: Listener| std::ptr::fn_addr_eq(known, listener);
+        if all.iter().flatten().any(|known| is_known(*known)) {
+            return false;
+        }
+        if let Some(place) = all.iter_mut().find(|place| place.is_none()) {
+            *place = Some(listener);
+        }
+        true
+    });
+    if is_new { watch() } else { Ok(()) }
+}
+
+static WATCHING: Local<bool> = Local::new(false);
+
+fn watch() -> Result<()> {
+    if WATCHING.replace(true) {
+        return Ok(());
+    }
     // SAFETY: both callbacks are functions of this library, which is never unloaded.
     protect(|| unsafe {
         sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
@@ -235,6 +265,9 @@ pub fn on_end(hook: EndHook) -> Result<()> {
 }
 
 fn call_hook(end: End) -> Result<()> {
+    for listener in LISTENERS.get().into_iter().flatten() {
+        listener(end);
+    }
     HOOK.get().copied().map_or(Ok(()), |hook| hook(end))
 }
 

@@ -26,7 +26,7 @@ pub const RESTORED: i64 = -1;
 
 /// Why a database is a copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Copy {
+pub enum WhyCopy {
     /// Its files were copied.
     Files,
     /// Jobs are there that came from elsewhere.
@@ -35,17 +35,17 @@ pub enum Copy {
     Schedules,
 }
 
-impl Copy {
+impl WhyCopy {
     /// As `health()` and the log say it.
     pub fn reason(self) -> &'static str {
         match self {
-            Copy::Files => {
+            WhyCopy::Files => {
                 "this database is a copy of another one: none of its jobs run before my_worker.adopt()"
             }
-            Copy::Jobs => {
+            WhyCopy::Jobs => {
                 "this database is a copy: it has jobs of another one, and none run before my_worker.adopt()"
             }
-            Copy::Schedules => {
+            WhyCopy::Schedules => {
                 "this database is a copy: it has schedules of another one, and no job runs before my_worker.adopt()"
             }
         }
@@ -63,24 +63,24 @@ pub fn is_own_home(home: Option<i64>) -> bool {
 }
 
 /// Why this database is a copy whose jobs may not run, if so, under the active snapshot. A few pages.
-pub fn copied(extension: &Extension) -> Result<Option<Copy>> {
+pub fn copied(extension: &Extension) -> Result<Option<WhyCopy>> {
     if settings::RUN_COPIES.get() {
         return Ok(None);
     }
     if extension.birth.moved.is_some() {
-        return Ok(Some(Copy::Files));
+        return Ok(Some(WhyCopy::Files));
     }
     let [jobs, schedules] = extension.strangers;
     Ok(
         if has_any(Table::open(extension.jobs, jobs, Lock::Read, &JOBS)?)? {
-            Some(Copy::Jobs)
+            Some(WhyCopy::Jobs)
         } else if has_any(Table::open(
             extension.schedules,
             schedules,
             Lock::Read,
             &SCHEDULES,
         )?)? {
-            Some(Copy::Schedules)
+            Some(WhyCopy::Schedules)
         } else {
             None
         },

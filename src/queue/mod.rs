@@ -12,6 +12,7 @@ pub mod claim;
 pub mod define;
 pub mod due;
 pub mod end;
+mod ended;
 pub mod enqueue;
 pub mod handler;
 pub mod home;

@@ -13,6 +13,7 @@ use crate::pg::xact::{self, End};
 use crate::pg::{bgworker, clock};
 use crate::shared::{self, Go, SHARED, SlotId, State, WAITERS, Wake};
 
+use super::ended::Ended;
 use super::report::{self, Dead};
 
 /// What one (sub)transaction enqueued for one role.
@@ -81,40 +82,6 @@ enum Promise {
     Resolve,
     /// Processes of ours may be in that database again, however the transaction ends.
     Unblock(Oid),
-}
-
-/// Jobs that the open transaction ends, without a worker.
-struct Ended {
-    /// What is counted of them, if anything is.
-    sum: Option<Ends>,
-    /// Which they are.
-    jobs: Vec<i64>,
-    /// More than `jobs` can name: whoever waits for any job looks again.
-    many: bool,
-}
-
-impl Ended {
-    fn has(&self, job: i64) -> bool {
-        self.many || self.jobs.contains(&job)
-    }
-
-    /// Takes in the jobs of another one; false if they are counted apart.
-    fn takes_in(&mut self, more: &Ended) -> bool {
-        match (&mut self.sum, &more.sum) {
-            (None, None) => {}
-            (Some(known), Some(more))
-                if (known.queue, known.role, known.end) == (more.queue, more.role, more.end) =>
-            {
-                known.count += more.count;
-            }
-            _ => return false,
-        }
-        self.many |= more.many || self.jobs.len() + more.jobs.len() > WAITERS;
-        if !self.many {
-            self.jobs.extend(&more.jobs);
-        }
-        true
-    }
 }
 
 /// Everything that the open transaction has to tell at its end.
@@ -209,21 +176,13 @@ pub fn halt_at_commit(queue_id: i32) -> Result<()> {
 /// An execution has ended, and with it `job`, if this transaction commits: it is counted, those who
 /// wait for the job are woken, and the log gets the line. For `told` alone.
 pub(super) fn ended_at_commit(sum: Ends, job: Option<i64>, dead: Option<Dead>) -> Result<()> {
-    promise(Promise::Ended(Ended {
-        sum: Some(sum),
-        jobs: job.into_iter().collect(),
-        many: false,
-    }))?;
+    promise(Promise::Ended(Ended::one(sum, job)))?;
     dead.map_or(Ok(()), |dead| promise(Promise::Dead(dead)))
 }
 
 /// The same of any number of jobs: whoever waits for one looks whether it was among them.
 pub(super) fn many_ended_at_commit(sum: Option<Ends>) -> Result<()> {
-    promise(Promise::Ended(Ended {
-        sum,
-        jobs: Vec::new(),
-        many: true,
-    }))
+    promise(Promise::Ended(Ended::many(sum)))
 }
 
 /// The settings of queues change, if this transaction commits: processes read them anew, and jobs may
@@ -397,11 +356,7 @@ impl Pending {
         if committed && self.ends_any() {
             self.wake_waiters(state, database, wake);
         }
-        let mut add = |process: Wake| {
-            if !process.is_nobody() {
-                wake.push(process);
-            }
-        };
+        let mut add = |process: Wake| wake.extend(process.some());
         let told = SHARED.peek(|unlocked| unlocked.queue_changes.load(Ordering::Relaxed));
         for note in self.notes.iter().filter(|_| committed) {
             let came_due = note.later != 0 && note.later <= now;

@@ -6,6 +6,9 @@
  * between Rust and the server, and nowhere else: mw_try() catches the ERROR,
  * hands it back as a value, and Rust goes on as after any failed call.
  * FATAL and PANIC end the process inside the server and never come back.
+ *
+ * The rest is C because it is a macro or an inline function of the server, or a
+ * variable or function of another name in another major.
  */
 #include "postgres.h"
 
@@ -157,7 +160,6 @@ mw_vardata_any(const void *datum)
 	return VARDATA_ANY(datum);
 }
 
-/* Of a text that is not compressed and not out of line. */
 /* The type of a column, counted from 1; 0: there is none. */
 Oid
 mw_column_type(TupleDesc desc, int column)
@@ -173,6 +175,7 @@ mw_column_types(TupleDesc desc, Oid *types, int count)
 		types[i] = mw_column_type(desc, i + 1);
 }
 
+/* Of a text that is not compressed and not out of line. */
 bool
 mw_text_is(Datum text, const char *bytes, Size length)
 {

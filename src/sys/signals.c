@@ -1,6 +1,10 @@
 /*
  * signals.c
- *		Signal handlers, which must be C.
+ *		Signal handlers.
+ *
+ * They are C because they may run between any two instructions, also within
+ * Rust's own: they set flags, call what the server's own handlers call, and
+ * enter no Rust.  And SIGNAL_ARGS is a macro that differs between majors.
  */
 #include "postgres.h"
 

@@ -94,13 +94,13 @@ impl State {
         entries.any(|database| database.oid == oid && oid != 0 && database.copy)
     }
 
-    /// Notes whether a database is a copy: then its workers leave, and no new ones come.
-    pub fn set_copy(&mut self, oid: Oid, copy: bool) {
+    /// Notes whether a database is a copy: then its workers leave, and no new ones come. Adds whom to wake.
+    pub fn set_copy(&mut self, oid: Oid, copy: bool, wake: &mut Vec<Wake>) {
         if let Some(database) = self.database(oid) {
             database.copy = copy;
         }
         if copy {
-            self.dismiss_workers(oid);
+            self.dismiss_workers(oid, wake);
         }
     }
 

@@ -349,11 +349,13 @@ impl State {
             .find(|slot| slot.serves(Kind::Keeper, oid, 0) && slot.procno >= 0)
     }
 
-    /// Asks the workers of a database to leave after their jobs; they notice within a nap.
-    pub fn dismiss_workers(&mut self, database: Oid) {
+    /// Asks the workers of a database to leave after their jobs. Adds whom to wake: one that slept on would keep
+    /// its place of the pool.
+    pub fn dismiss_workers(&mut self, database: Oid, wake: &mut Vec<Wake>) {
         for slot in self.used_slots_mut() {
             if slot.phase != Phase::Free && slot.database == database && slot.kind == Kind::Worker {
                 slot.set_leave(true);
+                wake.push(Wake::process(slot.procno));
             }
         }
     }

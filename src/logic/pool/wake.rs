@@ -20,9 +20,9 @@ impl Wake {
         self.0
     }
 
-    /// Whether it is nobody.
-    pub fn is_nobody(&self) -> bool {
-        self.0.is_none()
+    /// It, unless it is nobody.
+    pub fn some(self) -> Option<Wake> {
+        self.0.map(Wake::process)
     }
 
     /// Wakes nobody, since the process that it names is awake, and sees what it would be woken for.

@@ -1,0 +1,57 @@
+//! What a transaction remembers of the jobs that it ends without a worker, until its COMMIT tells.
+
+use crate::counted::Ends;
+use crate::shared::WAITERS;
+
+/// Jobs that the open transaction ends, without a worker.
+pub(super) struct Ended {
+    /// What is counted of them, if anything is.
+    pub(super) sum: Option<Ends>,
+    /// Which they are.
+    jobs: Vec<i64>,
+    /// More than `jobs` can name: whoever waits for any job looks again.
+    many: bool,
+}
+
+impl Ended {
+    /// An execution that ended, and the job, if that has ended with it.
+    pub(super) fn one(sum: Ends, job: Option<i64>) -> Ended {
+        Ended {
+            sum: Some(sum),
+            jobs: job.into_iter().collect(),
+            many: false,
+        }
+    }
+
+    /// Any number of jobs.
+    pub(super) fn many(sum: Option<Ends>) -> Ended {
+        Ended {
+            sum,
+            jobs: Vec::new(),
+            many: true,
+        }
+    }
+
+    /// Whether the job has ended, or may have.
+    pub(super) fn has(&self, job: i64) -> bool {
+        self.many || self.jobs.contains(&job)
+    }
+
+    /// Takes in the jobs of another one; false if they are counted apart.
+    pub(super) fn takes_in(&mut self, more: &Ended) -> bool {
+        match (&mut self.sum, &more.sum) {
+            (None, None) => {}
+            (Some(known), Some(more))
+                if (known.queue, known.role, known.end) == (more.queue, more.role, more.end) =>
+            {
+                known.count += more.count;
+            }
+            _ => return false,
+        }
+        self.many |= more.many || self.jobs.len() + more.jobs.len() > WAITERS;
+        if !self.many {
+            self.jobs.extend(&more.jobs);
+        }
+        true
+    }
+}
