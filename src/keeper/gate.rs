@@ -4,9 +4,10 @@
 //! A database that has moved is settled first, if that can be done without asking anybody: after pg_upgrade,
 //! and in a copy that has neither jobs nor schedules.
 
+use super::{LOG_EVERY, REST};
 use crate::home;
 use crate::pg::datum::{Micros, Oid};
-use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use crate::pg::error::{LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::{catalog, clock, xact};
 use crate::queue::home::{HINT, WhyCopy, copied};
@@ -22,6 +23,8 @@ pub struct Gate {
     shut: Option<WhyCopy>,
     /// When to try again to settle the database; 0: there is no need.
     pub again: Micros,
+    /// When an error was logged last.
+    logged: Micros,
 }
 
 impl Gate {
@@ -30,6 +33,7 @@ impl Gate {
             database,
             shut: None,
             again: 0,
+            logged: 0,
         }
     }
 
@@ -47,17 +51,20 @@ impl Gate {
     pub fn look(&mut self) -> Result<bool> {
         self.again = 0;
         if let Err(error) = settle() {
-            self.again = clock::now().saturating_add(AGAIN);
-            if !is_in_the_way(&error) {
-                let why = error.summary();
-                let text = format!("the home of this database could not be settled: {why}");
-                log::report(Level::Log, &text)?;
-            }
+            self.put_off(&error)?;
         }
-        let found = xact::transaction(|| match catalog::extension()? {
-            Some(extension) if extension.is_current() => copied(&extension),
-            _ => Ok(None),
-        })?;
+        let found = xact::transaction(|| match catalog::hold_extension()? {
+            Some(extension) => copied(&extension),
+            // The duties find out that it is gone.
+            None => Ok(None),
+        });
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.put_off(&error)?;
+                return Ok(self.is_shut());
+            }
+        };
         let (database, is_copy) = (self.database, found.is_some());
         // Room for all before the lock: nothing allocates under it.
         let mut wake = Vec::with_capacity(SLOTS);
@@ -74,18 +81,30 @@ impl Gate {
         self.shut = found;
         Ok(is_copy)
     }
+
+    /// After an error a later look tries again; the log hears of it once a minute.
+    fn put_off(&mut self, error: &PgError) -> Result<()> {
+        let now = clock::now();
+        if error.sqlstate == LOCK_NOT_AVAILABLE {
+            self.again = now.saturating_add(AGAIN);
+            return Ok(());
+        }
+        self.again = now.saturating_add(REST);
+        if self.logged != 0 && (0..LOG_EVERY).contains(&now.saturating_sub(self.logged)) {
+            return Ok(());
+        }
+        self.logged = now;
+        let text = format!(
+            "whether this database is a copy is not known: {}",
+            error.summary()
+        );
+        log::report(Level::Log, &text)
+    }
 }
 
 fn settle() -> Result<()> {
-    xact::transaction(|| match catalog::extension()? {
-        Some(extension) if extension.is_current() && extension.birth.moved.is_some() => {
-            home::settle(&extension)
-        }
+    xact::transaction(|| match catalog::hold_extension()? {
+        Some(extension) if extension.birth.moved.is_some() => home::settle(&extension),
         _ => Ok(()),
     })
-}
-
-/// Whether somebody has a lock that settling needs.
-fn is_in_the_way(error: &PgError) -> bool {
-    error.sqlstate == crate::pg::error::LOCK_NOT_AVAILABLE
 }

@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-my $old = new_node('old', 'wal_level' => 'logical', 'my_worker.naptime' => 1, 'max_worker_processes' => 24);
+my $old = new_node('old', -init => [ allows_streaming => 'logical' ], 'my_worker.naptime' => 1, 'max_worker_processes' => 24);
 add_handlers($old);
 $old->safe_psql('postgres', q{
 	ALTER TABLE effects REPLICA IDENTITY FULL;
