@@ -2,6 +2,7 @@
 //! functions. Each is a few lines: convert, call, convert back.
 
 mod bgw;
+mod consume;
 mod probe;
 mod schedule;
 mod sql;
@@ -9,8 +10,8 @@ mod stats;
 
 use crate::pg::error::Result;
 use crate::pg::{bgworker, ddl, guard, log, shmem, utility};
-use crate::queue::{incoming, rights};
-use crate::shared::SHARED;
+use crate::queue::{incoming, leases, rights};
+use crate::shared::{SHARED, consumers};
 use crate::stats::saved;
 use crate::{evict, launcher, settings};
 
@@ -41,6 +42,7 @@ fn init() -> Result<()> {
         incoming::copy_target,
         rights::check_definition,
     );
+    utility::on_reset(leases::discard);
     ddl::install(rights::check_made);
     if preloading {
         shmem::install_hooks(request, startup);
@@ -52,9 +54,11 @@ fn init() -> Result<()> {
 
 fn request() {
     SHARED.request();
+    consumers::request();
 }
 
 fn startup() {
+    consumers::attach();
     if SHARED.attach() {
         saved::load();
         shmem::at_shutdown(saved::save);

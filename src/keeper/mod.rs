@@ -18,6 +18,7 @@ mod ender;
 mod fence;
 mod finder;
 mod pruner;
+mod reclaimer;
 mod settler;
 
 use crate::pg::catalog;
@@ -37,6 +38,7 @@ use ender::Ender;
 use fence::LeftOut;
 use finder::Finder;
 use pruner::Pruner;
+use reclaimer::Reclaimer;
 use settler::Settler;
 
 /// So long a step of a duty may take, for those that can tell.
@@ -72,6 +74,7 @@ struct Keeper {
     firer: Firer,
     releaser: Releaser,
     charger: Charger,
+    reclaimer: Reclaimer,
     settler: Settler,
     ender: Ender,
     pruner: Pruner,
@@ -97,6 +100,7 @@ impl Keeper {
             firer: Firer::default(),
             releaser: Releaser::default(),
             charger: Charger::new(database),
+            reclaimer: Reclaimer::new(database),
             settler: Settler::new(database),
             ender: Ender::default(),
             pruner: Pruner::default(),
@@ -271,6 +275,7 @@ impl Keeper {
         self.firer.want();
         self.releaser.want();
         self.charger.want();
+        self.reclaimer.want();
         self.settler.want();
         self.pruner.want(now);
     }
@@ -280,6 +285,7 @@ impl Keeper {
         let known = [
             (Duty::Find, self.finder.next),
             (Duty::Fire, self.firer.next),
+            (Duty::Reclaim, self.reclaimer.next),
         ];
         let awake = known.into_iter().filter(|(duty, _)| !self.rests(*duty));
         awake.map(|(_, next)| next).filter(|next| *next != 0)
@@ -294,6 +300,7 @@ impl Keeper {
             Duty::Fire => self.firer.is_wanted(),
             Duty::Release => self.releaser.is_wanted(),
             Duty::Charge => self.charger.is_wanted(),
+            Duty::Reclaim => self.reclaimer.is_wanted(),
             Duty::Settle => self.settler.is_wanted(),
             Duty::End => self.ender.is_wanted(),
             Duty::Prune => self.pruner.is_wanted(),
@@ -322,6 +329,7 @@ impl Keeper {
             Duty::Fire => self.firer.step(&mut self.left).map(|()| true),
             Duty::Release => self.releaser.step(&mut self.left).map(|()| true),
             Duty::Charge => self.charger.step(&mut self.left_out).map(|()| true),
+            Duty::Reclaim => self.reclaimer.step(&mut self.left_out).map(|()| true),
             Duty::Settle => self.settler.step(&mut self.left_out).map(|()| true),
             Duty::End => self.ender.step(&mut self.left_out).map(|()| true),
             Duty::Prune => self.pruner.step().map(|()| true),
