@@ -79,10 +79,6 @@ ALTER FUNCTION my_worker._before_queue_write() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._before_queue_write() RENAME TO before_queue_write;
 ALTER FUNCTION my_worker._queues_changed() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._queues_changed() RENAME TO queues_changed;
-ALTER FUNCTION my_worker._running() SET SCHEMA my_worker_internal;
-ALTER FUNCTION my_worker_internal._running() RENAME TO running;
-ALTER FUNCTION my_worker._workers() SET SCHEMA my_worker_internal;
-ALTER FUNCTION my_worker_internal._workers() RENAME TO workers;
 ALTER FUNCTION my_worker._is_running(bigint) SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._is_running(bigint) RENAME TO is_running;
 ALTER FUNCTION my_worker._installed() SET SCHEMA my_worker_internal;
@@ -120,6 +116,16 @@ ALTER TABLE my_worker._jobs ADD COLUMN handler_owner regrole;
 ALTER TABLE my_worker.history ADD COLUMN handler_owner regrole;
 ALTER TABLE my_worker._schedules ADD COLUMN handler_owner regrole;
 
+-- Consumers.
+ALTER TABLE my_worker._jobs ADD COLUMN kind text, ADD COLUMN headers jsonb, ADD COLUMN group_key text COLLATE "C",
+    ADD COLUMN lease bigint, ADD COLUMN lease_run_at timestamptz, ADD COLUMN consumer text;
+ALTER TABLE my_worker.history ADD COLUMN kind text, ADD COLUMN headers jsonb, ADD COLUMN group_key text COLLATE "C";
+CREATE TABLE my_worker._consumers (
+    queue text COLLATE "C" NOT NULL,
+    role  regrole NOT NULL,
+    PRIMARY KEY (queue, role)
+);
+
 -- Where this database is at home; all that stands in it is.
 CREATE FUNCTION my_worker_internal.home() RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_home' LANGUAGE C STABLE PARALLEL SAFE;
@@ -145,20 +151,25 @@ COMMENT ON COLUMN my_worker.queues.handler_owner IS 'who owned the handler when 
 COMMENT ON TABLE my_worker.queues IS 'queues and their settings; change them by alter_queue() and its like';
 CREATE OR REPLACE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key'
+    SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key, kind, headers, group_key'
 $$;
 COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_queue';
+COMMENT ON COLUMN my_worker._jobs.lease IS 'the number of a lease that ends at run_at';
+COMMENT ON COLUMN my_worker._jobs.lease_run_at IS 'what run_at was before such a lease';
+COMMENT ON COLUMN my_worker._jobs.consumer IS 'application_name of the session that has such a lease';
 COMMENT ON COLUMN my_worker._jobs.home IS 'the home of the database that the job was enqueued in';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 CREATE OR REPLACE VIEW @extschema@.my_queue WITH (security_invoker = true) AS
     SELECT j.id, j.queue, j.status, j.handler, j.command, j.payload, j.priority, j.run_at, j.created_at,
            j.started_at, j.attempts, j.max_attempts, j.timeout, j.unique_key, j.owner, j.last_error,
-           j.errors
+           j.errors, j.kind, j.headers, j.group_key
       FROM my_worker._jobs AS j;
 COMMENT ON VIEW @extschema@.my_queue IS 'jobs still to be done; enqueue by INSERT or my_worker.enqueue()';
 COMMENT ON TABLE my_worker.history IS 'jobs that are completed, failed or cancelled, kept for their queue''s retention';
 CREATE OR REPLACE FUNCTION my_worker_internal.before_job_write() RETURNS trigger
     AS 'MODULE_PATHNAME', 'mw_before_write' LANGUAGE C;
+CREATE OR REPLACE FUNCTION my_worker_internal.before_job_delete() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'mw_before_delete' LANGUAGE C;
 CREATE OR REPLACE FUNCTION my_worker_internal.before_queue_write() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -219,43 +230,50 @@ CREATE OR REPLACE FUNCTION my_worker.wait(job_id bigint, timeout interval DEFAUL
 COMMENT ON FUNCTION my_worker.wait IS 'waits for a job to finish and returns its final status, NULL on time-out';
 CREATE OR REPLACE FUNCTION my_worker.progress(percent real, message text DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_progress' LANGUAGE C;
-COMMENT ON FUNCTION my_worker.progress IS 'reports how far the running job is';
+COMMENT ON FUNCTION my_worker.progress(real, text) IS 'reports how far the running job is';
 CREATE OR REPLACE FUNCTION my_worker.current_job() RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_current_job' LANGUAGE C STABLE;
 COMMENT ON FUNCTION my_worker.current_job IS 'the id of the job that runs this call, NULL outside a job';
-CREATE OR REPLACE FUNCTION my_worker_internal.running(
+CREATE OR REPLACE FUNCTION my_worker_internal.at_work(
     OUT job_id bigint, OUT pid integer, OUT started_at timestamptz, OUT progress real,
-    OUT progress_message text) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'mw_running' LANGUAGE C STRICT VOLATILE ROWS 10;
+    OUT progress_message text, OUT is_consumer boolean) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_at_work' LANGUAGE C STRICT VOLATILE ROWS 10;
+CREATE OR REPLACE FUNCTION my_worker_internal.lease_progress(
+    job_id bigint, lease bigint, OUT progress real, OUT progress_message text)
+    AS 'MODULE_PATHNAME', 'mw_lease_progress_of' LANGUAGE C STRICT VOLATILE;
 CREATE OR REPLACE FUNCTION my_worker_internal.is_running(job_id bigint) RETURNS boolean
     AS 'MODULE_PATHNAME', 'mw_is_running' LANGUAGE C STRICT VOLATILE;
 CREATE OR REPLACE VIEW my_worker.jobs WITH (security_invoker = true) AS
     SELECT q.id, q.queue, 'processing'::text AS status, q.handler, q.command, q.payload, q.priority,
            q.run_at, q.created_at, r.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key,
            q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
-           r.pid, r.progress, r.progress_message
-      FROM my_worker_internal.running() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
+           r.pid, r.progress, r.progress_message, q.kind, q.headers, q.group_key,
+           CASE WHEN r.is_consumer THEN (SELECT a.application_name FROM pg_stat_get_activity(r.pid) AS a) END AS consumer,
+           NULL::timestamptz AS lease_until
+      FROM my_worker_internal.at_work() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
+     WHERE q.lease IS NULL
     UNION ALL
    (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL
       FROM my_worker._jobs AS q
      WHERE q.status = 'pending' AND NOT my_worker_internal.is_running(q.id) ORDER BY q.id DESC)
     UNION ALL
-    SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, q.run_at,
+    SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, coalesce(q.lease_run_at, q.run_at),
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
-      FROM my_worker._jobs AS q
-     WHERE q.status = 'processing' AND NOT my_worker_internal.is_running(q.id)
+           q.last_error, NULL, NULL, q.errors, NULL, p.progress, p.progress_message, q.kind, q.headers, q.group_key,
+           q.consumer, CASE WHEN q.lease IS NOT NULL THEN q.run_at END
+      FROM my_worker._jobs AS q LEFT JOIN LATERAL my_worker_internal.lease_progress(q.id, q.lease) AS p ON q.lease IS NOT NULL
+     WHERE q.status = 'processing' AND (q.lease IS NOT NULL OR NOT my_worker_internal.is_running(q.id))
     UNION ALL
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL
       FROM my_worker._jobs AS q WHERE q.status = 'failed'
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
-           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL
+           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL, h.kind, h.headers, h.group_key, NULL, NULL
       FROM my_worker.history AS h;
 COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one row each';
 CREATE OR REPLACE FUNCTION my_worker.create_queue(
@@ -283,6 +301,49 @@ COMMENT ON FUNCTION my_worker.resume_queue IS 'starts jobs of a paused queue aga
 CREATE OR REPLACE FUNCTION my_worker.purge_queue(name text) RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_purge_queue' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.purge_queue IS 'deletes the waiting jobs of a queue and its finished ones, and returns how many';
+COMMENT ON TABLE my_worker._consumers IS 'roles that receive the jobs of all owners from a queue; see grant_consume()';
+CREATE OR REPLACE FUNCTION my_worker_internal.may_consume(queue text) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_may_consume' LANGUAGE C STABLE STRICT;
+CREATE OR REPLACE FUNCTION my_worker.send(
+    queue text, payload jsonb DEFAULT '{}', kind text DEFAULT NULL, headers jsonb DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
+    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL, group_key text DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_send' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.send IS 'enqueues a job for a consumer and returns its id';
+CREATE OR REPLACE FUNCTION my_worker.send_many(
+    queue text, payloads jsonb[], kind text DEFAULT NULL, headers jsonb DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
+    timeout interval DEFAULT NULL, group_key text DEFAULT NULL) RETURNS SETOF bigint
+    AS 'MODULE_PATHNAME', 'mw_send_many' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.send_many IS 'enqueues a job for a consumer for each payload and returns the ids';
+CREATE OR REPLACE FUNCTION my_worker.receive(
+    queue text, n integer DEFAULT 1, wait interval DEFAULT '0', lease interval DEFAULT NULL,
+    kinds text[] DEFAULT NULL)
+    RETURNS TABLE (id bigint, lease bigint, kind text, payload jsonb, headers jsonb, attempt integer,
+                   max_attempts integer, priority integer, run_at timestamptz, created_at timestamptz,
+                   owner regrole, group_key text)
+    AS 'MODULE_PATHNAME', 'mw_receive' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.receive IS 'takes due jobs of a queue, each with a lease, and waits for some if asked to';
+CREATE OR REPLACE FUNCTION my_worker.ack(job_id bigint, lease bigint, result jsonb DEFAULT NULL) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_ack' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.ack IS 'completes a received job; false if the lease was lost';
+CREATE OR REPLACE FUNCTION my_worker.ack_many(job_ids bigint[], leases bigint[]) RETURNS bigint[]
+    AS 'MODULE_PATHNAME', 'mw_ack_many' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.ack_many IS 'completes received jobs and returns the ids of those whose leases were valid';
+CREATE OR REPLACE FUNCTION my_worker.nack(
+    job_id bigint, lease bigint, error text DEFAULT NULL, delay interval DEFAULT NULL,
+    fail boolean DEFAULT false) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_nack' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.nack IS 'fails the attempt of a received job; false if the lease was lost';
+CREATE OR REPLACE FUNCTION my_worker.release(job_id bigint, lease bigint, delay interval DEFAULT NULL) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_release' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.release IS 'gives a received job back uncharged; false if the lease was lost';
+CREATE OR REPLACE FUNCTION my_worker.extend(job_id bigint, lease bigint, by interval) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_extend' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.extend IS 'has a lease end so much after now; false if it was lost: stop working';
+CREATE OR REPLACE FUNCTION my_worker.progress(job_id bigint, lease bigint, percent real, message text DEFAULT NULL) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_lease_progress' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.progress(bigint, bigint, real, text) IS 'reports how far a received job is; false if the lease was lost';
 CREATE OR REPLACE FUNCTION @extschema@.launch_dynamic_worker(task_id integer) RETURNS integer
     AS 'MODULE_PATHNAME', 'mw_launch_dynamic_worker' LANGUAGE C STRICT;
 CREATE OR REPLACE FUNCTION @extschema@.launch_dynamic_worker(task_id bigint) RETURNS integer
@@ -299,15 +360,16 @@ COMMENT ON FUNCTION @extschema@.get_worker_stats()
 CREATE OR REPLACE VIEW @extschema@.my_worker_status AS
     SELECT s.items_processed, s.last_run, s.status FROM @extschema@.get_worker_stats() AS s;
 COMMENT ON VIEW @extschema@.my_worker_status IS 'get_worker_stats() as a view';
-CREATE OR REPLACE FUNCTION my_worker_internal.workers(
+CREATE OR REPLACE FUNCTION my_worker_internal.processes(
     OUT slot integer, OUT pid integer, OUT kind text, OUT database oid, OUT role oid,
     OUT state text, OUT job_id bigint, OUT queue text, OUT job_started_at timestamptz,
-    OUT jobs_done bigint, OUT started_at timestamptz) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'mw_workers' LANGUAGE C STRICT VOLATILE ROWS 10;
+    OUT jobs_done bigint, OUT started_at timestamptz, OUT queue_id integer) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_processes' LANGUAGE C STRICT VOLATILE ROWS 10;
 CREATE OR REPLACE VIEW my_worker.workers AS
     SELECT w.slot, w.pid, w.kind, d.datname AS database, r.rolname AS role, w.state, w.job_id,
-           w.queue, w.job_started_at, w.jobs_done, w.started_at
-      FROM my_worker_internal.workers() AS w
+           coalesce(w.queue, (SELECT q.name FROM my_worker.queues AS q WHERE q.id = w.queue_id AND d.datname = current_database())) COLLATE "default" AS queue,
+           w.job_started_at, w.jobs_done, w.started_at
+      FROM my_worker_internal.processes() AS w
       LEFT JOIN pg_database AS d ON d.oid = w.database
       LEFT JOIN pg_roles AS r ON r.oid = w.role;
 COMMENT ON VIEW my_worker.workers IS 'the processes of my_worker, one row each';
@@ -509,7 +571,7 @@ CREATE OR REPLACE VIEW my_worker.schedules WITH (security_invoker = true) AS
            s.timeout, s.last_due, s.last_skipped_at, cardinality(s.held_jobs) AS held,
            s.disabled_reason, s.created_at
       FROM my_worker._schedules AS s
-      LEFT JOIN my_worker_internal.running() AS r ON r.job_id = s.last_job_id
+      LEFT JOIN my_worker_internal.at_work() AS r ON r.job_id = s.last_job_id
       LEFT JOIN LATERAL (
                SELECT q.status, q.started_at FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
                UNION ALL
@@ -594,9 +656,11 @@ CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs',
-           'launch_dynamic_worker', 'caller', 'home', 'running', 'is_running',
+           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
+           -- consumers
+           'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
            -- statistics
-           'get_worker_stats', 'workers', 'queue_stats', 'health', 'health_facts', 'named_databases',
+           'get_worker_stats', 'processes', 'queue_stats', 'health', 'health_facts', 'named_databases',
            'altered_columns', 'late_schedules', 'failed_jobs', 'why_copy')
 $$;
 CREATE OR REPLACE FUNCTION my_worker_internal.run_outside_script(statement text) RETURNS void
@@ -644,6 +708,18 @@ CREATE OR REPLACE FUNCTION my_worker.revoke_usage(role regrole) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS
     $$ SELECT my_worker_internal.change_usage('REVOKE %s FROM %s', role) $$;
 COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() granted';
+
+-- Others, which answer more, have taken their places in the views.
+DROP FUNCTION my_worker._running();
+DROP FUNCTION my_worker._workers();
+
+CREATE POLICY jobs_consumed ON my_worker._jobs FOR SELECT USING (my_worker_internal.may_consume(queue));
+CREATE POLICY history_consumed ON my_worker.history FOR SELECT USING (my_worker_internal.may_consume(queue));
+CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
+    FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_delete();
+CREATE TRIGGER consumers_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._consumers
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+SELECT pg_extension_config_dump('my_worker._consumers', '');
 
 SELECT my_worker_internal.index_strangers(my_worker_internal.home());
 
@@ -737,9 +813,11 @@ BEGIN
     END LOOP;
 END
 $$;
+GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
     my_worker_internal.altered_columns(), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION my_worker_internal.processes() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 
 -- Whoever enqueues by rights of his own, which caller() is one of, takes the home with it.

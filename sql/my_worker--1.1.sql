@@ -74,14 +74,23 @@ CREATE TABLE my_worker._jobs (
     last_error   text,
     errors       jsonb,
     handler_owner regrole,
+    kind         text,
+    headers      jsonb,
+    group_key    text COLLATE "C",
+    lease        bigint,
+    lease_run_at timestamptz,
+    consumer     text,
     home         bigint NOT NULL DEFAULT my_worker_internal.home()
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 -- Those of its columns that whoever enqueues a job may set; src/logic/columns.rs says the same.
 CREATE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key'
+    SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key, kind, headers, group_key'
 $$;
 COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_queue';
+COMMENT ON COLUMN my_worker._jobs.lease IS 'the number of a lease that ends at run_at';
+COMMENT ON COLUMN my_worker._jobs.lease_run_at IS 'what run_at was before such a lease';
+COMMENT ON COLUMN my_worker._jobs.consumer IS 'application_name of the session that has such a lease';
 COMMENT ON COLUMN my_worker._jobs.home IS 'the home of the database that the job was enqueued in';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 
@@ -101,7 +110,7 @@ CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
 CREATE VIEW @extschema@.my_queue WITH (security_invoker = true) AS
     SELECT j.id, j.queue, j.status, j.handler, j.command, j.payload, j.priority, j.run_at, j.created_at,
            j.started_at, j.attempts, j.max_attempts, j.timeout, j.unique_key, j.owner, j.last_error,
-           j.errors
+           j.errors, j.kind, j.headers, j.group_key
       FROM my_worker._jobs AS j;
 COMMENT ON VIEW @extschema@.my_queue IS 'jobs still to be done; enqueue by INSERT or my_worker.enqueue()';
 
@@ -126,7 +135,10 @@ CREATE TABLE my_worker.history (
     finished_at  timestamptz NOT NULL,
     result       jsonb,
     errors       jsonb,
-    handler_owner regrole
+    handler_owner regrole,
+    kind         text,
+    headers      jsonb,
+    group_key    text COLLATE "C"
 );
 -- It has no primary key: a retry takes a job away, and another life of it may come back.
 ALTER TABLE my_worker.history REPLICA IDENTITY FULL;
@@ -143,6 +155,12 @@ CREATE FUNCTION my_worker_internal.before_job_write() RETURNS trigger
     AS 'MODULE_PATHNAME', 'mw_before_write' LANGUAGE C;
 CREATE TRIGGER jobs_before_write BEFORE INSERT OR UPDATE ON my_worker._jobs
     FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_write();
+
+-- Nobody deletes a job by hand that a consumer has.
+CREATE FUNCTION my_worker_internal.before_job_delete() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'mw_before_delete' LANGUAGE C;
+CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
+    FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_delete();
 
 -- The queue "default" always exists: a restored dump, or the first copy of logical replication, replaces it with
 -- its own settings. What replicates queues, always as the owner of the subscription, may take any of them away.
@@ -246,7 +264,7 @@ COMMENT ON FUNCTION my_worker.wait IS 'waits for a job to finish and returns its
 
 CREATE FUNCTION my_worker.progress(percent real, message text DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_progress' LANGUAGE C;
-COMMENT ON FUNCTION my_worker.progress IS 'reports how far the running job is';
+COMMENT ON FUNCTION my_worker.progress(real, text) IS 'reports how far the running job is';
 
 CREATE FUNCTION my_worker.current_job() RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_current_job' LANGUAGE C STABLE;
@@ -254,10 +272,15 @@ COMMENT ON FUNCTION my_worker.current_job IS 'the id of the job that runs this c
 
 -- What runs now, of the roles whose rights the caller has; statistics readers see the rest
 -- without what the jobs say.
-CREATE FUNCTION my_worker_internal.running(
+CREATE FUNCTION my_worker_internal.at_work(
     OUT job_id bigint, OUT pid integer, OUT started_at timestamptz, OUT progress real,
-    OUT progress_message text) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'mw_running' LANGUAGE C STRICT VOLATILE ROWS 10;
+    OUT progress_message text, OUT is_consumer boolean) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_at_work' LANGUAGE C STRICT VOLATILE ROWS 10;
+
+-- What the consumer of a job whose row holds the lease has said of its progress.
+CREATE FUNCTION my_worker_internal.lease_progress(
+    job_id bigint, lease bigint, OUT progress real, OUT progress_message text)
+    AS 'MODULE_PATHNAME', 'mw_lease_progress_of' LANGUAGE C STRICT VOLATILE;
 
 -- Whether a job is one of those. In one statement both functions answer by one look.
 CREATE FUNCTION my_worker_internal.is_running(job_id bigint) RETURNS boolean
@@ -269,29 +292,33 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
     SELECT q.id, q.queue, 'processing'::text AS status, q.handler, q.command, q.payload, q.priority,
            q.run_at, q.created_at, r.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key,
            q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
-           r.pid, r.progress, r.progress_message
-      FROM my_worker_internal.running() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
+           r.pid, r.progress, r.progress_message, q.kind, q.headers, q.group_key,
+           CASE WHEN r.is_consumer THEN (SELECT a.application_name FROM pg_stat_get_activity(r.pid) AS a) END AS consumer,
+           NULL::timestamptz AS lease_until
+      FROM my_worker_internal.at_work() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
+     WHERE q.lease IS NULL
     UNION ALL
    (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL
       FROM my_worker._jobs AS q
      WHERE q.status = 'pending' AND NOT my_worker_internal.is_running(q.id) ORDER BY q.id DESC)
     UNION ALL
-    SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, q.run_at,
+    SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, coalesce(q.lease_run_at, q.run_at),
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
-      FROM my_worker._jobs AS q
-     WHERE q.status = 'processing' AND NOT my_worker_internal.is_running(q.id)
+           q.last_error, NULL, NULL, q.errors, NULL, p.progress, p.progress_message, q.kind, q.headers, q.group_key,
+           q.consumer, CASE WHEN q.lease IS NOT NULL THEN q.run_at END
+      FROM my_worker._jobs AS q LEFT JOIN LATERAL my_worker_internal.lease_progress(q.id, q.lease) AS p ON q.lease IS NOT NULL
+     WHERE q.status = 'processing' AND (q.lease IS NOT NULL OR NOT my_worker_internal.is_running(q.id))
     UNION ALL
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL
       FROM my_worker._jobs AS q WHERE q.status = 'failed'
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
-           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL
+           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL, h.kind, h.headers, h.group_key, NULL, NULL
       FROM my_worker.history AS h;
 COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one row each';
 
@@ -326,6 +353,72 @@ COMMENT ON FUNCTION my_worker.resume_queue IS 'starts jobs of a paused queue aga
 CREATE FUNCTION my_worker.purge_queue(name text) RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_purge_queue' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.purge_queue IS 'deletes the waiting jobs of a queue and its finished ones, and returns how many';
+-- Consumers: client sessions that take jobs by SQL and do the work themselves.
+
+-- Who may receive the jobs of all owners from a queue.
+CREATE TABLE my_worker._consumers (
+    queue text COLLATE "C" NOT NULL,
+    role  regrole NOT NULL,
+    PRIMARY KEY (queue, role)
+);
+COMMENT ON TABLE my_worker._consumers IS 'roles that receive the jobs of all owners from a queue; see grant_consume()';
+CREATE TRIGGER consumers_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._consumers
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+
+-- Whether the role whose rights are in force may. Consumers see the jobs of their queue.
+CREATE FUNCTION my_worker_internal.may_consume(queue text) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_may_consume' LANGUAGE C STABLE STRICT;
+CREATE POLICY jobs_consumed ON my_worker._jobs FOR SELECT USING (my_worker_internal.may_consume(queue));
+CREATE POLICY history_consumed ON my_worker.history FOR SELECT USING (my_worker_internal.may_consume(queue));
+
+CREATE FUNCTION my_worker.send(
+    queue text, payload jsonb DEFAULT '{}', kind text DEFAULT NULL, headers jsonb DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
+    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL, group_key text DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_send' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.send IS 'enqueues a job for a consumer and returns its id';
+
+CREATE FUNCTION my_worker.send_many(
+    queue text, payloads jsonb[], kind text DEFAULT NULL, headers jsonb DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
+    timeout interval DEFAULT NULL, group_key text DEFAULT NULL) RETURNS SETOF bigint
+    AS 'MODULE_PATHNAME', 'mw_send_many' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.send_many IS 'enqueues a job for a consumer for each payload and returns the ids';
+
+CREATE FUNCTION my_worker.receive(
+    queue text, n integer DEFAULT 1, wait interval DEFAULT '0', lease interval DEFAULT NULL,
+    kinds text[] DEFAULT NULL)
+    RETURNS TABLE (id bigint, lease bigint, kind text, payload jsonb, headers jsonb, attempt integer,
+                   max_attempts integer, priority integer, run_at timestamptz, created_at timestamptz,
+                   owner regrole, group_key text)
+    AS 'MODULE_PATHNAME', 'mw_receive' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.receive IS 'takes due jobs of a queue, each with a lease, and waits for some if asked to';
+
+CREATE FUNCTION my_worker.ack(job_id bigint, lease bigint, result jsonb DEFAULT NULL) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_ack' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.ack IS 'completes a received job; false if the lease was lost';
+
+CREATE FUNCTION my_worker.ack_many(job_ids bigint[], leases bigint[]) RETURNS bigint[]
+    AS 'MODULE_PATHNAME', 'mw_ack_many' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.ack_many IS 'completes received jobs and returns the ids of those whose leases were valid';
+
+CREATE FUNCTION my_worker.nack(
+    job_id bigint, lease bigint, error text DEFAULT NULL, delay interval DEFAULT NULL,
+    fail boolean DEFAULT false) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_nack' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.nack IS 'fails the attempt of a received job; false if the lease was lost';
+
+CREATE FUNCTION my_worker.release(job_id bigint, lease bigint, delay interval DEFAULT NULL) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_release' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.release IS 'gives a received job back uncharged; false if the lease was lost';
+
+CREATE FUNCTION my_worker.extend(job_id bigint, lease bigint, by interval) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_extend' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.extend IS 'has a lease end so much after now; false if it was lost: stop working';
+
+CREATE FUNCTION my_worker.progress(job_id bigint, lease bigint, percent real, message text DEFAULT NULL) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_lease_progress' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION my_worker.progress(bigint, bigint, real, text) IS 'reports how far a received job is; false if the lease was lost';
 -- The tutorial's functions and view, in the target schema.
 CREATE FUNCTION @extschema@.launch_dynamic_worker(task_id integer) RETURNS integer
     AS 'MODULE_PATHNAME', 'mw_launch_dynamic_worker' LANGUAGE C STRICT;
@@ -348,16 +441,17 @@ COMMENT ON VIEW @extschema@.my_worker_status IS 'get_worker_stats() as a view';
 
 -- The processes, of the roles whose rights the caller has; statistics readers see the rest without what the
 -- jobs say.
-CREATE FUNCTION my_worker_internal.workers(
+CREATE FUNCTION my_worker_internal.processes(
     OUT slot integer, OUT pid integer, OUT kind text, OUT database oid, OUT role oid,
     OUT state text, OUT job_id bigint, OUT queue text, OUT job_started_at timestamptz,
-    OUT jobs_done bigint, OUT started_at timestamptz) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'mw_workers' LANGUAGE C STRICT VOLATILE ROWS 10;
+    OUT jobs_done bigint, OUT started_at timestamptz, OUT queue_id integer) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_processes' LANGUAGE C STRICT VOLATILE ROWS 10;
 
 CREATE VIEW my_worker.workers AS
     SELECT w.slot, w.pid, w.kind, d.datname AS database, r.rolname AS role, w.state, w.job_id,
-           w.queue, w.job_started_at, w.jobs_done, w.started_at
-      FROM my_worker_internal.workers() AS w
+           coalesce(w.queue, (SELECT q.name FROM my_worker.queues AS q WHERE q.id = w.queue_id AND d.datname = current_database())) COLLATE "default" AS queue,
+           w.job_started_at, w.jobs_done, w.started_at
+      FROM my_worker_internal.processes() AS w
       LEFT JOIN pg_database AS d ON d.oid = w.database
       LEFT JOIN pg_roles AS r ON r.oid = w.role;
 COMMENT ON VIEW my_worker.workers IS 'the processes of my_worker, one row each';
@@ -627,7 +721,7 @@ CREATE VIEW my_worker.schedules WITH (security_invoker = true) AS
            s.timeout, s.last_due, s.last_skipped_at, cardinality(s.held_jobs) AS held,
            s.disabled_reason, s.created_at
       FROM my_worker._schedules AS s
-      LEFT JOIN my_worker_internal.running() AS r ON r.job_id = s.last_job_id
+      LEFT JOIN my_worker_internal.at_work() AS r ON r.job_id = s.last_job_id
       LEFT JOIN LATERAL (
                SELECT q.status, q.started_at FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
                UNION ALL
@@ -739,9 +833,11 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs',
-           'launch_dynamic_worker', 'caller', 'home', 'running', 'is_running',
+           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
+           -- consumers
+           'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
            -- statistics
-           'get_worker_stats', 'workers', 'queue_stats', 'health', 'health_facts', 'named_databases',
+           'get_worker_stats', 'processes', 'queue_stats', 'health', 'health_facts', 'named_databases',
            'altered_columns', 'late_schedules', 'failed_jobs', 'why_copy')
 $$;
 
@@ -802,9 +898,12 @@ COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() gra
 REVOKE ALL ON FUNCTION my_worker_internal.usage_rights(), my_worker_internal.run_outside_script(text), my_worker_internal.schema_usage_given(),
     my_worker_internal.change_usage(text, regrole), my_worker.grant_usage(regrole), my_worker.revoke_usage(regrole) FROM PUBLIC;
 
+-- Policies ask it with the rights of whoever reads. It says of the caller's own rights alone.
+GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
+
 -- Readers of statistics: no payload, no error text, no message stands in these.
 GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
-GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.workers(),
+GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.processes(),
     my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
     my_worker_internal.late_schedules(),
     my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
@@ -819,5 +918,6 @@ SELECT pg_extension_config_dump('my_worker.queues', '');
 SELECT pg_extension_config_dump('my_worker.queues_id_seq', '');
 SELECT pg_extension_config_dump('my_worker._schedules', '');
 SELECT pg_extension_config_dump('my_worker._schedules_id_seq', '');
+SELECT pg_extension_config_dump('my_worker._consumers', '');
 
 SELECT my_worker_internal.installed();

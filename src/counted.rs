@@ -62,6 +62,24 @@ pub fn count_ends(state: &mut State, database: Oid, ends: &Ends, now: Micros) {
     }
 }
 
+/// Counts an execution that a consumer of this database has ended, under the lock.
+pub fn count_mark(
+    state: &mut State,
+    database: Oid,
+    queue: i32,
+    owner: Oid,
+    mark: &Mark,
+    now: Micros,
+) {
+    if mark.is_final() {
+        state.items_processed += 1;
+        state.last_run = now;
+    }
+    if let Some(counters) = state.counted.of(database, queue, owner, now) {
+        counters.add(mark, now);
+    }
+}
+
 /// What was counted of a queue of this database, and whose jobs (0: nobody's); nothing at all without
 /// preload.
 pub fn counters(queue: i32) -> (Counters, Oid) {

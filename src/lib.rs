@@ -12,6 +12,7 @@
 //! | `counted`    | counts how jobs end, wait and run                                             |
 //! | `watchdog`   | terminates the processes of jobs that do not heed a cancel                    |
 //! | `queue`      | all access to jobs and queues; the door for ends                              |
+//! | `consume`    | client sessions that take jobs and do the work themselves               |
 //! | `schedule`   | rules that enqueue jobs in time                                               |
 //! | `home`       | makes a database the home of its jobs, where that is asked or plain                 |
 //! | `execute`    | runs what a worker has taken, and settles it                                  |
@@ -35,6 +36,8 @@ pub mod logic;
 
 #[cfg(not(test))]
 mod absent;
+#[cfg(not(test))]
+mod consume;
 #[cfg(not(test))]
 mod counted;
 #[cfg(not(test))]

@@ -1,5 +1,9 @@
 //! What runs now, as the views show it, and what a job says of itself while it runs.
 
+use std::collections::BTreeMap;
+
+use crate::logic::consumers::lease::JobKey;
+use crate::logic::consumers::waiting::WAITING;
 use crate::pg::bgworker;
 use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::{
@@ -8,7 +12,8 @@ use crate::pg::error::{
 use crate::pg::fmgr::{Call, Execution};
 use crate::pg::identity;
 use crate::pg::local::Local;
-use crate::shared::{Kind, MESSAGE_BYTES, NAME_BYTES, Phase, SHARED, SLOTS, Text, own};
+use crate::queue::extension;
+use crate::shared::{Kind, MESSAGE_BYTES, NAME_BYTES, Phase, SHARED, SLOTS, Text, consumers, own};
 use crate::stats::sight::Sight;
 
 /// A job that runs in this database.
@@ -26,6 +31,8 @@ pub struct Running {
     pub percent: Option<f32>,
     /// Its words, if any.
     pub message: Text<MESSAGE_BYTES>,
+    /// The process is the session of a consumer.
+    pub is_consumer: bool,
 }
 
 /// A process of ours, or one that was asked for.
@@ -46,6 +53,8 @@ pub struct Process {
     pub job: Option<i64>,
     /// That job's queue; empty for none.
     pub queue: Text<NAME_BYTES>,
+    /// For sessions of consumers: the queue's number; 0: several.
+    pub queue_id: i32,
     /// When the job began.
     pub job_started: Micros,
     /// Jobs that it has finished; `None` if the caller may not know.
@@ -129,26 +138,127 @@ fn running() -> Vec<Running> {
                 started: slot.job_started(),
                 percent: (slot.progress >= 0.0).then_some(slot.progress),
                 message: slot.message,
+                is_consumer: false,
+            });
+        }
+    });
+    jobs.extend(held_by_sessions(database));
+    jobs
+}
+
+/// The jobs that sessions of consumers hold in this database.
+fn held_by_sessions(database: Oid) -> Vec<Running> {
+    let mut jobs = Vec::with_capacity(consumers::out());
+    if jobs.capacity() == 0 {
+        return jobs;
+    }
+    consumers::write(|consumers| {
+        let room = jobs.capacity();
+        let held = consumers.of_database(database);
+        for lease in held.filter(|lease| lease.pid != 0).take(room) {
+            let note = consumers.head.notes.get(lease.key, lease.token);
+            jobs.push(Running {
+                id: lease.key.job,
+                owner: lease.owner,
+                pid: lease.pid,
+                started: lease.since,
+                percent: note.map(|note| note.percent),
+                message: note.map_or(Text::EMPTY, |note| note.message),
+                is_consumer: true,
             });
         }
     });
     jobs
 }
 
+/// What the consumer of a job whose row holds the lease said last: the percentage and its words.
+pub fn of_lease(job: i64, token: i64) -> Result<Option<(f32, Text<MESSAGE_BYTES>)>> {
+    let key = JobKey {
+        table: extension()?.jobs,
+        job,
+    };
+    let found = consumers::write(|consumers| {
+        let note = consumers.head.notes.get(key, token);
+        note.map(|note| (note.percent, note.message))
+    });
+    Ok(found.flatten())
+}
+
 /// All processes, the launcher first. Who does not see the statistics of a role learns of its workers
 /// what `pg_stat_activity` shows to all, and whether they are at work.
 pub fn processes() -> Result<Vec<Process>> {
     let mut processes = all_processes();
+    processes.extend(sessions());
     let sight = Sight::of_caller()?;
     for process in processes.iter_mut().filter(|_| !sight.is_full()) {
         if !sight.sees(process.role)? {
             process.job = None;
             process.queue = Text::EMPTY;
+            process.queue_id = 0;
             process.job_started = 0;
             process.jobs_done = None;
         }
     }
     Ok(processes)
+}
+
+/// The sessions of consumers that hold jobs, or wait for some, of this database: one each.
+fn sessions() -> Vec<Process> {
+    let database = bgworker::my_database();
+    let mut found = Vec::with_capacity(consumers::out() + WAITING);
+    consumers::write(|consumers| {
+        let room = found.capacity();
+        let held = consumers
+            .of_database(database)
+            .filter(|lease| lease.pid != 0);
+        let held = held.map(|l| (l.pid, l.role, l.channel.queue, Some(l.key.job), l.since));
+        let waiting = consumers.head.waiting.sessions(database);
+        let waiting = waiting.map(|(pid, role, queue)| (pid, role, queue, None, 0));
+        found.extend(held.chain(waiting).take(room));
+    });
+    let mut sessions: BTreeMap<i32, Process> = BTreeMap::new();
+    for (pid, role, queue, job, since) in found {
+        match sessions.get_mut(&pid) {
+            None => {
+                let session = session(pid, database, role, queue, job, since);
+                sessions.insert(pid, session);
+            }
+            Some(known) => {
+                if known.queue_id != queue {
+                    known.queue_id = 0;
+                }
+                // Of several the one that it has had for longest.
+                if job.is_some() && (known.job.is_none() || since < known.job_started) {
+                    (known.job, known.job_started, known.state) = (job, since, "running");
+                }
+            }
+        }
+    }
+    sessions.into_values().collect()
+}
+
+fn session(
+    pid: i32,
+    database: Oid,
+    role: Oid,
+    queue_id: i32,
+    job: Option<i64>,
+    since: Micros,
+) -> Process {
+    Process {
+        slot: None,
+        pid,
+        kind: "consumer",
+        database,
+        role,
+        state: if job.is_some() { "running" } else { "idle" },
+        job,
+        queue: Text::EMPTY,
+        queue_id,
+        job_started: since,
+        jobs_done: None,
+        started: 0,
+    }
 }
 
 fn all_processes() -> Vec<Process> {
@@ -164,6 +274,7 @@ fn all_processes() -> Vec<Process> {
                 state: "running",
                 job: None,
                 queue: Text::EMPTY,
+                queue_id: 0,
                 job_started: 0,
                 jobs_done: Some(0),
                 started: state.launcher_since,
@@ -186,6 +297,7 @@ fn all_processes() -> Vec<Process> {
                 state: slot.phase.name(),
                 job: slot.current().job(),
                 queue: slot.queue,
+                queue_id: 0,
                 job_started: slot.job_started(),
                 jobs_done: Some(slot.jobs_done),
                 started: slot.since,

@@ -23,6 +23,8 @@ pub static MAX_WORKERS: Setting<i32> = Setting::new(4);
 pub static MAX_WORKERS_PER_ROLE: Setting<i32> = Setting::new(0);
 /// `my_worker.max_waiting_per_role`: the most jobs of one role in the queue; 0: no limit.
 pub static MAX_WAITING_PER_ROLE: Setting<i32> = Setting::new(0);
+/// `my_worker.max_leases`: the most jobs that sessions of consumers hold at a time.
+pub static MAX_LEASES: Setting<i32> = Setting::new(20_000);
 /// `my_worker.worker_idle_timeout`, seconds: how long an idle worker stays.
 pub static IDLE_TIMEOUT: Setting<i32> = Setting::new(60);
 /// `my_worker.enabled`
@@ -85,7 +87,7 @@ pub fn define(preloading: bool) -> Result<()> {
         When::Reload
     };
     define_served(preloading, restart)?;
-    define_limits()?;
+    define_limits(restart)?;
     define_times()?;
     define_log()?;
     guc::reserve_prefix(c"my_worker")
@@ -146,7 +148,7 @@ fn define_served(preloading: bool, restart: When) -> Result<()> {
 }
 
 /// How many jobs.
-fn define_limits() -> Result<()> {
+fn define_limits(restart: When) -> Result<()> {
     guc::define_int(
         about(
             c"my_worker.max_workers",
@@ -178,6 +180,17 @@ fn define_limits() -> Result<()> {
         ),
         &MAX_WAITING_PER_ROLE,
         (0, i32::MAX),
+        Unit::None,
+    )?;
+    guc::define_int(
+        about(
+            c"my_worker.max_leases",
+            c"Sets the most jobs that sessions of consumers may hold at a time in the server.",
+            c"Each takes some 110 bytes of shared memory. Leases for a length of time do not count.",
+            restart,
+        ),
+        &MAX_LEASES,
+        (100, 1_000_000),
         Unit::None,
     )?;
     guc::define_int(

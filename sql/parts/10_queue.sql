@@ -46,14 +46,23 @@ CREATE TABLE my_worker._jobs (
     last_error   text,
     errors       jsonb,
     handler_owner regrole,
+    kind         text,
+    headers      jsonb,
+    group_key    text COLLATE "C",
+    lease        bigint,
+    lease_run_at timestamptz,
+    consumer     text,
     home         bigint NOT NULL DEFAULT my_worker_internal.home()
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 -- Those of its columns that whoever enqueues a job may set; src/logic/columns.rs says the same.
 CREATE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key'
+    SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key, kind, headers, group_key'
 $$;
 COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_queue';
+COMMENT ON COLUMN my_worker._jobs.lease IS 'the number of a lease that ends at run_at';
+COMMENT ON COLUMN my_worker._jobs.lease_run_at IS 'what run_at was before such a lease';
+COMMENT ON COLUMN my_worker._jobs.consumer IS 'application_name of the session that has such a lease';
 COMMENT ON COLUMN my_worker._jobs.home IS 'the home of the database that the job was enqueued in';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 
@@ -73,7 +82,7 @@ CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
 CREATE VIEW @extschema@.my_queue WITH (security_invoker = true) AS
     SELECT j.id, j.queue, j.status, j.handler, j.command, j.payload, j.priority, j.run_at, j.created_at,
            j.started_at, j.attempts, j.max_attempts, j.timeout, j.unique_key, j.owner, j.last_error,
-           j.errors
+           j.errors, j.kind, j.headers, j.group_key
       FROM my_worker._jobs AS j;
 COMMENT ON VIEW @extschema@.my_queue IS 'jobs still to be done; enqueue by INSERT or my_worker.enqueue()';
 
@@ -98,7 +107,10 @@ CREATE TABLE my_worker.history (
     finished_at  timestamptz NOT NULL,
     result       jsonb,
     errors       jsonb,
-    handler_owner regrole
+    handler_owner regrole,
+    kind         text,
+    headers      jsonb,
+    group_key    text COLLATE "C"
 );
 -- It has no primary key: a retry takes a job away, and another life of it may come back.
 ALTER TABLE my_worker.history REPLICA IDENTITY FULL;
@@ -115,6 +127,12 @@ CREATE FUNCTION my_worker_internal.before_job_write() RETURNS trigger
     AS 'MODULE_PATHNAME', 'mw_before_write' LANGUAGE C;
 CREATE TRIGGER jobs_before_write BEFORE INSERT OR UPDATE ON my_worker._jobs
     FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_write();
+
+-- Nobody deletes a job by hand that a consumer has.
+CREATE FUNCTION my_worker_internal.before_job_delete() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'mw_before_delete' LANGUAGE C;
+CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
+    FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_delete();
 
 -- The queue "default" always exists: a restored dump, or the first copy of logical replication, replaces it with
 -- its own settings. What replicates queues, always as the owner of the subscription, may take any of them away.

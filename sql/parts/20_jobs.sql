@@ -35,7 +35,7 @@ COMMENT ON FUNCTION my_worker.wait IS 'waits for a job to finish and returns its
 
 CREATE FUNCTION my_worker.progress(percent real, message text DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_progress' LANGUAGE C;
-COMMENT ON FUNCTION my_worker.progress IS 'reports how far the running job is';
+COMMENT ON FUNCTION my_worker.progress(real, text) IS 'reports how far the running job is';
 
 CREATE FUNCTION my_worker.current_job() RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_current_job' LANGUAGE C STABLE;
@@ -43,10 +43,15 @@ COMMENT ON FUNCTION my_worker.current_job IS 'the id of the job that runs this c
 
 -- What runs now, of the roles whose rights the caller has; statistics readers see the rest
 -- without what the jobs say.
-CREATE FUNCTION my_worker_internal.running(
+CREATE FUNCTION my_worker_internal.at_work(
     OUT job_id bigint, OUT pid integer, OUT started_at timestamptz, OUT progress real,
-    OUT progress_message text) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'mw_running' LANGUAGE C STRICT VOLATILE ROWS 10;
+    OUT progress_message text, OUT is_consumer boolean) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_at_work' LANGUAGE C STRICT VOLATILE ROWS 10;
+
+-- What the consumer of a job whose row holds the lease has said of its progress.
+CREATE FUNCTION my_worker_internal.lease_progress(
+    job_id bigint, lease bigint, OUT progress real, OUT progress_message text)
+    AS 'MODULE_PATHNAME', 'mw_lease_progress_of' LANGUAGE C STRICT VOLATILE;
 
 -- Whether a job is one of those. In one statement both functions answer by one look.
 CREATE FUNCTION my_worker_internal.is_running(job_id bigint) RETURNS boolean
@@ -58,29 +63,33 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
     SELECT q.id, q.queue, 'processing'::text AS status, q.handler, q.command, q.payload, q.priority,
            q.run_at, q.created_at, r.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key,
            q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
-           r.pid, r.progress, r.progress_message
-      FROM my_worker_internal.running() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
+           r.pid, r.progress, r.progress_message, q.kind, q.headers, q.group_key,
+           CASE WHEN r.is_consumer THEN (SELECT a.application_name FROM pg_stat_get_activity(r.pid) AS a) END AS consumer,
+           NULL::timestamptz AS lease_until
+      FROM my_worker_internal.at_work() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
+     WHERE q.lease IS NULL
     UNION ALL
    (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL
       FROM my_worker._jobs AS q
      WHERE q.status = 'pending' AND NOT my_worker_internal.is_running(q.id) ORDER BY q.id DESC)
     UNION ALL
-    SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, q.run_at,
+    SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, coalesce(q.lease_run_at, q.run_at),
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
-      FROM my_worker._jobs AS q
-     WHERE q.status = 'processing' AND NOT my_worker_internal.is_running(q.id)
+           q.last_error, NULL, NULL, q.errors, NULL, p.progress, p.progress_message, q.kind, q.headers, q.group_key,
+           q.consumer, CASE WHEN q.lease IS NOT NULL THEN q.run_at END
+      FROM my_worker._jobs AS q LEFT JOIN LATERAL my_worker_internal.lease_progress(q.id, q.lease) AS p ON q.lease IS NOT NULL
+     WHERE q.status = 'processing' AND (q.lease IS NOT NULL OR NOT my_worker_internal.is_running(q.id))
     UNION ALL
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL
       FROM my_worker._jobs AS q WHERE q.status = 'failed'
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
-           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL
+           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL, h.kind, h.headers, h.group_key, NULL, NULL
       FROM my_worker.history AS h;
 COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one row each';
 

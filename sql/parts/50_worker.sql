@@ -20,16 +20,17 @@ COMMENT ON VIEW @extschema@.my_worker_status IS 'get_worker_stats() as a view';
 
 -- The processes, of the roles whose rights the caller has; statistics readers see the rest without what the
 -- jobs say.
-CREATE FUNCTION my_worker_internal.workers(
+CREATE FUNCTION my_worker_internal.processes(
     OUT slot integer, OUT pid integer, OUT kind text, OUT database oid, OUT role oid,
     OUT state text, OUT job_id bigint, OUT queue text, OUT job_started_at timestamptz,
-    OUT jobs_done bigint, OUT started_at timestamptz) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'mw_workers' LANGUAGE C STRICT VOLATILE ROWS 10;
+    OUT jobs_done bigint, OUT started_at timestamptz, OUT queue_id integer) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_processes' LANGUAGE C STRICT VOLATILE ROWS 10;
 
 CREATE VIEW my_worker.workers AS
     SELECT w.slot, w.pid, w.kind, d.datname AS database, r.rolname AS role, w.state, w.job_id,
-           w.queue, w.job_started_at, w.jobs_done, w.started_at
-      FROM my_worker_internal.workers() AS w
+           coalesce(w.queue, (SELECT q.name FROM my_worker.queues AS q WHERE q.id = w.queue_id AND d.datname = current_database())) COLLATE "default" AS queue,
+           w.job_started_at, w.jobs_done, w.started_at
+      FROM my_worker_internal.processes() AS w
       LEFT JOIN pg_database AS d ON d.oid = w.database
       LEFT JOIN pg_roles AS r ON r.oid = w.role;
 COMMENT ON VIEW my_worker.workers IS 'the processes of my_worker, one row each';

@@ -62,7 +62,7 @@ CREATE VIEW my_worker.schedules WITH (security_invoker = true) AS
            s.timeout, s.last_due, s.last_skipped_at, cardinality(s.held_jobs) AS held,
            s.disabled_reason, s.created_at
       FROM my_worker._schedules AS s
-      LEFT JOIN my_worker_internal.running() AS r ON r.job_id = s.last_job_id
+      LEFT JOIN my_worker_internal.at_work() AS r ON r.job_id = s.last_job_id
       LEFT JOIN LATERAL (
                SELECT q.status, q.started_at FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
                UNION ALL

@@ -37,9 +37,11 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs',
-           'launch_dynamic_worker', 'caller', 'home', 'running', 'is_running',
+           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
+           -- consumers
+           'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
            -- statistics
-           'get_worker_stats', 'workers', 'queue_stats', 'health', 'health_facts', 'named_databases',
+           'get_worker_stats', 'processes', 'queue_stats', 'health', 'health_facts', 'named_databases',
            'altered_columns', 'late_schedules', 'failed_jobs', 'why_copy')
 $$;
 
@@ -100,9 +102,12 @@ COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() gra
 REVOKE ALL ON FUNCTION my_worker_internal.usage_rights(), my_worker_internal.run_outside_script(text), my_worker_internal.schema_usage_given(),
     my_worker_internal.change_usage(text, regrole), my_worker.grant_usage(regrole), my_worker.revoke_usage(regrole) FROM PUBLIC;
 
+-- Policies ask it with the rights of whoever reads. It says of the caller's own rights alone.
+GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
+
 -- Readers of statistics: no payload, no error text, no message stands in these.
 GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
-GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.workers(),
+GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.processes(),
     my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
     my_worker_internal.late_schedules(),
     my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
@@ -117,5 +122,6 @@ SELECT pg_extension_config_dump('my_worker.queues', '');
 SELECT pg_extension_config_dump('my_worker.queues_id_seq', '');
 SELECT pg_extension_config_dump('my_worker._schedules', '');
 SELECT pg_extension_config_dump('my_worker._schedules_id_seq', '');
+SELECT pg_extension_config_dump('my_worker._consumers', '');
 
 SELECT my_worker_internal.installed();

@@ -79,10 +79,6 @@ ALTER FUNCTION my_worker._before_queue_write() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._before_queue_write() RENAME TO before_queue_write;
 ALTER FUNCTION my_worker._queues_changed() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._queues_changed() RENAME TO queues_changed;
-ALTER FUNCTION my_worker._running() SET SCHEMA my_worker_internal;
-ALTER FUNCTION my_worker_internal._running() RENAME TO running;
-ALTER FUNCTION my_worker._workers() SET SCHEMA my_worker_internal;
-ALTER FUNCTION my_worker_internal._workers() RENAME TO workers;
 ALTER FUNCTION my_worker._is_running(bigint) SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._is_running(bigint) RENAME TO is_running;
 ALTER FUNCTION my_worker._installed() SET SCHEMA my_worker_internal;
@@ -120,6 +116,16 @@ ALTER TABLE my_worker._jobs ADD COLUMN handler_owner regrole;
 ALTER TABLE my_worker.history ADD COLUMN handler_owner regrole;
 ALTER TABLE my_worker._schedules ADD COLUMN handler_owner regrole;
 
+-- Consumers.
+ALTER TABLE my_worker._jobs ADD COLUMN kind text, ADD COLUMN headers jsonb, ADD COLUMN group_key text COLLATE "C",
+    ADD COLUMN lease bigint, ADD COLUMN lease_run_at timestamptz, ADD COLUMN consumer text;
+ALTER TABLE my_worker.history ADD COLUMN kind text, ADD COLUMN headers jsonb, ADD COLUMN group_key text COLLATE "C";
+CREATE TABLE my_worker._consumers (
+    queue text COLLATE "C" NOT NULL,
+    role  regrole NOT NULL,
+    PRIMARY KEY (queue, role)
+);
+
 -- Where this database is at home; all that stands in it is.
 CREATE FUNCTION my_worker_internal.home() RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_home' LANGUAGE C STABLE PARALLEL SAFE;
@@ -136,6 +142,18 @@ ALTER TABLE my_worker._jobs ADD COLUMN home bigint NOT NULL DEFAULT my_worker_in
 ALTER TABLE my_worker._schedules ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
 
 -- @functions and views@
+
+-- Others, which answer more, have taken their places in the views.
+DROP FUNCTION my_worker._running();
+DROP FUNCTION my_worker._workers();
+
+CREATE POLICY jobs_consumed ON my_worker._jobs FOR SELECT USING (my_worker_internal.may_consume(queue));
+CREATE POLICY history_consumed ON my_worker.history FOR SELECT USING (my_worker_internal.may_consume(queue));
+CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
+    FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_delete();
+CREATE TRIGGER consumers_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._consumers
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+SELECT pg_extension_config_dump('my_worker._consumers', '');
 
 SELECT my_worker_internal.index_strangers(my_worker_internal.home());
 
@@ -229,9 +247,11 @@ BEGIN
     END LOOP;
 END
 $$;
+GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
     my_worker_internal.altered_columns(), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION my_worker_internal.processes() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 
 -- Whoever enqueues by rights of his own, which caller() is one of, takes the home with it.

@@ -2,6 +2,7 @@
 //! functions. Each is a few lines: convert, call, convert back.
 
 mod bgw;
+mod consume;
 mod home;
 mod probe;
 mod schedule;
@@ -10,8 +11,8 @@ mod stats;
 
 use crate::pg::error::Result;
 use crate::pg::{bgworker, ddl, guard, log, shmem, utility};
-use crate::queue::{incoming, rights};
-use crate::shared::SHARED;
+use crate::queue::{incoming, leases, rights};
+use crate::shared::{SHARED, consumers};
 use crate::stats::saved;
 use crate::{evict, launcher, settings};
 
@@ -42,6 +43,7 @@ fn init() -> Result<()> {
         incoming::copy_target,
         rights::check_definition,
     );
+    utility::on_reset(leases::discard);
     ddl::install(rights::check_made);
     if preloading {
         shmem::install_hooks(request, startup);
@@ -53,9 +55,11 @@ fn init() -> Result<()> {
 
 fn request() {
     SHARED.request();
+    consumers::request();
 }
 
 fn startup() {
+    consumers::attach();
     if SHARED.attach() {
         saved::load();
         shmem::at_shutdown(saved::save);

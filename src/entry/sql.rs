@@ -44,6 +44,7 @@ pub(super) use sql_function;
 
 sql_function!(mw_caller, pg_finfo_mw_caller, caller);
 sql_function!(mw_before_write, pg_finfo_mw_before_write, before_write);
+sql_function!(mw_before_delete, pg_finfo_mw_before_delete, before_delete);
 sql_function!(
     mw_queues_changed,
     pg_finfo_mw_queues_changed,
@@ -53,6 +54,8 @@ sql_function!(mw_only_owner, pg_finfo_mw_only_owner, only_owner);
 sql_function!(mw_enqueue, pg_finfo_mw_enqueue, enqueue_one);
 sql_function!(mw_enqueue_many, pg_finfo_mw_enqueue_many, enqueue_many);
 sql_function!(mw_run, pg_finfo_mw_run, run);
+sql_function!(mw_send, pg_finfo_mw_send, send);
+sql_function!(mw_send_many, pg_finfo_mw_send_many, send_many);
 sql_function!(mw_cancel, pg_finfo_mw_cancel, cancel);
 sql_function!(mw_retry, pg_finfo_mw_retry, retry);
 sql_function!(mw_wait, pg_finfo_mw_wait, wait_for);
@@ -80,8 +83,10 @@ sql_function!(
     get_worker_stats
 );
 sql_function!(mw_running, pg_finfo_mw_running, running);
+sql_function!(mw_at_work, pg_finfo_mw_at_work, running);
 sql_function!(mw_is_running, pg_finfo_mw_is_running, is_running);
 sql_function!(mw_workers, pg_finfo_mw_workers, workers);
+sql_function!(mw_processes, pg_finfo_mw_processes, workers);
 sql_function!(mw_installed, pg_finfo_mw_installed, installed);
 sql_function!(mw_updated, pg_finfo_mw_updated, updated);
 
@@ -113,6 +118,10 @@ fn caller(_: &Call) -> Answer {
 
 fn before_write(call: &Call) -> Answer {
     incoming::before_write(call.trigger_row()?).map(Some)
+}
+
+fn before_delete(call: &Call) -> Answer {
+    incoming::before_delete(&call.trigger_row()?).map(Some)
 }
 
 fn only_owner(call: &Call) -> Answer {
@@ -205,6 +214,50 @@ fn run(call: &Call) -> Answer {
         job.set(column::MAX_ATTEMPTS, Some(1i32.datum()));
     }
     Ok(Some(enqueue::enqueue(job)?.datum()))
+}
+
+/// The same for `send()` and `send_many()`.
+const SEND: &[i32] = &[
+    column::QUEUE,
+    column::PAYLOAD,
+    column::KIND,
+    column::HEADERS,
+    column::PRIORITY,
+    column::RUN_AT,
+    column::MAX_ATTEMPTS,
+    column::TIMEOUT,
+    column::UNIQUE_KEY,
+    column::GROUP_KEY,
+];
+const SEND_MANY: &[i32] = &[
+    column::QUEUE,
+    column::PAYLOAD,
+    column::KIND,
+    column::HEADERS,
+    column::PRIORITY,
+    column::RUN_AT,
+    column::MAX_ATTEMPTS,
+    column::TIMEOUT,
+    column::GROUP_KEY,
+];
+
+fn send(call: &Call) -> Answer {
+    let job = new_job(call, SEND);
+    require_queue(&job)?;
+    Ok(Some(enqueue::send(job)?.datum()))
+}
+
+fn send_many(call: &Call) -> Answer {
+    let job = new_job(call, SEND_MANY);
+    require_queue(&job)?;
+    if job.get(column::PAYLOAD).is_none() {
+        return Err(null("payloads"));
+    }
+    call.begin_set(true)?;
+    for id in enqueue::send_many(job)? {
+        call.add_row(&[Some(id.datum())])?;
+    }
+    Ok(None)
 }
 
 fn cancel(call: &Call) -> Answer {
@@ -301,6 +354,7 @@ fn running(call: &Call) -> Answer {
             Some(job.started.datum()),
             job.percent.map(ToDatum::datum),
             message,
+            Some(job.is_consumer.datum()),
         ])?;
     }
     Ok(None)
@@ -332,6 +386,7 @@ fn workers(call: &Call) -> Answer {
             process.job.and_then(|_| time(process.job_started)),
             process.jobs_done.map(ToDatum::datum),
             time(process.started),
+            (process.queue_id != 0).then(|| process.queue_id.datum()),
         ])?;
     }
     Ok(None)

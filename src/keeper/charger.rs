@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use super::STEP;
 use super::fence::{Dealt, LeftOut};
 use crate::pg::catalog::{self, Extension};
-use crate::pg::datum::Oid;
+use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{ADMIN_SHUTDOWN, CRASH_SHUTDOWN, PgError, QUERY_CANCELED, Result};
 use crate::pg::log::{self, Level};
 use crate::pg::{clock, marks};
 use crate::queue::end::{self, How, Said};
+use crate::queue::queues;
 use crate::queue::single::{self, Standing, Taken};
 use crate::shared::{CHARGES, Charge, Death, SHARED};
 
@@ -98,7 +99,7 @@ fn deal(charge: &Charge) -> Result<Dealt> {
             "the worker process was terminated again and again while it ran the job",
         ),
     };
-    end_attempt(&extension, &live, &error)?;
+    end_attempt(&extension, &live, 0, &error)?;
     Ok(Dealt::Done)
 }
 
@@ -109,9 +110,17 @@ fn end_cancelled(extension: &Extension, live: &Standing) -> Result<()> {
     Ok(())
 }
 
-/// Charges the attempt that is not settled to a job whose process is gone.
-pub fn end_attempt(extension: &Extension, live: &Standing, error: &PgError) -> Result<()> {
-    let of = live.end_of(!live.is_claimed);
+/// Charges the attempt that is not settled to a job whose process is gone. `started`: when it began; 0:
+/// nobody knows.
+pub fn end_attempt(
+    extension: &Extension,
+    live: &Standing,
+    started: Micros,
+    error: &PgError,
+) -> Result<()> {
+    let mut of = live.end_of(!live.is_claimed);
+    of.attempt.started = started;
+    queues::look_at(extension, &live.queue_name)?;
     let how = How::Failed(error, Said::Yes);
     end::write(extension, &of, how)?.tell_at_commit()?;
     let (names, why) = (of.names(), error.summary());

@@ -9,13 +9,14 @@ pub(super) enum Duty {
     Fire,
     Release,
     Charge,
+    Reclaim,
     Settle,
     End,
     Prune,
 }
 
-pub(super) const DUTIES: usize = 7;
-pub(super) const URGENT: [Duty; 2] = [Duty::Find, Duty::Fire];
+pub(super) const DUTIES: usize = 8;
+pub(super) const URGENT: [Duty; 3] = [Duty::Find, Duty::Fire, Duty::Reclaim];
 pub(super) const CHORES: [Duty; 5] = [
     Duty::Release,
     Duty::Charge,
@@ -31,6 +32,7 @@ impl Duty {
             Duty::Fire => "firing schedules",
             Duty::Release => "releasing runs of schedules",
             Duty::Charge => "charging jobs whose process died",
+            Duty::Reclaim => "charging consumers that have lost their jobs",
             Duty::Settle => "settling commands whose process died",
             Duty::End => "ending jobs that nobody may run",
             Duty::Prune => "forgetting finished jobs",

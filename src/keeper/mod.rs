@@ -19,6 +19,7 @@ mod fence;
 mod finder;
 mod gate;
 mod pruner;
+mod reclaimer;
 mod settler;
 
 use crate::pg::catalog;
@@ -39,6 +40,7 @@ use fence::LeftOut;
 use finder::Finder;
 use gate::Gate;
 use pruner::Pruner;
+use reclaimer::Reclaimer;
 use settler::Settler;
 
 /// So long a step of a duty may take, for those that can tell.
@@ -75,6 +77,7 @@ struct Keeper {
     firer: Firer,
     releaser: Releaser,
     charger: Charger,
+    reclaimer: Reclaimer,
     settler: Settler,
     ender: Ender,
     pruner: Pruner,
@@ -101,6 +104,7 @@ impl Keeper {
             firer: Firer::default(),
             releaser: Releaser::default(),
             charger: Charger::new(database),
+            reclaimer: Reclaimer::new(database),
             settler: Settler::new(database),
             ender: Ender::default(),
             pruner: Pruner::default(),
@@ -275,12 +279,14 @@ impl Keeper {
         if self.gate.look()? {
             self.finder.next = 0;
             self.firer.next = 0;
+            self.reclaimer.next = 0;
             return Ok(());
         }
         self.finder.want(thorough);
         self.firer.want();
         self.releaser.want();
         self.charger.want();
+        self.reclaimer.want();
         self.settler.want();
         self.pruner.want(now);
         Ok(())
@@ -291,6 +297,7 @@ impl Keeper {
         let known = [
             (Duty::Find, self.finder.next),
             (Duty::Fire, self.firer.next),
+            (Duty::Reclaim, self.reclaimer.next),
         ];
         let awake = known.into_iter().filter(|(duty, _)| !self.rests(*duty));
         let again = self.gate.again;
@@ -309,6 +316,7 @@ impl Keeper {
             Duty::Fire => self.firer.is_wanted(),
             Duty::Release => self.releaser.is_wanted(),
             Duty::Charge => self.charger.is_wanted(),
+            Duty::Reclaim => self.reclaimer.is_wanted(),
             Duty::Settle => self.settler.is_wanted(),
             Duty::End => self.ender.is_wanted(),
             Duty::Prune => self.pruner.is_wanted(),
@@ -337,6 +345,7 @@ impl Keeper {
             Duty::Fire => self.firer.step(&mut self.left).map(|()| true),
             Duty::Release => self.releaser.step(&mut self.left).map(|()| true),
             Duty::Charge => self.charger.step(&mut self.left_out).map(|()| true),
+            Duty::Reclaim => self.reclaimer.step(&mut self.left_out).map(|()| true),
             Duty::Settle => self.settler.step(&mut self.left_out).map(|()| true),
             Duty::End => self.ender.step(&mut self.left_out).map(|()| true),
             Duty::Prune => self.pruner.step().map(|()| true),

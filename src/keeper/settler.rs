@@ -127,7 +127,7 @@ impl Settler {
         } else {
             crashed()
         };
-        end_attempt(&extension, &live, &error)?;
+        end_attempt(&extension, &live, 0, &error)?;
         Ok(Dealt::Done)
     }
 

@@ -216,6 +216,12 @@ job_columns! {
     RESULT        "result"        Jsonb       Maybe   Engine   Anew History;
     ERRORS        "errors"        Jsonb       Maybe   Engine   Kept Both;
     HANDLER_OWNER "handler_owner" Regrole     Maybe   Door     Kept Both;
+    KIND          "kind"          Text        Maybe   Author   Kept Both;
+    HEADERS       "headers"       Jsonb       Maybe   Author   Kept Both;
+    GROUP_KEY     "group_key"     Text        Maybe   Author   Kept Both;
+    LEASE         "lease"         Bigint      Maybe   Engine   Anew Jobs;
+    LEASE_RUN_AT  "lease_run_at"  Timestamptz Maybe   Engine   Anew Jobs;
+    CONSUMER      "consumer"      Text        Maybe   Engine   Anew Jobs;
     HOME          "home"          Bigint      Always  Default  Anew Jobs;
 }
 
@@ -287,6 +293,12 @@ columns! {
     HOME             "home"             Bigint      Always;
 }
 
+columns! {
+    CONSUMER_COLUMNS consumer:
+    QUEUE "queue" Text    Always;
+    ROLE  "role"  Regrole Always;
+}
+
 /// `my_worker._jobs`
 pub const JOBS: Table = Table {
     name: "my_worker._jobs",
@@ -315,8 +327,15 @@ pub const SCHEDULES: Table = Table {
     is_read_by_place: true,
 };
 
+/// `my_worker._consumers`
+pub const CONSUMERS: Table = Table {
+    name: "my_worker._consumers",
+    columns: CONSUMER_COLUMNS,
+    is_read_by_place: true,
+};
+
 /// All our tables.
-pub const TABLES: [&Table; 4] = [&JOBS, &HISTORY, &QUEUES, &SCHEDULES];
+pub const TABLES: [&Table; 5] = [&JOBS, &HISTORY, &QUEUES, &SCHEDULES, &CONSUMERS];
 
 /// The place in `_jobs` of each column of `history`, in its order; 0 if it is not there.
 pub const IN_JOBS: [i32; history::COUNT] = in_jobs();

@@ -56,6 +56,13 @@ impl Mark {
     }
 }
 
+impl Mark {
+    /// Whether the job has ended, too.
+    pub fn is_final(&self) -> bool {
+        self.end.is_final()
+    }
+}
+
 /// Durations of one kind.
 #[derive(Clone, Copy)]
 #[repr(C)]

@@ -95,7 +95,8 @@ impl LimitError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             LimitError::TooLong {
-                what: "unique_key", ..
+                what: "unique_key" | "group_key",
+                ..
             } => Some("Use a hash of the long key."),
             _ => None,
         }
@@ -113,6 +114,11 @@ pub fn name(what: &'static str, name: &[u8]) -> Result<(), LimitError> {
 /// Checks a `unique_key`.
 pub fn unique_key(key: &[u8]) -> Result<(), LimitError> {
     fits("unique_key", key, MAX_UNIQUE_KEY_BYTES)
+}
+
+/// Checks a `kind` or a `group_key`; an empty one is a text like any other.
+pub fn short_text(what: &'static str, text: &[u8]) -> Result<(), LimitError> {
+    fits(what, text, MAX_UNIQUE_KEY_BYTES)
 }
 
 fn fits(what: &'static str, text: &[u8], max: usize) -> Result<(), LimitError> {

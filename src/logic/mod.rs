@@ -15,6 +15,7 @@
 //! | [`backoff`] | how long a failed job waits |
 //! | [`calendar`] | civil dates: days, months, weekdays |
 //! | [`columns`] | the columns of our tables |
+//! | [`consumers`] | which session has which job, and whom a commit wakes |
 //! | [`counters`] | what is counted of each queue, and how it is kept |
 //! | [`cron`], [`cron_parse`], [`cron_field`] | when a cron expression is due; its grammar |
 //! | [`histogram`] | which bucket a duration falls in, percentiles |
@@ -49,6 +50,7 @@
 pub mod backoff;
 pub mod calendar;
 pub mod columns;
+pub mod consumers;
 pub mod counters;
 pub mod cron;
 pub mod cron_field;

@@ -14,6 +14,13 @@ pub fn running(what: &[u8]) {
     unsafe { sys::pgstat_report_activity(sys::STATE_RUNNING, what.as_ptr()) }
 }
 
+/// The name that the session goes by, `application_name`.
+pub fn application() -> Result<Vec<u8>> {
+    // SAFETY: NULL, or a text of the settings.
+    let name = super::datum::from_c(unsafe { sys::application_name });
+    Ok(name.unwrap_or_default())
+}
+
 /// Shows the process as idle.
 pub fn idle() {
     // SAFETY: as above.

@@ -220,6 +220,16 @@ pub fn replay_is_paused() -> bool {
     unsafe { sys::mw_replay_is_paused() }
 }
 
+/// Whether the postmaster is shutting the server down in order, as it notes for `pg_ctl` before it tells
+/// its processes (the last line of postmaster.pid, `LOCK_FILE_LINE_PM_STATUS`, miscadmin.h).
+pub fn is_shutting_down() -> bool {
+    let status = std::fs::read_to_string("postmaster.pid").unwrap_or_default();
+    status
+        .lines()
+        .nth(7)
+        .is_none_or(|line| line.starts_with("stopping"))
+}
+
 /// Sends a signal to one of our processes.
 pub fn signal(pid: i32, signal: i32) {
     // SAFETY: a plain system call; a process that is gone is no error here.

@@ -16,7 +16,7 @@ pub use super::lookup::{
     why_no_function,
 };
 use super::{hold, identity, lookup, syscache, walk};
-use crate::logic::columns::{HISTORY, JOBS, QUEUES, SCHEDULES};
+use crate::logic::columns::{CONSUMERS, HISTORY, JOBS, QUEUES, SCHEDULES};
 use crate::sys;
 
 /// The name of the extension, and of its schema.
@@ -51,6 +51,10 @@ pub struct Extension {
     pub queues_key: Oid,
     /// `my_worker._schedules`
     pub schedules: Oid,
+    /// `my_worker._consumers`
+    pub consumers: Oid,
+    /// Its primary key.
+    pub consumers_key: Oid,
     /// Where this database is at home.
     pub birth: Birth,
     /// The view `my_queue` in the target schema: users' way to `_jobs`, never ours.
@@ -73,12 +77,24 @@ pub enum Fit {
 }
 
 /// The tables of [`Extension::tables`], as statements name them.
-pub const TABLES: [&str; 4] = [JOBS.name, HISTORY.name, QUEUES.name, SCHEDULES.name];
+pub const TABLES: [&str; 5] = [
+    JOBS.name,
+    HISTORY.name,
+    QUEUES.name,
+    SCHEDULES.name,
+    CONSUMERS.name,
+];
 
 impl Extension {
     /// Our tables, whose rows only our own code and their owner change, in the order of [`TABLES`].
-    pub fn tables(&self) -> [Oid; 4] {
-        [self.jobs, self.history, self.queues, self.schedules]
+    pub fn tables(&self) -> [Oid; 5] {
+        [
+            self.jobs,
+            self.history,
+            self.queues,
+            self.schedules,
+            self.consumers,
+        ]
     }
 
     /// Whether jobs can run.
@@ -340,6 +356,8 @@ fn find_extension() -> Result<Option<Extension>> {
         queues: relation(c"queues", own)?,
         queues_key: relation(c"queues_pkey", own)?,
         schedules: relation(c"_schedules", own)?,
+        consumers: relation(c"_consumers", own)?,
+        consumers_key: relation(c"_consumers_pkey", own)?,
         birth: birth::read(oid)?,
         door: relation(c"my_queue", target)?,
         fit: Fit::Good,
@@ -372,6 +390,7 @@ fn fit(found: &Extension, version: &[u8]) -> Result<Fit> {
         (found.jobs_key, found.jobs),
         (found.claim_index, found.jobs),
         (found.queues_key, found.queues),
+        (found.consumers_key, found.consumers),
         (found.strangers[0], found.jobs),
         (found.strangers[1], found.schedules),
     ];

@@ -22,7 +22,7 @@ pub struct CopyTarget {
     pub view: Oid,
     /// Schema and name of the table.
     pub name: (&'static CStr, &'static CStr),
-    /// The table. COPY FROM STDIN may fill it although its one policy, of that name, would refuse it.
+    /// The table. COPY FROM STDIN may fill it although its policy of that name would refuse it.
     pub table: Oid,
     /// That policy.
     pub policy: &'static CStr,
@@ -131,7 +131,7 @@ fn is_from_client(copy: &CopyStmt) -> bool {
         && copy.whereClause.is_null()
 }
 
-/// Whether a COPY is into the table, its columns exist, and the table's one policy of that name is what
+/// Whether a COPY is into the table, its columns exist, and the table's policy of that name is what
 /// would refuse it. The relation stays locked: whoever runs the statement locks it again.
 fn is_only_refused(copy: &CopyStmt, name: &RangeVar, target: &CopyTarget) -> Result<bool> {
     if ddl::look_up(name, sys::RowExclusiveLock)? != target.table {
@@ -144,7 +144,7 @@ fn is_only_refused(copy: &CopyStmt, name: &RangeVar, target: &CopyTarget) -> Res
             return Ok(false);
         }
     }
-    if !has_one_policy(target)? {
+    if !has_no_other_policy(target)? {
         return Ok(false);
     }
     // SAFETY: a catalog look-up for the current role; answers instead of raising.
@@ -280,23 +280,29 @@ unsafe fn check_insert(
     }
 }
 
-/// Whether the table's one policy is of that name.
-fn has_one_policy(target: &CopyTarget) -> Result<bool> {
+/// Whether no policy of the table but the one of that name says anything of rows that come in.
+fn has_no_other_policy(target: &CopyTarget) -> Result<bool> {
     // SAFETY: the table is there and locked.
     let table = protect(|| unsafe { sys::table_open(target.table, sys::NoLock as i32) })?;
     // SAFETY: the description of an open table: no policies, or a list of these structs.
-    let is_one = unsafe {
+    let is_so = unsafe {
         (*table).rd_rsdesc.as_ref().is_some_and(|security| {
             let mut policies = Node::new(security.policies.cast_const().cast())
                 .pointers()
                 .map(|policy| &*policy.cast::<sys::RowSecurityPolicy>());
-            let first = policies
-                .next()
-                .map(|policy| CStr::from_ptr(policy.policy_name));
-            first == Some(target.policy) && policies.next().is_none()
+            // Those for SELECT say nothing of rows that come in ('r', ACL_SELECT_CHR).
+            let ours = |policy: &sys::RowSecurityPolicy| {
+                CStr::from_ptr(policy.policy_name) == target.policy
+            };
+            let mut is_there = false;
+            let none_other = policies.all(|policy| {
+                is_there |= ours(policy);
+                policy.polcmd == b'r' as libc::c_char || ours(policy)
+            });
+            is_there && none_other
         })
     };
     // SAFETY: the table is open.
     protect(|| unsafe { sys::table_close(table, sys::NoLock as i32) })?;
-    Ok(is_one)
+    Ok(is_so)
 }

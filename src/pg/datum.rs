@@ -145,6 +145,8 @@ pub mod types {
     pub const TIMESTAMPTZ: Oid = sys::TIMESTAMPTZOID;
     /// `interval`
     pub const INTERVAL: Oid = sys::INTERVALOID;
+    /// `double precision`
+    pub const FLOAT8: Oid = sys::FLOAT8OID;
     /// `oid`
     pub const OID: Oid = sys::OIDOID;
     /// `regrole`
@@ -276,6 +278,11 @@ pub fn copy_bytes(bytes: &[u8]) -> Result<Vec<u8>> {
     }
     copy.extend_from_slice(bytes);
     Ok(copy)
+}
+
+/// A `timestamptz`.
+pub fn timestamptz(time: Micros) -> Datum<'static> {
+    Datum::by_value(time as sys::Datum, types::TIMESTAMPTZ)
 }
 
 /// A `text` in the current memory context.

@@ -46,6 +46,8 @@ pub const SUCCESSFUL_COMPLETION: SqlState = SqlState::new(b"00000");
 pub const FEATURE_NOT_SUPPORTED: SqlState = SqlState::new(b"0A000");
 /// 22023
 pub const INVALID_PARAMETER_VALUE: SqlState = SqlState::new(b"22023");
+/// P0001
+pub const RAISE_EXCEPTION: SqlState = SqlState::new(b"P0001");
 /// 42804
 pub const DATATYPE_MISMATCH: SqlState = SqlState::new(b"42804");
 /// 22004
@@ -101,6 +103,12 @@ pub const OBJECT_NOT_IN_PREREQUISITE_STATE: SqlState = SqlState::new(b"55000");
 pub const OBJECT_IN_USE: SqlState = SqlState::new(b"55006");
 /// 57014
 pub const QUERY_CANCELED: SqlState = SqlState::new(b"57014");
+/// 57P05
+pub const IDLE_SESSION_TIMEOUT: SqlState = SqlState::new(b"57P05");
+/// 08006
+pub const CONNECTION_FAILURE: SqlState = SqlState::new(b"08006");
+/// 40000
+pub const TRANSACTION_ROLLBACK: SqlState = SqlState::new(b"40000");
 /// 57P01
 pub const ADMIN_SHUTDOWN: SqlState = SqlState::new(b"57P01");
 /// 57P02

@@ -60,6 +60,18 @@ pub(super) fn with_rights_of<T>(owner: Oid, call: impl FnOnce() -> Result<T>) ->
     result
 }
 
+/// Whether a role is a member of any other one.
+pub fn is_member_of_any(role: Oid) -> Result<bool> {
+    let key = sys::Datum::from(role as usize);
+    // SAFETY: a look-up of the server's cache of memberships by member, let go at once.
+    protect(|| unsafe {
+        let list = sys::SearchSysCacheList(sys::AUTHMEMMEMROLE as i32, 1, key, 0, 0);
+        let count = (*list).n_members;
+        sys::ReleaseCatCacheList(list);
+        count > 0
+    })
+}
+
 /// Makes one call of the server that may run code of users, as a statement of `owner` would: see
 /// [`as_owner`]. What that code does is not ours.
 pub(super) fn as_restricted(owner: Oid, call: impl FnOnce() -> Result<()>) -> Result<()> {

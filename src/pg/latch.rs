@@ -23,6 +23,14 @@ pub fn wait(timeout_ms: Option<i64>, event: &Event) -> Result<()> {
     })
 }
 
+/// The same in a client's session, for at most that many milliseconds; a client that goes ends it at
+/// once, by FATAL.
+pub fn wait_for_client(ms: i64, event: &Event) -> Result<()> {
+    let event = event.code()?;
+    // SAFETY: MyLatch is this process's own, and so is the client's socket.
+    protect(|| unsafe { sys::mw_wait_for_client(ms, event) })
+}
+
 /// The number by which others reach this process's latch.
 pub fn my_procno() -> i32 {
     // SAFETY: MyProc is set in every process that runs our code.

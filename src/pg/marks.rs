@@ -5,11 +5,10 @@
 //! writing a note is a store to memory, which the kernel keeps when the process dies. The file
 //! stands where base backups leave it out (`pg_stat_tmp`, protocol BASE_BACKUP).
 
-use std::fs::OpenOptions;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering};
 
 use super::local::Local;
+use super::mapped;
 use crate::sys;
 
 const PATH: &str = "pg_stat_tmp/my_worker.marks";
@@ -68,28 +67,7 @@ pub fn open(slots: usize) -> std::io::Result<()> {
     if !MAP.get().is_null() {
         return Ok(());
     }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(PATH)?;
-    let length = slots * size_of::<Mark>();
-    file.set_len(length as u64)?;
-    // SAFETY: a fresh mapping of a file of that length; it stays for the life of the process.
-    let address = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            length,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED,
-            file.as_raw_fd(),
-            0,
-        )
-    };
-    if address == libc::MAP_FAILED {
-        return Err(std::io::Error::last_os_error());
-    }
+    let address = mapped::map(PATH, slots * size_of::<Mark>())?;
     MAP.set(address.cast());
     COUNT.set(slots);
     Ok(())

@@ -71,6 +71,7 @@ node! {
     CreateTrigStmt = T_CreateTrigStmt,
     CreatedbStmt = T_CreatedbStmt,
     DefElem = T_DefElem,
+    DiscardStmt = T_DiscardStmt,
     DropStmt = T_DropStmt,
     DropdbStmt = T_DropdbStmt,
     List = T_List,

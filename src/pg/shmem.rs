@@ -47,10 +47,10 @@ pub struct Shared<T: Guarded> {
 
 /// The lock is held until this is dropped, also by a panic of ours. A server ERROR cannot occur
 /// while it lives: the closures under the lock do not call the server.
-struct Held(*mut sys::LWLock);
+pub(super) struct Held(*mut sys::LWLock);
 
 impl Held {
-    fn acquire(lock: *mut sys::LWLock, mode: sys::LWLockMode) -> Self {
+    pub(super) fn acquire(lock: *mut sys::LWLock, mode: sys::LWLockMode) -> Self {
         // SAFETY: the lock was set up with the shared struct; it raises only beyond 200 locks held.
         unsafe { sys::LWLockAcquire(lock, mode) };
         Held(lock)

@@ -202,6 +202,28 @@ impl Table {
         Ok(Some(Holder { transaction, pid }))
     }
 
+    /// Whether the active snapshot sees a row version that is the newest, and nobody has it locked, or is
+    /// about to change it.
+    pub fn is_free(&self, id: RowId) -> Result<bool> {
+        let (relation, tid) = (self.relation, id.0);
+        // SAFETY: the table is open and a snapshot active; heap_fetch() pins the buffer of a row that it finds,
+        // which is looked at under its lock (heapam_visibility.c) and let go.
+        protect(|| unsafe {
+            let mut tuple: sys::HeapTupleData = std::mem::zeroed();
+            tuple.t_self = tid;
+            let mut buffer = 0;
+            let snapshot = sys::GetActiveSnapshot();
+            if !sys::heap_fetch(relation, snapshot, &mut tuple, &mut buffer, false) {
+                return false;
+            }
+            sys::LockBuffer(buffer, sys::BUFFER_LOCK_SHARE as i32);
+            let command = sys::GetCurrentCommandId(false);
+            let result = sys::HeapTupleSatisfiesUpdate(&mut tuple, command, buffer);
+            sys::UnlockReleaseBuffer(buffer);
+            result == sys::TM_Ok
+        })
+    }
+
     /// Deletes a row that this transaction has locked. False if this transaction has changed it
     /// meanwhile, and nothing was done.
     pub fn delete(&self, id: RowId) -> Result<bool> {
@@ -351,6 +373,14 @@ impl OwnedRow {
             // SAFETY: the call has written `count` values to both arrays, of those types.
             unsafe { (i < count && !*nulls.add(i)).then(|| Datum::new(*data.add(i), of)) }
         }))
+    }
+}
+
+impl OwnedRow {
+    /// The transaction that wrote the row, as its header says.
+    pub fn writer(&self) -> u32 {
+        // SAFETY: a copy of a stored row, whose header has the transactions.
+        unsafe { (*(*self.tuple).t_data).t_choice.t_heap.t_xmin }
     }
 }
 

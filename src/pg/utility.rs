@@ -112,6 +112,20 @@ fn check_definition(statement: &PlannedStmt) -> Result<()> {
     hook.map_or(Ok(()), |hook| hook(&Definition { statement, targets }))
 }
 
+/// Called after DISCARD ALL.
+static RESET_HOOK: OnceCell<fn()> = OnceCell::new();
+
+/// Has `reset` called when a session is reset, as by a pooler. From `_PG_init`.
+pub fn on_reset(reset: fn()) {
+    let _ = RESET_HOOK.set(reset);
+}
+
+/// Whether it resets the session.
+fn is_reset(statement: &PlannedStmt) -> bool {
+    let discard = child!(statement, utilityStmt).cast::<sys::DiscardStmt>();
+    discard.is_some_and(|discard| discard.target == sys::DISCARD_ALL)
+}
+
 fn before(statement: &PlannedStmt) -> Result<Directed> {
     let utility = child!(statement, utilityStmt);
     if utility.cast::<sys::ConstraintsSetStmt>().is_some() {
@@ -154,7 +168,17 @@ unsafe extern "C-unwind" fn process_utility(
         );
     };
     if table == 0 {
-        return call();
+        // SAFETY: the statement lives until this hook has returned.
+        let resets = is_reset(unsafe { &*statement });
+        call();
+        // Not before: the server refuses it within a transaction block.
+        if let Some(hook) = RESET_HOOK.get().filter(|_| resets) {
+            let _ = guard::enter((), || {
+                hook();
+                Ok(())
+            });
+        }
+        return;
     }
     let left = guard::enter(Left::CheckAndFill, || match previous {
         Some(_) => copy::show(call),

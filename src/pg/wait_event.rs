@@ -83,3 +83,9 @@ pub fn job_wait() -> &'static Event {
     static EVENT: Event = Event::new(c"MyWorkerJobWait");
     &EVENT
 }
+
+/// A session of a consumer waits for a job.
+pub fn consumer_wait() -> &'static Event {
+    static EVENT: Event = Event::new(c"MyWorkerConsumerWait");
+    &EVENT
+}

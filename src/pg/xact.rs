@@ -1,7 +1,5 @@
 //! Transactions and subtransactions as scopes, and the one hook at their end.
 
-use once_cell::sync::OnceCell;
-
 use super::error::Result;
 use super::guard::protect;
 use super::local::Local;
@@ -186,6 +184,18 @@ pub fn wait_for_end(xid: u32) -> Result<()> {
     })
 }
 
+/// 25006 if this transaction is read only; `what` names what is refused.
+pub fn refuse_read_only(what: &'static std::ffi::CStr) -> Result<()> {
+    // SAFETY: raises, or does nothing.
+    protect(|| unsafe { sys::PreventCommandIfReadOnly(what.as_ptr()) })
+}
+
+/// 25006 on a standby.
+pub fn refuse_recovery(what: &'static std::ffi::CStr) -> Result<()> {
+    // SAFETY: as above.
+    protect(|| unsafe { sys::PreventCommandDuringRecovery(what.as_ptr()) })
+}
+
 /// Whether a row with this xmin was written by the open transaction.
 pub fn is_own(xid: u32) -> bool {
     // SAFETY: reads process-local state.
@@ -221,17 +231,24 @@ pub enum End {
 /// `BeforePrepare`, where it may return an error.
 pub type EndHook = fn(End) -> Result<()>;
 
-static HOOK: OnceCell<EndHook> = OnceCell::new();
+static HOOKS: Local<[Option<EndHook>; 2]> = Local::new([None; 2]);
 
-/// Registers the hook, once a process.
+/// Registers a hook, once a process: the first or the second one of all.
 pub fn on_end(hook: EndHook) -> Result<()> {
-    if HOOK.set(hook).is_err() {
-        return Ok(());
-    }
-    watch()
+    let is_new = HOOKS.with(|all| {
+        let is_known = |known: EndHook| std::ptr::fn_addr_eq(known, hook);
+        if all.iter().flatten().any(|known| is_known(*known)) {
+            return false;
+        }
+        if let Some(place) = all.iter_mut().find(|place| place.is_none()) {
+            *place = Some(hook);
+        }
+        true
+    });
+    if is_new { watch() } else { Ok(()) }
 }
 
-/// Told of the same, before the hook. A listener only changes what this process remembers.
+/// Told of the same, before the hooks. A listener only changes what this process remembers.
 pub(super) type Listener = fn(End);
 
 static LISTENERS: Local<[Option<Listener>; 2]> = Local::new([None; 2]);
@@ -268,7 +285,8 @@ fn call_hook(end: End) -> Result<()> {
     for listener in LISTENERS.get().into_iter().flatten() {
         listener(end);
     }
-    HOOK.get().copied().map_or(Ok(()), |hook| hook(end))
+    let mut hooks = HOOKS.get().into_iter().flatten();
+    hooks.try_for_each(|hook| hook(end))
 }
 
 unsafe extern "C-unwind" fn at_end(event: sys::XactEvent, _: *mut libc::c_void) {

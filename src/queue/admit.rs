@@ -48,6 +48,17 @@ pub(super) fn check_limits(
     Ok(())
 }
 
+/// Refuses a kind and a group key that are empty or too long.
+pub(super) fn check_texts(kind: Option<&[u8]>, group_key: Option<&[u8]>) -> Result<()> {
+    if let Some(kind) = kind {
+        allowed(limits::short_text("kind", kind))?;
+    }
+    if let Some(key) = group_key {
+        allowed(limits::short_text("group_key", key))?;
+    }
+    Ok(())
+}
+
 /// An index expression or a maintenance command of a stranger's table is no place to enqueue from.
 pub fn refuse_restricted() -> Result<()> {
     if identity::in_restricted_operation() {

@@ -1,16 +1,18 @@
 //! `cancel()`: ends a job that waits, or has its worker end it.
 
 use crate::logic::columns::JOBS;
+use crate::logic::consumers::lease::JobKey;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
+use crate::pg::datum::Micros;
 use crate::pg::error::Result;
 use crate::pg::table::{Compare, Holder, Key, Lock, Table};
 use crate::pg::{clock, identity, latch, marks, wait_event, xact};
-use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
+use crate::shared::{Current, Phase, SHARED, SLOTS, Slot, consumers};
 
 use super::end::{self, How};
 use super::single::{self, Standing, lock, still_there};
-use super::{as_owner, extension};
+use super::{as_owner, extension, leases};
 
 /// `cancel()`: true if the job was waiting, or runs and is being cancelled. A job of another role is
 /// answered for as one that is not there.
@@ -62,8 +64,37 @@ fn holder(extension: &Extension, job: i64) -> Result<Option<Holder>> {
 
 /// Cancels a job that no worker has; false if it is gone.
 fn end_as_cancelled(extension: &Extension, job: &Standing) -> Result<bool> {
-    let written = end::write(extension, &job.end_of(false), How::CancelledWaiting)?;
+    let Some(started) = consumer_since(extension, job)? else {
+        let written = end::write(extension, &job.end_of(false), How::CancelledWaiting)?;
+        return Ok(written.tell_at_commit()?.is_some());
+    };
+    let mut of = job.end_of(true);
+    of.attempt.started = started;
+    let written = end::write(extension, &of, How::Cancelled)?;
     Ok(written.tell_at_commit()?.is_some())
+}
+
+/// Since when a consumer has a job whose row is locked; the lease ends when this transaction commits.
+fn consumer_since(extension: &Extension, job: &Standing) -> Result<Option<Micros>> {
+    if let Some(lease) = job.lease {
+        return Ok(Some(lease.started));
+    }
+    if !consumers::any_out() {
+        return Ok(None);
+    }
+    let key = JobKey {
+        table: extension.jobs,
+        job: job.job,
+    };
+    let found = consumers::write(|consumers| {
+        let found = consumers.find(key);
+        found.map(|(id, lease)| (id, lease.since))
+    });
+    let Some((id, since)) = found.flatten() else {
+        return Ok(None);
+    };
+    leases::ended(id, false)?;
+    Ok(Some(since))
 }
 
 /// Cancels a job of a schedule that waits for an earlier one.

@@ -9,6 +9,7 @@
 //! goes on to the next priority by a new descent of the index.
 
 use crate::logic::columns::JOBS;
+use crate::logic::consumers::sooner;
 use crate::logic::low_water::{LowWater, Place, Reading};
 use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
@@ -49,7 +50,7 @@ pub struct Avoid {
 }
 
 /// How a walk through the due jobs goes on.
-enum Walk {
+pub(super) enum Walk {
     /// With the next one.
     On,
     /// With the next one; this one was for nobody.
@@ -84,16 +85,18 @@ impl Found for Candidate {
 
 /// `my_queue`, open to take jobs from. Lives within one transaction.
 pub struct Jobs {
-    table: Table,
-    row: Row,
+    pub(super) table: Table,
+    pub(super) row: Row,
 }
 
 /// A job as its row says it, in the memory context that was current then.
 pub struct Job {
     /// Its id.
     pub id: i64,
-    row: RowId,
+    pub(super) row: RowId,
     place: Place,
+    /// The transaction that wrote its row.
+    pub(super) writer: u32,
     /// All columns of its row.
     pub(super) values: [Option<Datum<'static>>; column::COUNT],
     /// What it calls, if it says so itself.
@@ -153,7 +156,12 @@ impl Job {
 impl Jobs {
     /// Opens the table. The active snapshot decides what is seen.
     pub fn open(extension: &Extension) -> Result<Self> {
-        let table = Table::open(extension.jobs, extension.claim_index, Lock::Write, &JOBS)?;
+        Jobs::open_with(extension, extension.claim_index, Lock::Write)
+    }
+
+    /// The same, with that index.
+    pub(super) fn open_with(extension: &Extension, index: Oid, lock: Lock) -> Result<Self> {
+        let table = Table::open(extension.jobs, index, lock, &JOBS)?;
         let row = table.row()?;
         Ok(Jobs { table, row })
     }
@@ -201,15 +209,16 @@ impl Jobs {
     }
 
     /// Walks the due jobs of a role's queue in order, from its marks on, as `visit` says; moves the
-    /// marks.
-    fn walk_due(
+    /// marks. Answers when the next job is due that it came upon; 0: none.
+    pub(super) fn walk_due(
         &self,
         owner: Oid,
         queue: Datum<'_>,
         now: Micros,
         low: &mut LowWater,
         mut visit: impl FnMut(&Row, Place) -> Result<Walk>,
-    ) -> Result<()> {
+    ) -> Result<Micros> {
+        let mut later = 0;
         let owner = Key::oid(key::OWNER, Compare::Equal, owner);
         let queue = Key::text(key::QUEUE, Compare::Equal, queue);
         for stretch in low.stretches() {
@@ -230,6 +239,7 @@ impl Jobs {
                     let place = place(&self.row);
                     if place.run_at > now {
                         reading.keep(place);
+                        later = sooner(later, place.run_at);
                         // The rest of this priority is due later still.
                         let next = Key::int4(key::PRIORITY, Compare::Greater, place.priority);
                         from = Some(next);
@@ -246,7 +256,7 @@ impl Jobs {
                         }
                         Walk::Enough => {
                             reading.keep(place);
-                            return scan.end();
+                            return scan.end().map(|()| later);
                         }
                     }
                 }
@@ -257,7 +267,7 @@ impl Jobs {
             }
             reading.end();
         }
-        Ok(())
+        Ok(later)
     }
 
     /// Up to `limit` due jobs in order. The active snapshot is younger than what is to be avoided,
@@ -372,6 +382,7 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
         id: number(column::ID),
         row: row.id,
         place,
+        writer: row.writer(),
         handler: get(column::HANDLER).map(datum::as_text).transpose()?,
         handler_owner: get(column::HANDLER_OWNER).map(datum::as_oid),
         is_command: get(column::COMMAND).is_some(),

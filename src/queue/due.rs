@@ -251,6 +251,75 @@ impl Due {
         }
     }
 
+    /// Up to `most` jobs whose leases, which stand in their rows, have ended by `now`, and when the next one
+    /// ends (0: none that was seen). Of `budget` entries; owners and queues are found by one descent each.
+    pub fn ended_leases(
+        &self,
+        now: Micros,
+        most: usize,
+        mut budget: i64,
+    ) -> Result<(Vec<i64>, Micros)> {
+        let (mut ended, mut next) = (Vec::new(), 0);
+        let Some(table) = &self.later else {
+            return Ok((ended, next));
+        };
+        let processing = datum::text_datum(b"processing")?;
+        let status = Key::word(later::STATUS, Compare::Equal, processing);
+        let mut after: Vec<Key> = Vec::new();
+        let mut owner = None;
+        while ended.len() < most && budget > 0 {
+            let keys: Vec<Key> = std::iter::once(status)
+                .chain(after.iter().copied())
+                .collect();
+            let Some([_, Some(of), Some(queue)]) = table.first_entry::<3>(&keys)? else {
+                // The last queue of this owner: on with the next owner.
+                match owner.take() {
+                    Some(last) => {
+                        after = vec![Key::oid(later::OWNER, Compare::Greater, last)];
+                        continue;
+                    }
+                    None => break,
+                }
+            };
+            let of = datum::as_oid(of);
+            let group = [
+                status,
+                Key::oid(later::OWNER, Compare::Equal, of),
+                Key::text(later::QUEUE, Compare::Equal, queue),
+            ];
+            let scan = table.bounded_scan(&group)?;
+            loop {
+                match scan.next(&self.row, &mut budget)? {
+                    Step::Row => {}
+                    Step::End => break,
+                    Step::Spent => {
+                        next = earlier(next, now.saturating_add(AGAIN));
+                        break;
+                    }
+                }
+                let until = self.row.get(column::RUN_AT).map_or(0, datum::as_i64);
+                if until > now {
+                    next = earlier(next, until);
+                    break;
+                }
+                if self.row.get(column::LEASE).is_some() && ended.len() < most {
+                    ended.push(self.row.get(column::ID).map_or(0, datum::as_i64));
+                }
+            }
+            scan.end()?;
+            budget -= 1;
+            after = vec![
+                Key::oid(later::OWNER, Compare::Equal, of),
+                Key::text(later::QUEUE, Compare::Greater, queue),
+            ];
+            owner = Some(of);
+        }
+        if ended.len() >= most || budget <= 0 {
+            next = earlier(next, now.saturating_add(AGAIN));
+        }
+        Ok((ended, next))
+    }
+
     /// Up to `most` rows that are neither pending nor set aside: commands that have been claimed, and
     /// what only a hand can have written. Of `budget` entries; those of `avoid`, sorted, are left out.
     pub fn odd(&self, avoid: &[i64], most: usize, mut budget: i64) -> Result<Vec<Found>> {
@@ -272,7 +341,11 @@ impl Due {
                 let scan = table.bounded_scan(&keys)?;
                 while found.len() < most && scan.next(&self.row, &mut budget)? == Step::Row {
                     let id = self.row.get(column::ID).map_or(0, datum::as_i64);
-                    if avoid.binary_search(&id).is_err() && home::is_own(&self.row) {
+                    // A consumer's is for the reclaimer.
+                    if self.row.get(column::LEASE).is_none()
+                        && avoid.binary_search(&id).is_err()
+                        && home::is_own(&self.row)
+                    {
                         let status = name.clone();
                         found.push(Found { id, status });
                     }

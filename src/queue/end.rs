@@ -22,7 +22,7 @@ use super::report::{self, Dead, Runs};
 use super::settle;
 use super::told::{End, Written};
 
-pub use super::settle::{Attempt, claim_command, release_command};
+pub use super::settle::{Attempt, claim_command, forget, release_command};
 
 /// Why a job is set aside that has ended.
 pub const END_NOT_WRITTEN: &str = "the end of the job could not be written";
@@ -64,6 +64,8 @@ pub enum How<'a> {
     CommandCompleted(&'a str),
     /// The attempt failed: the next one follows, if the job has one left.
     Failed(&'a PgError, Said),
+    /// The same, but the next attempt follows after that delay.
+    FailedFor(&'a PgError, Micros),
     /// The job failed, whatever attempts it had left.
     FailedForGood(&'a PgError, Said),
     /// Somebody cancelled it while it waited, whatever attempt that was.
@@ -94,7 +96,7 @@ pub struct Completion<'a> {
     /// The final status, as a `text`.
     pub status: Datum<'static>,
     /// What the handler returned, as `jsonb`.
-    pub result: Option<Datum<'static>>,
+    pub result: Option<Datum<'a>>,
     /// Its row is gone already.
     pub is_away: bool,
     /// Set once the history has taken it: what fails later is the fault of the row.
@@ -116,8 +118,20 @@ pub fn write(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
             Some(Ending::Completed)
         }
         How::Failed(error, said) => {
-            let outcome = settle::fail(extension, of.queue, &of.attempt, of.max_attempts, error)?;
+            let outcome = settle::fail(
+                extension,
+                of.queue,
+                &of.attempt,
+                of.max_attempts,
+                error,
+                None,
+            )?;
             return fail(of, outcome, error, said);
+        }
+        How::FailedFor(error, delay) => {
+            let (most, delay) = (of.max_attempts, Some(delay));
+            let outcome = settle::fail(extension, of.queue, &of.attempt, most, error, delay)?;
+            return fail(of, outcome, error, Said::No);
         }
         How::FailedForGood(error, said) => {
             let outcome = settle::fail_for_good(extension, &of.attempt, error)?;
@@ -214,6 +228,7 @@ impl EndOf<'_> {
             queue: self.queue.map_or(0, |queue| queue.id),
             owner: self.owner,
             settled,
+            executed: self.execution.is_some(),
             line,
             dead,
         }))

@@ -15,9 +15,9 @@ pub(super) struct Ended {
 
 impl Ended {
     /// An execution that ended, and the job, if that has ended with it.
-    pub(super) fn one(sum: Ends, job: Option<i64>) -> Ended {
+    pub(super) fn one(sum: Option<Ends>, job: Option<i64>) -> Ended {
         Ended {
-            sum: Some(sum),
+            sum,
             jobs: job.into_iter().collect(),
             many: false,
         }

@@ -12,11 +12,11 @@ use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::identity;
 use crate::pg::spi::{Spi, Statement};
 
-use super::admit::{check_limits, check_queue, refuse_restricted, warn_unserved};
+use super::admit::{check_limits, check_queue, check_texts, refuse_restricted, warn_unserved};
 use super::claim::value;
-use super::handler::Named;
+use super::handler::{Named, quoted};
 use super::lists::{self, GIVEN_TYPES};
-use super::{as_owner, bar, bound, column, extension, wake};
+use super::{as_owner, bar, bound, column, extension, queues, wake};
 
 /// A job on its way in: the values of the columns of `_jobs` that it gives, and nothing yet in the others.
 /// They live as long as the memory that they were made in.
@@ -112,10 +112,40 @@ pub fn enqueue(mut job: NewJob<'_>) -> Result<i64> {
 /// Enqueues the job once for each payload and answers the ids in order: its payload is a `jsonb[]`.
 pub fn enqueue_many(mut job: NewJob<'_>) -> Result<Vec<i64>> {
     let extension = admit(&mut job)?;
-    as_owner(&extension, |spi| {
+    insert_many(&extension, &job)
+}
+
+fn insert_many(extension: &Extension, job: &NewJob<'_>) -> Result<Vec<i64>> {
+    as_owner(extension, |spi| {
         let inserted = spi.run(&INSERT_MANY, &job.arguments())?;
         Ok(inserted.iter().filter_map(|row| row.i64(1)).collect())
     })
+}
+
+/// The same of a job for a consumer. 55000 if its queue has a handler, by which the server would run it.
+pub fn send(mut job: NewJob<'_>) -> Result<i64> {
+    let extension = admit(&mut job)?;
+    refuse_handler(&extension, &job)?;
+    as_owner(&extension, |spi| insert_one(spi, &job))
+}
+
+/// The same for each payload of a `jsonb[]`.
+pub fn send_many(mut job: NewJob<'_>) -> Result<Vec<i64>> {
+    let extension = admit(&mut job)?;
+    refuse_handler(&extension, &job)?;
+    insert_many(&extension, &job)
+}
+
+fn refuse_handler(extension: &Extension, job: &NewJob<'_>) -> Result<()> {
+    let name = job.queue()?;
+    let kept = queues::kept(extension, &name)?;
+    if kept.handler.is_none() {
+        return Ok(());
+    }
+    let message = quoted("queue ", &name, " has a handler");
+    Err(PgError::new(OBJECT_NOT_IN_PREREQUISITE_STATE, message).hint(
+        "Use my_worker.enqueue(), or send to a queue without a handler, from which consumers receive.",
+    ))
 }
 
 /// Checks what the functions were given; the caller becomes the job's owner.
@@ -180,7 +210,10 @@ pub fn check(job: &NewJob<'_>) -> Result<()> {
         job.get(column::MAX_ATTEMPTS).map(datum::as_i32),
         job.get(column::TIMEOUT),
         unique_key.transpose()?.as_deref(),
-    )
+    )?;
+    let text = |column| job.get(column).map(datum::as_text).transpose();
+    let (kind, group_key) = (text(column::KIND)?, text(column::GROUP_KEY)?);
+    check_texts(kind.as_deref(), group_key.as_deref())
 }
 
 /// After ALTER EXTENSION UPDATE: the launcher learns at COMMIT that the library fits, and jobs run at

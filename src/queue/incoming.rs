@@ -9,7 +9,7 @@ use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Oid, ToDatum};
 use crate::pg::error::{
     CHECK_VIOLATION, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED,
-    PgError, Result, SUCCESSFUL_COMPLETION,
+    OBJECT_IN_USE, PgError, Result, SUCCESSFUL_COMPLETION,
 };
 use crate::pg::fmgr::TriggerRow;
 use crate::pg::local::Local;
@@ -18,11 +18,14 @@ use crate::pg::utility::CopyTarget;
 use crate::pg::{birth, clock, identity};
 
 use super::admit::{
-    KNOWN_HANDLER, KnownHandler, check_limits, check_queue, forget, refuse_restricted,
+    KNOWN_HANDLER, KnownHandler, check_limits, check_queue, check_texts, forget, refuse_restricted,
     warn_unserved,
 };
 use super::handler::{Named, quoted};
-use super::{any_extension, bar, bound, column, handler, home, ids, queues, rights, wake};
+use super::{
+    any_extension, bar, bound, column, consumed, handler, home, ids, queues, rights, wake,
+};
+use crate::shared::consumers;
 
 /// The table that COPY FROM STDIN may fill although row-level security applies: each row passes the
 /// trigger, which checks its owner.
@@ -59,14 +62,25 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         let is_held = kept.queue.holds(says_itself);
         (kept.queue.id, kept.resting(says_itself), is_held)
     })
-    .unwrap_or_default();
-    if is_users && is_held && !row.is_update {
+    .unwrap_or((0, None, !says_itself));
+    if is_users && is_held && !row.is_update && id != 0 {
         tell_of_consumers(id, &queue)?;
     }
     if !home::is_own_home(row.get(column::HOME).map(datum::as_i64)) {
         // It came with a copy: the keeper finds that out, and nobody runs it meanwhile.
         wake::look_at_commit()?;
         return Ok(row.result());
+    }
+    if row.is_update && !identity::is_ours() {
+        refuse_leased(&row, &extension)?;
+    }
+    if row.get(column::LEASE).is_some() {
+        // It waits for nobody: its consumer has it until it ends the lease.
+        return Ok(row.result());
+    }
+    if is_held {
+        let kind = row.get(column::KIND).map(datum::as_text).transpose()?;
+        consumed::came(id, role, kind.as_deref(), run_at)?;
     }
     let before = match row.is_update {
         true => None,
@@ -81,6 +95,31 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         before,
     })?;
     Ok(row.result())
+}
+
+/// The trigger BEFORE DELETE of each row.
+pub fn before_delete(row: &TriggerRow) -> Result<Datum<'static>> {
+    row.check(&JOBS)?;
+    if !identity::is_ours() {
+        refuse_leased(row, &any_extension()?)?;
+    }
+    Ok(row.result())
+}
+
+/// Refuses to change or delete a job by SQL that a consumer has. The row is locked, so a consumer that has
+/// published a lease since sees that.
+fn refuse_leased(row: &TriggerRow, extension: &Extension) -> Result<()> {
+    let old = |column| match row.is_update {
+        true => row.old(column),
+        false => row.get(column),
+    };
+    let job = old(column::ID).map_or(0, datum::as_i64);
+    if old(column::LEASE).is_none() && consumers::of_job(extension.jobs, job).is_none() {
+        return Ok(());
+    }
+    let message = format!("job {job} is held by a consumer");
+    Err(PgError::new(OBJECT_IN_USE, message)
+        .hint("Cancel it with my_worker.cancel(), or wait until its consumer has ended it."))
 }
 
 /// Refuses an id that no slot can show: somebody has set the sequence there, and the keeper sets it
@@ -178,7 +217,9 @@ fn check_values(row: &TriggerRow) -> Result<()> {
         max_attempts,
         row.get(column::TIMEOUT),
         unique_key.as_deref(),
-    )
+    )?;
+    let (kind, group_key) = (text(column::KIND)?, text(column::GROUP_KEY)?);
+    check_texts(kind.as_deref(), group_key.as_deref())
 }
 
 /// Only statements of ours set a job aside; one that is stays so until they take it back, also in a

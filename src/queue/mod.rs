@@ -5,10 +5,12 @@
 //! rare goes by SQL, as the extension's owner with a pinned search path (`pg::identity`).
 
 pub mod admit;
+pub mod arrivals;
 pub mod bar;
 pub mod bound;
 pub mod cancel;
 pub mod claim;
+mod consumed;
 pub mod define;
 pub mod due;
 pub mod end;
@@ -18,8 +20,12 @@ pub mod handler;
 pub mod home;
 pub mod ids;
 pub mod incoming;
+mod lease_change;
+pub mod lease_row;
+pub mod leases;
 pub mod lists;
 pub mod live;
+pub mod offer;
 pub mod prune;
 pub mod purge;
 pub mod queues;
@@ -27,6 +33,7 @@ pub mod record;
 pub mod report;
 pub mod retry;
 pub mod rights;
+mod scoped;
 pub mod served;
 mod settle;
 pub mod single;

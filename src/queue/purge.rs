@@ -8,7 +8,7 @@ use crate::pg::scan::Freed;
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::table::{Lock, Row, Table};
 use crate::pg::xact;
-use crate::shared::own;
+use crate::shared::{consumers, own};
 
 use super::told::Purged;
 use super::{as_owner, column, extension, queues};
@@ -71,6 +71,10 @@ fn walk_and_purge(extension: &Extension, queue: &[u8], purged: &mut Purged) -> R
             let Some(was_aside) = stands_in(&row, queue).filter(|_| job != own) else {
                 continue;
             };
+            // A consumer has it.
+            if job.is_some_and(|job| consumers::of_job(extension.jobs, job).is_some()) {
+                continue;
+            }
             match table.delete_free(row.id())? {
                 Freed::Deleted => purged.add(was_aside),
                 Freed::Changed => all = false,

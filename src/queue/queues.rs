@@ -135,7 +135,7 @@ impl Kept {
     }
 }
 
-/// The queue that this session held last.
+/// The queue that this session held, or looked at, last.
 static LAST_HELD: Local<Option<Kept>> = Local::new(None);
 
 /// Answers about the queue that this session held last, if it has that name and no word of a change
@@ -150,6 +150,32 @@ pub fn last_held<T>(
         let current = of_that_name.filter(|kept| kept.is_current(extension));
         current.map(answer)
     })
+}
+
+/// The settings of a queue as of the last word of a change; of the queue that this session dealt with last
+/// nothing is read. An error if there is none.
+pub fn kept_as_told(extension: &Extension, name: &[u8]) -> Result<Kept> {
+    if let Some(kept) = last_held(extension, name, Kept::clone) {
+        return Ok(kept);
+    }
+    let kept = Kept::read(extension, name)?.ok_or_else(|| unknown(name))?;
+    LAST_HELD.set(Some(kept.clone()));
+    Ok(kept)
+}
+
+/// Its settings alone.
+pub fn kept(extension: &Extension, name: &[u8]) -> Result<Queue> {
+    kept_as_told(extension, name).map(|kept| kept.queue)
+}
+
+/// Has what is written next for this queue know it, if it is there.
+pub fn look_at(extension: &Extension, name: &[u8]) -> Result<()> {
+    if last_held(extension, name, |_| ()).is_none()
+        && let Some(kept) = Kept::read(extension, name)?
+    {
+        LAST_HELD.set(Some(kept));
+    }
+    Ok(())
 }
 
 /// Finds a queue as it is at this moment, and keeps it from being dropped until the transaction

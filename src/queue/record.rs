@@ -1,7 +1,7 @@
 //! Writing jobs that have ended well into the history: appended without a statement, as long as its
 //! owner has changed nothing about the table.
 
-use crate::logic::columns::{self, history};
+use crate::logic::columns::{self, history, job};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{Datum, Micros, ToDatum};
 use crate::pg::error::Result;
@@ -60,10 +60,10 @@ impl History {
     }
 }
 
-fn history_row(
+fn history_row<'a>(
     row: &[Option<Datum<'static>>],
-    ended: &Ended,
-) -> [Option<Datum<'static>>; history::COUNT] {
+    ended: &Ended<'a>,
+) -> [Option<Datum<'a>>; history::COUNT] {
     let mut places = 0;
     columns::IN_JOBS.map(|in_jobs| {
         places += 1;
@@ -73,13 +73,15 @@ fn history_row(
             history::ATTEMPTS => Some(ended.attempts.datum()),
             history::FINISHED_AT => Some(ended.finished.datum()),
             history::RESULT => ended.result,
+            // While a row has a lease, its own `run_at` says when that ends.
+            history::RUN_AT => value(row, job::LEASE_RUN_AT).or_else(|| value(row, in_jobs)),
             _ => value(row, in_jobs),
         }
     })
 }
 
 /// How a job ended, for its row in the history.
-pub struct Ended {
+pub struct Ended<'a> {
     /// The final status, as a `text`.
     pub status: Datum<'static>,
     /// Start of the last attempt.
@@ -89,5 +91,5 @@ pub struct Ended {
     /// Executions, the last one included.
     pub attempts: i32,
     /// What the handler returned, as `jsonb`.
-    pub result: Option<Datum<'static>>,
+    pub result: Option<Datum<'a>>,
 }

@@ -17,6 +17,8 @@ pub enum Runs<'a> {
     Handler(&'a [u8]),
     /// A command.
     Command,
+    /// Nothing in the server: a consumer has it.
+    Consumer,
     /// Whoever ends the job does not know.
     Unknown,
 }
@@ -27,6 +29,7 @@ pub fn names(job: i64, queue: &[u8], runs: Runs) -> String {
     let what = match runs {
         Runs::Handler(handler) => format!(", handler {}", text(handler)),
         Runs::Command => ", command".to_string(),
+        Runs::Consumer => ", consumer".to_string(),
         Runs::Unknown => String::new(),
     };
     format!("job {job} (queue \"{}\"{what})", text(queue))

@@ -52,7 +52,7 @@ const ENTRY_TYPES: [u32; 7] = [
 static RETRY: Statement = Statement::new(
     concat!(
         "UPDATE my_worker._jobs SET status = 'pending', attempts = $3, last_error = $6, run_at = $10, \
-         started_at = $11, errors = \
+         started_at = $11, lease = NULL, lease_run_at = NULL, consumer = NULL, errors = \
          coalesce(errors, '[]'::pg_catalog.jsonb) || ",
         error_entry!(),
         " WHERE id = $1 AND attempts = $2"
@@ -82,6 +82,9 @@ fn moved_to_history(condition: &str, changes: &[(i32, &str)]) -> String {
     )
 }
 
+/// While a row has a lease, its own `run_at` says when that ends.
+const LEASED_RUN_AT: (i32, &str) = (history::RUN_AT, "coalesce(lease_run_at, run_at)");
+
 static FAIL: Statement = Statement::made(
     || {
         let errors = concat!(
@@ -97,6 +100,7 @@ static FAIL: Statement = Statement::made(
                 (history::LAST_ERROR, "$6"),
                 (history::FINISHED_AT, "$4"),
                 (history::ERRORS, errors),
+                LEASED_RUN_AT,
             ],
         )
     },
@@ -122,6 +126,7 @@ static CANCEL: Statement = Statement::made(
                 (history::STATUS, "'cancelled'"),
                 (history::STARTED_AT, "coalesce($2, started_at)"),
                 (history::ATTEMPTS, "coalesce($3, attempts)"),
+                LEASED_RUN_AT,
                 (history::FINISHED_AT, "$4"),
             ],
         )
@@ -230,18 +235,21 @@ pub fn fail(
     attempt: &Attempt,
     max_attempts: i32,
     error: &PgError,
+    delay: Option<Micros>,
 ) -> Result<Option<Ending>> {
     let Some(queue) = queue.filter(|_| attempt.ended < max_attempts) else {
         return fail_for_good(extension, attempt, error);
     };
     let now = clock::now();
-    let delay = backoff::delay(
-        queue.backoff,
-        queue.backoff_max,
-        attempt.ended.max(1) as u32,
-        random::unit(),
-    )
-    .max(0);
+    let backoff = || {
+        backoff::delay(
+            queue.backoff,
+            queue.backoff_max,
+            attempt.ended.max(1) as u32,
+            random::unit(),
+        )
+    };
+    let delay = delay.unwrap_or_else(backoff).max(0);
     let changed = as_owner(extension, |spi| {
         let mut arguments = entry(attempt, now, error)?;
         arguments.push(Some(now.saturating_add(delay).datum()));

@@ -1,7 +1,7 @@
 //! Single jobs by their id: finds and locks one.
 
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Oid, ToDatum, types};
+use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::{Spi, Statement};
 
@@ -13,8 +13,9 @@ use super::report::Runs;
 
 macro_rules! find_job {
     () => {
-        "SELECT owner, queue, attempts, max_attempts, status = 'processing', \
-         handler, command IS NOT NULL, status = 'failed', home FROM my_worker._jobs WHERE id = $1"
+        "SELECT owner, queue, attempts, max_attempts, status = 'processing' AND lease IS NULL, \
+         handler, command IS NOT NULL, status = 'failed', lease, run_at, started_at, timeout, home \
+         FROM my_worker._jobs WHERE id = $1"
     };
 }
 
@@ -59,6 +60,19 @@ pub struct Standing {
     pub has_failed: bool,
     /// It is of this home, not of a copy's.
     is_own: bool,
+    /// The lease that stands in its row.
+    pub lease: Option<InRow>,
+    /// How long an attempt may take, if it says so itself.
+    timeout: Option<Micros>,
+}
+
+/// A lease that stands in a job's row.
+#[derive(Clone, Copy)]
+pub struct InRow {
+    /// When it began.
+    pub started: Micros,
+    /// When it ends.
+    pub until: Micros,
 }
 
 impl Standing {
@@ -79,7 +93,12 @@ impl Standing {
                 handler: row.text(6)?,
                 is_command: row.bool(7),
                 has_failed: row.bool(8),
-                is_own: home::is_own_home(row.i64(9)),
+                lease: row.i64(9).map(|_| InRow {
+                    until: row.i64(10).unwrap_or(0),
+                    started: row.i64(11).unwrap_or(0),
+                }),
+                timeout: row.datum(12).map(datum::interval_micros).transpose()?,
+                is_own: home::is_own_home(row.i64(13)),
             }))
         })?;
         let Some(mut standing) = found else {
@@ -94,6 +113,12 @@ impl Standing {
     pub fn max_attempts(&self) -> i32 {
         let of_queue = || self.queue.as_ref().map(|queue| queue.max_attempts);
         self.max_attempts.or_else(of_queue).unwrap_or(1)
+    }
+
+    /// How long an attempt may take.
+    pub fn timeout(&self) -> Option<Micros> {
+        let of_queue = || self.queue.as_ref().and_then(|queue| queue.timeout);
+        self.timeout.or_else(of_queue)
     }
 
     /// Whether it is held for other consumers.
@@ -130,7 +155,7 @@ impl Standing {
 /// What the keeper gets of a job that it means to settle.
 pub enum Taken {
     /// It, locked until the transaction ends.
-    Live(Standing),
+    Live(Box<Standing>),
     /// Nothing: it has ended.
     Gone,
     /// Nothing yet: somebody else has its row.
@@ -142,7 +167,7 @@ pub enum Taken {
 pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
     Ok(match Standing::read(extension, job, &LOCK_JOB)? {
         Some(live) if live.has_failed || live.queue.is_none() || !live.is_own => Taken::Gone,
-        Some(live) => Taken::Live(live),
+        Some(live) => Taken::Live(Box::new(live)),
         None if still_there(extension, job)? => Taken::Locked,
         None => Taken::Gone,
     })

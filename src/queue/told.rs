@@ -5,7 +5,7 @@
 //! else ends a job has the COMMIT itself tell it, in whose transaction that may be.
 
 use crate::counted::{self, Ends};
-use crate::logic::counters::{Ending, SEVERAL_ROLES};
+use crate::logic::counters::{Ending, Mark, SEVERAL_ROLES};
 use crate::logic::settled::Settled;
 use crate::pg::bgworker;
 use crate::pg::datum::Oid;
@@ -13,6 +13,7 @@ use crate::pg::error::Result;
 use crate::pg::log::{self, Level};
 use crate::shared::{self, SHARED, SlotId, WAITERS, Wake};
 
+use super::consumed;
 use super::report::{self, Dead};
 use super::wake;
 
@@ -29,6 +30,8 @@ pub(super) struct End {
     pub(super) owner: Oid,
     /// The execution.
     pub(super) settled: Settled,
+    /// There was one, and its times are known.
+    pub(super) executed: bool,
     /// The line of any end, where all are logged.
     pub(super) line: Option<String>,
     /// The line of a job that has failed for good.
@@ -51,11 +54,19 @@ impl Written {
             return Ok(None);
         };
         let Settled { job, outcome, .. } = end.settled;
-        let sum = Ends {
-            queue: end.queue,
-            role: end.owner,
-            end: outcome,
-            count: 1,
+        // An execution is counted with its times.
+        let sum = match end.executed {
+            true => {
+                let mark = Mark::new(outcome, end.settled.waited, end.settled.ran);
+                consumed::executed(end.queue, end.owner, mark)?;
+                None
+            }
+            false => Some(Ends {
+                queue: end.queue,
+                role: end.owner,
+                end: outcome,
+                count: 1,
+            }),
         };
         wake::ended_at_commit(sum, outcome.is_final().then_some(job), end.dead)?;
         Ok(Some(outcome))

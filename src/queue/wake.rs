@@ -13,8 +13,10 @@ use crate::pg::xact::{self, End};
 use crate::pg::{bgworker, clock};
 use crate::shared::{self, Go, SHARED, SlotId, State, WAITERS, Wake};
 
+use super::consumed;
 use super::ended::Ended;
 use super::report::{self, Dead};
+use super::scoped::Scoped;
 
 /// What one (sub)transaction enqueued for one role.
 struct Note {
@@ -87,12 +89,12 @@ enum Promise {
 /// Everything that the open transaction has to tell at its end.
 struct Pending {
     notes: Vec<Note>,
-    promises: Vec<(u32, Promise)>,
+    promises: Scoped<Promise>,
 }
 
 static PENDING: Local<Pending> = Local::new(Pending {
     notes: Vec::new(),
-    promises: Vec::new(),
+    promises: Scoped::EMPTY,
 });
 
 /// Functions that are told, too, that a transaction has ended.
@@ -101,12 +103,17 @@ static FORGET: Local<Option<fn()>> = Local::new(None);
 /// Has `forget` called at the end of every transaction and subtransaction.
 pub fn on_any_end(forget: fn()) -> Result<()> {
     FORGET.set(Some(forget));
+    watch()
+}
+
+/// Has the ends of this process's transactions told.
+fn watch() -> Result<()> {
     xact::on_end(at_end)
 }
 
 /// A job was enqueued, or changed.
 pub fn note(row: &Written) -> Result<()> {
-    xact::on_end(at_end)?;
+    watch()?;
     let subtransaction = xact::current_subtransaction();
     let due = row.run_at <= clock::now();
     PENDING.with(|pending| {
@@ -168,6 +175,13 @@ pub fn due_at_commit(time: Micros) -> Result<()> {
     promise(Promise::Due(time))
 }
 
+/// The keeper of this database shall look at that time, however the transaction ends.
+pub fn look_at(time: Micros) -> Result<()> {
+    let database = bgworker::my_database();
+    shared::wake(SHARED.change(|state| state.due_at(database, time)));
+    Ok(())
+}
+
 /// No more jobs of the queue are taken once this transaction has committed.
 pub fn halt_at_commit(queue_id: i32) -> Result<()> {
     promise(Promise::Halt(queue_id))
@@ -175,7 +189,11 @@ pub fn halt_at_commit(queue_id: i32) -> Result<()> {
 
 /// An execution has ended, and with it `job`, if this transaction commits: it is counted, those who
 /// wait for the job are woken, and the log gets the line. For `told` alone.
-pub(super) fn ended_at_commit(sum: Ends, job: Option<i64>, dead: Option<Dead>) -> Result<()> {
+pub(super) fn ended_at_commit(
+    sum: Option<Ends>,
+    job: Option<i64>,
+    dead: Option<Dead>,
+) -> Result<()> {
     promise(Promise::Ended(Ended::one(sum, job)))?;
     dead.map_or(Ok(()), |dead| promise(Promise::Dead(dead)))
 }
@@ -188,6 +206,7 @@ pub(super) fn many_ended_at_commit(sum: Option<Ends>) -> Result<()> {
 /// The settings of queues change, if this transaction commits: processes read them anew, and jobs may
 /// have become due by it.
 pub fn settings_at_commit() -> Result<()> {
+    consumed::settings()?;
     promise(Promise::Settings)
 }
 
@@ -202,12 +221,11 @@ pub fn unblock_at_end(database: Oid) -> Result<()> {
 }
 
 fn promise(new: Promise) -> Result<()> {
-    xact::on_end(at_end)?;
-    let subtransaction = xact::current_subtransaction();
+    watch()?;
     PENDING.with(|pending| {
         let last = pending.promises.last_mut();
-        if !last.is_some_and(|(of, last)| *of == subtransaction && last.takes_in(&new)) {
-            pending.promises.push((subtransaction, new));
+        if !last.is_some_and(|last| last.takes_in(&new)) {
+            pending.promises.push(new);
         }
     });
     Ok(())
@@ -249,7 +267,7 @@ fn take(pending: &mut Pending) -> Pending {
         pending,
         Pending {
             notes: Vec::new(),
-            promises: Vec::new(),
+            promises: Scoped::EMPTY,
         },
     )
 }
@@ -261,40 +279,25 @@ impl Pending {
             .iter_mut()
             .filter(of_child)
             .for_each(|n| n.subtransaction = parent);
-        self.promises
-            .iter_mut()
-            .filter(|p| p.0 == id)
-            .for_each(|p| p.0 = parent);
+        self.promises.adopt(id, parent);
     }
 
     /// Takes out what a subtransaction brought.
     fn split_off(&mut self, id: u32) -> Pending {
-        let (gone, kept) = take(self).promises_and_notes(id);
-        *self = kept;
-        gone
-    }
-
-    fn promises_and_notes(self, id: u32) -> (Pending, Pending) {
-        let (gone_notes, notes) = self.notes.into_iter().partition(|n| n.subtransaction == id);
-        let (gone, promises) = self.promises.into_iter().partition(|p| p.0 == id);
-        (
-            Pending {
-                notes: gone_notes,
-                promises: gone,
-            },
-            Pending { notes, promises },
-        )
+        let notes = std::mem::take(&mut self.notes);
+        let (gone, kept) = notes.into_iter().partition(|n| n.subtransaction == id);
+        self.notes = kept;
+        Pending {
+            notes: gone,
+            promises: self.promises.split_off(id),
+        }
     }
 }
 
 /// A worker that waits for this transaction cannot wait for COMMIT PREPARED.
 fn refuse_prepare() -> Result<()> {
-    let launches = PENDING.with(|pending| {
-        pending
-            .promises
-            .iter()
-            .any(|(_, promise)| matches!(promise, Promise::Launch(_)))
-    });
+    let is_launch = |promise: &Promise| matches!(promise, Promise::Launch(_));
+    let launches = PENDING.with(|pending| pending.promises.iter().any(is_launch));
     if !launches {
         return Ok(());
     }
@@ -311,14 +314,14 @@ fn tell(pending: Pending, committed: bool) {
     }
     let now = clock::now();
     // Room for all before the lock: nothing allocates under it.
-    let most = 2 * pending.notes.len() + pending.promises.len() + 1;
+    let most = 2 * pending.notes.len() + pending.promises.count() + 1;
     let waiters = if pending.ends_any() { WAITERS } else { 0 };
     let mut wake = Vec::with_capacity(most + waiters);
     SHARED.write(|state| pending.apply(state, committed, now, &mut wake));
     wake.sort_unstable();
     wake.dedup();
     wake.into_iter().for_each(shared::wake);
-    for (_, promise) in &pending.promises {
+    for promise in pending.promises.iter() {
         if let Promise::Dead(dead) = promise
             && committed
         {
@@ -330,16 +333,16 @@ fn tell(pending: Pending, committed: bool) {
 
 impl Pending {
     fn ends_any(&self) -> bool {
-        let ends = |(_, promise): &(u32, Promise)| matches!(promise, Promise::Ended(_));
+        let ends = |promise: &Promise| matches!(promise, Promise::Ended(_));
         self.promises.iter().any(ends)
     }
 
     /// Adds the processes that wait for a job which has ended; a keeper shall look.
     fn wake_waiters(&self, state: &mut State, database: Oid, wake: &mut Vec<Wake>) {
         let has_ended = |job| {
-            self.promises
-                .iter()
-                .any(|(_, promise)| matches!(promise, Promise::Ended(ended) if ended.has(job)))
+            let ended =
+                |promise: &Promise| matches!(promise, Promise::Ended(ended) if ended.has(job));
+            self.promises.iter().any(ended)
         };
         let mut keeper = false;
         for waiter in state.waiting_for(database, has_ended) {
@@ -370,7 +373,7 @@ impl Pending {
                 add(state.due_at(database, note.later));
             }
         }
-        for (_, promise) in &self.promises {
+        for promise in self.promises.iter() {
             match promise {
                 Promise::Look if committed => add(state.ask_look(database)),
                 Promise::Due(time) if committed => add(state.due_at(database, *time)),

@@ -2,8 +2,11 @@
 //!
 //! The state and every decision about it are plain data and pure code: see `logic::pool`.
 
+pub mod consumers;
 pub mod own;
 
+use crate::logic::consumers::Head;
+use crate::logic::consumers::lease::Lease;
 pub use crate::logic::pool::*;
 use crate::pg::shmem::{self, Guarded, Shared, Zeroed};
 
@@ -14,6 +17,10 @@ pub static SHARED: Shared<State> = Shared::new(c"my_worker");
 unsafe impl Zeroed for State {}
 // SAFETY: as above.
 unsafe impl Zeroed for Unlocked {}
+// SAFETY: as above.
+unsafe impl Zeroed for Head {}
+// SAFETY: as above; the stage of zero bytes is `Free`, the loss `None`.
+unsafe impl Zeroed for Lease {}
 // SAFETY: every field is an atomic, or made of some.
 unsafe impl shmem::Unlocked for Unlocked {}
 

@@ -18,6 +18,7 @@
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
@@ -210,4 +211,39 @@ mw_was_shut_down(void)
 
 	pfree(control);
 	return result;
+}
+
+/*
+ * The set of events of the client's socket, its first member, and of the latch
+ * (libpq/libpq.h, which needs headers that a server's need not come with).
+ */
+extern PGDLLIMPORT WaitEventSet *FeBeWaitSet;
+
+/*
+ * Sleeps like WaitLatch() in a client's session; FATAL if the client goes, as in
+ * pq_check_connection().  The server's own check is off unless somebody has set it.
+ */
+void
+mw_wait_for_client(long ms, uint32 event)
+{
+	WaitEvent	events[3];
+
+	if (FeBeWaitSet == NULL || !WaitEventSetCanReportClosed())
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, event);
+	else
+	{
+		int			count;
+
+		ModifyWaitEvent(FeBeWaitSet, 0, WL_SOCKET_CLOSED, NULL);
+		count = WaitEventSetWait(FeBeWaitSet, ms, events, lengthof(events), event);
+		for (int i = 0; i < count; i++)
+		{
+			if (events[i].events & WL_SOCKET_CLOSED)
+				ClientConnectionLost = InterruptPending = true;
+			if (events[i].events & WL_POSTMASTER_DEATH)
+				proc_exit(1);
+		}
+	}
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
 }

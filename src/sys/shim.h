@@ -82,5 +82,7 @@ extern void mw_overrun_again(void);
 extern bool mw_overrun_stop(void);
 extern void mw_install_signal_handlers(void);
 extern void mw_mark_bystander_on_quit(volatile uint32 *flag);
+extern void mw_mark_session_on_quit(volatile uint32 *flag);
+extern void mw_wait_for_client(long ms, uint32 event);
 
 #endif

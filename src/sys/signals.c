@@ -124,3 +124,29 @@ mw_mark_bystander_on_quit(volatile uint32 *flag)
 	bystander_flag = flag;
 	pqsignal(SIGQUIT, on_quit);
 }
+
+/*
+ * The same for a client's session, which goes on to die as the server has it.
+ */
+static volatile uint32 *session_flag = NULL;
+static pqsigfunc session_quit = NULL;
+
+static void
+on_session_quit(SIGNAL_ARGS)
+{
+	if (session_flag)
+		*session_flag = 1;
+	session_quit(postgres_signal_arg);
+}
+
+void
+mw_mark_session_on_quit(volatile uint32 *flag)
+{
+	struct sigaction old;
+
+	session_flag = flag;
+	if (session_quit || sigaction(SIGQUIT, NULL, &old) != 0 || old.sa_handler == SIG_DFL)
+		return;
+	session_quit = (pqsigfunc) old.sa_handler;
+	pqsignal(SIGQUIT, on_session_quit);
+}

@@ -43,7 +43,8 @@ SELECT p.proname, pg_get_function_arguments(p.oid) AS arguments, pg_get_function
     OR (p.pronamespace = 'public'::regnamespace
         AND p.proname IN ('launch_dynamic_worker', 'get_worker_stats'))
  ORDER BY p.proname, arguments;
--- Nothing is granted to PUBLIC: no function, table, column, sequence or schema.
+-- Nothing is granted to PUBLIC: no function, table, column, sequence or schema; but for what policies ask of the
+-- caller's own rights.
 CREATE VIEW pg_temp.members AS
     SELECT classid, objid FROM pg_depend
      WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'

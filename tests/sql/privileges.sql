@@ -104,7 +104,7 @@ SELECT s AS statement, work.try(s) AS outcome FROM unnest(ARRAY[
     'CREATE TABLE my_worker.t ()', 'SELECT my_worker.create_queue(''q'')', 'SELECT my_worker.alter_queue(''default'')',
     'SELECT my_worker.drop_queue(''default'')', 'SELECT my_worker.pause_queue(''default'')', 'SELECT my_worker.resume_queue(''default'')',
     'SELECT my_worker.purge_queue(''default'')', 'SELECT my_worker.grant_usage(''regress_mw_carol'')', 'SELECT my_worker.revoke_usage(''regress_mw_bob'')',
-    'SELECT * FROM my_worker.workers', 'SELECT public.get_worker_stats()', 'SELECT * FROM my_worker_internal.workers()', 'SELECT my_worker_internal.installed()',
+    'SELECT * FROM my_worker.workers', 'SELECT public.get_worker_stats()', 'SELECT * FROM my_worker_internal.processes()', 'SELECT my_worker_internal.installed()',
     'DROP EXTENSION my_worker']) WITH ORDINALITY AS u(s, n) ORDER BY n;
 -- A function of hers that others call enqueues as her only if it is SECURITY DEFINER.
 CREATE FUNCTION work.as_me() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
@@ -143,7 +143,7 @@ SELECT count(*) FROM my_worker_status;
 SELECT count(*) > 0 AS workers FROM my_worker.workers;
 SELECT s AS statement, work.try(s) AS outcome FROM unnest(ARRAY[
     'SELECT * FROM public.my_queue', 'SELECT * FROM my_worker.jobs', 'SELECT * FROM my_worker.history',
-    'SELECT * FROM my_worker_internal.running()', 'SELECT my_worker.enqueue(''work.nothing'')', 'SELECT my_worker.wait(1)']) WITH ORDINALITY AS u(s, n) ORDER BY n;
+    'SELECT * FROM my_worker_internal.at_work()', 'SELECT my_worker.enqueue(''work.nothing'')', 'SELECT my_worker.wait(1)']) WITH ORDINALITY AS u(s, n) ORDER BY n;
 RESET SESSION AUTHORIZATION;
 -- Usage taken back: no new jobs; what was enqueued runs.
 SET SESSION AUTHORIZATION regress_mw_alice;

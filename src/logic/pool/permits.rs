@@ -56,6 +56,18 @@ impl State {
         }
     }
 
+    /// A permit was given back by somebody who is no process of ours; answers the process to wake if
+    /// somebody was refused one.
+    pub fn permit_is_free(&mut self, database: Oid) -> Wake {
+        match self
+            .database(database)
+            .map(|entry| std::mem::take(&mut entry.refused))
+        {
+            Some(true) => self.ask_look(database),
+            _ => Wake::NOBODY,
+        }
+    }
+
     /// Has those who work on a queue take no more of its jobs.
     pub fn halt_queue(&mut self, database: Oid, queue_id: i32) {
         for slot in self.used_slots_mut() {

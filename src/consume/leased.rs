@@ -1,0 +1,212 @@
+//! Taking what was found: a lease of each job is published, and then the row is looked at again.
+
+use crate::logic::consumers::Channel;
+use crate::logic::consumers::lease::{JobKey, Lease, LeaseId, Loss, Published, Stage};
+use crate::pg::catalog::Extension;
+use crate::pg::datum::Micros;
+use crate::pg::error::{CONFIGURATION_LIMIT_EXCEEDED, PgError, Result};
+use crate::pg::{bgworker, clock, identity, latch, xact};
+use crate::queue::claim::{Job, Jobs};
+use crate::queue::queues::Queue;
+use crate::queue::{lease_row, leases, wake};
+use crate::shared::{SHARED, consumers};
+
+/// A job that this session has a lease of.
+pub struct Leased {
+    /// The job.
+    pub job: Job,
+    /// The lease's number.
+    pub token: i64,
+}
+
+/// How many leases are published by one hold of the lock.
+const AT_ONCE: usize = 256;
+
+/// Takes what it can get of these jobs: none that somebody else has a lease of, has locked, or has changed.
+/// `lease`: for so long; `None`: for the session.
+pub fn take(
+    extension: &Extension,
+    jobs: &Jobs,
+    queue: &Queue,
+    found: Vec<Job>,
+    lease: Option<Micros>,
+) -> Result<Vec<Leased>> {
+    leases::begin_session()?;
+    let published = publish(extension, queue, &found, lease.is_some())?;
+    for id in published.iter().flatten() {
+        leases::received(*id, lease.is_some())?;
+    }
+    let mut kept = Vec::with_capacity(found.len());
+    let mut lost = Vec::new();
+    xact::with_latest_snapshot(|| {
+        for (job, id) in found.into_iter().zip(published) {
+            let Some(id) = id else { continue };
+            let is_free = match lease {
+                None => jobs.is_free(&job)?,
+                Some(_) => jobs.is_free(&job)? && jobs.lock(&job)?,
+            };
+            match is_free {
+                true => kept.push((job, id)),
+                false => lost.push(id),
+            }
+        }
+        Ok(())
+    })?;
+    if queue.concurrency.is_some() {
+        keep_limit(extension, queue, &mut kept, &mut lost)?;
+    }
+    leases::withdraw(&lost);
+    let leased: Vec<Leased> = kept
+        .into_iter()
+        .map(|(job, id)| Leased {
+            job,
+            token: id.token(),
+        })
+        .collect();
+    match lease {
+        Some(length) => write_leases(extension, queue, &leased, length)?,
+        None => tell_of_time_outs(queue, &leased)?,
+    }
+    Ok(leased)
+}
+
+/// A lease of each, not yet published.
+fn prepare(extension: &Extension, queue: &Queue, found: &[Job]) -> Result<Vec<Lease>> {
+    let tokens = consumers::draw_tokens(found.len())?;
+    let now = clock::now();
+    let (role, pid) = (identity::current_role(), bgworker::my_pid());
+    let lease = |(job, token): (&Job, &i64)| Lease {
+        token: *token,
+        key: JobKey {
+            table: extension.jobs,
+            job: job.id,
+        },
+        channel: channel(queue),
+        owner: job.owner(),
+        role,
+        pid,
+        stage: Stage::Received,
+        is_limited: queue.concurrency.is_some(),
+        attempts: job.attempts,
+        run_at: job.run_at(),
+        due: job.due,
+        since: now,
+        until: timeout_of(job, queue).map_or(0, |timeout| now.saturating_add(timeout)),
+        loss: Loss::None,
+        ..Lease::NONE
+    };
+    Ok(found.iter().zip(&tokens).map(lease).collect())
+}
+
+fn channel(queue: &Queue) -> Channel {
+    Channel {
+        database: bgworker::my_database(),
+        queue: queue.id,
+    }
+}
+
+/// One lease for each, or `None` where somebody else has one, or the queue's limit is reached.
+fn publish(
+    extension: &Extension,
+    queue: &Queue,
+    found: &[Job],
+    is_timed: bool,
+) -> Result<Vec<Option<LeaseId>>> {
+    let new = prepare(extension, queue, found)?;
+    let procno = latch::my_procno();
+    let mut ids = Vec::with_capacity(new.len());
+    let mut full = false;
+    for part in new.chunks(AT_ONCE) {
+        consumers::write(|consumers| {
+            let mut room = match queue.limit() {
+                usize::MAX => usize::MAX,
+                limit => limit.saturating_sub(consumers::at_work(consumers, channel(queue))),
+            };
+            for lease in part {
+                let published = match room {
+                    0 => Published::Taken,
+                    _ => consumers.publish(lease),
+                };
+                let id = published.id();
+                room = room.saturating_sub(usize::from(id.is_some()));
+                full |= published == Published::Full;
+                if !is_timed {
+                    consumers::note(id, lease, procno);
+                }
+                ids.push(id);
+            }
+        });
+        if full {
+            break;
+        }
+    }
+    if full && ids.iter().all(Option::is_none) {
+        return Err(no_room());
+    }
+    Ok(ids)
+}
+
+fn timeout_of(job: &Job, queue: &Queue) -> Option<Micros> {
+    job.timeout.or(queue.timeout)
+}
+
+fn no_room() -> PgError {
+    // What was lost in databases that nobody serves is charged by nobody.
+    let served: Vec<u32> = SHARED
+        .read(|state| state.databases.map(|entry| entry.oid).to_vec())
+        .unwrap_or_default();
+    consumers::write(|consumers| consumers.drop_lost(|database| served.contains(&database)));
+    PgError::new(
+        CONFIGURATION_LIMIT_EXCEEDED,
+        "too many jobs are held by consumers' sessions",
+    )
+    .hint(
+        "Acknowledge some, raise \"my_worker.max_leases\", or pass \"lease\" to receive() so that the job's \
+         row holds the lease.",
+    )
+}
+
+/// Gives back what is more than the queue's limit, counting the leases that stand in rows.
+fn keep_limit(
+    extension: &Extension,
+    queue: &Queue,
+    kept: &mut Vec<(Job, LeaseId)>,
+    lost: &mut Vec<LeaseId>,
+) -> Result<()> {
+    // First what is published, then what is committed: who commits in between counts twice, not never.
+    let published = consumers::write(|consumers| consumers::at_work(consumers, channel(queue)));
+    let timed = lease_row::count(extension, queue)?;
+    let at_work = published.unwrap_or(0).saturating_add(timed);
+    let mut surplus = at_work.saturating_sub(queue.limit());
+    while surplus > 0
+        && let Some((_, id)) = kept.pop()
+    {
+        lost.push(id);
+        surplus -= 1;
+    }
+    Ok(())
+}
+
+/// The keeper wakes when the first of these attempts has taken too long.
+fn tell_of_time_outs(queue: &Queue, leased: &[Leased]) -> Result<()> {
+    let timeouts = leased.iter().filter_map(|l| timeout_of(&l.job, queue));
+    match timeouts.min() {
+        Some(timeout) => wake::look_at(clock::now().saturating_add(timeout)),
+        None => Ok(()),
+    }
+}
+
+/// Writes the leases into the rows, which this transaction has locked.
+fn write_leases(
+    extension: &Extension,
+    queue: &Queue,
+    leased: &[Leased],
+    length: Micros,
+) -> Result<()> {
+    if leased.is_empty() {
+        return Ok(());
+    }
+    let jobs: Vec<(i64, i64)> = leased.iter().map(|l| (l.job.id, l.token)).collect();
+    let until = lease_row::write(extension, queue, &jobs, clock::now(), length)?;
+    until.map_or(Ok(()), wake::due_at_commit)
+}

@@ -1,0 +1,185 @@
+//! What the open transaction has to tell consumers and their leases at its end, and the counters of what
+//! they have done.
+
+use crate::counted;
+use crate::logic::counters::Mark;
+use crate::pg::datum::{Micros, Oid};
+use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
+use crate::pg::local::Local;
+use crate::pg::xact::{self, End};
+use crate::pg::{bgworker, clock};
+use crate::shared::{self, SHARED, Wake, consumers};
+
+use super::arrivals::Came;
+use super::lease_change::{Change, Heard};
+use super::scoped::Scoped;
+
+/// An execution that a consumer has ended.
+struct Executed {
+    queue: i32,
+    owner: Oid,
+    mark: Mark,
+}
+
+struct Pending {
+    came: Scoped<Came>,
+    changes: Scoped<Change>,
+    executed: Scoped<Executed>,
+    /// Settings of queues have changed.
+    settings: Scoped<()>,
+}
+
+impl Pending {
+    const NOTHING: Pending = Pending {
+        came: Scoped::EMPTY,
+        changes: Scoped::EMPTY,
+        executed: Scoped::EMPTY,
+        settings: Scoped::EMPTY,
+    };
+
+    fn is_nothing(&self) -> bool {
+        self.came.is_empty()
+            && self.changes.is_empty()
+            && self.executed.is_empty()
+            && self.settings.is_empty()
+    }
+
+    fn adopt(&mut self, id: u32, parent: u32) {
+        self.came.adopt(id, parent);
+        self.changes.adopt(id, parent);
+        self.executed.adopt(id, parent);
+        self.settings.adopt(id, parent);
+    }
+
+    fn split_off(&mut self, id: u32) -> Pending {
+        Pending {
+            came: self.came.split_off(id),
+            changes: self.changes.split_off(id),
+            executed: self.executed.split_off(id),
+            settings: self.settings.split_off(id),
+        }
+    }
+}
+
+static PENDING: Local<Pending> = Local::new(Pending::NOTHING);
+
+/// A job for consumers was enqueued, or waits again, in a queue (0: not known).
+pub fn came(queue: i32, owner: Oid, kind: Option<&[u8]>, run_at: Micros) -> Result<()> {
+    watch()?;
+    let new = Came::new(queue, owner, kind, run_at);
+    PENDING.with(|pending| {
+        // A transaction enqueues into few queues at a time.
+        let latest = pending.came.latest_mut().take(8);
+        let is_taken = { latest }.any(|known| known.takes_in(&new));
+        if !is_taken {
+            pending.came.push(new);
+        }
+    });
+    Ok(())
+}
+
+/// A lease was received, or is ended.
+pub(super) fn changed(change: Change) -> Result<()> {
+    watch()?;
+    PENDING.with(|pending| pending.changes.push(change));
+    Ok(())
+}
+
+/// A consumer has ended an execution.
+pub(super) fn executed(queue: i32, owner: Oid, mark: Mark) -> Result<()> {
+    watch()?;
+    PENDING.with(|pending| pending.executed.push(Executed { queue, owner, mark }));
+    Ok(())
+}
+
+/// Settings of queues change.
+pub(super) fn settings() -> Result<()> {
+    watch()?;
+    PENDING.with(|pending| pending.settings.push(()));
+    Ok(())
+}
+
+/// Has the ends of this process's transactions told.
+fn watch() -> Result<()> {
+    xact::on_end(at_end)
+}
+
+/// The transaction or a subtransaction ends.
+fn at_end(end: End) -> Result<()> {
+    match end {
+        End::BeforePrepare => return refuse_prepare(),
+        End::Commit => tell(PENDING.replace(Pending::NOTHING), true),
+        End::Abort | End::Prepare => tell(PENDING.replace(Pending::NOTHING), false),
+        End::SubCommit { id, parent } => PENDING.with(|pending| pending.adopt(id, parent)),
+        End::SubAbort { id } => tell(PENDING.with(|pending| pending.split_off(id)), false),
+    }
+    Ok(())
+}
+
+/// A session's lease stands in no table, so nothing of it is there for COMMIT PREPARED.
+fn refuse_prepare() -> Result<()> {
+    let is_bound = PENDING.with(|pending| pending.changes.iter().any(|c| c.is_of_session()));
+    if !is_bound {
+        return Ok(());
+    }
+    Err(PgError::new(
+        FEATURE_NOT_SUPPORTED,
+        "cannot PREPARE a transaction that has received or ended a job of a session's lease",
+    )
+    .hint("Pass \"lease\" to receive(): then the job's row holds the lease."))
+}
+
+fn tell(pending: Pending, committed: bool) {
+    if pending.is_nothing() {
+        return;
+    }
+    let now = clock::now();
+    // Room for all before the lock: nothing allocates under it.
+    let mut wake = Vec::with_capacity(64 + crate::logic::consumers::waiting::WAITING);
+    let mut heard = Heard::default();
+    if !pending.changes.is_empty() || committed {
+        consumers::write(|consumers| {
+            let changes = || pending.changes.iter();
+            let (ends, others) = (
+                changes().filter(|change| change.is_end()),
+                changes().filter(|change| !change.is_end()),
+            );
+            for change in ends.chain(others) {
+                change.apply(consumers, committed, now, &mut wake, &mut heard);
+            }
+            for came in pending.came.iter().filter(|_| committed) {
+                came.tell(consumers, now, &mut wake);
+            }
+            if committed && !pending.settings.is_empty() {
+                let database = bgworker::my_database();
+                consumers.head.waiting.tell_all(database, &mut wake);
+            }
+        });
+        pending
+            .changes
+            .iter()
+            .for_each(|change| change.forget(committed));
+    }
+    tell_pool(&pending, committed, &heard, now, &mut wake);
+    wake.sort_unstable();
+    wake.dedup();
+    wake.into_iter().for_each(shared::wake);
+}
+
+fn tell_pool(pending: &Pending, committed: bool, heard: &Heard, now: Micros, wake: &mut Vec<Wake>) {
+    if !(heard.charge || heard.permit || !pending.executed.is_empty()) {
+        return;
+    }
+    let database = bgworker::my_database();
+    SHARED.write(|state| {
+        if heard.charge {
+            wake.push(state.ask_look(database));
+        }
+        if heard.permit {
+            wake.push(state.permit_is_free(database));
+        }
+        for one in pending.executed.iter().filter(|_| committed) {
+            counted::count_mark(state, database, one.queue, one.owner, &one.mark, now);
+        }
+    });
+}

@@ -1,0 +1,146 @@
+//! What a transaction means to do with leases, and what its end makes of that.
+
+use std::collections::BTreeMap;
+
+use crate::logic::consumers::lease::{Lease, LeaseId, Loss, Undone};
+use crate::logic::consumers::waiting::Arrival;
+use crate::logic::consumers::{Channel, Consumers};
+use crate::pg::datum::Micros;
+use crate::pg::local::Local;
+use crate::pg::{bgworker, lease_marks};
+use crate::shared::{Wake, consumers};
+
+/// The leases that this session has published, by the number of their entry. Some may be over.
+pub(super) static HELD: Local<BTreeMap<usize, LeaseId>> = Local::new(BTreeMap::new());
+
+/// What the open transaction means to do with a lease.
+#[derive(Clone, Copy)]
+pub enum Change {
+    /// It has received it. `is_timed`: the row says so from the COMMIT on, and this lease is over.
+    Received {
+        /// The lease.
+        id: LeaseId,
+        /// See above.
+        is_timed: bool,
+    },
+    /// It ends the lease. `gives_back`: the job waits again then.
+    Ended {
+        /// The lease.
+        id: LeaseId,
+        /// See above.
+        gives_back: bool,
+    },
+}
+
+/// What the pool is to hear of changes of leases.
+#[derive(Default)]
+pub struct Heard {
+    /// The keeper is to charge some.
+    pub charge: bool,
+    /// A permit of a queue is free that has few.
+    pub permit: bool,
+}
+
+pub(super) fn forget(held: &mut BTreeMap<usize, LeaseId>, id: LeaseId) {
+    if held.get(&id.index()) == Some(&id) {
+        held.remove(&id.index());
+    }
+}
+
+/// The job of a lease waits again: the sessions that wait learn it.
+fn announce(consumers: &mut Consumers, lease: &Lease, now: Micros, wake: &mut Vec<Wake>) {
+    consumers.head.boards.note(lease.channel, now, lease.run_at);
+    consumers.head.waiting.tell(&arrival(lease), wake);
+}
+
+fn arrival(lease: &Lease) -> Arrival {
+    Arrival {
+        channel: lease.channel,
+        owner: Some(lease.owner),
+        kind: None,
+        jobs: 1,
+    }
+}
+
+/// A permit of a limited queue is free: one of those that wait looks.
+fn tell_of_permit(consumers: &mut Consumers, channel: Channel, wake: &mut Vec<Wake>) {
+    let anything = Arrival {
+        channel,
+        owner: None,
+        kind: None,
+        jobs: 1,
+    };
+    consumers.head.waiting.tell(&anything, wake);
+}
+
+impl Change {
+    /// Settles it, under the lock; what was ended comes before what was received.
+    pub fn apply(
+        self,
+        consumers: &mut Consumers,
+        committed: bool,
+        now: Micros,
+        wake: &mut Vec<Wake>,
+        heard: &mut Heard,
+    ) {
+        match (self, committed) {
+            (
+                Change::Received {
+                    id,
+                    is_timed: false,
+                },
+                true,
+            ) => consumers.hold(id),
+            (Change::Received { id, is_timed: true }, true) => {
+                consumers::free(consumers, id);
+            }
+            (Change::Received { id, .. }, false) => {
+                let Some(lease) = consumers.get(id).copied() else {
+                    return;
+                };
+                if consumers.give_back(id) {
+                    lease_marks::note_loss(id.index(), Loss::RolledBack as u32);
+                    heard.charge = true;
+                } else {
+                    lease_marks::clear(id.index());
+                    announce(consumers, &lease, now, wake);
+                }
+                heard.permit |= lease.is_limited;
+            }
+            (Change::Ended { id, gives_back }, true) => {
+                let Some(lease) = consumers::free(consumers, id) else {
+                    return;
+                };
+                heard.permit |= lease.is_limited;
+                if gives_back {
+                    announce(consumers, &lease, now, wake);
+                } else if lease.is_limited {
+                    tell_of_permit(consumers, lease.channel, wake);
+                }
+            }
+            (Change::Ended { id, .. }, false) => {
+                heard.charge |= consumers.undo_end(id, bgworker::my_pid()) == Undone::Lost;
+            }
+        }
+    }
+
+    /// Forgets the lease of this session if it is over.
+    pub fn forget(self, committed: bool) {
+        let id = match (self, committed) {
+            (Change::Ended { id, .. } | Change::Received { id, is_timed: true }, true) => id,
+            (Change::Received { id, .. }, false) => id,
+            _ => return,
+        };
+        HELD.with(|held| forget(held, id));
+    }
+
+    /// Whether it comes before others.
+    pub fn is_end(self) -> bool {
+        matches!(self, Change::Ended { .. })
+    }
+
+    /// Whether PREPARE TRANSACTION cannot hand it over.
+    pub fn is_of_session(self) -> bool {
+        !matches!(self, Change::Received { is_timed: true, .. })
+    }
+}

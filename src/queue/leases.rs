@@ -1,0 +1,83 @@
+//! The leases of this session, and what the open transaction means to do with leases.
+//!
+//! What a transaction receives or ends is settled when it ends: a rollback, also to a savepoint, gives
+//! back what was received and undoes what was ended (see `consumed`).
+//! A session that ends, in whatever way, loses its leases; the keeper charges them.
+
+use crate::logic::consumers::lease::{LeaseId, Loss};
+use crate::pg::error::Result;
+use crate::pg::local::Local;
+use crate::pg::{bgworker, latch, lease_marks};
+use crate::shared::{self, SHARED, consumers};
+
+use super::consumed;
+use super::lease_change::{Change, HELD, forget};
+
+static IS_SESSION: Local<bool> = Local::new(false);
+
+/// Has the session's end, and a crash, be seen. Once a session, before its first lease.
+pub fn begin_session() -> Result<()> {
+    if IS_SESSION.replace(true) {
+        return Ok(());
+    }
+    // Without the file a crash is not charged.
+    let _ = lease_marks::open(consumers::room());
+    lease_marks::begin_session(latch::my_procno());
+    bgworker::before_exit(at_exit)
+}
+
+/// Remembers a lease that was published, and what becomes of it when the transaction ends.
+pub fn received(id: LeaseId, is_timed: bool) -> Result<()> {
+    HELD.with(|held| held.insert(id.index(), id));
+    consumed::changed(Change::Received { id, is_timed })
+}
+
+/// The open transaction ends that lease.
+pub fn ended(id: LeaseId, gives_back: bool) -> Result<()> {
+    consumed::changed(Change::Ended { id, gives_back })
+}
+
+/// Gives up leases that were published a moment ago and whose jobs somebody else has.
+pub fn withdraw(ids: &[LeaseId]) {
+    HELD.with(|held| ids.iter().for_each(|id| forget(held, *id)));
+    consumers::write(|consumers| {
+        for id in ids {
+            consumers::free(consumers, *id);
+        }
+    });
+}
+
+/// Gives up all leases of this session, whose attempts are charged; nothing where there are none.
+pub fn lose_all(loss: Loss) {
+    let held = HELD.take();
+    let pid = bgworker::my_pid();
+    if held.is_empty() && !IS_SESSION.get() {
+        return;
+    }
+    let left = consumers::write(|consumers| {
+        let mut charge = false;
+        for id in held.values() {
+            charge |= consumers::lose(consumers, *id, loss, pid);
+        }
+        (charge, consumers.head.waiting.leave(pid))
+    });
+    let Some((charge, told)) = left else { return };
+    if charge {
+        let database = bgworker::my_database();
+        let keeper = SHARED.change(|state| state.ask_look(database));
+        shared::wake(keeper);
+    }
+    told.into_iter().for_each(shared::wake);
+}
+
+fn at_exit(code: i32) {
+    lose_all(match code {
+        0 => Loss::Disconnected,
+        _ => Loss::Terminated,
+    });
+}
+
+/// DISCARD ALL: whoever gets the session next has none of its leases.
+pub fn discard() {
+    lose_all(Loss::Discarded);
+}
