@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use crate::logic::consumers::lease::{Lease, LeaseId, Loss, Undone};
 use crate::logic::consumers::waiting::Arrival;
 use crate::logic::consumers::{Channel, Consumers};
+use crate::logic::low_water::Place;
 use crate::pg::datum::Micros;
 use crate::pg::local::Local;
+use crate::pg::table::RowId;
 use crate::pg::{bgworker, lease_marks};
 use crate::shared::{Wake, consumers};
-
-use super::claim::Candidate;
 
 /// The leases that this session has published, by the number of their entry. Some may be over.
 pub(super) static HELD: Local<BTreeMap<usize, Held>> = Local::new(BTreeMap::new());
@@ -20,8 +20,8 @@ pub(super) static HELD: Local<BTreeMap<usize, Held>> = Local::new(BTreeMap::new(
 pub(super) struct Held {
     /// The lease.
     pub id: LeaseId,
-    /// Where the job's row stood.
-    pub row: Candidate,
+    /// The job's place in the order, and where its row stood.
+    pub row: (Place, RowId),
 }
 
 /// What the open transaction means to do with a lease.

@@ -29,7 +29,15 @@ pub fn begin_session() -> Result<()> {
 
 /// Remembers a lease that was published, and what becomes of it when the transaction ends.
 pub fn received(id: LeaseId, is_timed: bool, row: Candidate) -> Result<()> {
-    HELD.with(|held| held.insert(id.index(), Held { id, row }));
+    HELD.with(|held| {
+        held.insert(
+            id.index(),
+            Held {
+                id,
+                row: (row.place, row.row),
+            },
+        )
+    });
     consumed::changed(Change::Received { id, is_timed })
 }
 
@@ -37,7 +45,8 @@ pub fn received(id: LeaseId, is_timed: bool, row: Candidate) -> Result<()> {
 pub fn row_of(id: LeaseId) -> Option<Candidate> {
     HELD.with(|held| {
         let held = held.get(&id.index()).filter(|held| held.id == id);
-        held.map(|held| held.row)
+        let (place, row) = held?.row;
+        Some(Candidate { place, row })
     })
 }
 
