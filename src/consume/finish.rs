@@ -116,7 +116,8 @@ impl Desk {
         let in_row = job.value(column::LEASE).map(datum::as_i64);
         let started = match (begun, in_row) {
             (Some((_, lease)), None) if lease.attempts == job.attempts => lease.since,
-            (None, Some(token)) if token == shown.token && job.run_at() > clock::now() => {
+            // Also one that this very transaction has received, which is published besides.
+            (_, Some(token)) if token == shown.token && job.run_at() > clock::now() => {
                 job.value(column::STARTED_AT).map_or(0, datum::as_i64)
             }
             _ => return Ok(None),
@@ -126,7 +127,7 @@ impl Desk {
             job,
             queue: queue.ok().map(|kept| kept.queue.clone()),
             queue_name,
-            session: begun,
+            session: begun.filter(|_| in_row.is_none()),
             started,
         }))
     }
