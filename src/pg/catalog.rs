@@ -365,8 +365,8 @@ fn find_extension() -> Result<Option<Extension>> {
     // Version 1.0 has no `_jobs`.
     found.owner = match (found.jobs, found.queues) {
         (_, 0) => 0,
-        (0, queues) => owner_of(queues)?,
-        (jobs, _) => owner_of(jobs)?,
+        (0, queues) => lookup::owner_of(queues)?,
+        (jobs, _) => lookup::owner_of(jobs)?,
     };
     // An extension script that is still running has not created them all.
     if found.owner == 0 {
@@ -417,20 +417,6 @@ fn is_valid_index_of(index: Oid, table: Oid) -> Result<bool> {
         row.indrelid == table && row.indisvalid && row.indisready && row.indislive
     };
     Ok(syscache::with_row(index, is_valid)?.unwrap_or(false))
-}
-
-/// The owner of a table, 0 if the table is gone.
-fn owner_of(table: Oid) -> Result<Oid> {
-    // SAFETY: answers NULL if the table is gone meanwhile.
-    protect(|| unsafe {
-        let relation = sys::try_relation_open(table, sys::AccessShareLock as i32);
-        if relation.is_null() {
-            return 0;
-        }
-        let owner = (*(*relation).rd_rel).relowner;
-        sys::table_close(relation, sys::AccessShareLock as i32);
-        owner
-    })
 }
 
 fn relation(name: &'static CStr, namespace: Oid) -> Result<Oid> {
