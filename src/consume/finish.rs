@@ -104,7 +104,7 @@ impl Desk {
     }
 
     fn find(&self, shown: Shown, begun: Option<(LeaseId, Lease)>) -> Result<Option<Valid>> {
-        let Some(job) = self.lock(shown.job)? else {
+        let Some(job) = self.lock(shown.job, begun.map(|(id, _)| id))? else {
             return Ok(None);
         };
         let queue_name = job
@@ -116,7 +116,8 @@ impl Desk {
         let in_row = job.value(column::LEASE).map(datum::as_i64);
         let started = match (begun, in_row) {
             (Some((_, lease)), None) if lease.attempts == job.attempts => lease.since,
-            (None, Some(token)) if token == shown.token && job.run_at() > clock::now() => {
+            // Also one that this very transaction has received, which is published besides.
+            (_, Some(token)) if token == shown.token && job.run_at() > clock::now() => {
                 job.value(column::STARTED_AT).map_or(0, datum::as_i64)
             }
             _ => return Ok(None),
@@ -126,13 +127,20 @@ impl Desk {
             job,
             queue: queue.ok().map(|kept| kept.queue.clone()),
             queue_name,
-            session: begun,
+            session: begun.filter(|_| in_row.is_none()),
             started,
         }))
     }
 
     /// The job's row as it is now, locked; waits for whoever has it.
-    fn lock(&self, id: i64) -> Result<Option<Job>> {
+    fn lock(&self, id: i64, lease: Option<LeaseId>) -> Result<Option<Job>> {
+        // Most often it stands where this session has found it.
+        if let Some(row) = lease.and_then(leases::row_of)
+            && let Some(job) = xact::with_latest_snapshot(|| self.jobs.take(row))?
+            && job.id == id
+        {
+            return Ok(Some(job));
+        }
         let found = xact::with_latest_snapshot(|| self.jobs.by_id(id))?;
         let Some(job) = found else { return Ok(None) };
         // What this transaction wrote nobody else can have.

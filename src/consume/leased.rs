@@ -33,8 +33,10 @@ pub fn take(
 ) -> Result<Vec<Leased>> {
     leases::begin_session()?;
     let published = publish(extension, queue, &found, lease.is_some())?;
-    for id in published.iter().flatten() {
-        leases::received(*id, lease.is_some())?;
+    for (job, id) in found.iter().zip(&published) {
+        if let Some(id) = id {
+            leases::received(*id, lease.is_some(), job.candidate())?;
+        }
     }
     let mut kept = Vec::with_capacity(found.len());
     let mut lost = Vec::new();

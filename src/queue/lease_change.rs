@@ -5,13 +5,24 @@ use std::collections::BTreeMap;
 use crate::logic::consumers::lease::{Lease, LeaseId, Loss, Undone};
 use crate::logic::consumers::waiting::Arrival;
 use crate::logic::consumers::{Channel, Consumers};
+use crate::logic::low_water::Place;
 use crate::pg::datum::Micros;
 use crate::pg::local::Local;
+use crate::pg::table::RowId;
 use crate::pg::{bgworker, lease_marks};
 use crate::shared::{Wake, consumers};
 
 /// The leases that this session has published, by the number of their entry. Some may be over.
-pub(super) static HELD: Local<BTreeMap<usize, LeaseId>> = Local::new(BTreeMap::new());
+pub(super) static HELD: Local<BTreeMap<usize, Held>> = Local::new(BTreeMap::new());
+
+/// A lease of this session.
+#[derive(Clone, Copy)]
+pub(super) struct Held {
+    /// The lease.
+    pub id: LeaseId,
+    /// The job's place in the order, and where its row stood.
+    pub row: (Place, RowId),
+}
 
 /// What the open transaction means to do with a lease.
 #[derive(Clone, Copy)]
@@ -41,8 +52,8 @@ pub struct Heard {
     pub permit: bool,
 }
 
-pub(super) fn forget(held: &mut BTreeMap<usize, LeaseId>, id: LeaseId) {
-    if held.get(&id.index()) == Some(&id) {
+pub(super) fn forget(held: &mut BTreeMap<usize, Held>, id: LeaseId) {
+    if held.get(&id.index()).is_some_and(|held| held.id == id) {
         held.remove(&id.index());
     }
 }

@@ -20,7 +20,7 @@ static COUNT_TIMED: Statement = Statement::new(
 static LEASE: Statement = Statement::new(
     "UPDATE my_worker._jobs AS j SET status = 'processing', lease = l.token, lease_run_at = j.run_at, \
      run_at = least($3, $4 + coalesce(j.timeout, $5 * '1 us'::pg_catalog.interval)), started_at = $4, consumer = $6 \
-     FROM pg_catalog.unnest($1, $2) AS l (id, token) WHERE j.id = l.id RETURNING j.run_at",
+     FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS l (id, token) WHERE j.id = l.id RETURNING j.run_at",
     &[
         types::INT8_ARRAY,
         types::INT8_ARRAY,

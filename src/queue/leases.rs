@@ -10,8 +10,9 @@ use crate::pg::local::Local;
 use crate::pg::{bgworker, latch, lease_marks};
 use crate::shared::{self, SHARED, consumers};
 
+use super::claim::Candidate;
 use super::consumed;
-use super::lease_change::{Change, HELD, forget};
+use super::lease_change::{Change, HELD, Held, forget};
 
 static IS_SESSION: Local<bool> = Local::new(false);
 
@@ -27,9 +28,26 @@ pub fn begin_session() -> Result<()> {
 }
 
 /// Remembers a lease that was published, and what becomes of it when the transaction ends.
-pub fn received(id: LeaseId, is_timed: bool) -> Result<()> {
-    HELD.with(|held| held.insert(id.index(), id));
+pub fn received(id: LeaseId, is_timed: bool, row: Candidate) -> Result<()> {
+    HELD.with(|held| {
+        held.insert(
+            id.index(),
+            Held {
+                id,
+                row: (row.place, row.row),
+            },
+        )
+    });
     consumed::changed(Change::Received { id, is_timed })
+}
+
+/// Where the row of a job stood that this session has a lease of.
+pub fn row_of(id: LeaseId) -> Option<Candidate> {
+    HELD.with(|held| {
+        let held = held.get(&id.index()).filter(|held| held.id == id);
+        let (place, row) = held?.row;
+        Some(Candidate { place, row })
+    })
 }
 
 /// The open transaction ends that lease.
@@ -56,8 +74,8 @@ pub fn lose_all(loss: Loss) {
     }
     let left = consumers::write(|consumers| {
         let mut charge = false;
-        for id in held.values() {
-            charge |= consumers::lose(consumers, *id, loss, pid);
+        for one in held.values() {
+            charge |= consumers::lose(consumers, one.id, loss, pid);
         }
         (charge, consumers.head.waiting.leave(pid))
     });

@@ -9,7 +9,7 @@ use crate::pg::error::Result;
 use crate::pg::table::{Compare, Key, Lock, Row};
 use crate::pg::xact;
 
-use super::claim::{self, Found, Job, Jobs, Walk};
+use super::claim::{self, Candidate, Found, Job, Jobs, Walk};
 use super::queues::Queue;
 
 /// Which jobs of a queue a consumer takes.
@@ -102,14 +102,12 @@ impl Jobs {
         Ok(Offer { jobs, next })
     }
 
-    /// The first role after that one that has jobs, of whatever queue.
+    /// The first role after that one that has jobs, of whatever queue, or had some a while ago.
     pub fn next_owner(&self, after: Option<Oid>) -> Result<Option<Oid>> {
         let beyond = after.map(|owner| Key::oid(claim::key::OWNER, Compare::Greater, owner));
         let keys: Vec<Key> = beyond.into_iter().collect();
-        Ok(match self.table.first(&keys, &self.row)? {
-            true => self.row.get(column::OWNER).map(datum::as_oid),
-            false => None,
-        })
+        let found = self.table.first_entry::<1>(&keys)?;
+        Ok(found.and_then(|[owner]| owner.map(datum::as_oid)))
     }
 
     /// Whether the version of the job's row is the newest under the active snapshot, and nobody has it.
@@ -119,6 +117,14 @@ impl Jobs {
 }
 
 impl Job {
+    /// Where its row stands, to lock it without a search.
+    pub fn candidate(&self) -> Candidate {
+        Candidate {
+            place: self.place(),
+            row: self.row,
+        }
+    }
+
     /// A column of its row.
     pub fn value(&self, column: i32) -> Option<Datum<'static>> {
         claim::value(&self.values, column)
