@@ -126,10 +126,27 @@ CREATE TABLE my_worker._consumers (
     PRIMARY KEY (queue, role)
 );
 
+-- Where this database is at home; all that stands in it is.
+CREATE FUNCTION my_worker_internal.home() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_home' LANGUAGE C STABLE PARALLEL SAFE;
+CREATE FUNCTION my_worker_internal.identity() RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_identity' LANGUAGE C VOLATILE;
+DO $$
+BEGIN
+    EXECUTE format('CREATE FUNCTION my_worker_internal.birth() RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS %L',
+                   format('SELECT %L', ('x' || right(replace(gen_random_uuid()::text, '-', ''), 15))::bit(60)::bigint
+                                       || ' ' || my_worker_internal.identity()));
+END
+$$;
+ALTER TABLE my_worker._jobs ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
+ALTER TABLE my_worker._schedules ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
+
 COMMENT ON SCHEMA my_worker IS 'my_worker: jobs, queues, schedules and what they report';
 COMMENT ON SCHEMA my_worker_internal IS 'my_worker: functions that its own tables, views and functions call';
 CREATE OR REPLACE FUNCTION my_worker_internal.caller() RETURNS regrole
     AS 'MODULE_PATHNAME', 'mw_caller' LANGUAGE C STABLE PARALLEL SAFE;
+CREATE OR REPLACE FUNCTION my_worker_internal.home() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_home' LANGUAGE C STABLE PARALLEL SAFE;
 COMMENT ON COLUMN my_worker.queues.handler_owner IS 'who owned the handler when it was named, unless that was a superuser';
 COMMENT ON TABLE my_worker.queues IS 'queues and their settings; change them by alter_queue() and its like';
 CREATE OR REPLACE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
@@ -140,6 +157,7 @@ COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_q
 COMMENT ON COLUMN my_worker._jobs.lease IS 'the number of a lease that ends at run_at';
 COMMENT ON COLUMN my_worker._jobs.lease_run_at IS 'what run_at was before such a lease';
 COMMENT ON COLUMN my_worker._jobs.consumer IS 'application_name of the session that has such a lease';
+COMMENT ON COLUMN my_worker._jobs.home IS 'the home of the database that the job was enqueued in';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 CREATE OR REPLACE VIEW @extschema@.my_queue WITH (security_invoker = true) AS
     SELECT j.id, j.queue, j.status, j.handler, j.command, j.payload, j.priority, j.run_at, j.created_at,
@@ -154,21 +172,27 @@ CREATE OR REPLACE FUNCTION my_worker_internal.before_job_delete() RETURNS trigge
     AS 'MODULE_PATHNAME', 'mw_before_delete' LANGUAGE C;
 CREATE OR REPLACE FUNCTION my_worker_internal.before_queue_write() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    applies boolean := current_setting('session_replication_role') = 'replica';
 BEGIN
-    IF TG_OP = 'TRUNCATE' THEN
-        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
-    END IF;
-    IF TG_OP = 'UPDATE' THEN
-        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
+    IF TG_OP = 'INSERT' THEN
+        DELETE FROM my_worker.queues WHERE name = NEW.name AND (applies OR NEW.name = 'default');
+        -- The only one that may have this number is the row that CREATE EXTENSION has made.
+        UPDATE my_worker.queues SET id = nextval('my_worker.queues_id_seq')
+         WHERE id = NEW.id AND (applies OR name = 'default');
+        RETURN NEW;
     END IF;
     IF TG_OP = 'DELETE' THEN
-        IF OLD.name = 'default' AND pg_trigger_depth() = 1 THEN
+        IF OLD.name = 'default' AND pg_trigger_depth() = 1 AND NOT applies THEN
             RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
         END IF;
         RETURN OLD;
     END IF;
-    IF TG_OP = 'INSERT' AND NEW.name = 'default' THEN
-        DELETE FROM my_worker.queues WHERE name = 'default';
+    IF TG_OP = 'TRUNCATE' THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
+    END IF;
+    IF pg_trigger_depth() = 1 AND NOT applies THEN
+        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
     END IF;
     RETURN NEW;
 END
@@ -411,7 +435,7 @@ BEGIN
            coalesce(bool_or(o.stops), false) AS stops
       INTO objects
       FROM (SELECT format('table my_worker.%s is missing', t.name), true
-              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules')) AS t (name)
+              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers')) AS t (name)
              WHERE NOT EXISTS (
                    SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass('my_worker.' || t.name)
@@ -423,7 +447,8 @@ BEGIN
                            ('_jobs', '_jobs_unique_key_idx', false), ('_jobs', '_jobs_later_idx', false),
                            ('history', 'history_id_idx', false), ('history', 'history_finished_at_idx', false),
                            ('history', 'history_failed_idx', false),
-                           ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
+                           ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
+                           ('_consumers', '_consumers_pkey', true), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
                            ('_schedules', '_schedules_pkey', false), ('_schedules', '_schedules_owner_name_key', false),
                            ('_schedules', '_schedules_name_idx', false),
                            ('_schedules', '_schedules_next_run_at_idx', false),
@@ -482,6 +507,9 @@ BEGIN
     IF objects.stops THEN
         RETURN;
     END IF;
+    RETURN QUERY
+        SELECT 'home', c.reason IS NULL, coalesce(c.reason, 'not a copy')
+          FROM my_worker_internal.why_copy() AS c (reason);
     -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
@@ -527,6 +555,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION my_worker.health IS 'checks whether jobs can run and keep up, one row a check';
+COMMENT ON COLUMN my_worker._schedules.home IS 'the home of the database that the schedule was defined in';
 COMMENT ON COLUMN my_worker._schedules.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the schedule''s owner';
 COMMENT ON TABLE my_worker._schedules IS 'what the view my_worker.schedules shows, and what the keeper needs to know';
 CREATE OR REPLACE FUNCTION my_worker_internal.before_schedule_write() RETURNS trigger
@@ -573,6 +602,30 @@ CREATE OR REPLACE FUNCTION my_worker.next_runs(
     after timestamptz DEFAULT now()) RETURNS SETOF timestamptz
     AS 'MODULE_PATHNAME', 'mw_next_runs' LANGUAGE C STABLE ROWS 5;
 COMMENT ON FUNCTION my_worker.next_runs IS 'the next times at which a schedule would be due';
+CREATE OR REPLACE FUNCTION my_worker_internal.identity() RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_identity' LANGUAGE C VOLATILE;
+CREATE OR REPLACE FUNCTION my_worker_internal.set_birth(home bigint DEFAULT NULL) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    home := coalesce(home, ('x' || right(replace(gen_random_uuid()::text, '-', ''), 15))::bit(60)::bigint);
+    EXECUTE format('CREATE OR REPLACE FUNCTION my_worker_internal.birth() RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS %L',
+                   format('SELECT %L', home || ' ' || my_worker_internal.identity()));
+    RETURN home;
+END
+$$;
+CREATE OR REPLACE FUNCTION my_worker_internal.index_strangers(home bigint) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
+BEGIN
+    DROP INDEX IF EXISTS my_worker._jobs_strangers_idx, my_worker._schedules_strangers_idx;
+    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home) WHERE home <> %L::bigint', home);
+    EXECUTE format('CREATE INDEX _schedules_strangers_idx ON my_worker._schedules (home) WHERE home <> %L::bigint', home);
+END
+$$;
+CREATE OR REPLACE FUNCTION my_worker_internal.why_copy() RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_why_copy' LANGUAGE C STRICT VOLATILE;
+CREATE OR REPLACE FUNCTION my_worker.adopt(force boolean DEFAULT false) RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_adopt' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION my_worker.adopt IS 'makes this database, a copy, the home of the jobs and schedules that came with it';
 CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format(r.item, e.extnamespace::regnamespace, my_worker_internal.columns_of_authors())
@@ -603,12 +656,12 @@ CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs',
-           'launch_dynamic_worker', 'caller', 'at_work', 'is_running',
+           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
            -- consumers
            'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
            -- statistics
            'get_worker_stats', 'processes', 'queue_stats', 'health', 'health_facts', 'named_databases',
-           'altered_columns', 'late_schedules', 'failed_jobs')
+           'altered_columns', 'late_schedules', 'failed_jobs', 'why_copy')
 $$;
 CREATE OR REPLACE FUNCTION my_worker_internal.run_outside_script(statement text) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_run_outside_script_sql' LANGUAGE C STRICT VOLATILE;
@@ -667,6 +720,10 @@ CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
 CREATE TRIGGER consumers_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._consumers
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 SELECT pg_extension_config_dump('my_worker._consumers', '');
+
+SELECT my_worker_internal.index_strangers(my_worker_internal.home());
+
+ALTER TABLE my_worker.queues ENABLE ALWAYS TRIGGER queues_before_write;
 
 -- Writing past the functions is the owner's alone.
 CREATE TRIGGER queues_only_owner BEFORE INSERT OR UPDATE OR DELETE ON my_worker.queues
@@ -759,9 +816,26 @@ $$;
 GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
-    my_worker_internal.altered_columns(), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs() TO pg_monitor;
+    my_worker_internal.altered_columns(), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.processes() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
+
+-- Whoever enqueues by rights of his own, which caller() is one of, takes the home with it.
+DO $$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT a.grantee, a.is_grantable FROM pg_proc AS p, aclexplode(p.proacl) AS a
+         WHERE p.oid = 'my_worker_internal.caller()'::regprocedure AND a.privilege_type = 'EXECUTE' AND a.grantee <> p.proowner
+    LOOP
+        PERFORM my_worker_internal.run_outside_script(
+            format('GRANT EXECUTE ON FUNCTION my_worker_internal.home() TO %s %s',
+                   CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::regrole::text END,
+                   CASE WHEN granted.is_grantable THEN 'WITH GRANT OPTION' END));
+    END LOOP;
+END
+$$;
 
 -- Roles that use the queue under 1.0 get what is new, and need no new grant.
 DO $$

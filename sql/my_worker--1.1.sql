@@ -30,6 +30,10 @@ $$;
 CREATE FUNCTION my_worker_internal.caller() RETURNS regrole
     AS 'MODULE_PATHNAME', 'mw_caller' LANGUAGE C STABLE PARALLEL SAFE;
 
+-- The home of this database, which each job and schedule carries: those of another home came with a copy.
+CREATE FUNCTION my_worker_internal.home() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_home' LANGUAGE C STABLE PARALLEL SAFE;
+
 -- Queues: named channels with settings.
 CREATE TABLE my_worker.queues (
     name         text COLLATE "C" PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 63),
@@ -75,7 +79,8 @@ CREATE TABLE my_worker._jobs (
     group_key    text COLLATE "C",
     lease        bigint,
     lease_run_at timestamptz,
-    consumer     text
+    consumer     text,
+    home         bigint NOT NULL DEFAULT my_worker_internal.home()
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 -- Those of its columns that whoever enqueues a job may set; src/logic/columns.rs says the same.
 CREATE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
@@ -86,6 +91,7 @@ COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_q
 COMMENT ON COLUMN my_worker._jobs.lease IS 'the number of a lease that ends at run_at';
 COMMENT ON COLUMN my_worker._jobs.lease_run_at IS 'what run_at was before such a lease';
 COMMENT ON COLUMN my_worker._jobs.consumer IS 'application_name of the session that has such a lease';
+COMMENT ON COLUMN my_worker._jobs.home IS 'the home of the database that the job was enqueued in';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 
 -- The order of the claim: one owner, one queue, lower priority first, then time, then id.
@@ -156,24 +162,31 @@ CREATE FUNCTION my_worker_internal.before_job_delete() RETURNS trigger
 CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
     FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_delete();
 
--- The queue "default" always exists: a restored dump replaces it with its own settings.
+-- The queue "default" always exists: a restored dump, or the first copy of logical replication, replaces it with
+-- its own settings. What replicates queues, always as the owner of the subscription, may take any of them away.
 CREATE FUNCTION my_worker_internal.before_queue_write() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    applies boolean := current_setting('session_replication_role') = 'replica';
 BEGIN
-    IF TG_OP = 'TRUNCATE' THEN
-        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
-    END IF;
-    IF TG_OP = 'UPDATE' THEN
-        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
+    IF TG_OP = 'INSERT' THEN
+        DELETE FROM my_worker.queues WHERE name = NEW.name AND (applies OR NEW.name = 'default');
+        -- The only one that may have this number is the row that CREATE EXTENSION has made.
+        UPDATE my_worker.queues SET id = nextval('my_worker.queues_id_seq')
+         WHERE id = NEW.id AND (applies OR name = 'default');
+        RETURN NEW;
     END IF;
     IF TG_OP = 'DELETE' THEN
-        IF OLD.name = 'default' AND pg_trigger_depth() = 1 THEN
+        IF OLD.name = 'default' AND pg_trigger_depth() = 1 AND NOT applies THEN
             RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
         END IF;
         RETURN OLD;
     END IF;
-    IF TG_OP = 'INSERT' AND NEW.name = 'default' THEN
-        DELETE FROM my_worker.queues WHERE name = 'default';
+    IF TG_OP = 'TRUNCATE' THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
+    END IF;
+    IF pg_trigger_depth() = 1 AND NOT applies THEN
+        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
     END IF;
     RETURN NEW;
 END
@@ -194,6 +207,7 @@ CREATE TRIGGER queues_before_write BEFORE INSERT OR DELETE ON my_worker.queues
 CREATE TRIGGER queues_before_rename BEFORE UPDATE ON my_worker.queues
     FOR EACH ROW WHEN (OLD.name IS DISTINCT FROM NEW.name OR OLD.id IS DISTINCT FROM NEW.id)
     EXECUTE FUNCTION my_worker_internal.before_queue_write();
+ALTER TABLE my_worker.queues ENABLE ALWAYS TRIGGER queues_before_write;
 CREATE TRIGGER queues_before_truncate BEFORE TRUNCATE ON my_worker.queues
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.before_queue_write();
 
@@ -523,7 +537,7 @@ BEGIN
            coalesce(bool_or(o.stops), false) AS stops
       INTO objects
       FROM (SELECT format('table my_worker.%s is missing', t.name), true
-              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules')) AS t (name)
+              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers')) AS t (name)
              WHERE NOT EXISTS (
                    SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass('my_worker.' || t.name)
@@ -535,7 +549,8 @@ BEGIN
                            ('_jobs', '_jobs_unique_key_idx', false), ('_jobs', '_jobs_later_idx', false),
                            ('history', 'history_id_idx', false), ('history', 'history_finished_at_idx', false),
                            ('history', 'history_failed_idx', false),
-                           ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
+                           ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
+                           ('_consumers', '_consumers_pkey', true), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
                            ('_schedules', '_schedules_pkey', false), ('_schedules', '_schedules_owner_name_key', false),
                            ('_schedules', '_schedules_name_idx', false),
                            ('_schedules', '_schedules_next_run_at_idx', false),
@@ -594,6 +609,9 @@ BEGIN
     IF objects.stops THEN
         RETURN;
     END IF;
+    RETURN QUERY
+        SELECT 'home', c.reason IS NULL, coalesce(c.reason, 'not a copy')
+          FROM my_worker_internal.why_copy() AS c (reason);
     -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
@@ -668,9 +686,11 @@ CREATE TABLE my_worker._schedules (
     owner            regrole NOT NULL DEFAULT my_worker_internal.caller(),
     created_at       timestamptz NOT NULL DEFAULT now(),
     handler_owner    regrole,
+    home             bigint NOT NULL DEFAULT my_worker_internal.home(),
     UNIQUE (owner, name),
     CHECK ((command IS NULL) <> (handler IS NULL))
 );
+COMMENT ON COLUMN my_worker._schedules.home IS 'the home of the database that the schedule was defined in';
 COMMENT ON COLUMN my_worker._schedules.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the schedule''s owner';
 COMMENT ON TABLE my_worker._schedules IS 'what the view my_worker.schedules shows, and what the keeper needs to know';
 CREATE INDEX _schedules_name_idx ON my_worker._schedules (name);
@@ -739,6 +759,41 @@ CREATE FUNCTION my_worker.next_runs(
     after timestamptz DEFAULT now()) RETURNS SETOF timestamptz
     AS 'MODULE_PATHNAME', 'mw_next_runs' LANGUAGE C STABLE ROWS 5;
 COMMENT ON FUNCTION my_worker.next_runs IS 'the next times at which a schedule would be due';
+-- Where this database is at home. A number is drawn for it by CREATE EXTENSION, and stands in a function:
+-- neither a dump nor logical replication carries what a function of an extension says, while pg_upgrade,
+-- a standby and a copy of the files do. It stands there with what tells these apart.
+CREATE FUNCTION my_worker_internal.identity() RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_identity' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION my_worker_internal.set_birth(home bigint DEFAULT NULL) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    home := coalesce(home, ('x' || right(replace(gen_random_uuid()::text, '-', ''), 15))::bit(60)::bigint);
+    EXECUTE format('CREATE OR REPLACE FUNCTION my_worker_internal.birth() RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS %L',
+                   format('SELECT %L', home || ' ' || my_worker_internal.identity()));
+    RETURN home;
+END
+$$;
+
+-- Finds rows of other homes, which are none but in a copy: an INSERT pays for a comparison alone.
+CREATE FUNCTION my_worker_internal.index_strangers(home bigint) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
+BEGIN
+    DROP INDEX IF EXISTS my_worker._jobs_strangers_idx, my_worker._schedules_strangers_idx;
+    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home) WHERE home <> %L::bigint', home);
+    EXECUTE format('CREATE INDEX _schedules_strangers_idx ON my_worker._schedules (home) WHERE home <> %L::bigint', home);
+END
+$$;
+
+SELECT my_worker_internal.index_strangers(my_worker_internal.set_birth());
+
+-- Why nothing runs here although all else is well: NULL, unless this database is a copy.
+CREATE FUNCTION my_worker_internal.why_copy() RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_why_copy' LANGUAGE C STRICT VOLATILE;
+
+CREATE FUNCTION my_worker.adopt(force boolean DEFAULT false) RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_adopt' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION my_worker.adopt IS 'makes this database, a copy, the home of the jobs and schedules that came with it';
 -- Who may do what: nobody anything, until grant_usage().
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker_internal FROM PUBLIC;
@@ -778,12 +833,12 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs',
-           'launch_dynamic_worker', 'caller', 'at_work', 'is_running',
+           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
            -- consumers
            'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
            -- statistics
            'get_worker_stats', 'processes', 'queue_stats', 'health', 'health_facts', 'named_databases',
-           'altered_columns', 'late_schedules', 'failed_jobs')
+           'altered_columns', 'late_schedules', 'failed_jobs', 'why_copy')
 $$;
 
 -- Runs a GRANT or REVOKE so that pg_dump carries it, also within the script of an extension, ours
@@ -851,7 +906,7 @@ GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.processes(),
     my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
     my_worker_internal.late_schedules(),
-    my_worker_internal.failed_jobs(), my_worker.health(interval) TO pg_monitor;
+    my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
 

@@ -16,6 +16,7 @@ use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::bar;
 use crate::queue::claim::{Candidate, Jobs};
+use crate::queue::home;
 use crate::queue::single::{self, Standing};
 use crate::queue::{extension, hold_extension, queues, report, wake};
 use crate::settings;
@@ -52,6 +53,7 @@ pub fn launch(job: i64) -> Result<i32> {
         ));
     }
     let found = find(job)?;
+    home::refuse_copy()?;
     if let Some(reason) = bar::bar(found.owner)? {
         return Err(reason);
     }

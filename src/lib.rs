@@ -14,6 +14,7 @@
 //! | `queue`      | all access to jobs and queues; the door for ends                              |
 //! | `consume`    | client sessions that take jobs and do the work themselves               |
 //! | `schedule`   | rules that enqueue jobs in time                                               |
+//! | `home`       | makes a database the home of its jobs, where that is asked or plain                 |
 //! | `execute`    | runs what a worker has taken, and settles it                                  |
 //! | `evict`      | makes room for DROP DATABASE and its like                                     |
 //! | `stats`      | shows what waits, runs and was counted, and says why                          |
@@ -49,6 +50,8 @@ mod evict;
 mod execute;
 #[cfg(not(test))]
 mod greeting;
+#[cfg(not(test))]
+mod home;
 #[cfg(not(test))]
 mod keeper;
 #[cfg(not(test))]

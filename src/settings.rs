@@ -29,6 +29,8 @@ pub static MAX_LEASES: Setting<i32> = Setting::new(20_000);
 pub static IDLE_TIMEOUT: Setting<i32> = Setting::new(60);
 /// `my_worker.enabled`
 pub static ENABLED: Setting<bool> = Setting::new(true);
+/// `my_worker.run_copies`
+pub static RUN_COPIES: Setting<bool> = Setting::new(false);
 /// `my_worker.superuser_jobs`
 pub static SUPERUSER_JOBS: Setting<bool> = Setting::new(true);
 /// `my_worker.log_jobs`, one of the `LOG_` constants.
@@ -123,6 +125,15 @@ fn define_served(preloading: bool, restart: When) -> Result<()> {
             When::Reload,
         ),
         &ENABLED,
+    )?;
+    guc::define_bool(
+        about(
+            c"my_worker.run_copies",
+            c"Runs jobs also in a copy of a database.",
+            c"When off, nothing runs in a copy before my_worker.adopt() has made it the home of its jobs.",
+            When::Reload,
+        ),
+        &RUN_COPIES,
     )?;
     guc::define_bool(
         about(

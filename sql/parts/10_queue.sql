@@ -2,6 +2,10 @@
 CREATE FUNCTION my_worker_internal.caller() RETURNS regrole
     AS 'MODULE_PATHNAME', 'mw_caller' LANGUAGE C STABLE PARALLEL SAFE;
 
+-- The home of this database, which each job and schedule carries: those of another home came with a copy.
+CREATE FUNCTION my_worker_internal.home() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_home' LANGUAGE C STABLE PARALLEL SAFE;
+
 -- Queues: named channels with settings.
 CREATE TABLE my_worker.queues (
     name         text COLLATE "C" PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 63),
@@ -47,7 +51,8 @@ CREATE TABLE my_worker._jobs (
     group_key    text COLLATE "C",
     lease        bigint,
     lease_run_at timestamptz,
-    consumer     text
+    consumer     text,
+    home         bigint NOT NULL DEFAULT my_worker_internal.home()
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 -- Those of its columns that whoever enqueues a job may set; src/logic/columns.rs says the same.
 CREATE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
@@ -58,6 +63,7 @@ COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_q
 COMMENT ON COLUMN my_worker._jobs.lease IS 'the number of a lease that ends at run_at';
 COMMENT ON COLUMN my_worker._jobs.lease_run_at IS 'what run_at was before such a lease';
 COMMENT ON COLUMN my_worker._jobs.consumer IS 'application_name of the session that has such a lease';
+COMMENT ON COLUMN my_worker._jobs.home IS 'the home of the database that the job was enqueued in';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 
 -- The order of the claim: one owner, one queue, lower priority first, then time, then id.
@@ -128,24 +134,31 @@ CREATE FUNCTION my_worker_internal.before_job_delete() RETURNS trigger
 CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
     FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_delete();
 
--- The queue "default" always exists: a restored dump replaces it with its own settings.
+-- The queue "default" always exists: a restored dump, or the first copy of logical replication, replaces it with
+-- its own settings. What replicates queues, always as the owner of the subscription, may take any of them away.
 CREATE FUNCTION my_worker_internal.before_queue_write() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    applies boolean := current_setting('session_replication_role') = 'replica';
 BEGIN
-    IF TG_OP = 'TRUNCATE' THEN
-        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
-    END IF;
-    IF TG_OP = 'UPDATE' THEN
-        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
+    IF TG_OP = 'INSERT' THEN
+        DELETE FROM my_worker.queues WHERE name = NEW.name AND (applies OR NEW.name = 'default');
+        -- The only one that may have this number is the row that CREATE EXTENSION has made.
+        UPDATE my_worker.queues SET id = nextval('my_worker.queues_id_seq')
+         WHERE id = NEW.id AND (applies OR name = 'default');
+        RETURN NEW;
     END IF;
     IF TG_OP = 'DELETE' THEN
-        IF OLD.name = 'default' AND pg_trigger_depth() = 1 THEN
+        IF OLD.name = 'default' AND pg_trigger_depth() = 1 AND NOT applies THEN
             RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
         END IF;
         RETURN OLD;
     END IF;
-    IF TG_OP = 'INSERT' AND NEW.name = 'default' THEN
-        DELETE FROM my_worker.queues WHERE name = 'default';
+    IF TG_OP = 'TRUNCATE' THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = 'cannot drop queue "default"';
+    END IF;
+    IF pg_trigger_depth() = 1 AND NOT applies THEN
+        RAISE feature_not_supported USING MESSAGE = 'cannot rename a queue';
     END IF;
     RETURN NEW;
 END
@@ -166,6 +179,7 @@ CREATE TRIGGER queues_before_write BEFORE INSERT OR DELETE ON my_worker.queues
 CREATE TRIGGER queues_before_rename BEFORE UPDATE ON my_worker.queues
     FOR EACH ROW WHEN (OLD.name IS DISTINCT FROM NEW.name OR OLD.id IS DISTINCT FROM NEW.id)
     EXECUTE FUNCTION my_worker_internal.before_queue_write();
+ALTER TABLE my_worker.queues ENABLE ALWAYS TRIGGER queues_before_write;
 CREATE TRIGGER queues_before_truncate BEFORE TRUNCATE ON my_worker.queues
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.before_queue_write();
 

@@ -27,9 +27,11 @@ CREATE TABLE my_worker._schedules (
     owner            regrole NOT NULL DEFAULT my_worker_internal.caller(),
     created_at       timestamptz NOT NULL DEFAULT now(),
     handler_owner    regrole,
+    home             bigint NOT NULL DEFAULT my_worker_internal.home(),
     UNIQUE (owner, name),
     CHECK ((command IS NULL) <> (handler IS NULL))
 );
+COMMENT ON COLUMN my_worker._schedules.home IS 'the home of the database that the schedule was defined in';
 COMMENT ON COLUMN my_worker._schedules.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the schedule''s owner';
 COMMENT ON TABLE my_worker._schedules IS 'what the view my_worker.schedules shows, and what the keeper needs to know';
 CREATE INDEX _schedules_name_idx ON my_worker._schedules (name);

@@ -37,12 +37,12 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs',
-           'launch_dynamic_worker', 'caller', 'at_work', 'is_running',
+           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
            -- consumers
            'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
            -- statistics
            'get_worker_stats', 'processes', 'queue_stats', 'health', 'health_facts', 'named_databases',
-           'altered_columns', 'late_schedules', 'failed_jobs')
+           'altered_columns', 'late_schedules', 'failed_jobs', 'why_copy')
 $$;
 
 -- Runs a GRANT or REVOKE so that pg_dump carries it, also within the script of an extension, ours
@@ -110,7 +110,7 @@ GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.processes(),
     my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
     my_worker_internal.late_schedules(),
-    my_worker_internal.failed_jobs(), my_worker.health(interval) TO pg_monitor;
+    my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
 

@@ -126,6 +126,21 @@ CREATE TABLE my_worker._consumers (
     PRIMARY KEY (queue, role)
 );
 
+-- Where this database is at home; all that stands in it is.
+CREATE FUNCTION my_worker_internal.home() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_home' LANGUAGE C STABLE PARALLEL SAFE;
+CREATE FUNCTION my_worker_internal.identity() RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_identity' LANGUAGE C VOLATILE;
+DO $$
+BEGIN
+    EXECUTE format('CREATE FUNCTION my_worker_internal.birth() RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS %L',
+                   format('SELECT %L', ('x' || right(replace(gen_random_uuid()::text, '-', ''), 15))::bit(60)::bigint
+                                       || ' ' || my_worker_internal.identity()));
+END
+$$;
+ALTER TABLE my_worker._jobs ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
+ALTER TABLE my_worker._schedules ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
+
 -- @functions and views@
 
 -- Others, which answer more, have taken their places in the views.
@@ -139,6 +154,10 @@ CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
 CREATE TRIGGER consumers_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._consumers
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 SELECT pg_extension_config_dump('my_worker._consumers', '');
+
+SELECT my_worker_internal.index_strangers(my_worker_internal.home());
+
+ALTER TABLE my_worker.queues ENABLE ALWAYS TRIGGER queues_before_write;
 
 -- Writing past the functions is the owner's alone.
 CREATE TRIGGER queues_only_owner BEFORE INSERT OR UPDATE OR DELETE ON my_worker.queues
@@ -231,9 +250,26 @@ $$;
 GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
-    my_worker_internal.altered_columns(), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs() TO pg_monitor;
+    my_worker_internal.altered_columns(), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.processes() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
+
+-- Whoever enqueues by rights of his own, which caller() is one of, takes the home with it.
+DO $$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT a.grantee, a.is_grantable FROM pg_proc AS p, aclexplode(p.proacl) AS a
+         WHERE p.oid = 'my_worker_internal.caller()'::regprocedure AND a.privilege_type = 'EXECUTE' AND a.grantee <> p.proowner
+    LOOP
+        PERFORM my_worker_internal.run_outside_script(
+            format('GRANT EXECUTE ON FUNCTION my_worker_internal.home() TO %s %s',
+                   CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::regrole::text END,
+                   CASE WHEN granted.is_grantable THEN 'WITH GRANT OPTION' END));
+    END LOOP;
+END
+$$;
 
 -- Roles that use the queue under 1.0 get what is new, and need no new grant.
 DO $$

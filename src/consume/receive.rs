@@ -10,6 +10,7 @@ use crate::pg::datum::Micros;
 use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result};
 use crate::pg::{bgworker, clock, guc, identity, latch, wait_event};
 use crate::queue::claim::Jobs;
+use crate::queue::home;
 use crate::queue::queues::{self, Queue};
 use crate::settings;
 use crate::shared::{self, consumers};
@@ -60,6 +61,7 @@ impl Request {
 pub fn receive(request: &Request) -> Result<(Queue, Vec<Leased>)> {
     request.check()?;
     let extension = admitted(c"my_worker.receive()", request.lease.is_some())?;
+    home::refuse_copy()?;
     queues::check_name(&request.queue)?;
     let mut session = Session {
         search: Search::new(&extension, &request.queue, request.kinds.clone())?,

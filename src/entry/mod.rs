@@ -3,6 +3,7 @@
 
 mod bgw;
 mod consume;
+mod home;
 mod probe;
 mod schedule;
 mod sql;

@@ -70,7 +70,7 @@ fn next_runs(call: &Call) -> Answer {
 }
 
 fn before_write(call: &Call) -> Answer {
-    let row = call.trigger_row()?;
-    schedule::written(&row)?;
+    let mut row = call.trigger_row()?;
+    schedule::written(&mut row)?;
     Ok(Some(row.result()))
 }

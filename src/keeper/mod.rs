@@ -17,6 +17,7 @@ mod duty;
 mod ender;
 mod fence;
 mod finder;
+mod gate;
 mod pruner;
 mod reclaimer;
 mod settler;
@@ -37,6 +38,7 @@ use duty::{CHORES, DUTIES, Duty, Trouble, URGENT};
 use ender::Ender;
 use fence::LeftOut;
 use finder::Finder;
+use gate::Gate;
 use pruner::Pruner;
 use reclaimer::Reclaimer;
 use settler::Settler;
@@ -70,6 +72,7 @@ struct Keeper {
     seen: u64,
     /// When the last nap ended, by such a look or by finding that nothing has changed.
     last_nap: Micros,
+    gate: Gate,
     finder: Finder,
     firer: Firer,
     releaser: Releaser,
@@ -96,6 +99,7 @@ impl Keeper {
             database,
             seen: 0,
             last_nap: 0,
+            gate: Gate::new(database),
             finder: Finder::new(database),
             firer: Firer::default(),
             releaser: Releaser::default(),
@@ -183,9 +187,10 @@ impl Keeper {
 
     /// One turn of the loop: what is urgent, and a step of one chore; else a sleep. False to leave.
     fn turn(&mut self) -> Result<bool> {
-        let offset = settings::CLOCK_OFFSET.get();
-        if guc::reload_if_asked()? && settings::CLOCK_OFFSET.get() != offset {
-            // Look at once: schedules may be due by their new clock.
+        let standing = || (settings::CLOCK_OFFSET.get(), settings::RUN_COPIES.get());
+        let before = standing();
+        if guc::reload_if_asked()? && standing() != before {
+            // Look at once: schedules may be due by their new clock, and copies run.
             (self.last_nap, self.seen) = (0, 0);
         }
         session::forget_cancel();
@@ -194,7 +199,7 @@ impl Keeper {
         }
         let mut worked = false;
         if settings::ENABLED.get() {
-            self.begin_look();
+            self.begin_look()?;
             for duty in URGENT
                 .into_iter()
                 .filter(|duty| self.wants(*duty))
@@ -233,7 +238,7 @@ impl Keeper {
 
     /// If somebody asked, something is due, or a nap is over in which the server changed, the duties
     /// begin anew.
-    fn begin_look(&mut self) {
+    fn begin_look(&mut self) -> Result<()> {
         let now = clock::now();
         let own = self.due_times().any(|next| next <= now);
         let announced = SHARED.write(|state| match state.database(self.database) {
@@ -255,8 +260,8 @@ impl Keeper {
             self.last_nap = now;
         }
         let changed = napped && catalog::completed_transactions() != self.seen;
-        if !(asked || due || changed) {
-            return;
+        if !(asked || due || changed || self.gate.is_due(now)) {
+            return Ok(());
         }
         let thorough = asked || changed;
         if thorough {
@@ -271,6 +276,12 @@ impl Keeper {
         }
         activity::running(b"looking for due jobs");
         activity::title(b"looking for due jobs");
+        if self.gate.look()? {
+            self.finder.next = 0;
+            self.firer.next = 0;
+            self.reclaimer.next = 0;
+            return Ok(());
+        }
         self.finder.want(thorough);
         self.firer.want();
         self.releaser.want();
@@ -278,6 +289,7 @@ impl Keeper {
         self.reclaimer.want();
         self.settler.want();
         self.pruner.want(now);
+        Ok(())
     }
 
     /// When a duty that does not rest has to begin anew, as far as the duties know.
@@ -288,11 +300,15 @@ impl Keeper {
             (Duty::Reclaim, self.reclaimer.next),
         ];
         let awake = known.into_iter().filter(|(duty, _)| !self.rests(*duty));
-        awake.map(|(_, next)| next).filter(|next| *next != 0)
+        let again = self.gate.again;
+        awake
+            .map(|(_, next)| next)
+            .chain([again])
+            .filter(|next| *next != 0)
     }
 
     fn wants(&self, duty: Duty) -> bool {
-        if self.rests(duty) {
+        if self.gate.is_shut() || self.rests(duty) {
             return false;
         }
         match duty {

@@ -69,6 +69,8 @@ pub enum Setter {
     Door,
     /// What runs the job and ends it: no caller may.
     Engine,
+    /// The table itself, by its default: no caller may.
+    Default,
 }
 
 /// What a column says in a job that `retry()` brings back.
@@ -132,7 +134,7 @@ impl JobColumn {
 
     /// Whether a caller who writes a row of his own must leave it alone.
     pub const fn is_forbidden(&self) -> bool {
-        self.is_live() && matches!(self.setter, Setter::Door | Setter::Engine)
+        self.is_live() && matches!(self.setter, Setter::Door | Setter::Engine | Setter::Default)
     }
 }
 
@@ -220,6 +222,7 @@ job_columns! {
     LEASE         "lease"         Bigint      Maybe   Engine   Anew Jobs;
     LEASE_RUN_AT  "lease_run_at"  Timestamptz Maybe   Engine   Anew Jobs;
     CONSUMER      "consumer"      Text        Maybe   Engine   Anew Jobs;
+    HOME          "home"          Bigint      Always  Default  Anew Jobs;
 }
 
 /// Declares the columns of another table.
@@ -287,6 +290,7 @@ columns! {
     OWNER            "owner"            Regrole     Always;
     CREATED_AT       "created_at"       Timestamptz Always;
     HANDLER_OWNER    "handler_owner"    Regrole     Maybe;
+    HOME             "home"             Bigint      Always;
 }
 
 columns! {

@@ -19,6 +19,7 @@
 //! | [`counters`] | what is counted of each queue, and how it is kept |
 //! | [`cron`], [`cron_parse`], [`cron_field`] | when a cron expression is due; its grammar |
 //! | [`histogram`] | which bucket a duration falls in, percentiles |
+//! | [`home`] | whether a database is a copy of its files, or was moved by pg_upgrade |
 //! | [`limits`] | which names, counts and intervals are accepted |
 //! | [`low_water`] | from where a claim reads its index |
 //! | [`names`] | which lists of databases are accepted, and which names nobody has |
@@ -55,6 +56,7 @@ pub mod cron;
 pub mod cron_field;
 pub mod cron_parse;
 pub mod histogram;
+pub mod home;
 pub mod limits;
 pub mod low_water;
 pub mod names;

@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 
+use super::birth::{self, Birth};
 use super::columns::{self, Altered};
 use super::datum::{self, Oid};
 use super::error::{INSUFFICIENT_PRIVILEGE, PgError, Result};
@@ -40,6 +41,8 @@ pub struct Extension {
     pub claim_index: Oid,
     /// The index of what is due later, or not pending.
     pub later_index: Oid,
+    /// The indexes of jobs and schedules of other homes.
+    pub strangers: [Oid; 2],
     /// `my_worker.history`
     pub history: Oid,
     /// `my_worker.queues`
@@ -52,6 +55,8 @@ pub struct Extension {
     pub consumers: Oid,
     /// Its primary key.
     pub consumers_key: Oid,
+    /// Where this database is at home.
+    pub birth: Birth,
     /// The view `my_queue` in the target schema: users' way to `_jobs`, never ours.
     pub door: Oid,
     /// Whether this library can work with its objects.
@@ -257,6 +262,8 @@ unsafe extern "C-unwind" fn on_relation_change(_: sys::Datum, relation: Oid) {
     let ours = CACHED.get().is_none_or(|e| {
         let indexes = [
             0,
+            e.strangers[0],
+            e.strangers[1],
             e.claim_index,
             e.later_index,
             e.jobs_key,
@@ -341,20 +348,25 @@ fn find_extension() -> Result<Option<Extension>> {
         jobs_sequence: relation(c"_jobs_id_seq", own)?,
         claim_index: relation(c"_jobs_claim_idx", own)?,
         later_index: relation(c"_jobs_later_idx", own)?,
+        strangers: [
+            relation(c"_jobs_strangers_idx", own)?,
+            relation(c"_schedules_strangers_idx", own)?,
+        ],
         history: relation(c"history", own)?,
         queues: relation(c"queues", own)?,
         queues_key: relation(c"queues_pkey", own)?,
         schedules: relation(c"_schedules", own)?,
         consumers: relation(c"_consumers", own)?,
         consumers_key: relation(c"_consumers_pkey", own)?,
+        birth: birth::read(oid)?,
         door: relation(c"my_queue", target)?,
         fit: Fit::Good,
     };
     // Version 1.0 has no `_jobs`.
     found.owner = match (found.jobs, found.queues) {
         (_, 0) => 0,
-        (0, queues) => owner_of(queues)?,
-        (jobs, _) => owner_of(jobs)?,
+        (0, queues) => lookup::owner_of(queues)?,
+        (jobs, _) => lookup::owner_of(jobs)?,
     };
     // An extension script that is still running has not created them all.
     if found.owner == 0 {
@@ -379,6 +391,8 @@ fn fit(found: &Extension, version: &[u8]) -> Result<Fit> {
         (found.claim_index, found.jobs),
         (found.queues_key, found.queues),
         (found.consumers_key, found.consumers),
+        (found.strangers[0], found.jobs),
+        (found.strangers[1], found.schedules),
     ];
     for (index, table) in indexes {
         if !is_valid_index_of(index, table)? {
@@ -403,20 +417,6 @@ fn is_valid_index_of(index: Oid, table: Oid) -> Result<bool> {
         row.indrelid == table && row.indisvalid && row.indisready && row.indislive
     };
     Ok(syscache::with_row(index, is_valid)?.unwrap_or(false))
-}
-
-/// The owner of a table, 0 if the table is gone.
-fn owner_of(table: Oid) -> Result<Oid> {
-    // SAFETY: answers NULL if the table is gone meanwhile.
-    protect(|| unsafe {
-        let relation = sys::try_relation_open(table, sys::AccessShareLock as i32);
-        if relation.is_null() {
-            return 0;
-        }
-        let owner = (*(*relation).rd_rel).relowner;
-        sys::table_close(relation, sys::AccessShareLock as i32);
-        owner
-    })
 }
 
 fn relation(name: &'static CStr, namespace: Oid) -> Result<Oid> {

@@ -38,6 +38,8 @@ const fn six_bits(character: u8) -> i32 {
     (character.wrapping_sub(b'0') & 0x3f) as i32
 }
 
+/// `lock_not_available`
+pub const LOCK_NOT_AVAILABLE: SqlState = SqlState::new(b"55P03");
 /// Success: what a report without a code of its own carries.
 pub const SUCCESSFUL_COMPLETION: SqlState = SqlState::new(b"00000");
 /// 0A000

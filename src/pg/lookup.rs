@@ -279,3 +279,17 @@ pub fn current_database() -> Result<Vec<u8>> {
     let name = protect(|| unsafe { sys::get_database_name(sys::MyDatabaseId).cast_const() })?;
     Ok(datum::from_c(name).unwrap_or_default())
 }
+
+/// The owner of a table, 0 if the table is gone.
+pub(super) fn owner_of(table: Oid) -> Result<Oid> {
+    // SAFETY: answers NULL if the table is gone meanwhile.
+    protect(|| unsafe {
+        let relation = sys::try_relation_open(table, sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return 0;
+        }
+        let owner = (*(*relation).rd_rel).relowner;
+        sys::table_close(relation, sys::AccessShareLock as i32);
+        owner
+    })
+}

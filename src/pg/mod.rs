@@ -4,6 +4,7 @@
 pub mod activity;
 mod append;
 pub mod bgworker;
+pub mod birth;
 mod call;
 pub mod catalog;
 pub mod clock;

@@ -66,6 +66,7 @@ scanned! {
     FormData_pg_constraint = ConstraintRelationId, ConstraintOidIndexId;
     FormData_pg_database = DatabaseRelationId, DatabaseOidIndexId;
     FormData_pg_extension = ExtensionRelationId, ExtensionOidIndexId;
+    FormData_pg_proc = ProcedureRelationId, ProcedureOidIndexId;
     FormData_pg_policy = PolicyRelationId, PolicyOidIndexId;
     FormData_pg_rewrite = RewriteRelationId, RewriteOidIndexId;
     FormData_pg_trigger = TriggerRelationId, TriggerOidIndexId;

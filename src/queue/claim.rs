@@ -18,7 +18,7 @@ use crate::pg::error::{CHECK_VIOLATION, PgError, Result};
 use crate::pg::table::{Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
 use super::queues::{self, Queue};
-use super::{column, ids};
+use super::{column, home, ids};
 
 /// Columns of the claim's index.
 pub(super) mod key {
@@ -400,7 +400,7 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
     })
 }
 
-/// Whether the job waits, and says what to do, or its queue does. Others are held for other consumers;
+/// Whether the job waits, is of this home, and says what to do, or its queue does. Others are held for other consumers;
 /// one that was set aside has ended; and a command that has been claimed is its worker's, or the
 /// keeper's, to settle.
 pub fn is_runnable(row: &Row, queue: &Queue) -> bool {
@@ -408,4 +408,5 @@ pub fn is_runnable(row: &Row, queue: &Queue) -> bool {
     let says = |column| row.get(column).is_some();
     !queue.holds(says(column::HANDLER) || says(column::COMMAND))
         && status.is_some_and(|status| datum::text_is(status, b"pending"))
+        && home::is_own(row)
 }

@@ -17,6 +17,7 @@ use crate::pg::table::{Compare, Key, Lock, Row, Table};
 
 use super::claim::{self, key};
 use super::column;
+use super::home;
 use super::queues::Queue;
 
 /// The most entries that a look reads for one role's queue in each of the two indexes.
@@ -341,7 +342,10 @@ impl Due {
                 while found.len() < most && scan.next(&self.row, &mut budget)? == Step::Row {
                     let id = self.row.get(column::ID).map_or(0, datum::as_i64);
                     // A consumer's is for the reclaimer.
-                    if self.row.get(column::LEASE).is_none() && avoid.binary_search(&id).is_err() {
+                    if self.row.get(column::LEASE).is_none()
+                        && avoid.binary_search(&id).is_err()
+                        && home::is_own(&self.row)
+                    {
                         let status = name.clone();
                         found.push(Found { id, status });
                     }

@@ -15,14 +15,16 @@ use crate::pg::fmgr::TriggerRow;
 use crate::pg::local::Local;
 use crate::pg::log::{self, Level};
 use crate::pg::utility::CopyTarget;
-use crate::pg::{clock, identity};
+use crate::pg::{birth, clock, identity};
 
 use super::admit::{
     KNOWN_HANDLER, KnownHandler, check_limits, check_queue, check_texts, forget, refuse_restricted,
     warn_unserved,
 };
 use super::handler::{Named, quoted};
-use super::{any_extension, bar, bound, column, consumed, handler, ids, queues, rights, wake};
+use super::{
+    any_extension, bar, bound, column, consumed, handler, home, ids, queues, rights, wake,
+};
 use crate::shared::consumers;
 
 /// The table that COPY FROM STDIN may fill although row-level security applies: each row passes the
@@ -40,6 +42,7 @@ pub fn copy_target() -> Result<Option<CopyTarget>> {
 /// The trigger of `my_worker._jobs`, BEFORE INSERT OR UPDATE of each row.
 pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
     row.check(&JOBS)?;
+    let extension = any_extension()?;
     let is_users = !identity::is_ours() && check_row(&mut row)?;
     // A row that is there with such an id, from a restore or by a hand, is settled like any other.
     if !row.is_update
@@ -55,7 +58,6 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
     wake::on_any_end(forget)?;
     let says_itself = row.get(column::HANDLER).is_some() || row.get(column::COMMAND).is_some();
     // Not the one that this session held: a worker finds out.
-    let extension = any_extension()?;
     let (id, resting, is_held) = queues::last_held(&extension, &queue, |kept| {
         let is_held = kept.queue.holds(says_itself);
         (kept.queue.id, kept.resting(says_itself), is_held)
@@ -63,6 +65,11 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
     .unwrap_or((0, None, !says_itself));
     if is_users && is_held && !row.is_update && id != 0 {
         tell_of_consumers(id, &queue)?;
+    }
+    if !home::is_own_home(row.get(column::HOME).map(datum::as_i64)) {
+        // It came with a copy: the keeper finds that out, and nobody runs it meanwhile.
+        wake::look_at_commit()?;
+        return Ok(row.result());
     }
     if row.is_update && !identity::is_ours() {
         refuse_leased(&row, &extension)?;
@@ -182,6 +189,9 @@ fn check_row(row: &mut TriggerRow) -> Result<bool> {
         if !row.is_update {
             bar::warn(caller)?;
         }
+    } else if !row.is_update && row.get(column::HOME).map(datum::as_i64) == Some(birth::home()) {
+        // Of this home, or of a time before there were any: others may have run it since the dump was made.
+        changes.push((column::HOME, Some(home::RESTORED.datum())));
     }
     row.set(&changes)?;
     Ok(is_users)

@@ -17,6 +17,7 @@ pub mod end;
 mod ended;
 pub mod enqueue;
 pub mod handler;
+pub mod home;
 pub mod ids;
 pub mod incoming;
 mod lease_change;
@@ -134,6 +135,6 @@ fn connected<'a, T: 'a>(
 }
 
 /// A superuser takes a dump back.
-fn is_restore() -> Result<bool> {
+pub fn is_restore() -> Result<bool> {
     Ok(guc::is_restoring()? && identity::is_superuser()?)
 }

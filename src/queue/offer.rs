@@ -10,6 +10,7 @@ use crate::pg::table::{Compare, Key, Lock, Row};
 use crate::pg::xact;
 
 use super::claim::{self, Candidate, Found, Job, Jobs, Walk};
+use super::home;
 use super::queues::Queue;
 
 /// Which jobs of a queue a consumer takes.
@@ -39,13 +40,14 @@ impl Wanted<'_> {
     }
 }
 
-/// Whether the job waits and says nothing of what to do: where its queue says nothing either, it is for a
+/// Whether the job waits, is of this home and says nothing of what to do: where its queue says nothing either, it is for a
 /// consumer.
 fn is_for_consumers(row: &Row) -> bool {
     let waits = row.get(column::STATUS);
     row.get(column::HANDLER).is_none()
         && row.get(column::COMMAND).is_none()
         && waits.is_some_and(|status| datum::text_is(status, b"pending"))
+        && home::is_own(row)
 }
 
 /// What a look for a consumer came to.

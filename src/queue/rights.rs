@@ -11,12 +11,12 @@ use crate::pg::ddl::Made;
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, PgError, Result};
 use crate::pg::fmgr::TriggerRow;
 use crate::pg::utility::Definition;
-use crate::pg::{clock, identity, sequence};
+use crate::pg::{birth, clock, identity, sequence};
 
 use super::{any_extension, column};
 
 /// Whether the current role has the rights of the extension's owner.
-fn is_owner(extension: &Extension) -> Result<bool> {
+pub fn is_owner(extension: &Extension) -> Result<bool> {
     identity::has_rights_of(identity::current_role(), extension.owner)
 }
 
@@ -60,6 +60,7 @@ pub fn check_row(row: &TriggerRow) -> Result<()> {
             (false, column::CREATED_AT) => {
                 new.map(datum::as_i64) == Some(clock::transaction_start())
             }
+            (false, column::HOME) => new.map(datum::as_i64) == Some(birth::home()),
             (false, _) => new.is_none(),
         };
         if !is_as_it_must_be {

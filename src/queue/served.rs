@@ -8,6 +8,8 @@ use crate::pg::log::{self, Level};
 use crate::settings;
 use crate::shared::{SHARED, State};
 
+use super::home;
+
 /// Whether this transaction was warned that its database is not served.
 static WARNED: Local<bool> = Local::new(false);
 /// This database is named in `my_worker.database`.
@@ -35,7 +37,7 @@ pub fn warn() -> Result<()> {
 /// Why nobody runs the jobs of this database, and what to do; `None` if they are run.
 pub fn unserved() -> Result<Option<(String, String)>> {
     // Once it is named there, it stays so while the server runs.
-    if SERVED.get() && SHARED.read(has_no_place) != Some(true) {
+    if SERVED.get() && SHARED.read(runs_nothing) != Some(true) {
         return Ok(None);
     }
     if !SHARED.is_attached() {
@@ -65,7 +67,15 @@ pub fn unserved() -> Result<Option<(String, String)>> {
         return Ok(Some((reason, hint.to_string())));
     }
     SERVED.set(true);
+    if home::is_known_copy() {
+        let reason = format!("jobs in database \"{shown}\" will not run: it is a copy");
+        return Ok(Some((reason, home::HINT.to_string())));
+    }
     Ok(None)
+}
+
+fn runs_nothing(state: &State) -> bool {
+    has_no_place(state) || state.is_copy(bgworker::my_database())
 }
 
 /// Whether other databases have all places.

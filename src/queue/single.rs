@@ -7,13 +7,14 @@ use crate::pg::spi::{Spi, Statement};
 
 use super::as_owner;
 use super::end::{Attempt, EndOf};
+use super::home;
 use super::queues::{self, Queue};
 use super::report::Runs;
 
 macro_rules! find_job {
     () => {
         "SELECT owner, queue, attempts, max_attempts, status = 'processing' AND lease IS NULL, \
-         handler, command IS NOT NULL, status = 'failed', lease, run_at, started_at, timeout \
+         handler, command IS NOT NULL, status = 'failed', lease, run_at, started_at, timeout, home \
          FROM my_worker._jobs WHERE id = $1"
     };
 }
@@ -57,6 +58,8 @@ pub struct Standing {
     is_command: bool,
     /// It was set aside.
     pub has_failed: bool,
+    /// It is of this home, not of a copy's.
+    is_own: bool,
     /// The lease that stands in its row.
     pub lease: Option<InRow>,
     /// How long an attempt may take, if it says so itself.
@@ -95,6 +98,7 @@ impl Standing {
                     started: row.i64(11).unwrap_or(0),
                 }),
                 timeout: row.datum(12).map(datum::interval_micros).transpose()?,
+                is_own: home::is_own_home(row.i64(13)),
             }))
         })?;
         let Some(mut standing) = found else {
@@ -159,10 +163,10 @@ pub enum Taken {
 }
 
 /// For the keeper: takes a job that has not ended, without waiting for whoever has its row. One whose
-/// queue is not there, perhaps not yet, is left alone.
+/// queue is not there, perhaps not yet, or that came with a copy, is left alone.
 pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
     Ok(match Standing::read(extension, job, &LOCK_JOB)? {
-        Some(live) if live.has_failed || live.queue.is_none() => Taken::Gone,
+        Some(live) if live.has_failed || live.queue.is_none() || !live.is_own => Taken::Gone,
         Some(live) => Taken::Live(Box::new(live)),
         None if still_there(extension, job)? => Taken::Locked,
         None => Taken::Gone,

@@ -288,7 +288,7 @@ fn disable(extension: &Extension, id: i64, error: &PgError) -> Result<Fired> {
 
 /// Decides one schedule, enqueues its jobs and advances it.
 fn fire(spi: &Spi, id: i64) -> Result<Fired> {
-    let Some(mut found) = find(spi, id)? else {
+    let Some(mut found) = find(spi, id)?.filter(|found| found.is_own) else {
         return Ok(Fired::Locked);
     };
     let now = super::now();

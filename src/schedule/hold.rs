@@ -123,7 +123,7 @@ impl Releaser {
 /// Releases the next held job of a schedule if none is unfinished; all of them if the schedule
 /// queues its runs no more. Adds the jobs whose end the others wait for to `running`.
 fn release(spi: &Spi, id: i64, running: &mut Vec<i64>) -> Result<Fired> {
-    let Some(mut found) = find(spi, id)? else {
+    let Some(mut found) = find(spi, id)?.filter(|found| found.is_own) else {
         return Ok(Fired::Locked);
     };
     let most = match found.overlap {

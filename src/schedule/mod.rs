@@ -26,13 +26,13 @@ pub use manage::{next_runs, pause, resume, run_now, unschedule};
 use crate::logic::columns::{SCHEDULES, schedule as column};
 use crate::logic::rule::{self, Every, Parsed, Rule, RuleError};
 use crate::logic::zone::Zone;
-use crate::pg::clock;
-use crate::pg::datum::{self, Micros};
+use crate::pg::datum::{self, Micros, ToDatum};
 use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, QUERY_CANCELED, Result};
 use crate::pg::fmgr::TriggerRow;
 use crate::pg::timezone::Timezone;
+use crate::pg::{clock, identity};
 use crate::queue::handler::quoted;
-use crate::queue::wake;
+use crate::queue::{any_extension, home, is_restore, wake};
 use crate::settings;
 use crate::shared::SHARED;
 
@@ -69,8 +69,19 @@ pub fn real(time: Micros) -> Micros {
 
 /// The trigger of the table, BEFORE INSERT OR UPDATE of each row: the keeper learns of the due
 /// time at COMMIT, whoever wrote the row.
-pub fn written(row: &TriggerRow) -> Result<()> {
+pub fn written(row: &mut TriggerRow) -> Result<()> {
     row.check(&SCHEDULES)?;
+    let extension = any_extension()?;
+    let home = row.get(column::HOME).map(datum::as_i64);
+    let is_restored = !row.is_update && !identity::is_ours() && is_restore()?;
+    if is_restored && home == Some(extension.birth.home()) {
+        row.set(&[(column::HOME, Some(home::RESTORED.datum()))])?;
+        return wake::look_at_commit();
+    }
+    if !home::is_own_home(home) {
+        // It came with a copy: the keeper finds that out.
+        return wake::look_at_commit();
+    }
     let active = row.get(column::ACTIVE).is_some_and(datum::as_bool);
     match row.get(column::NEXT_RUN_AT) {
         Some(next) if active => wake::due_at_commit(real(datum::as_i64(next))),

@@ -7,6 +7,7 @@ use crate::pg::spi::{Row, Rows, Spi, Statement};
 use crate::queue::column;
 use crate::queue::enqueue::NewJob;
 use crate::queue::handler::quoted;
+use crate::queue::home;
 
 /// A row with its unfinished jobs.
 static LOCK: Statement = Statement::new(
@@ -17,7 +18,7 @@ static LOCK: Statement = Statement::new(
      AND q.status <> 'failed' ORDER BY q.id), \
      ARRAY(SELECT q.id FROM pg_catalog.unnest(s.held_jobs) AS held \
      JOIN my_worker._jobs AS q ON q.id = held \
-     AND q.status <> 'failed' ORDER BY q.id) \
+     AND q.status <> 'failed' ORDER BY q.id), home \
      FROM my_worker._schedules AS s WHERE s.id = $1 \
      FOR UPDATE OF s SKIP LOCKED",
     &[types::INT8],
@@ -45,6 +46,8 @@ pub struct Found<'a> {
     pub last_due: Option<Micros>,
     /// Whose jobs they are.
     pub owner: Oid,
+    /// It is of this home, not of a copy's.
+    pub is_own: bool,
     /// Neither paused nor disabled.
     pub active: bool,
     /// Unfinished jobs that may run.
@@ -72,6 +75,7 @@ pub fn find(spi: &Spi, id: i64) -> Result<Option<Found<'_>>> {
         anchor: row.i64(14).unwrap_or(0),
         last_due: row.i64(15),
         owner: row.oid(8).unwrap_or(0),
+        is_own: home::is_own_home(row.i64(19)),
         active: row.bool(16),
         live: ids(row.datum(17))?,
         held: ids(row.datum(18))?,

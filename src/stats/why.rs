@@ -10,6 +10,7 @@ use crate::pg::error::Result;
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::{bgworker, clock, identity, xact};
 use crate::queue::handler::quoted;
+use crate::queue::home;
 use crate::queue::queues::{self, Queue};
 use crate::queue::{any_extension, as_owner, extension};
 use crate::settings;
@@ -215,6 +216,9 @@ fn nobody_runs(pool: &Pool) -> Result<Option<String>> {
     Ok(match (settings::ENABLED.get(), pool.launcher) {
         (false, _) => Some("workers are disabled: my_worker.enabled is off".to_string()),
         (_, 0) => Some("the launcher is not running".to_string()),
+        _ if home::is_known_copy() => {
+            Some("this database is a copy of another one, see my_worker.adopt()".to_string())
+        }
         _ if pool.left_out => Some(
             "this database has no place: others with the extension have all (my_worker.database)"
                 .to_string(),

@@ -7,6 +7,7 @@ use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::{activity, clock, marks, session, stain, xact};
 use crate::queue::bar;
 use crate::queue::claim::Jobs;
+use crate::queue::home;
 use crate::queue::queues::Queue;
 use crate::settings;
 use crate::shared::{self, Current, SHARED, UnlockedSlot, Wake};
@@ -122,6 +123,12 @@ impl Worker {
             self.gone = true;
             return Ok(None);
         };
+        // The keeper finds out whether it still is one.
+        if home::is_known_copy() || extension.birth.moved.is_some() && !settings::RUN_COPIES.get() {
+            self.gone = true;
+            self.ask_keeper();
+            return Ok(None);
+        }
         // Its session is older than what forbids it. The keeper ends the jobs, saying why.
         if bar::bar(self.role)?.is_some() {
             self.gone = true;

@@ -62,10 +62,12 @@ is($node->safe_psql('unserved', 'SELECT count(*) FROM my_queue'), '2', 'the jobs
 # A copy that has the extension from its template, and one that gets a name that is served.
 my $done = q{SELECT count(*) FROM my_worker.history WHERE status = 'completed'};
 $node->safe_psql('postgres', $_) for 'CREATE DATABASE copied TEMPLATE unserved', 'CREATE DATABASE unnamed TEMPLATE unserved';
+$node->safe_psql('copied', 'SELECT my_worker.adopt()');
 wait_for($node, $done, '2', 20, 'copied');
 $node->safe_psql('postgres', 'ALTER DATABASE unnamed RENAME TO renamed');
+$node->safe_psql('renamed', 'SELECT my_worker.adopt()');
 wait_for($node, $done, '2', 20, 'renamed');
-pass('copies and other names are served at once');
+pass('adopted copies and other names are served at once');
 $node->safe_psql('postgres', $_) for 'DROP DATABASE copied', 'DROP DATABASE renamed';
 
 # Databases of others are not held up, while jobs run and while nothing does.

@@ -1,5 +1,6 @@
 # pg_dump and restore carry jobs, history, queues and the sequences; nothing is lost, changed or run
-# twice on the way. pg_upgrade, to a new cluster of the same version, runs nothing meanwhile.
+# twice on the way. pg_upgrade, to a new cluster of the same version, runs nothing meanwhile, and
+# makes no copy.
 
 use strict;
 use warnings;
@@ -48,6 +49,7 @@ is($stderr, '', 'the dump is restored without a word');
 is($new->safe_psql('postgres', $queries{$_}), $before{$_}, "$_ are the same") for sort keys %queries;
 my $next = $new->safe_psql('postgres', q{SELECT my_worker.enqueue('work', '{"label": "new"}')});
 cmp_ok($next, '>', $last, 'the ids go on');
+is($new->safe_psql('postgres', q{SELECT my_worker.adopt()}), 'this database is the home of 2 more jobs and 0 more schedules', 'the copy becomes the home of its jobs');
 is($new->safe_psql('postgres', "SELECT my_worker.wait($next, '20 s')"), 'completed', 'jobs run');
 $new->safe_psql('postgres', q{SELECT my_worker.create_queue('another')});
 is($new->safe_psql('postgres', q{SELECT count(*) = count(DISTINCT id) FROM my_worker.queues}), 't', 'so do the queues\'');
@@ -58,7 +60,6 @@ is($new->safe_psql('postgres', "SELECT my_worker.retry($failed)"), 't', 'a faile
 is($new->safe_psql('postgres', q{SELECT count(*) FROM effects WHERE label = 'done'}), '3', 'nothing ran twice');
 is($new->safe_psql('postgres', q{SET ROLE alice; SELECT count(*) > 0 FROM my_worker.jobs}), 't', 'grants are there');
 
-# Jobs that are due are run by the new server as soon as they are there.
 $new->safe_psql('postgres', 'CREATE DATABASE copy');
 $new->stop;
 
@@ -71,6 +72,7 @@ SKIP:
 	$old->safe_psql('postgres', q{SELECT my_worker.enqueue('work', '{"label": "due"}')});
 	$old->safe_psql('postgres', q{ALTER SYSTEM RESET my_worker.enabled});
 	%before = map { $_ => $old->safe_psql('postgres', $queries{$_}) } keys %queries;
+	my $home = $old->safe_psql('postgres', 'SELECT my_worker_internal.home()');
 	$old->stop;
 	my $upgraded = new_node('upgraded', -start => 0);
 	my $bin = $old->config_data('--bindir');
@@ -84,6 +86,11 @@ SKIP:
 	$upgraded->reload;
 	wait_for($upgraded, q{SELECT count(*) FROM effects WHERE label = 'due'}, '1');
 	pass('and the due job runs now');
+	is($upgraded->safe_psql('postgres', 'SELECT my_worker_internal.home()'), $home, 'the home is the same');
+	is($upgraded->safe_psql('postgres', q{SELECT ok FROM my_worker.health() WHERE "check" = 'home'}), 't', 'health() knows of no copy');
+	$upgraded->restart;
+	$upgraded->safe_psql('postgres', q{SELECT my_worker.enqueue('work', '{"label": "after"}')});
+	wait_for($upgraded, q{SELECT count(*) FROM effects WHERE label = 'after'}, '1');
 	is(log_has($upgraded, qr/PANIC|terminated by signal|XX000/), 0, 'no crash, no internal error');
 	$upgraded->stop;
 }

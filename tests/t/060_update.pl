@@ -46,7 +46,8 @@ facts (fact) AS (
               FROM pg_attribute AS t JOIN relations AS r ON r.oid = t.attrelid
              WHERE t.attnum > 0 AND NOT t.attisdropped) AS a
     UNION ALL SELECT format('view %s as %s', oid::regclass, pg_get_viewdef(oid)) FROM relations WHERE relkind = 'v'
-    UNION ALL SELECT format('index %s options %s', pg_get_indexdef(i.indexrelid), c.reloptions)
+    -- Each database has a number of its own for its home.
+    UNION ALL SELECT format('index %s options %s', replace(pg_get_indexdef(i.indexrelid), my_worker_internal.home()::text, 'home'), c.reloptions)
       FROM pg_index AS i JOIN relations AS r ON r.oid = i.indrelid JOIN pg_class AS c ON c.oid = i.indexrelid
     UNION ALL SELECT format('constraint %s %s %s', k.conrelid::regclass, k.conname, pg_get_constraintdef(k.oid))
       FROM pg_constraint AS k JOIN relations AS r ON r.oid = k.conrelid
@@ -60,7 +61,7 @@ facts (fact) AS (
     UNION ALL SELECT format('sequence %s %s', s.seqrelid::regclass, row(s.seqtypid::regtype, s.seqstart, s.seqincrement,
                             s.seqmax, s.seqmin, s.seqcache, s.seqcycle))
       FROM pg_sequence AS s JOIN relations AS r ON r.oid = s.seqrelid
-    UNION ALL SELECT format('function %s', pg_get_functiondef(p.oid))
+    UNION ALL SELECT format('function %s', regexp_replace(pg_get_functiondef(p.oid), 'SELECT ''[0-9 ]+''', 'SELECT birth'))
       FROM pg_proc AS p JOIN members AS m ON m.objid = p.oid AND m.classid = 'pg_proc'::regclass
     UNION ALL SELECT format('comment on %s: %s', pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description)
       FROM pg_description AS d JOIN members AS m ON m.classid = d.classoid AND m.objid = d.objoid
@@ -97,6 +98,7 @@ public.gone||$me
 public.g()||other
 EOT
 	'handlers get the argument types that they stood for, and who owned the function');
+is($node->safe_psql('updated', 'SELECT DISTINCT home = my_worker_internal.home() FROM my_worker._jobs'), 't', 'all jobs are at home');
 is($node->safe_psql('updated', q{SET ROLE other; DELETE FROM my_queue; SELECT count(*) FROM my_queue}), '0',
 	'a role with rights on the table has them on the view');
 $node->safe_psql('updated', q{REVOKE ALL ON my_queue FROM other; REVOKE ALL ON my_worker._jobs FROM other; DROP FUNCTION f(jsonb), f(bigint, jsonb), g()});

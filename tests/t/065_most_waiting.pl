@@ -121,6 +121,7 @@ $node->safe_psql('postgres', q{
 	SELECT set_config('search_path', '', false); SET check_function_bodies = false;
 	INSERT INTO public.my_queue (handler, owner) SELECT 'public.work', 'alice'::regrole FROM generate_series(1, 3)});
 is(waiting(), 13, 'a dump is taken back as it is');
+$node->safe_psql('postgres', 'SELECT my_worker.adopt()');
 my $cancelled = as_alice('SELECT min(id) FROM my_queue');
 as_alice("SELECT my_worker.cancel($cancelled)");
 like(query_error($node, "SET ROLE alice; SELECT my_worker.retry($cancelled)"), $refused, 'retry() brings a job back only if there is room');

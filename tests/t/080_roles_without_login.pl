@@ -37,6 +37,7 @@ is(warnings_of(q{SET ROLE alice; SELECT my_worker.enqueue('work'); INSERT INTO m
 	'a role that may log in is not warned');
 is(warnings_of(q{SET check_function_bodies = off; SELECT pg_catalog.set_config('search_path', '', false);
 	INSERT INTO public.my_queue (handler, owner) VALUES ('public.work(bigint, jsonb)', '"group"'::regrole)}), 0, 'a restore is not warned');
+like($node->safe_psql('postgres', q{SET client_min_messages = error; SELECT my_worker.adopt()}), qr/1 more jobs/, 'its jobs are adopted');
 my ($status, $stdout, $stderr) = $node->psql('postgres', $role . q{SELECT my_worker.enqueue('work')});
 like($stderr, qr/not permitted to log in\nHINT:  Use ALTER ROLE \.\.\. LOGIN/, 'with a reason and a hint');
 

@@ -51,6 +51,8 @@ pub struct Database {
     pub absent_at: Micros,
     /// [W] transactions of the server that had completed then.
     pub absent_seen: u64,
+    /// [W] it is a copy of another one: nothing runs in it.
+    pub copy: bool,
 }
 
 impl Database {
@@ -73,6 +75,7 @@ impl Database {
             no_slot_at: 0,
             absent_at: 0,
             absent_seen: 0,
+            copy: false,
         }
     }
 }
@@ -83,6 +86,22 @@ impl State {
         self.databases
             .iter_mut()
             .find(|database| database.oid == oid && oid != 0)
+    }
+
+    /// Whether a database is a copy of another one, as its keeper has found.
+    pub fn is_copy(&self, oid: Oid) -> bool {
+        let mut entries = self.databases.iter();
+        entries.any(|database| database.oid == oid && oid != 0 && database.copy)
+    }
+
+    /// Notes whether a database is a copy: then its workers leave, and no new ones come. Adds whom to wake.
+    pub fn set_copy(&mut self, oid: Oid, copy: bool, wake: &mut Vec<Wake>) {
+        if let Some(database) = self.database(oid) {
+            database.copy = copy;
+        }
+        if copy {
+            self.dismiss_workers(oid, wake);
+        }
     }
 
     /// Notes a time at which something is due; answers the process to wake, if it is sooner than

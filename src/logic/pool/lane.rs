@@ -154,6 +154,8 @@ impl State {
                 entry.asked = true;
                 return Wake::NOBODY;
             }
+            // Whoever ends that has the keeper look at everything.
+            Some(entry) if entry.copy => return Wake::NOBODY,
             Some(_) => {}
         }
         let Some(lane) = self.lane(database, role) else {
