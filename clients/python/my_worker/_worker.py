@@ -148,7 +148,8 @@ class Worker:
 
     def stop(self) -> None:
         """Takes no more jobs and ends when those at hand have ended; called again, at once."""
-        self._loop.call_soon_threadsafe(self._stop)
+        with contextlib.suppress(AttributeError, RuntimeError):  # it has not begun, or has ended
+            self._loop.call_soon_threadsafe(self._stop)
 
     async def serve(self) -> None:
         """As `run()`, within a running event loop."""

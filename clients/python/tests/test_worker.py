@@ -86,8 +86,7 @@ class Case(unittest.TestCase):
         try:
             yield
         finally:
-            with contextlib.suppress(AttributeError, RuntimeError):  # it has not begun, or has ended
-                worker.stop()
+            worker.stop()
             thread.join(20)
             if failure:
                 raise failure[0]
