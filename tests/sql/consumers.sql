@@ -22,8 +22,10 @@ SELECT kind, role, state, queue FROM my_worker.workers WHERE pid = pg_backend_pi
 SELECT queue, pending, scheduled, processing FROM my_worker.queue_stats WHERE queue = 'post';
 SELECT starts_with(my_worker.why(:a), 'held by a consumer since ') AS why;
 -- Nobody changes them by hand.
+\set VERBOSITY sqlstate
 DELETE FROM my_queue WHERE id = :a;
 UPDATE my_queue SET priority = 5 WHERE id = :a;
+\set VERBOSITY terse
 -- DISCARD ALL gives them back, and charges an attempt.
 DISCARD ALL;
 \set VERBOSITY terse
@@ -95,7 +97,9 @@ SELECT id AS i, lease AS l FROM my_worker.receive('post', wait => '5 s', lease =
 SELECT status, consumer, lease_until > now() AS held, run_at <= now() AS run_at FROM my_worker.jobs WHERE id = :i;
 SELECT my_worker.extend(:i, :l, '2 min'), my_worker.extend(:i, :l + 1, '2 min') AS wrong;
 SELECT lease_until > now() + interval '90 s' AS later FROM my_worker.jobs WHERE id = :i;
+\set VERBOSITY sqlstate
 DELETE FROM my_queue WHERE id = :i;
+\set VERBOSITY terse
 SELECT my_worker.release(:i, :l);
 SELECT status, attempts, lease_until, consumer FROM my_worker.jobs WHERE id = :i;
 BEGIN;
