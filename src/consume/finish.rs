@@ -104,15 +104,32 @@ impl Desk {
     }
 
     fn find(&self, shown: Shown, begun: Option<(LeaseId, Lease)>) -> Result<Option<Valid>> {
-        let Some(job) = self.lock(shown.job, begun.map(|(id, _)| id))? else {
+        let Some(job) = self.lock(shown, begun)? else {
             return Ok(None);
         };
-        let queue_name = job
-            .value(column::QUEUE)
-            .map_or(Ok(Vec::new()), datum::as_text)?;
-        if !may_consume(&self.extension, self.caller, job.owner(), &queue_name)? {
+        let Some(started) = self.started(&job, shown, begun)? else {
             return Ok(None);
-        }
+        };
+        let queue_name = queue_of(&job)?;
+        let queue = queues::kept_as_told(&self.extension, &queue_name);
+        let session = begun.filter(|_| job.value(column::LEASE).is_none());
+        Ok(Some(Valid {
+            job,
+            queue: queue.ok().map(|kept| kept.queue.clone()),
+            queue_name,
+            session,
+            started,
+        }))
+    }
+
+    /// Since when a job is out under the lease that is shown; `None` if that is not valid, or the caller has
+    /// no right to the job.
+    fn started(
+        &self,
+        job: &Job,
+        shown: Shown,
+        begun: Option<(LeaseId, Lease)>,
+    ) -> Result<Option<Micros>> {
         let in_row = job.value(column::LEASE).map(datum::as_i64);
         let started = match (begun, in_row) {
             (Some((_, lease)), None) if lease.attempts == job.attempts => lease.since,
@@ -122,20 +139,16 @@ impl Desk {
             }
             _ => return Ok(None),
         };
-        let queue = queues::kept_as_told(&self.extension, &queue_name);
-        Ok(Some(Valid {
-            job,
-            queue: queue.ok().map(|kept| kept.queue.clone()),
-            queue_name,
-            session: begun.filter(|_| in_row.is_none()),
-            started,
-        }))
+        let may = may_consume(&self.extension, self.caller, job.owner(), &queue_of(job)?)?;
+        Ok(may.then_some(started))
     }
 
-    /// The job's row as it is now, locked; waits for whoever has it.
-    fn lock(&self, id: i64, lease: Option<LeaseId>) -> Result<Option<Job>> {
-        // Most often it stands where this session has found it.
-        if let Some(row) = lease.and_then(leases::row_of)
+    /// The job's row as it is now, locked; waits for whoever has it. A row is locked only for a caller who has
+    /// a right to it and shows its lease: a lock keeps the job from running, and a worker may hold it for long.
+    fn lock(&self, shown: Shown, begun: Option<(LeaseId, Lease)>) -> Result<Option<Job>> {
+        let id = shown.job;
+        // Most often it stands where this session has found it, when it had the right.
+        if let Some(row) = begun.and_then(|(lease, _)| leases::row_of(lease))
             && let Some(job) = xact::with_latest_snapshot(|| self.jobs.take(row))?
             && job.id == id
         {
@@ -143,6 +156,9 @@ impl Desk {
         }
         let found = xact::with_latest_snapshot(|| self.jobs.by_id(id))?;
         let Some(job) = found else { return Ok(None) };
+        if self.started(&job, shown, begun)?.is_none() {
+            return Ok(None);
+        }
         // What this transaction wrote nobody else can have.
         if job.is_own() || xact::with_latest_snapshot(|| self.jobs.lock(&job))? {
             return Ok(Some(job));
@@ -154,6 +170,11 @@ impl Desk {
     fn close(self) -> Result<()> {
         self.jobs.close()
     }
+}
+
+fn queue_of(job: &Job) -> Result<Vec<u8>> {
+    job.value(column::QUEUE)
+        .map_or(Ok(Vec::new()), datum::as_text)
 }
 
 impl Valid {
@@ -344,10 +365,7 @@ fn is_valid(extension: &Extension, key: JobKey, token: i64) -> Result<bool> {
     let found = xact::with_latest_snapshot(|| jobs.by_id(key.job))?;
     jobs.close()?;
     let Some(job) = found else { return Ok(false) };
-    let queue = job
-        .value(column::QUEUE)
-        .map_or(Ok(Vec::new()), datum::as_text)?;
-    if !may_consume(extension, caller, job.owner(), &queue)? {
+    if !may_consume(extension, caller, job.owner(), &queue_of(&job)?)? {
         return Ok(false);
     }
     Ok(match job.value(column::LEASE).map(datum::as_i64) {
