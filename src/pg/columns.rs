@@ -135,16 +135,9 @@ fn type_of(description: sys::TupleDesc, place: i32) -> Oid {
 }
 
 /// Refuses a table whose columns are not of the declared types, by their places. It is open and locked, so
-/// they stay as they are.
+/// they stay as they are. Another version's table may have fewer columns: those that it lacks are read as NULL.
+/// A column that was dropped still counts.
 pub(super) fn check(description: sys::TupleDesc, table: &Table) -> Result<()> {
-    match first_of_other_type(description, table, i32::MAX) {
-        Some(index) => Err(refused(table, index)),
-        None => Ok(()),
-    }
-}
-
-/// The same, but another version's table may have fewer columns.
-pub(super) fn check_first(description: sys::TupleDesc, table: &Table) -> Result<()> {
     // SAFETY: the description of a table that is open.
     let count = unsafe { (*description).natts };
     match first_of_other_type(description, table, count) {

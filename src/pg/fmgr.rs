@@ -249,7 +249,7 @@ pub struct TriggerRow {
 impl TriggerRow {
     /// Refuses a table whose columns are not of the declared types. That of another version may have fewer.
     pub fn check(&self, declared: &Table) -> Result<()> {
-        columns::check_first(self.description, declared)
+        columns::check(self.description, declared)
     }
 
     /// A column, counted from 1; `None` for NULL, and for one that the table does not have.
