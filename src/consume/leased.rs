@@ -162,10 +162,7 @@ fn no_room() -> PgError {
         CONFIGURATION_LIMIT_EXCEEDED,
         "too many jobs are held by consumers' sessions",
     )
-    .hint(
-        "Acknowledge some, raise \"my_worker.max_leases\", or pass \"lease\" to receive() so that the job's \
-         row holds the lease.",
-    )
+    .hint("Acknowledge some, or raise \"my_worker.max_leases\" and restart the server.")
 }
 
 /// Gives back what is more than the queue's limit, counting the leases that stand in rows.

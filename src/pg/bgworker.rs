@@ -220,6 +220,12 @@ pub fn replay_is_paused() -> bool {
     unsafe { sys::mw_replay_is_paused() }
 }
 
+/// Whether this session ends because the server could not send to its client any more (miscadmin.h).
+pub fn has_lost_client() -> bool {
+    // SAFETY: a flag of this process, which its own code sets.
+    unsafe { sys::ClientConnectionLost != 0 }
+}
+
 /// Whether the postmaster is shutting the server down in order, as it notes for `pg_ctl` before it tells
 /// its processes (the last line of postmaster.pid, `LOCK_FILE_LINE_PM_STATUS`, miscadmin.h).
 pub fn is_shutting_down() -> bool {

@@ -49,6 +49,14 @@ static DROP_QUEUE: Statement = Statement::new(
     &[types::TEXT],
 );
 
+/// A role that may receive from other queues keeps its rights.
+static REVOKE_CONSUME: Statement = Statement::new(
+    "SELECT my_worker.revoke_consume(c.queue, c.role) FROM my_worker._consumers AS c \
+     JOIN pg_catalog.pg_roles AS r ON r.oid = c.role WHERE c.queue = $1",
+    &[types::TEXT],
+);
+
+/// Those of roles that were dropped.
 static DROP_CONSUMERS: Statement = Statement::new(
     "DELETE FROM my_worker._consumers WHERE queue = $1",
     &[types::TEXT],
@@ -208,6 +216,7 @@ pub fn drop_queue(name: &[u8], force: bool) -> Result<()> {
                 "Let them end, or use drop_queue(name, force := true)."
             }));
         }
+        spi.run(&REVOKE_CONSUME, &argument)?;
         spi.run(&DROP_CONSUMERS, &argument)?;
         match spi.run(&DROP_QUEUE, &argument)?.count() {
             0 => Err(queues::unknown(name)),

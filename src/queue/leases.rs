@@ -91,6 +91,7 @@ pub fn lose_all(loss: Loss) {
 fn at_exit(code: i32) {
     lose_all(match code {
         0 => Loss::Disconnected,
+        _ if bgworker::has_lost_client() => Loss::Disconnected,
         _ => Loss::Terminated,
     });
 }

@@ -136,9 +136,10 @@ impl Standing {
             queue: self.queue.as_ref(),
             queue_name: &self.queue_name,
             owner: self.owner,
-            runs: match handler.filter(|_| !self.is_command) {
+            runs: match handler {
+                _ if self.is_command => Runs::Command,
                 Some(handler) => Runs::Handler(handler),
-                None => Runs::Command,
+                None => Runs::Consumer,
             },
             attempt: Attempt {
                 job: self.job,

@@ -216,7 +216,8 @@ DISCARD ALL;
 \set VERBOSITY terse
 SELECT my_worker.drop_queue(q, force => true) FROM unnest(ARRAY['shared', 'two', 'served']) AS q;
 SELECT count(*) FROM my_worker._consumers;
-SELECT my_worker.revoke_usage('regress_mw_ann'), my_worker.revoke_usage('regress_mw_ben'), my_worker.revoke_consume('shared', 'regress_mw_ann');
+SELECT my_worker.revoke_usage('regress_mw_ann'), my_worker.revoke_usage('regress_mw_ben');
+-- The rights went with the queues.
 DELETE FROM my_worker.history WHERE queue IN ('shared', 'two', 'served');
 DELETE FROM my_queue WHERE queue = 'post';
 SELECT my_worker.drop_queue('post', force => true);

@@ -13,7 +13,7 @@ use Time::HiRes qw(time usleep);
 
 my $JOBS = 1500;
 my $node = new_node('storm', 'restart_after_crash' => 'on', 'my_worker.naptime' => 3600, 'max_connections' => 60,
-	'log_min_messages' => 'log');
+	'log_min_messages' => 'log', 'client_connection_check_interval' => '50 ms');
 sub sql { return $node->safe_psql('postgres', join(' ', @_)) }
 my @roles = qw(ann ben con);
 sql(qq{CREATE ROLE $_ LOGIN; SELECT my_worker.grant_usage('$_')}) for @roles;
@@ -59,9 +59,10 @@ for my $n (0 .. 8)
 	{
 		while (time < $end)
 		{
-			my $left = eval { $node->psql('postgres', 'CALL consume()', extra_params => [ '-U', $role ], timeout => 60, timed_out => \my $late,
-					stdout => \my $out, stderr => \my $err) };
-			last if defined $left && $left == 0;
+			# The client's name in the server is its process.
+			my $connection = $node->connstr('postgres') . " user=$role";
+			last if system('bash', '-c', 'PGAPPNAME=$$ PGCONNECT_TIMEOUT=10 exec psql -XAtq -v ON_ERROR_STOP=1 -d "$0" -c "CALL consume()" >/dev/null 2>&1',
+				$connection) == 0;
 			usleep(20_000);
 		}
 		require POSIX;
@@ -70,24 +71,29 @@ for my $n (0 .. 8)
 	push @children, $child;
 }
 
-my ($terminated, $crashes, $round) = (0, 0, 0);
+my ($terminated, $killed, $crashes, $round) = (0, 0, 0, 0);
 my $since = time;
 while (time - $since < 15)
 {
 	usleep(200_000);
 	$round++;
-	my $query = q{SELECT pid FROM my_worker.workers WHERE kind = 'consumer' ORDER BY random() LIMIT 1};
-	my ($status, $pid) = eval { $node->psql('postgres', $query) };
-	next unless defined $status && $status == 0 && $pid;
+	my $query = q{SELECT pid, a.application_name FROM my_worker.workers JOIN pg_stat_activity AS a USING (pid)
+		WHERE kind = 'consumer' AND a.application_name ~ '^[0-9]+$' ORDER BY random() LIMIT 1};
+	my ($status, $found) = eval { $node->psql('postgres', $query) };
+	next unless defined $status && $status == 0 && $found;
+	my ($pid, $client) = split /\|/, $found;
 	if ($round % 20 == 0)
 	{
 		eval { crash($node, $pid); 1 } and $crashes++;
 	}
 	elsif ($round % 3 == 0)
 	{
-		# The client, not the server's process.
-		my ($ok, $port) = eval { $node->psql('postgres', "SELECT pg_terminate_backend($pid)") };
+		eval { $node->psql('postgres', "SELECT pg_terminate_backend($pid)") };
 		$terminated++;
+	}
+	elsif ($round % 3 == 1)
+	{
+		$killed += kill 'KILL', $client;
 	}
 }
 waitpid($_, 0) for @children;
@@ -95,13 +101,18 @@ waitpid($_, 0) for @children;
 wait_for($node, q{SELECT count(*) FROM my_queue WHERE queue = 's'}, '0');
 cmp_ok($crashes, '>=', 2, "the server crashed $crashes times");
 cmp_ok($terminated, '>=', 5, "$terminated sessions were terminated");
+cmp_ok($killed, '>=', 5, "$killed clients were killed");
+is(log_has($node, qr/is charged an attempt/, 0) > 0, 1, 'the log says what is charged');
+is(log_has($node, qr/(command|handler [^)]*)\) is charged an attempt/, 0), 0, 'and calls no job of a consumer a command');
+cmp_ok(sql(q{SELECT count(*) FROM my_worker.history, jsonb_array_elements(errors) AS e
+	WHERE queue = 's' AND e->>'sqlstate' = '08006'}), '>', 0, 'a killed client has disconnected');
 is(sql(q{SELECT count(*) FROM my_worker.history WHERE queue = 's' AND status = 'completed'}), $total, 'every job has ended well');
 is(sql('SELECT count(*), count(DISTINCT job) FROM effects'), "$total|$total", 'every effect is there once');
 is(sql(q{SELECT count(*) FROM my_worker.history WHERE queue = 's' AND attempts <> 1 + coalesce(jsonb_array_length(errors), 0)}), '0',
 	'each attempt but the last has its error');
 is(sql(q{SELECT count(*) FROM my_worker.history, jsonb_array_elements(errors) AS e
 	WHERE queue = 's' AND e->>'sqlstate' NOT IN ('57P01', '57P02', '08006')}), '0', 'only deaths were charged');
-cmp_ok(sql(q{SELECT coalesce(sum(attempts - 1), 0) FROM my_worker.history WHERE queue = 's'}), '<=', 3 * ($terminated + $crashes),
+cmp_ok(sql(q{SELECT coalesce(sum(attempts - 1), 0) FROM my_worker.history WHERE queue = 's'}), '<=', 3 * ($terminated + $killed + $crashes),
 	'and no more than the deaths had in their hands');
 wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'consumer'}, '0');
 pass('nobody holds or waits any more');
