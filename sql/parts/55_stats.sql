@@ -39,6 +39,10 @@ CREATE FUNCTION my_worker_internal.named_databases() RETURNS SETOF text
 CREATE FUNCTION my_worker_internal.altered_columns() RETURNS SETOF text
     AS 'MODULE_PATHNAME', 'mw_altered_columns' LANGUAGE C STRICT VOLATILE ROWS 5;
 
+-- Whether the jobs of a queue are for consumers, and one of them holds or waits for some.
+CREATE FUNCTION my_worker_internal.has_consumer(queue text) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_has_consumer' LANGUAGE C STRICT VOLATILE;
+
 -- Schedules that are late or disabled, of those that the caller sees.
 CREATE FUNCTION my_worker_internal.late_schedules(OUT name text, OUT disabled boolean) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_late_schedules' LANGUAGE C STRICT VOLATILE ROWS 5;
@@ -154,7 +158,9 @@ BEGIN
     -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
-               FILTER (WHERE NOT q.paused AND s.oldest < now.at - max_age) AS backlog
+               FILTER (WHERE NOT q.paused AND s.oldest < now.at - max_age
+                         -- What waits for a consumer is no alarm while there is one.
+                         AND NOT my_worker_internal.has_consumer(s.queue)) AS backlog
       INTO found
       FROM my_worker_internal.queue_stats() AS s JOIN my_worker.queues AS q ON q.name = s.queue,
            (SELECT clock_timestamp()) AS now (at);

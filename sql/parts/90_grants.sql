@@ -42,7 +42,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
            -- statistics
            'get_worker_stats', 'processes', 'queue_stats', 'health', 'health_facts', 'named_databases',
-           'altered_columns', 'late_schedules', 'failed_jobs', 'why_copy')
+           'altered_columns', 'has_consumer', 'late_schedules', 'failed_jobs', 'why_copy')
 $$;
 
 -- Runs a GRANT or REVOKE so that pg_dump carries it, also within the script of an extension, ours
@@ -55,6 +55,82 @@ CREATE FUNCTION my_worker_internal.run_outside_script(statement text) RETURNS vo
 CREATE FUNCTION my_worker_internal.schema_usage_given() RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS '';
 
+-- The rights of a role that receives the jobs of all owners from some queues; policies say of which.
+CREATE FUNCTION my_worker_internal.consume_rights() RETURNS SETOF text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    VALUES ('USAGE ON SCHEMA my_worker'), ('USAGE ON SCHEMA my_worker_internal'), ('SELECT ON my_worker._jobs'),
+           ('SELECT ON my_worker.history'), ('SELECT ON my_worker.jobs')
+    UNION ALL
+    SELECT format('EXECUTE ON FUNCTION %s', p.oid::regprocedure)
+      FROM pg_extension AS e
+      JOIN pg_depend AS d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+                         AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+      JOIN pg_proc AS p ON p.oid = d.objid
+     WHERE e.extname = 'my_worker'
+       AND p.proname IN ('receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'progress', 'why', 'at_work', 'is_running',
+                         'lease_progress')
+$$;
+
+-- A role that has rights by grant_usage(), and not by another role.
+CREATE FUNCTION my_worker_internal.has_usage(role regrole) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_proc AS p, aclexplode(p.proacl) AS a
+                    WHERE p.oid = 'my_worker.cancel(bigint)'::regprocedure AND a.grantee = role AND a.grantee <> p.proowner)
+$$;
+
+CREATE FUNCTION my_worker_internal.check_role(role regrole) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF role IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = 'role must not be null';
+    ELSIF NOT EXISTS (SELECT FROM pg_roles WHERE oid = role) THEN
+        RAISE undefined_object USING MESSAGE = format('role with OID %s does not exist', role::oid);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION my_worker.grant_consume(queue text, role regrole) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    item text;
+BEGIN
+    PERFORM my_worker_internal.check_role(role);
+    IF queue IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = 'queue must not be null';
+    END IF;
+    PERFORM FROM my_worker.queues AS q WHERE q.name = queue FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE undefined_object USING MESSAGE = format('queue "%s" does not exist', queue),
+            HINT = 'Create it with my_worker.create_queue().';
+    END IF;
+    INSERT INTO my_worker._consumers AS c (queue, role) VALUES (grant_consume.queue, grant_consume.role)
+        ON CONFLICT DO NOTHING;
+    FOR item IN SELECT * FROM my_worker_internal.consume_rights() LOOP
+        PERFORM my_worker_internal.run_outside_script(format('GRANT %s TO %s', item, role));
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION my_worker.grant_consume IS 'lets a role receive the jobs of all owners from a queue';
+
+CREATE FUNCTION my_worker.revoke_consume(queue text, role regrole) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    item text;
+BEGIN
+    PERFORM my_worker_internal.check_role(role);
+    DELETE FROM my_worker._consumers AS c WHERE c.queue = revoke_consume.queue AND c.role = revoke_consume.role;
+    -- What another queue, or grant_usage(), has given as well it keeps.
+    IF my_worker_internal.has_usage(role)
+       OR EXISTS (SELECT FROM my_worker._consumers AS c WHERE c.role = revoke_consume.role) THEN
+        RETURN;
+    END IF;
+    FOR item IN SELECT * FROM my_worker_internal.consume_rights() LOOP
+        PERFORM my_worker_internal.run_outside_script(format('REVOKE %s FROM %s', item, role));
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION my_worker.revoke_consume IS 'takes back what grant_consume() granted';
+
 CREATE FUNCTION my_worker_internal.change_usage(statement text, role regrole) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -62,14 +138,16 @@ DECLARE
     given boolean;
     target regnamespace := (SELECT e.extnamespace FROM pg_extension AS e WHERE e.extname = 'my_worker');
 BEGIN
-    IF role IS NULL THEN
-        RAISE null_value_not_allowed USING MESSAGE = 'role must not be null';
-    ELSIF NOT EXISTS (SELECT FROM pg_roles WHERE oid = role) THEN
-        RAISE undefined_object USING MESSAGE = format('role with OID %s does not exist', role::oid);
-    END IF;
+    PERFORM my_worker_internal.check_role(role);
     FOR item IN SELECT * FROM my_worker_internal.usage_rights() LOOP
         PERFORM my_worker_internal.run_outside_script(format(statement, item, role));
     END LOOP;
+    -- What grant_consume() has given as well it keeps.
+    IF statement LIKE 'REVOKE %' AND EXISTS (SELECT FROM my_worker._consumers AS c WHERE c.role = change_usage.role) THEN
+        FOR item IN SELECT * FROM my_worker_internal.consume_rights() LOOP
+            PERFORM my_worker_internal.run_outside_script(format('GRANT %s TO %s', item, role));
+        END LOOP;
+    END IF;
     -- Nobody's own grant is repeated, so that it is not taken back.
     IF statement LIKE 'GRANT %' THEN
         given := NOT EXISTS (
@@ -100,6 +178,8 @@ CREATE FUNCTION my_worker.revoke_usage(role regrole) RETURNS void
 COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() granted';
 
 REVOKE ALL ON FUNCTION my_worker_internal.usage_rights(), my_worker_internal.run_outside_script(text), my_worker_internal.schema_usage_given(),
+    my_worker_internal.consume_rights(), my_worker_internal.has_usage(regrole), my_worker_internal.check_role(regrole),
+    my_worker.grant_consume(text, regrole), my_worker.revoke_consume(text, regrole),
     my_worker_internal.change_usage(text, regrole), my_worker.grant_usage(regrole), my_worker.revoke_usage(regrole) FROM PUBLIC;
 
 -- Policies ask it with the rights of whoever reads. It says of the caller's own rights alone.
@@ -109,7 +189,7 @@ GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.processes(),
     my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
-    my_worker_internal.late_schedules(),
+    my_worker_internal.has_consumer(text), my_worker_internal.late_schedules(),
     my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;

@@ -250,7 +250,7 @@ $$;
 GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
-    my_worker_internal.altered_columns(), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy() TO pg_monitor;
+    my_worker_internal.altered_columns(), my_worker_internal.has_consumer(text), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.processes() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 

@@ -42,7 +42,7 @@ fn admitted(call: &'static std::ffi::CStr, writes: bool) -> Result<Extension> {
 }
 
 /// Whether a role may deal with the jobs of an owner in a queue.
-fn may_consume(extension: &Extension, caller: Oid, owner: Oid, queue: &[u8]) -> Result<bool> {
+pub fn may_consume(extension: &Extension, caller: Oid, owner: Oid, queue: &[u8]) -> Result<bool> {
     Ok(crate::pg::identity::has_rights_of(caller, owner)?
         || grants::holds(extension, caller, queue)?)
 }

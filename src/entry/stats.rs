@@ -31,6 +31,7 @@ sql_function!(
     pg_finfo_mw_late_schedules,
     late_schedules
 );
+sql_function!(mw_has_consumer, pg_finfo_mw_has_consumer, has_consumer);
 sql_function!(mw_failed_jobs, pg_finfo_mw_failed_jobs, failed_jobs);
 sql_function!(
     mw_run_outside_script_sql,
@@ -69,6 +70,11 @@ fn queue_stats(call: &Call) -> Answer {
         call.add_row(&values)?;
     }
     Ok(None)
+}
+
+fn has_consumer(call: &Call) -> Answer {
+    let queue = required(call, 0, "queue")?;
+    Ok(Some(crate::stats::health::has_consumer(&queue)?.datum()))
 }
 
 fn summary(summary: Option<Summary>) -> [Option<Datum<'static>>; 4] {

@@ -59,6 +59,8 @@ impl Lock {
 pub struct Table {
     pub(super) relation: sys::Relation,
     pub(super) index: sys::Relation,
+    /// Its columns, which were compared as it was opened; while it is locked nobody alters them.
+    columns: &'static [columns::Column],
 }
 
 /// Holds one object of a table, by number, until the (sub)transaction ends: with others, or alone
@@ -96,7 +98,12 @@ pub enum Locked {
 
 impl Table {
     /// Opens table and index, both by OID. An error if its columns are not those that are declared.
-    pub fn open(relation: Oid, index: Oid, lock: Lock, declared: &columns::Table) -> Result<Self> {
+    pub fn open(
+        relation: Oid,
+        index: Oid,
+        lock: Lock,
+        declared: &'static columns::Table,
+    ) -> Result<Self> {
         let mode = lock.mode();
         // SAFETY: answers NULL if the table is gone; while it is locked, so is its index there.
         let (relation, index) = protect(|| unsafe {
@@ -111,7 +118,14 @@ impl Table {
         }
         // SAFETY: the table is open.
         super::columns::check(unsafe { (*relation).rd_att }, declared)?;
-        Ok(Table { relation, index })
+        Ok(Table {
+            relation,
+            index,
+            columns: match declared.is_read_by_place {
+                true => declared.columns,
+                false => &[],
+            },
+        })
     }
 
     /// Closes both; the locks stay until the transaction ends.
@@ -127,7 +141,10 @@ impl Table {
     pub fn row(&self) -> Result<Row> {
         // SAFETY: the table is open.
         let slot = protect(|| unsafe { sys::table_slot_create(self.relation, ptr::null_mut()) })?;
-        Ok(Row { slot })
+        Ok(Row {
+            slot,
+            columns: self.columns,
+        })
     }
 
     /// Counts the entries of the index by its leaf pages: for each pair of the first two columns
@@ -294,6 +311,8 @@ fn member_that_goes_on(multixact: u32, only_locked: bool) -> Result<u32> {
 /// One row at a time, as the server holds it.
 pub struct Row {
     pub(super) slot: *mut sys::TupleTableSlot,
+    /// As in [`Table`].
+    columns: &'static [columns::Column],
 }
 
 impl Row {
@@ -309,8 +328,15 @@ impl Row {
                 return None;
             }
             let value = sys::mw_slot_attr(self.slot, column, &mut null);
-            let of = sys::mw_column_type(description, column);
-            (!null).then(|| Datum::new(value, of))
+            if null {
+                return None;
+            }
+            let known = self.columns.get(column.wrapping_sub(1) as usize);
+            let of = match known {
+                Some(known) => types::oid(known.kind),
+                None => sys::mw_column_type(description, column),
+            };
+            Some(Datum::new(value, of))
         }
     }
 
@@ -325,6 +351,7 @@ impl Row {
             tuple,
             description,
             id: self.id(),
+            columns: self.columns,
         })
     }
 
@@ -348,10 +375,12 @@ pub struct OwnedRow {
     description: sys::TupleDesc,
     /// Where it stands.
     pub id: RowId,
+    /// As in [`Table`].
+    columns: &'static [columns::Column],
 }
 
 impl OwnedRow {
-    /// The first columns, in order; `None` for NULL. One walk through the row, where reading them
+    /// The first columns of a table whose columns are read by place, in order; `None` for NULL. One walk through the row, where reading them
     /// one by one walks to each from the start.
     pub fn values<const COLUMNS: usize>(&self) -> Result<[Option<Datum<'static>>; COLUMNS]> {
         let (tuple, description) = (self.tuple, self.description);
@@ -364,15 +393,17 @@ impl OwnedRow {
             (*description).natts
         })?;
         let count = usize::try_from(count).unwrap_or(0);
-        let mut types = [0; COLUMNS];
-        // SAFETY: there is room for so many types.
-        unsafe { sys::mw_column_types(description, types.as_mut_ptr(), COLUMNS as i32) };
-        let mut types = types.into_iter().enumerate();
-        Ok([(); COLUMNS].map(|()| {
-            let (i, of) = types.next()?;
-            // SAFETY: the call has written `count` values to both arrays, of those types.
-            unsafe { (i < count && !*nulls.add(i)).then(|| Datum::new(*data.add(i), of)) }
-        }))
+        let mut values = [None; COLUMNS];
+        for (i, (value, column)) in values.iter_mut().zip(self.columns).enumerate() {
+            // SAFETY: the call has written `count` values to both arrays; the table was opened with columns
+            // of those types.
+            unsafe {
+                if i < count && !*nulls.add(i) {
+                    *value = Some(Datum::new(*data.add(i), types::oid(column.kind)));
+                }
+            }
+        }
+        Ok(values)
     }
 }
 

@@ -49,6 +49,11 @@ static DROP_QUEUE: Statement = Statement::new(
     &[types::TEXT],
 );
 
+static DROP_CONSUMERS: Statement = Statement::new(
+    "DELETE FROM my_worker._consumers WHERE queue = $1",
+    &[types::TEXT],
+);
+
 static HAS_JOBS: Statement = Statement::new(
     "SELECT EXISTS (SELECT FROM my_worker._jobs WHERE queue = $1)",
     &[types::TEXT],
@@ -203,6 +208,7 @@ pub fn drop_queue(name: &[u8], force: bool) -> Result<()> {
                 "Let them end, or use drop_queue(name, force := true)."
             }));
         }
+        spi.run(&DROP_CONSUMERS, &argument)?;
         match spi.run(&DROP_QUEUE, &argument)?.count() {
             0 => Err(queues::unknown(name)),
             _ => Ok(()),

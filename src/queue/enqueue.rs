@@ -124,14 +124,14 @@ fn insert_many(extension: &Extension, job: &NewJob<'_>) -> Result<Vec<i64>> {
 
 /// The same of a job for a consumer. 55000 if its queue has a handler, by which the server would run it.
 pub fn send(mut job: NewJob<'_>) -> Result<i64> {
-    let extension = admit(&mut job)?;
+    let extension = admit_any(&mut job)?;
     refuse_handler(&extension, &job)?;
     as_owner(&extension, |spi| insert_one(spi, &job))
 }
 
 /// The same for each payload of a `jsonb[]`.
 pub fn send_many(mut job: NewJob<'_>) -> Result<Vec<i64>> {
-    let extension = admit(&mut job)?;
+    let extension = admit_any(&mut job)?;
     refuse_handler(&extension, &job)?;
     insert_many(&extension, &job)
 }
@@ -148,16 +148,22 @@ fn refuse_handler(extension: &Extension, job: &NewJob<'_>) -> Result<()> {
     ))
 }
 
-/// Checks what the functions were given; the caller becomes the job's owner.
+/// Checks what the functions were given, and warns a role that may run nothing; the caller becomes the job's
+/// owner.
 fn admit(job: &mut NewJob<'_>) -> Result<Extension> {
+    let extension = admit_any(job)?;
+    bar::warn(identity::current_role())?;
+    Ok(extension)
+}
+
+/// The same without the warning: nobody logs in as that role for a consumer's job.
+fn admit_any(job: &mut NewJob<'_>) -> Result<Extension> {
     refuse_restricted()?;
     check(job)?;
     let extension = extension()?;
     check_queue(&job.queue()?)?;
     warn_unserved()?;
-    let caller = identity::current_role();
-    bar::warn(caller)?;
-    job.set(column::OWNER, Some(caller.datum()));
+    job.set(column::OWNER, Some(identity::current_role().datum()));
     Ok(extension)
 }
 

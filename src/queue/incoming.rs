@@ -63,8 +63,12 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         (kept.queue.id, kept.resting(says_itself), is_held)
     })
     .unwrap_or((0, None, !says_itself));
-    if is_users && is_held && !row.is_update && id != 0 {
-        tell_of_consumers(id, &queue)?;
+    if is_users && !row.is_update {
+        match is_held {
+            true if id != 0 => tell_of_consumers(id, &queue)?,
+            true => {}
+            false => bar::warn(identity::current_role())?,
+        }
     }
     if !home::is_own_home(row.get(column::HOME).map(datum::as_i64)) {
         // It came with a copy: the keeper finds that out, and nobody runs it meanwhile.
@@ -186,9 +190,6 @@ fn check_row(row: &mut TriggerRow) -> Result<bool> {
         refuse_restricted()?;
         check_names(row, &mut changes)?;
         warn_unserved()?;
-        if !row.is_update {
-            bar::warn(caller)?;
-        }
     } else if !row.is_update && row.get(column::HOME).map(datum::as_i64) == Some(birth::home()) {
         // Of this home, or of a time before there were any: others may have run it since the dump was made.
         changes.push((column::HOME, Some(home::RESTORED.datum())));

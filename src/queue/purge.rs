@@ -72,7 +72,9 @@ fn walk_and_purge(extension: &Extension, queue: &[u8], purged: &mut Purged) -> R
                 continue;
             };
             // A consumer has it.
-            if job.is_some_and(|job| consumers::of_job(extension.jobs, job).is_some()) {
+            if job.is_some_and(|job| {
+                consumers::of_job(extension.jobs, job).is_some_and(|l| l.is_valid())
+            }) {
                 continue;
             }
             match table.delete_free(row.id())? {

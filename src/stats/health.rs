@@ -1,12 +1,13 @@
 //! The facts that `health()` judges: what stands in shared memory and in the settings.
 
-use crate::pg::datum::{Micros, ToDatum, types};
+use crate::logic::consumers::Channel;
+use crate::pg::datum::{self, Micros, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::Statement;
 use crate::pg::{bgworker, catalog, clock, columns, identity};
-use crate::queue::{as_owner, extension};
+use crate::queue::{as_owner, extension, queues};
 use crate::settings::{self, Served};
-use crate::shared::{Kind, Known, Phase, SHARED};
+use crate::shared::{Kind, Known, Phase, SHARED, consumers};
 
 use super::sight::Sight;
 
@@ -76,6 +77,23 @@ pub fn facts() -> Result<Facts> {
 pub fn altered_columns() -> Result<Vec<String>> {
     let tables = catalog::extension()?.map(|extension| extension.tables());
     tables.map_or_else(|| Ok(Vec::new()), columns::altered)
+}
+
+/// Whether the jobs of a queue are for consumers, and one of them holds some, or waits for some.
+pub fn has_consumer(queue: &[u8]) -> Result<bool> {
+    let name = datum::text_datum(queue)?;
+    let Some(queue) = queues::find(&extension()?, name)?.filter(|q| q.handler.is_none()) else {
+        return Ok(false);
+    };
+    let channel = Channel {
+        database: bgworker::my_database(),
+        queue: queue.id,
+    };
+    let found = consumers::write(|consumers| {
+        let mut waiting = consumers.head.waiting.sessions(channel.database);
+        waiting.any(|(_, _, queue)| queue == channel.queue) || consumers.count(channel) > 0
+    });
+    Ok(found == Some(true))
 }
 
 /// The names in `my_worker.database`, none for `*`; one `None` if the value was refused at the start.

@@ -3,18 +3,25 @@
 use crate::counted;
 use crate::logic::counters::Counters;
 use crate::pg::bgworker;
+use crate::pg::catalog::Extension;
 use crate::pg::clock;
 use crate::pg::datum::Micros;
 use crate::pg::error::Result;
-use crate::pg::spi::Statement;
+use crate::pg::spi::{Row, Statement};
 use crate::queue::live::{self, Waiting};
 use crate::queue::{as_owner, extension};
-use crate::shared::{Phase, SHARED, SLOTS};
+use crate::shared::{Phase, SHARED, SLOTS, consumers};
 
 use super::sight::Sight;
 
 static QUEUES: Statement =
     Statement::new("SELECT name, id FROM my_worker.queues ORDER BY name", &[]);
+
+static LEASED: Statement = Statement::new(
+    "SELECT queue, owner, pg_catalog.count(*) FROM my_worker._jobs \
+     WHERE status = 'processing' AND lease IS NOT NULL GROUP BY queue, owner",
+    &[],
+);
 
 /// One row of the view.
 pub struct QueueRow {
@@ -36,7 +43,10 @@ pub fn rows() -> Result<Vec<QueueRow>> {
             .map(|row| Ok((row.text(1)?.unwrap_or_default(), row.i32(2).unwrap_or(0))))
             .collect::<Result<Vec<_>>>()
     })?;
-    let running = running(sight)?;
+    let mut running = running(sight)?;
+    running.extend(held_by_sessions(sight, &queues)?);
+    running.sort_unstable();
+    let leased = leased(&extension, sight)?;
     let now: Micros = clock::now();
     let waiting = live::waiting(&extension, now, &running, &|owner| sight.sees(owner))?;
     queues
@@ -44,17 +54,61 @@ pub fn rows() -> Result<Vec<QueueRow>> {
         .map(|(name, id)| {
             let mine = waiting.iter().find(|entry| entry.queue == name).cloned();
             let processing = running.iter().filter(|(_, queue)| *queue == name).count();
+            let in_rows = leased.iter().filter(|(queue, _)| *queue == name);
+            let in_rows: i64 = in_rows.map(|(_, count)| count).sum();
             let (counters, whose) = counted::counters(id);
             Ok(QueueRow {
                 waiting: Waiting {
                     queue: name,
                     ..mine.unwrap_or_default()
                 },
-                processing: processing as i64,
+                processing: processing as i64 + in_rows,
                 counters: sight.sees(whose)?.then(|| Box::new(counters)),
             })
         })
         .collect()
+}
+
+/// The jobs that sessions of consumers hold and that the caller sees, with their queues.
+fn held_by_sessions(sight: Sight, queues: &[(Vec<u8>, i32)]) -> Result<Vec<(i64, Vec<u8>)>> {
+    let database = bgworker::my_database();
+    let mut held = Vec::with_capacity(consumers::out());
+    if held.capacity() > 0 {
+        consumers::write(|consumers| {
+            let room = held.capacity();
+            let leases = consumers
+                .of_database(database)
+                .filter(|lease| lease.is_valid());
+            let leases = leases.map(|l| (l.key.job, l.owner, l.channel.queue));
+            held.extend(leases.take(room));
+        });
+    }
+    let mut jobs = Vec::new();
+    for (job, owner, queue) in held {
+        let name = queues.iter().find(|(_, id)| *id == queue);
+        if let Some((name, _)) = name
+            && sight.sees(owner)?
+        {
+            jobs.push((job, name.clone()));
+        }
+    }
+    Ok(jobs)
+}
+
+/// How many jobs of each queue have a lease in their rows, of those that the caller sees.
+fn leased(extension: &Extension, sight: Sight) -> Result<Vec<(Vec<u8>, i64)>> {
+    let counted = as_owner(extension, |spi| {
+        let rows = spi.read(&LEASED, &[])?;
+        let row = |row: Row| Ok((row.text(1)?.unwrap_or_default(), row.oid(2), row.i64(3)));
+        rows.iter().map(row).collect::<Result<Vec<_>>>()
+    })?;
+    let mut leased = Vec::new();
+    for (queue, owner, count) in counted {
+        if sight.sees(owner.unwrap_or(0))? {
+            leased.push((queue, count.unwrap_or(0)));
+        }
+    }
+    Ok(leased)
 }
 
 /// The jobs that run in this database and that the caller sees, sorted, with their queues.

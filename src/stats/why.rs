@@ -4,6 +4,7 @@
 //! memory; takes no lock, and works on a standby.
 
 use super::WAITS_FOR_SLOT;
+use crate::consume;
 use crate::pg::catalog::{self, Barred, Extension, Fit};
 use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::Result;
@@ -14,7 +15,7 @@ use crate::queue::home;
 use crate::queue::queues::{self, Queue};
 use crate::queue::{any_extension, as_owner, extension};
 use crate::settings;
-use crate::shared::{Kind, Phase, SHARED};
+use crate::shared::{Kind, Phase, SHARED, consumers};
 
 static LIVE: Statement = Statement::new(
     "SELECT q.owner, q.queue, q.status = 'processing', q.run_at, \
@@ -23,7 +24,7 @@ static LIVE: Statement = Statement::new(
      WHERE l.locktype = 'transactionid' AND l.granted \
      AND l.mode = 'ExclusiveLock' \
      AND l.transactionid = q.xmax LIMIT 1), \
-     q.status = 'failed' FROM my_worker._jobs AS q WHERE q.id = $1",
+     q.status = 'failed', q.lease IS NOT NULL FROM my_worker._jobs AS q WHERE q.id = $1",
     &[types::INT8],
 );
 
@@ -46,6 +47,7 @@ struct Live {
     attempts: i32,
     locked_by: Option<i32>,
     has_failed: bool,
+    is_leased: bool,
 }
 
 /// What shared memory says of a job, its queue and its role.
@@ -90,8 +92,11 @@ fn look(job: i64) -> Result<Vec<u8>> {
     let Some(live) = live else {
         return finished(&extension, caller, job);
     };
-    if !identity::has_rights_of(caller, live.owner)? {
+    if !consume::may_consume(&extension, caller, live.owner, &live.queue)? {
         return Ok(unknown(job));
+    }
+    if let Some(reason) = leased(&extension, job, &live)? {
+        return Ok(reason.into_bytes());
     }
     if live.has_failed {
         return Ok(b"finished: failed, and set aside, as its end could not be written".to_vec());
@@ -138,6 +143,7 @@ fn find_live(spi: &Spi, job: i64) -> Result<Option<Live>> {
         attempts: row.i32(7).unwrap_or(0),
         locked_by: row.i32(8),
         has_failed: row.bool(9),
+        is_leased: row.bool(10),
     }))
 }
 
@@ -227,15 +233,31 @@ fn nobody_runs(pool: &Pool) -> Result<Option<String>> {
     })
 }
 
+/// Who has the job, if a consumer has it.
+fn leased(extension: &Extension, job: i64, live: &Live) -> Result<Option<String>> {
+    if live.is_leased {
+        let until = &live.run_at_text;
+        return Ok(Some(format!("held by a consumer until {until}")));
+    }
+    let Some(lease) = consumers::of_job(extension.jobs, job) else {
+        return Ok(None);
+    };
+    if !lease.is_valid() {
+        let reason = "its consumer has lost it: the keeper will charge the attempt";
+        return Ok(Some(reason.to_string()));
+    }
+    let since = as_owner(extension, |spi| time_text(spi, lease.since))?;
+    let pid = lease.pid;
+    Ok(Some(format!(
+        "held by a consumer since {since} in process {pid}"
+    )))
+}
+
 /// What holds the job itself or its queue back.
 fn held(live: &Live, queue: &Queue, pool: &Pool) -> Option<Vec<u8>> {
     if live.claimed {
         let reason = "the command was claimed by a process that is gone: the keeper will settle it";
         return Some(reason.into());
-    }
-    if queue.holds(live.says_itself) {
-        let rest = " has a handler: it is held for other consumers";
-        return Some(quoted("neither the job nor queue ", &queue.name, rest));
     }
     if queue.paused {
         return Some(quoted("queue ", &queue.name, " is paused"));
@@ -251,9 +273,15 @@ fn held(live: &Live, queue: &Queue, pool: &Pool) -> Option<Vec<u8>> {
     if let Some(pid) = live.locked_by {
         return Some(format!("its row is locked by process {pid}").into_bytes());
     }
-    let limit = queue.concurrency.and_then(|n| usize::try_from(n).ok())?;
-    let rest = format!(" is full: {} of {limit} jobs run", pool.in_queue);
-    (pool.in_queue >= limit).then(|| quoted("queue ", &queue.name, &rest))
+    let limit = queue.concurrency.and_then(|n| usize::try_from(n).ok());
+    if let Some(limit) = limit.filter(|limit| pool.in_queue >= *limit) {
+        let rest = format!(" is full: {} of {limit} jobs run", pool.in_queue);
+        return Some(quoted("queue ", &queue.name, &rest));
+    }
+    let rest = " has a handler: it is held for other consumers";
+    queue
+        .holds(live.says_itself)
+        .then(|| quoted("neither the job nor queue ", &queue.name, rest))
 }
 
 /// Why no job of its owner can run.

@@ -169,13 +169,6 @@ mw_column_type(TupleDesc desc, int column)
 		? TupleDescAttr(desc, column - 1)->atttypid : InvalidOid;
 }
 
-void
-mw_column_types(TupleDesc desc, Oid *types, int count)
-{
-	for (int i = 0; i < count; i++)
-		types[i] = mw_column_type(desc, i + 1);
-}
-
 /* Of a text that is not compressed and not out of line. */
 bool
 mw_text_is(Datum text, const char *bytes, Size length)
