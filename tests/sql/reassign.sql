@@ -36,7 +36,8 @@ SELECT name, owner FROM my_worker.schedules WHERE name = 'handed';
 UPDATE my_queue SET run_at = now() WHERE id = :later;
 SELECT my_worker.wait(:later, '30 s');
 SET ROLE heir;
-SELECT my_worker.wait(my_worker.run_now('handed'), '30 s');
+SELECT my_worker.run_now('handed') AS now \gset
+SELECT my_worker.wait(:now, '30 s');
 RESET ROLE;
 SELECT * FROM ran_as ORDER BY label;
 
@@ -45,8 +46,8 @@ SELECT oid AS heir FROM pg_roles WHERE rolname = 'heir' \gset
 SELECT my_worker.revoke_usage('heir');
 DROP ROLE heir;
 SELECT my_worker.reassign('leaver', '999999');
-SELECT my_worker.reassign(:'heir', 'no login');
-SELECT my_worker.reassign('no login', 'leaver');
+SELECT my_worker.reassign(:'heir', '"no login"');
+SELECT my_worker.reassign('"no login"', 'leaver');
 SELECT my_worker.reassign(NULL, 'leaver');
 SELECT owner, count(*) FROM my_queue WHERE queue = 'handed' GROUP BY 1;
 SELECT my_worker.unschedule('handed', 'leaver');
