@@ -1,0 +1,115 @@
+# Consumers that go, in every way: the session's leases end at once, an attempt is charged where the session is to
+# blame, and a lease that was lost ends nothing any more.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use MyWorkerTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = new_node('consumers', 'restart_after_crash' => 'on', 'my_worker.naptime' => 3600, 'max_prepared_transactions' => 5);
+sub sql { return $node->safe_psql('postgres', join(' ', @_)) }
+sql(q{SELECT my_worker.create_queue('q', backoff => '10 ms', max_attempts => 100)});
+
+sub job { my ($job) = @_; return sql("SELECT status, attempts, coalesce(errors->-1->>'sqlstate', '') FROM my_worker.jobs WHERE id = $job") }
+sub becomes
+{
+	my ($job, $state, $what) = @_;
+	wait_for($node, "SELECT status || '|' || attempts || '|' || coalesce(errors->-1->>'sqlstate', '') FROM my_worker.jobs WHERE id = $job", $state);
+	is(job($job), $state, $what);
+	return;
+}
+
+# A session that has received so many jobs, and what it received.
+sub consumer
+{
+	my ($how, $begin) = @_;
+	my $session = $node->background_psql('postgres');
+	$session->query_safe('BEGIN') if $begin;
+	my ($job, $lease, $pid) = split /\|/, $session->query_safe("SELECT id, lease, pg_backend_pid() FROM my_worker.receive('q' $how)");
+	return ($session, $job, $lease, $pid);
+}
+
+# The client goes.
+my $job = sql(q{SELECT my_worker.send('q')});
+my ($session, $got, $lease) = consumer('');
+is($got, $job, 'a session receives the job');
+is(job($job), 'processing|0|', 'and has it');
+$session->quit;
+becomes($job, 'pending|1|08006', 'a session that ends gives its job back, charged');
+is(sql("SELECT my_worker.ack($job, $lease)"), 'f', 'its lease ends nothing any more');
+
+# Within the transaction that received, too.
+($session, $got, $lease) = consumer('', 1);
+$session->quit;
+becomes($job, 'pending|2|08006', 'so does one whose transaction is open');
+
+# Terminated; with a lease that another session ends meanwhile.
+($session, $got, $lease, my $pid) = consumer('');
+sql("SELECT pg_terminate_backend($pid)");
+becomes($job, 'pending|3|57P01', 'one that is terminated, too');
+eval { $session->quit };
+wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'consumer'}, '0');
+
+# Its process is killed: the server restarts, and others are not charged.
+my $other = sql(q{SELECT my_worker.send('q')});
+($session, $got, $lease, $pid) = consumer('');
+my ($bystander, $theirs, $their_lease) = consumer('');
+isnt($theirs, $got, 'two sessions hold two jobs');
+my ($timed, $timed_job, $timed_lease) = (undef, sql(q{SELECT my_worker.send('q', kind => 'timed')}));
+$timed_lease = sql(q{SELECT lease FROM my_worker.receive('q', kinds => '{timed}', lease => '1 h')});
+crash($node, $pid);
+eval { $session->quit };
+eval { $bystander->quit };
+becomes($got, $got == $job ? 'pending|4|57P02' : 'pending|1|57P02', 'the job of the session that was killed is charged');
+is((split /\|/, job($theirs))[1], $theirs == $job ? 3 : 0, "a bystander's is not");
+is((split /\|/, job($theirs))[0], 'pending', 'and waits again');
+is(sql("SELECT my_worker.ack($theirs, $their_lease)"), 'f', 'its lease is gone with the memory');
+is((split /\|/, job($timed_job))[0], 'processing', 'a lease in a row lasts');
+is(sql("SELECT my_worker.ack($timed_job, $timed_lease)"), 't', 'and ends the job');
+
+# A shutdown charges nothing, fast or at once.
+for my $mode ('fast', 'immediate')
+{
+	my ($before) = (split /\|/, job($job))[1];
+	($session, $got, $lease) = consumer(", 10");
+	$node->stop($mode);
+	$node->start;
+	eval { $session->quit };
+	wait_for($node, "SELECT status FROM my_worker.jobs WHERE id = $job", 'pending');
+	is((split /\|/, job($job))[1], $before, "a $mode shutdown charges nothing");
+}
+
+# A crash forgets no charge that the keeper had not come to.
+sql(q{SELECT my_worker.cancel(id) FROM my_queue});
+$job = sql(q{SELECT my_worker.send('q')});
+my $locker = $node->background_psql('postgres');
+($session, $got, $lease) = consumer('');
+$locker->query_safe("BEGIN; SELECT FROM my_queue WHERE id = $job FOR UPDATE");
+$session->quit;
+crash($node, $locker->query_safe('SELECT pg_backend_pid()'));
+eval { $locker->quit };
+becomes($job, 'pending|1|08006', 'what was lost before a crash is charged after it');
+
+# Waiting: a COMMIT wakes the session, a due time and a backoff do, and a client that goes ends the wait.
+sql(q{SELECT my_worker.cancel(id) FROM my_queue});
+my $waiter = $node->background_psql('postgres');
+my $idle = sql('SELECT pg_current_wal_lsn()');
+$waiter->{stdin} .= "SELECT 'took', id, clock_timestamp() - created_at < '2 s' FROM my_worker.receive('q', wait => '5 s');\n";
+$waiter->{run}->pump_nb;
+wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'consumer' AND state = 'idle'}, '1');
+is(sql(q{SELECT backend_xid IS NULL FROM pg_stat_activity WHERE wait_event_type IN ('Extension') AND query LIKE '%receive%' AND pid <> pg_backend_pid()}),
+	't', 'and has no transaction id');
+$job = sql(q{SELECT my_worker.send('q')});
+$waiter->{run}->pump until $waiter->{stdout} =~ /took\|\d+/;
+like($waiter->{stdout}, qr/took\|$job\|t/, 'it has the job');
+my $later = sql(q{SELECT my_worker.send('q', run_at => clock_timestamp() + interval '0.5 s')});
+is(sql(q{SELECT count(*) || ' ' || (max(clock_timestamp() - run_at) < '0.5 s') FROM my_worker.receive('q', wait => '5 s')}), '1 true',
+	'a due time wakes at the moment');
+$waiter->quit;
+
+done_testing();
