@@ -630,6 +630,9 @@ CREATE OR REPLACE FUNCTION my_worker_internal.why_copy() RETURNS text
 CREATE OR REPLACE FUNCTION my_worker.adopt(force boolean DEFAULT false) RETURNS text
     AS 'MODULE_PATHNAME', 'mw_adopt' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION my_worker.adopt IS 'makes this database, a copy, the home of the jobs and schedules that came with it';
+CREATE OR REPLACE FUNCTION my_worker.reassign(old_owner regrole, new_owner regrole) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_reassign' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION my_worker.reassign IS 'hands the waiting jobs and the schedules of one role over to another one, and returns how many';
 CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format(r.item, e.extnamespace::regnamespace, my_worker_internal.columns_of_authors())
@@ -659,7 +662,7 @@ CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
      WHERE e.extname = 'my_worker'
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
-           'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs',
+           'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs', 'reassign',
            'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
            -- consumers
            'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',

@@ -800,6 +800,10 @@ CREATE FUNCTION my_worker_internal.why_copy() RETURNS text
 CREATE FUNCTION my_worker.adopt(force boolean DEFAULT false) RETURNS text
     AS 'MODULE_PATHNAME', 'mw_adopt' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION my_worker.adopt IS 'makes this database, a copy, the home of the jobs and schedules that came with it';
+
+CREATE FUNCTION my_worker.reassign(old_owner regrole, new_owner regrole) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_reassign' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION my_worker.reassign IS 'hands the waiting jobs and the schedules of one role over to another one, and returns how many';
 -- Who may do what: nobody anything, until grant_usage().
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA my_worker_internal FROM PUBLIC;
@@ -838,7 +842,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
      WHERE e.extname = 'my_worker'
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
-           'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs',
+           'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs', 'reassign',
            'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
            -- consumers
            'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',

@@ -33,3 +33,7 @@ CREATE FUNCTION my_worker_internal.why_copy() RETURNS text
 CREATE FUNCTION my_worker.adopt(force boolean DEFAULT false) RETURNS text
     AS 'MODULE_PATHNAME', 'mw_adopt' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION my_worker.adopt IS 'makes this database, a copy, the home of the jobs and schedules that came with it';
+
+CREATE FUNCTION my_worker.reassign(old_owner regrole, new_owner regrole) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_reassign' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION my_worker.reassign IS 'hands the waiting jobs and the schedules of one role over to another one, and returns how many';

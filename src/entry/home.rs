@@ -13,6 +13,7 @@ sql_function!(mw_home, pg_finfo_mw_home, own_home);
 sql_function!(mw_identity, pg_finfo_mw_identity, identity);
 sql_function!(mw_why_copy, pg_finfo_mw_why_copy, why_copy);
 sql_function!(mw_adopt, pg_finfo_mw_adopt, adopt);
+sql_function!(mw_reassign, pg_finfo_mw_reassign, reassign);
 
 fn own_home(_: &Call) -> Answer {
     let found = catalog::extension()?;
@@ -32,4 +33,9 @@ fn why_copy(_: &Call) -> Answer {
 fn adopt(call: &Call) -> Answer {
     let said = home::adopt(call.arg(0).is_some_and(datum::as_bool))?;
     datum::text_datum(said.as_bytes()).map(Some)
+}
+
+fn reassign(call: &Call) -> Answer {
+    let role = |index| call.arg(index).map_or(0, datum::as_oid);
+    Ok(Some(home::reassign(role(0), role(1))?.datum()))
 }

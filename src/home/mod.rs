@@ -9,9 +9,11 @@
 //! the two indexes of strangers are made anew, since their conditions name the number.
 
 mod adopt;
+mod reassign;
 mod settle;
 
 pub use adopt::adopt;
+pub use reassign::reassign;
 pub use settle::settle;
 
 use crate::pg::datum::{ToDatum, types};

@@ -260,17 +260,11 @@ fn watch() -> Result<()> {
 
 unsafe extern "C-unwind" fn on_relation_change(_: sys::Datum, relation: Oid) {
     let ours = CACHED.get().is_none_or(|e| {
-        let indexes = [
-            0,
-            e.strangers[0],
-            e.strangers[1],
-            e.claim_index,
-            e.later_index,
-            e.jobs_key,
-            e.queues_key,
-            e.door,
-        ];
-        indexes.contains(&relation) || e.tables().contains(&relation)
+        let indexes = [0, e.claim_index, e.later_index, e.jobs_key, e.queues_key];
+        indexes.contains(&relation)
+            || e.door == relation
+            || e.strangers.contains(&relation)
+            || e.tables().contains(&relation)
     });
     if ours {
         forget();
