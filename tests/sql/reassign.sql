@@ -41,6 +41,40 @@ SELECT my_worker.wait(:now, '30 s');
 RESET ROLE;
 SELECT * FROM ran_as ORDER BY label;
 
+-- A function of the old owner, who may change it, never runs as the heir.
+GRANT CREATE ON SCHEMA public TO leaver;
+SET ROLE leaver;
+CREATE FUNCTION public.leavers() RETURNS void LANGUAGE sql AS $$INSERT INTO public.ran_as VALUES (session_user, 'handler')$$;
+GRANT EXECUTE ON FUNCTION public.leavers() TO PUBLIC;
+SELECT my_worker.enqueue('public.leavers', queue => 'handed', run_at => 'infinity', max_attempts => 1) AS called \gset
+RESET ROLE;
+SELECT my_worker.reassign('leaver', 'heir');
+SET ROLE leaver;
+SELECT my_worker.schedule('calls', '@yearly', handler => 'public.leavers') > 0 AS schedule, my_worker.cancel(:called);
+RESET ROLE;
+SELECT my_worker.reassign('leaver', 'heir');
+SELECT my_worker.unschedule('calls', 'leaver');
+SET ROLE leaver;
+SELECT my_worker.enqueue('public.leavers', queue => 'handed', run_at => 'infinity') AS called \gset
+DROP FUNCTION public.leavers();
+RESET ROLE;
+SELECT my_worker.reassign('leaver', 'heir');
+SELECT my_worker.cancel(:called);
+SELECT count(*) FROM ran_as WHERE label = 'handler';
+-- Handed over, it does.
+SET ROLE leaver;
+CREATE FUNCTION public.leavers() RETURNS void LANGUAGE sql AS $$INSERT INTO public.ran_as VALUES (session_user, 'handler')$$;
+SELECT my_worker.enqueue('public.leavers', queue => 'handed', run_at => 'infinity', max_attempts => 1) AS called \gset
+RESET ROLE;
+ALTER FUNCTION public.leavers() OWNER TO heir;
+SELECT my_worker.reassign('leaver', 'heir');
+UPDATE my_queue SET run_at = now() WHERE id = :called;
+SELECT my_worker.wait(:called, '30 s');
+SELECT owner, last_error FROM my_worker.history WHERE id = :called;
+SELECT count(*) FROM ran_as WHERE label = 'handler';
+DROP FUNCTION public.leavers();
+REVOKE CREATE ON SCHEMA public FROM leaver;
+
 -- Of a role that is gone, by its OID; the new owner must be there, and is warned of if it may not log in.
 SELECT oid AS heir FROM pg_roles WHERE rolname = 'heir' \gset
 SELECT my_worker.revoke_usage('heir');
