@@ -186,7 +186,7 @@ fn define_limits(restart: When) -> Result<()> {
         about(
             c"my_worker.max_leases",
             c"Sets the most jobs that sessions of consumers may hold at a time in the server.",
-            c"Each takes some 110 bytes of shared memory. Leases for a length of time do not count.",
+            c"Each takes some 110 bytes of shared memory. A lease for a length of time counts until its receipt commits.",
             restart,
         ),
         &MAX_LEASES,

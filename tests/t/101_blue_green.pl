@@ -10,7 +10,6 @@ use MyWorkerTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(sleep);
 
 my $old = new_node('old', -init => [ allows_streaming => 'logical' ], 'my_worker.naptime' => 1, 'max_worker_processes' => 24);
 add_handlers($old);
@@ -59,7 +58,7 @@ wait_for($new, q{SELECT count(*) = 0 FROM my_worker.queues WHERE name = 'dropped
 $load->finish;
 $old->safe_psql('postgres', q{ALTER SYSTEM SET my_worker.enabled = off; SELECT pg_reload_conf()});
 wait_for($old, q{SELECT current_setting('my_worker.enabled') = 'off' AND NOT EXISTS (SELECT FROM my_worker.workers WHERE state = 'running' AND kind <> 'launcher')});
-sleep 0.3;
+wait_for($old, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'my_custom_worker' AND backend_xid IS NOT NULL});
 my $lsn = $old->safe_psql('postgres', 'SELECT pg_current_wal_lsn()');
 wait_for($old, "SELECT replay_lsn >= '$lsn' FROM pg_stat_replication WHERE application_name = 'moving'");
 is($new->safe_psql('postgres', 'SELECT count(*) FROM my_worker.history'), $old->safe_psql('postgres', 'SELECT count(*) FROM my_worker.history'), 'the new side has what has ended on the old one, and no more');
