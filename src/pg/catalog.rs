@@ -194,11 +194,17 @@ pub fn trust(extension: &Extension, writes: impl Fn(usize) -> bool) -> Result<()
 /// The name of a trigger of a table whose function, or one in its condition, belongs neither to that
 /// role nor to a superuser. The server's own triggers do not count. The table stays locked.
 fn strange_trigger(table: Oid, owner: Oid) -> Result<Option<Vec<u8>>> {
-    // SAFETY: opens the table; its description stays while it is open.
-    let relation = protect(|| unsafe { sys::table_open(table, sys::AccessShareLock as i32) })?;
-    // SAFETY: NULL if the table has no triggers, else an array of so many.
+    // SAFETY: opens the table and copies what hangs on it (NULL if nothing does): any look at a catalog may free
+    // the list of an open table, to make it anew (RelationClearRelation, relcache.c).
+    let all = protect(|| unsafe {
+        let relation = sys::table_open(table, sys::AccessShareLock as i32);
+        let all = sys::CopyTriggerDesc((*relation).trigdesc);
+        sys::table_close(relation, sys::NoLock as i32);
+        all
+    })?;
+    // SAFETY: the copy, an array of so many.
     let triggers = unsafe {
-        match (*relation).trigdesc.as_ref() {
+        match all.as_ref() {
             Some(all) => {
                 let count = usize::try_from(all.numtriggers).unwrap_or(0);
                 std::slice::from_raw_parts(all.triggers, count)
@@ -216,8 +222,8 @@ fn strange_trigger(table: Oid, owner: Oid) -> Result<Option<Vec<u8>>> {
             break;
         }
     }
-    // SAFETY: the table is open.
-    protect(|| unsafe { sys::table_close(relation, sys::NoLock as i32) })?;
+    // SAFETY: made above; NULL is none.
+    protect(|| unsafe { sys::FreeTriggerDesc(all) })?;
     Ok(found)
 }
 
