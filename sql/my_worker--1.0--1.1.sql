@@ -126,6 +126,16 @@ CREATE TABLE my_worker._consumers (
     PRIMARY KEY (queue, role)
 );
 
+-- Flow.
+ALTER TABLE my_worker.queues ADD COLUMN per_key integer CHECK (per_key > 0), ADD COLUMN fifo boolean NOT NULL DEFAULT false,
+    ADD COLUMN rate integer CHECK (rate > 0), ADD COLUMN rate_period interval CHECK (rate_period BETWEEN '1 ms' AND '1000 years'),
+    ADD COLUMN burst integer NOT NULL DEFAULT 1 CHECK (burst > 0), ADD COLUMN rate_per_key boolean NOT NULL DEFAULT false,
+    ADD COLUMN dead_letter text COLLATE "C",
+    ADD COLUMN jobs_per_savepoint integer NOT NULL DEFAULT 1 CHECK (jobs_per_savepoint BETWEEN 1 AND 1000),
+    ADD COLUMN retry_on text[], ADD COLUMN fail_on text[];
+ALTER TABLE my_worker.history ADD COLUMN after bigint[], ADD COLUMN after_failed text, ADD COLUMN expires_at timestamptz,
+    ADD COLUMN origin text COLLATE "C", ADD COLUMN schedule_id bigint;
+
 -- Where this database is at home; all that stands in it is.
 CREATE FUNCTION my_worker_internal.home() RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_home' LANGUAGE C STABLE PARALLEL SAFE;
@@ -139,7 +149,19 @@ BEGIN
 END
 $$;
 ALTER TABLE my_worker._jobs ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
+ALTER TABLE my_worker._jobs ADD COLUMN after bigint[], ADD COLUMN after_failed text, ADD COLUMN expires_at timestamptz,
+    ADD COLUMN origin text COLLATE "C", ADD COLUMN schedule_id bigint, ADD COLUMN rerun boolean NOT NULL DEFAULT false;
+DROP INDEX my_worker._jobs_unique_key_idx;
+CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
+    WHERE unique_key IS NOT NULL;
 ALTER TABLE my_worker._schedules ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
+
+-- These take more arguments now, so they are other functions, which get the rights of the old ones below.
+ALTER FUNCTION my_worker.enqueue(text, jsonb, text, integer, timestamptz, integer, interval, text) RENAME TO _old_enqueue;
+ALTER FUNCTION my_worker.enqueue_many(text, jsonb[], text, integer, timestamptz, integer, interval) RENAME TO _old_enqueue_many;
+ALTER FUNCTION my_worker.run(text, text, integer, timestamptz, integer, interval, text) RENAME TO _old_run;
+ALTER FUNCTION my_worker.create_queue(text, text, integer, integer, interval, interval, interval, interval) RENAME TO _old_create_queue;
+ALTER FUNCTION my_worker.alter_queue(text, text, integer, integer, interval, interval, interval, interval) RENAME TO _old_alter_queue;
 
 COMMENT ON SCHEMA my_worker IS 'my_worker: jobs, queues, schedules and what they report';
 COMMENT ON SCHEMA my_worker_internal IS 'my_worker: functions that its own tables, views and functions call';
@@ -151,18 +173,23 @@ COMMENT ON COLUMN my_worker.queues.handler_owner IS 'who owned the handler when 
 COMMENT ON TABLE my_worker.queues IS 'queues and their settings; change them by alter_queue() and its like';
 CREATE OR REPLACE FUNCTION my_worker_internal.columns_of_authors() RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key, kind, headers, group_key'
+    SELECT 'queue, handler, command, payload, priority, run_at, max_attempts, timeout, unique_key, kind, headers, group_key, after, after_failed, expires_at'
 $$;
 COMMENT ON TABLE my_worker._jobs IS 'jobs still to be done, behind the view my_queue';
 COMMENT ON COLUMN my_worker._jobs.lease IS 'the number of a lease that ends at run_at';
 COMMENT ON COLUMN my_worker._jobs.lease_run_at IS 'what run_at was before such a lease';
 COMMENT ON COLUMN my_worker._jobs.consumer IS 'application_name of the session that has such a lease';
 COMMENT ON COLUMN my_worker._jobs.home IS 'the home of the database that the job was enqueued in';
+COMMENT ON COLUMN my_worker._jobs.after IS 'the jobs that must have ended before this one starts';
+COMMENT ON COLUMN my_worker._jobs.after_failed IS 'what becomes of this job if one of those fails: cancel (NULL) or run';
+COMMENT ON COLUMN my_worker._jobs.origin IS 'the queue that the job failed in, before it went to this dead-letter queue';
+COMMENT ON COLUMN my_worker._jobs.schedule_id IS 'the schedule that enqueued the job';
+COMMENT ON COLUMN my_worker._jobs.rerun IS 'the job waits until the one that has its unique key has ended';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 CREATE OR REPLACE VIEW @extschema@.my_queue WITH (security_invoker = true) AS
     SELECT j.id, j.queue, j.status, j.handler, j.command, j.payload, j.priority, j.run_at, j.created_at,
            j.started_at, j.attempts, j.max_attempts, j.timeout, j.unique_key, j.owner, j.last_error,
-           j.errors, j.kind, j.headers, j.group_key
+           j.errors, j.kind, j.headers, j.group_key, j.after, j.after_failed, j.expires_at, j.origin, j.schedule_id
       FROM my_worker._jobs AS j;
 COMMENT ON VIEW @extschema@.my_queue IS 'jobs still to be done; enqueue by INSERT or my_worker.enqueue()';
 COMMENT ON TABLE my_worker.history IS 'jobs that are completed, failed or cancelled, kept for their queue''s retention';
@@ -204,20 +231,25 @@ CREATE OR REPLACE FUNCTION my_worker_internal.only_owner() RETURNS trigger
 CREATE OR REPLACE FUNCTION my_worker.enqueue(
     handler text, payload jsonb DEFAULT '{}', queue text DEFAULT 'default',
     priority integer DEFAULT 0, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
-    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'mw_enqueue' LANGUAGE C;
+    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL, group_key text DEFAULT NULL, after bigint[] DEFAULT NULL,
+    after_failed text DEFAULT 'cancel', expires_at timestamptz DEFAULT NULL,
+    unique_mode text DEFAULT 'keep') RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_enqueue_1_1' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.enqueue IS 'enqueues a call of a handler function and returns the job''s id';
 CREATE OR REPLACE FUNCTION my_worker.enqueue_many(
     handler text, payloads jsonb[], queue text DEFAULT 'default', priority integer DEFAULT 0,
     run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
-    timeout interval DEFAULT NULL) RETURNS SETOF bigint
-    AS 'MODULE_PATHNAME', 'mw_enqueue_many' LANGUAGE C;
+    timeout interval DEFAULT NULL, group_key text DEFAULT NULL, after bigint[] DEFAULT NULL,
+    after_failed text DEFAULT 'cancel', expires_at timestamptz DEFAULT NULL) RETURNS SETOF bigint
+    AS 'MODULE_PATHNAME', 'mw_enqueue_many_1_1' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.enqueue_many IS 'enqueues one call of a handler for each payload and returns the ids';
 CREATE OR REPLACE FUNCTION my_worker.run(
     command text, queue text DEFAULT 'default', priority integer DEFAULT 0,
     run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT 1,
-    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'mw_run' LANGUAGE C;
+    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL, group_key text DEFAULT NULL, after bigint[] DEFAULT NULL,
+    after_failed text DEFAULT 'cancel', expires_at timestamptz DEFAULT NULL,
+    unique_mode text DEFAULT 'keep') RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_run_1_1' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.run IS 'enqueues an SQL command, run at top level, and returns the job''s id';
 CREATE OR REPLACE FUNCTION my_worker.cancel(job_id bigint) RETURNS boolean
     AS 'MODULE_PATHNAME', 'mw_cancel' LANGUAGE C STRICT;
@@ -249,46 +281,59 @@ CREATE OR REPLACE VIEW my_worker.jobs WITH (security_invoker = true) AS
            q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
            r.pid, r.progress, r.progress_message, q.kind, q.headers, q.group_key,
            CASE WHEN r.is_consumer THEN (SELECT a.application_name FROM pg_stat_get_activity(r.pid) AS a) END AS consumer,
-           NULL::timestamptz AS lease_until
+           NULL::timestamptz AS lease_until, q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
       FROM my_worker_internal.at_work() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
      WHERE q.lease IS NULL
     UNION ALL
    (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
       FROM my_worker._jobs AS q
      WHERE q.status = 'pending' AND NOT my_worker_internal.is_running(q.id) ORDER BY q.id DESC)
     UNION ALL
     SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, coalesce(q.lease_run_at, q.run_at),
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, p.progress, p.progress_message, q.kind, q.headers, q.group_key,
-           q.consumer, CASE WHEN q.lease IS NOT NULL THEN q.run_at END
+           q.consumer, CASE WHEN q.lease IS NOT NULL THEN q.run_at END,
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
       FROM my_worker._jobs AS q LEFT JOIN LATERAL my_worker_internal.lease_progress(q.id, q.lease) AS p ON q.lease IS NOT NULL
      WHERE q.status = 'processing' AND (q.lease IS NOT NULL OR NOT my_worker_internal.is_running(q.id))
     UNION ALL
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
       FROM my_worker._jobs AS q WHERE q.status = 'failed'
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
-           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL, h.kind, h.headers, h.group_key, NULL, NULL
+           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL, h.kind, h.headers, h.group_key, NULL, NULL,
+           h.after, h.after_failed, h.expires_at, h.origin, h.schedule_id
       FROM my_worker.history AS h;
 COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one row each';
 CREATE OR REPLACE FUNCTION my_worker.create_queue(
     name text, handler text DEFAULT NULL, concurrency integer DEFAULT NULL,
     max_attempts integer DEFAULT 5, backoff interval DEFAULT '5 s', backoff_max interval DEFAULT '1 h',
-    timeout interval DEFAULT NULL, retention interval DEFAULT '7 days') RETURNS void
-    AS 'MODULE_PATHNAME', 'mw_create_queue' LANGUAGE C;
+    timeout interval DEFAULT NULL, retention interval DEFAULT '7 days', per_key integer DEFAULT NULL,
+    fifo boolean DEFAULT false, rate integer DEFAULT NULL, rate_period interval DEFAULT NULL,
+    burst integer DEFAULT 1, rate_per_key boolean DEFAULT false, dead_letter text DEFAULT NULL,
+    jobs_per_savepoint integer DEFAULT 1, retry_on text[] DEFAULT NULL, fail_on text[] DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_create_queue_1_1' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.create_queue IS 'creates a queue with its settings';
 CREATE OR REPLACE FUNCTION my_worker.alter_queue(
     name text, handler text DEFAULT NULL, concurrency integer DEFAULT NULL,
     max_attempts integer DEFAULT NULL, backoff interval DEFAULT NULL,
     backoff_max interval DEFAULT NULL, timeout interval DEFAULT NULL,
-    retention interval DEFAULT NULL) RETURNS void
-    AS 'MODULE_PATHNAME', 'mw_alter_queue' LANGUAGE C;
+    retention interval DEFAULT NULL, per_key integer DEFAULT NULL, fifo boolean DEFAULT NULL,
+    rate integer DEFAULT NULL, rate_period interval DEFAULT NULL, burst integer DEFAULT NULL,
+    rate_per_key boolean DEFAULT NULL, dead_letter text DEFAULT NULL, jobs_per_savepoint integer DEFAULT NULL,
+    retry_on text[] DEFAULT NULL, fail_on text[] DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_alter_queue_1_1' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.alter_queue IS 'changes the settings of a queue that are given';
+CREATE OR REPLACE FUNCTION my_worker.reset_queue(name text, VARIADIC settings text[]) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_reset_queue' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.reset_queue IS 'puts settings of a queue back to their defaults';
 CREATE OR REPLACE FUNCTION my_worker.drop_queue(name text, force boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_drop_queue' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.drop_queue IS 'drops an empty queue, or with force a queue and its jobs';
@@ -307,13 +352,16 @@ CREATE OR REPLACE FUNCTION my_worker_internal.may_consume(queue text) RETURNS bo
 CREATE OR REPLACE FUNCTION my_worker.send(
     queue text, payload jsonb DEFAULT '{}', kind text DEFAULT NULL, headers jsonb DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
-    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL, group_key text DEFAULT NULL) RETURNS bigint
+    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL, group_key text DEFAULT NULL,
+    after bigint[] DEFAULT NULL, after_failed text DEFAULT 'cancel',
+    expires_at timestamptz DEFAULT NULL, unique_mode text DEFAULT 'keep') RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_send' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.send IS 'enqueues a job for a consumer and returns its id';
 CREATE OR REPLACE FUNCTION my_worker.send_many(
     queue text, payloads jsonb[], kind text DEFAULT NULL, headers jsonb DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
-    timeout interval DEFAULT NULL, group_key text DEFAULT NULL) RETURNS SETOF bigint
+    timeout interval DEFAULT NULL, group_key text DEFAULT NULL, after bigint[] DEFAULT NULL, after_failed text DEFAULT 'cancel',
+    expires_at timestamptz DEFAULT NULL) RETURNS SETOF bigint
     AS 'MODULE_PATHNAME', 'mw_send_many' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.send_many IS 'enqueues a job for a consumer for each payload and returns the ids';
 CREATE OR REPLACE FUNCTION my_worker.receive(
@@ -873,6 +921,29 @@ DROP FUNCTION my_worker_internal.typed_handler(text);
 -- A bare number as a time zone counts hours east of Greenwich, as for SET timezone. What was stored under
 -- 1.0 counted them west of it, and keeps its meaning.
 UPDATE my_worker._schedules SET timezone = format('<%1$s>%1$s', timezone) WHERE timezone ~ '^[+-]?[0-9]+$';
+
+-- Whoever might call a function that takes more arguments now may call that one.
+DO $$
+DECLARE
+    old record;
+    granted record;
+BEGIN
+    FOR old IN
+        SELECT o.oid, o.proname, o.proacl, o.proowner, n.oid::regprocedure AS new FROM pg_proc AS o JOIN pg_proc AS n
+            ON n.pronamespace = o.pronamespace AND n.proname = substr(o.proname, length('_old_') + 1)
+         WHERE o.pronamespace = 'my_worker'::regnamespace AND starts_with(o.proname, '_old_')
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', old.new);
+        FOR granted IN SELECT a.grantee, a.is_grantable FROM aclexplode(old.proacl) AS a WHERE a.grantee <> old.proowner LOOP
+            PERFORM my_worker_internal.run_outside_script(
+                format('GRANT EXECUTE ON FUNCTION %s TO %s %s', old.new,
+                       CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::regrole::text END,
+                       CASE WHEN granted.is_grantable THEN 'WITH GRANT OPTION' END));
+        END LOOP;
+        EXECUTE format('DROP FUNCTION %s', old.oid::regprocedure);
+    END LOOP;
+END
+$$;
 
 -- ---- the end: whatever else changes comes before this line ----
 

@@ -2,22 +2,27 @@
 CREATE FUNCTION my_worker.enqueue(
     handler text, payload jsonb DEFAULT '{}', queue text DEFAULT 'default',
     priority integer DEFAULT 0, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
-    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'mw_enqueue' LANGUAGE C;
+    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL, group_key text DEFAULT NULL, after bigint[] DEFAULT NULL,
+    after_failed text DEFAULT 'cancel', expires_at timestamptz DEFAULT NULL,
+    unique_mode text DEFAULT 'keep') RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_enqueue_1_1' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.enqueue IS 'enqueues a call of a handler function and returns the job''s id';
 
 CREATE FUNCTION my_worker.enqueue_many(
     handler text, payloads jsonb[], queue text DEFAULT 'default', priority integer DEFAULT 0,
     run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
-    timeout interval DEFAULT NULL) RETURNS SETOF bigint
-    AS 'MODULE_PATHNAME', 'mw_enqueue_many' LANGUAGE C;
+    timeout interval DEFAULT NULL, group_key text DEFAULT NULL, after bigint[] DEFAULT NULL,
+    after_failed text DEFAULT 'cancel', expires_at timestamptz DEFAULT NULL) RETURNS SETOF bigint
+    AS 'MODULE_PATHNAME', 'mw_enqueue_many_1_1' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.enqueue_many IS 'enqueues one call of a handler for each payload and returns the ids';
 
 CREATE FUNCTION my_worker.run(
     command text, queue text DEFAULT 'default', priority integer DEFAULT 0,
     run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT 1,
-    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'mw_run' LANGUAGE C;
+    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL, group_key text DEFAULT NULL, after bigint[] DEFAULT NULL,
+    after_failed text DEFAULT 'cancel', expires_at timestamptz DEFAULT NULL,
+    unique_mode text DEFAULT 'keep') RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_run_1_1' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.run IS 'enqueues an SQL command, run at top level, and returns the job''s id';
 
 -- Dealing with jobs.
@@ -65,31 +70,35 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
            q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
            r.pid, r.progress, r.progress_message, q.kind, q.headers, q.group_key,
            CASE WHEN r.is_consumer THEN (SELECT a.application_name FROM pg_stat_get_activity(r.pid) AS a) END AS consumer,
-           NULL::timestamptz AS lease_until
+           NULL::timestamptz AS lease_until, q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
       FROM my_worker_internal.at_work() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
      WHERE q.lease IS NULL
     UNION ALL
    (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
       FROM my_worker._jobs AS q
      WHERE q.status = 'pending' AND NOT my_worker_internal.is_running(q.id) ORDER BY q.id DESC)
     UNION ALL
     SELECT q.id, q.queue, 'processing', q.handler, q.command, q.payload, q.priority, coalesce(q.lease_run_at, q.run_at),
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, p.progress, p.progress_message, q.kind, q.headers, q.group_key,
-           q.consumer, CASE WHEN q.lease IS NOT NULL THEN q.run_at END
+           q.consumer, CASE WHEN q.lease IS NOT NULL THEN q.run_at END,
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
       FROM my_worker._jobs AS q LEFT JOIN LATERAL my_worker_internal.lease_progress(q.id, q.lease) AS p ON q.lease IS NOT NULL
      WHERE q.status = 'processing' AND (q.lease IS NOT NULL OR NOT my_worker_internal.is_running(q.id))
     UNION ALL
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
-           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
       FROM my_worker._jobs AS q WHERE q.status = 'failed'
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
-           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL, h.kind, h.headers, h.group_key, NULL, NULL
+           h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL, h.kind, h.headers, h.group_key, NULL, NULL,
+           h.after, h.after_failed, h.expires_at, h.origin, h.schedule_id
       FROM my_worker.history AS h;
 COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one row each';
 
@@ -97,17 +106,27 @@ COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one 
 CREATE FUNCTION my_worker.create_queue(
     name text, handler text DEFAULT NULL, concurrency integer DEFAULT NULL,
     max_attempts integer DEFAULT 5, backoff interval DEFAULT '5 s', backoff_max interval DEFAULT '1 h',
-    timeout interval DEFAULT NULL, retention interval DEFAULT '7 days') RETURNS void
-    AS 'MODULE_PATHNAME', 'mw_create_queue' LANGUAGE C;
+    timeout interval DEFAULT NULL, retention interval DEFAULT '7 days', per_key integer DEFAULT NULL,
+    fifo boolean DEFAULT false, rate integer DEFAULT NULL, rate_period interval DEFAULT NULL,
+    burst integer DEFAULT 1, rate_per_key boolean DEFAULT false, dead_letter text DEFAULT NULL,
+    jobs_per_savepoint integer DEFAULT 1, retry_on text[] DEFAULT NULL, fail_on text[] DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_create_queue_1_1' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.create_queue IS 'creates a queue with its settings';
 
 CREATE FUNCTION my_worker.alter_queue(
     name text, handler text DEFAULT NULL, concurrency integer DEFAULT NULL,
     max_attempts integer DEFAULT NULL, backoff interval DEFAULT NULL,
     backoff_max interval DEFAULT NULL, timeout interval DEFAULT NULL,
-    retention interval DEFAULT NULL) RETURNS void
-    AS 'MODULE_PATHNAME', 'mw_alter_queue' LANGUAGE C;
+    retention interval DEFAULT NULL, per_key integer DEFAULT NULL, fifo boolean DEFAULT NULL,
+    rate integer DEFAULT NULL, rate_period interval DEFAULT NULL, burst integer DEFAULT NULL,
+    rate_per_key boolean DEFAULT NULL, dead_letter text DEFAULT NULL, jobs_per_savepoint integer DEFAULT NULL,
+    retry_on text[] DEFAULT NULL, fail_on text[] DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_alter_queue_1_1' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.alter_queue IS 'changes the settings of a queue that are given';
+
+CREATE FUNCTION my_worker.reset_queue(name text, VARIADIC settings text[]) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_reset_queue' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.reset_queue IS 'puts settings of a queue back to their defaults';
 
 CREATE FUNCTION my_worker.drop_queue(name text, force boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_drop_queue' LANGUAGE C;

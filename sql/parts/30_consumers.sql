@@ -19,14 +19,17 @@ CREATE POLICY history_consumed ON my_worker.history FOR SELECT USING (my_worker_
 CREATE FUNCTION my_worker.send(
     queue text, payload jsonb DEFAULT '{}', kind text DEFAULT NULL, headers jsonb DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
-    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL, group_key text DEFAULT NULL) RETURNS bigint
+    timeout interval DEFAULT NULL, unique_key text DEFAULT NULL, group_key text DEFAULT NULL,
+    after bigint[] DEFAULT NULL, after_failed text DEFAULT 'cancel',
+    expires_at timestamptz DEFAULT NULL, unique_mode text DEFAULT 'keep') RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_send' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.send IS 'enqueues a job for a consumer and returns its id';
 
 CREATE FUNCTION my_worker.send_many(
     queue text, payloads jsonb[], kind text DEFAULT NULL, headers jsonb DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL,
-    timeout interval DEFAULT NULL, group_key text DEFAULT NULL) RETURNS SETOF bigint
+    timeout interval DEFAULT NULL, group_key text DEFAULT NULL, after bigint[] DEFAULT NULL, after_failed text DEFAULT 'cancel',
+    expires_at timestamptz DEFAULT NULL) RETURNS SETOF bigint
     AS 'MODULE_PATHNAME', 'mw_send_many' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.send_many IS 'enqueues a job for a consumer for each payload and returns the ids';
 

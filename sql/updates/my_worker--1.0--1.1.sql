@@ -126,6 +126,16 @@ CREATE TABLE my_worker._consumers (
     PRIMARY KEY (queue, role)
 );
 
+-- Flow.
+ALTER TABLE my_worker.queues ADD COLUMN per_key integer CHECK (per_key > 0), ADD COLUMN fifo boolean NOT NULL DEFAULT false,
+    ADD COLUMN rate integer CHECK (rate > 0), ADD COLUMN rate_period interval CHECK (rate_period BETWEEN '1 ms' AND '1000 years'),
+    ADD COLUMN burst integer NOT NULL DEFAULT 1 CHECK (burst > 0), ADD COLUMN rate_per_key boolean NOT NULL DEFAULT false,
+    ADD COLUMN dead_letter text COLLATE "C",
+    ADD COLUMN jobs_per_savepoint integer NOT NULL DEFAULT 1 CHECK (jobs_per_savepoint BETWEEN 1 AND 1000),
+    ADD COLUMN retry_on text[], ADD COLUMN fail_on text[];
+ALTER TABLE my_worker.history ADD COLUMN after bigint[], ADD COLUMN after_failed text, ADD COLUMN expires_at timestamptz,
+    ADD COLUMN origin text COLLATE "C", ADD COLUMN schedule_id bigint;
+
 -- Where this database is at home; all that stands in it is.
 CREATE FUNCTION my_worker_internal.home() RETURNS bigint
     AS 'MODULE_PATHNAME', 'mw_home' LANGUAGE C STABLE PARALLEL SAFE;
@@ -139,7 +149,19 @@ BEGIN
 END
 $$;
 ALTER TABLE my_worker._jobs ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
+ALTER TABLE my_worker._jobs ADD COLUMN after bigint[], ADD COLUMN after_failed text, ADD COLUMN expires_at timestamptz,
+    ADD COLUMN origin text COLLATE "C", ADD COLUMN schedule_id bigint, ADD COLUMN rerun boolean NOT NULL DEFAULT false;
+DROP INDEX my_worker._jobs_unique_key_idx;
+CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
+    WHERE unique_key IS NOT NULL;
 ALTER TABLE my_worker._schedules ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
+
+-- These take more arguments now, so they are other functions, which get the rights of the old ones below.
+ALTER FUNCTION my_worker.enqueue(text, jsonb, text, integer, timestamptz, integer, interval, text) RENAME TO _old_enqueue;
+ALTER FUNCTION my_worker.enqueue_many(text, jsonb[], text, integer, timestamptz, integer, interval) RENAME TO _old_enqueue_many;
+ALTER FUNCTION my_worker.run(text, text, integer, timestamptz, integer, interval, text) RENAME TO _old_run;
+ALTER FUNCTION my_worker.create_queue(text, text, integer, integer, interval, interval, interval, interval) RENAME TO _old_create_queue;
+ALTER FUNCTION my_worker.alter_queue(text, text, integer, integer, interval, interval, interval, interval) RENAME TO _old_alter_queue;
 
 -- @functions and views@
 
@@ -229,6 +251,29 @@ DROP FUNCTION my_worker_internal.typed_handler(text);
 -- A bare number as a time zone counts hours east of Greenwich, as for SET timezone. What was stored under
 -- 1.0 counted them west of it, and keeps its meaning.
 UPDATE my_worker._schedules SET timezone = format('<%1$s>%1$s', timezone) WHERE timezone ~ '^[+-]?[0-9]+$';
+
+-- Whoever might call a function that takes more arguments now may call that one.
+DO $$
+DECLARE
+    old record;
+    granted record;
+BEGIN
+    FOR old IN
+        SELECT o.oid, o.proname, o.proacl, o.proowner, n.oid::regprocedure AS new FROM pg_proc AS o JOIN pg_proc AS n
+            ON n.pronamespace = o.pronamespace AND n.proname = substr(o.proname, length('_old_') + 1)
+         WHERE o.pronamespace = 'my_worker'::regnamespace AND starts_with(o.proname, '_old_')
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', old.new);
+        FOR granted IN SELECT a.grantee, a.is_grantable FROM aclexplode(old.proacl) AS a WHERE a.grantee <> old.proowner LOOP
+            PERFORM my_worker_internal.run_outside_script(
+                format('GRANT EXECUTE ON FUNCTION %s TO %s %s', old.new,
+                       CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::regrole::text END,
+                       CASE WHEN granted.is_grantable THEN 'WITH GRANT OPTION' END));
+        END LOOP;
+        EXECUTE format('DROP FUNCTION %s', old.oid::regprocedure);
+    END LOOP;
+END
+$$;
 
 -- ---- the end: whatever else changes comes before this line ----
 

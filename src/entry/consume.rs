@@ -1,6 +1,6 @@
 //! The SQL functions of consumers. `sql/parts` declares them.
 
-use super::sql::{Answer, null, required, sql_function, text};
+use super::sql::{Answer, null, required, sql_function, text, texts};
 use crate::consume::finish::{self, Shown};
 use crate::consume::grants;
 use crate::consume::receive::{self, Request};
@@ -69,16 +69,12 @@ fn kinds(call: &Call) -> Result<Vec<Vec<u8>>> {
     let Some(array) = call.arg(4) else {
         return Ok(Vec::new());
     };
-    let wrong = |message: &str| PgError::new(INVALID_PARAMETER_VALUE, message);
-    let elements = datum::array_elements(array, types::TEXT)?;
-    if elements.is_empty() {
-        return Err(wrong("kinds must not be empty").hint("Pass NULL for jobs of any kind."));
+    let kinds = texts(array, "kinds")?;
+    if kinds.is_empty() {
+        let error = PgError::new(INVALID_PARAMETER_VALUE, "kinds must not be empty");
+        return Err(error.hint("Pass NULL for jobs of any kind."));
     }
-    let kinds = elements.into_iter().map(|kind| match kind {
-        Some(kind) => datum::as_text(kind),
-        None => Err(wrong("kinds must not contain null values")),
-    });
-    kinds.collect()
+    Ok(kinds)
 }
 
 /// The job and the lease that a call shows; NULL shows nothing.

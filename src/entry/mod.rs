@@ -5,6 +5,7 @@ mod bgw;
 mod consume;
 mod home;
 mod probe;
+mod queue;
 mod schedule;
 mod sql;
 mod stats;

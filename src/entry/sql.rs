@@ -1,14 +1,13 @@
 //! The SQL functions: arguments in, one call, result out. `sql/parts` declares them.
 
 use crate::dynamic;
-use crate::pg::datum::{self, Datum, ToDatum};
-use crate::pg::error::{NULL_VALUE_NOT_ALLOWED, PgError, Result};
+use crate::pg::datum::{self, Datum, ToDatum, types};
+use crate::pg::error::{INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, PgError, Result};
 use crate::pg::fmgr::Call;
 use crate::pg::{guard, identity};
-use crate::queue::define::{self, QueueSettings};
-use crate::queue::enqueue::{self, NewJob};
-use crate::queue::wait;
-use crate::queue::{cancel, column, handler, incoming, purge, queues, retry, rights};
+use crate::queue::enqueue::{self, NewJob, UniqueMode};
+use crate::queue::{self, wait};
+use crate::queue::{cancel, column, handler, incoming, queues, retry, rights};
 use crate::shared::{self, SHARED, own};
 use crate::sys;
 use crate::{progress, stats};
@@ -51,9 +50,13 @@ sql_function!(
     queues_changed
 );
 sql_function!(mw_only_owner, pg_finfo_mw_only_owner, only_owner);
-sql_function!(mw_enqueue, pg_finfo_mw_enqueue, enqueue_one);
-sql_function!(mw_enqueue_many, pg_finfo_mw_enqueue_many, enqueue_many);
-sql_function!(mw_run, pg_finfo_mw_run, run);
+sql_function!(mw_enqueue_1_1, pg_finfo_mw_enqueue_1_1, enqueue_one);
+sql_function!(
+    mw_enqueue_many_1_1,
+    pg_finfo_mw_enqueue_many_1_1,
+    enqueue_many
+);
+sql_function!(mw_run_1_1, pg_finfo_mw_run_1_1, run);
 sql_function!(mw_send, pg_finfo_mw_send, send);
 sql_function!(mw_send_many, pg_finfo_mw_send_many, send_many);
 sql_function!(mw_cancel, pg_finfo_mw_cancel, cancel);
@@ -61,12 +64,6 @@ sql_function!(mw_retry, pg_finfo_mw_retry, retry);
 sql_function!(mw_wait, pg_finfo_mw_wait, wait_for);
 sql_function!(mw_progress, pg_finfo_mw_progress, report_progress);
 sql_function!(mw_current_job, pg_finfo_mw_current_job, current_job);
-sql_function!(mw_create_queue, pg_finfo_mw_create_queue, create_queue);
-sql_function!(mw_alter_queue, pg_finfo_mw_alter_queue, alter_queue);
-sql_function!(mw_drop_queue, pg_finfo_mw_drop_queue, drop_queue);
-sql_function!(mw_pause_queue, pg_finfo_mw_pause_queue, pause_queue);
-sql_function!(mw_resume_queue, pg_finfo_mw_resume_queue, resume_queue);
-sql_function!(mw_purge_queue, pg_finfo_mw_purge_queue, purge_queue);
 sql_function!(
     mw_launch_dynamic_worker,
     pg_finfo_mw_launch_dynamic_worker,
@@ -82,6 +79,12 @@ sql_function!(
     pg_finfo_mw_get_worker_stats,
     get_worker_stats
 );
+// Functions of 1.0 that take more arguments now.
+sql_function!(mw_enqueue, pg_finfo_mw_enqueue, superseded);
+sql_function!(mw_enqueue_many, pg_finfo_mw_enqueue_many, superseded);
+sql_function!(mw_run, pg_finfo_mw_run, superseded);
+sql_function!(mw_create_queue, pg_finfo_mw_create_queue, superseded);
+sql_function!(mw_alter_queue, pg_finfo_mw_alter_queue, superseded);
 sql_function!(mw_running, pg_finfo_mw_running, running);
 sql_function!(mw_at_work, pg_finfo_mw_at_work, running);
 sql_function!(mw_is_running, pg_finfo_mw_is_running, is_running);
@@ -106,6 +109,19 @@ pub(super) fn required(call: &Call, index: usize, name: &str) -> Result<Vec<u8>>
 /// The error for it.
 pub(super) fn null(name: &str) -> PgError {
     PgError::new(NULL_VALUE_NOT_ALLOWED, format!("{name} must not be null"))
+}
+
+/// The elements of a `text[]`, none of which may be NULL.
+pub(super) fn texts(array: Datum<'_>, name: &str) -> Result<Vec<Vec<u8>>> {
+    let elements = datum::array_elements(array, types::TEXT)?;
+    let texts = elements.into_iter().map(|element| match element {
+        Some(text) => datum::as_text(text),
+        None => {
+            let message = format!("{name} must not contain null values");
+            Err(PgError::new(INVALID_PARAMETER_VALUE, message))
+        }
+    });
+    texts.collect()
 }
 
 fn bigint(call: &Call) -> i64 {
@@ -143,6 +159,10 @@ const ENQUEUE: &[i32] = &[
     column::MAX_ATTEMPTS,
     column::TIMEOUT,
     column::UNIQUE_KEY,
+    column::GROUP_KEY,
+    column::AFTER,
+    column::AFTER_FAILED,
+    column::EXPIRES_AT,
 ];
 const ENQUEUE_MANY: &[i32] = &[
     column::HANDLER,
@@ -152,6 +172,10 @@ const ENQUEUE_MANY: &[i32] = &[
     column::RUN_AT,
     column::MAX_ATTEMPTS,
     column::TIMEOUT,
+    column::GROUP_KEY,
+    column::AFTER,
+    column::AFTER_FAILED,
+    column::EXPIRES_AT,
 ];
 const RUN: &[i32] = &[
     column::COMMAND,
@@ -161,6 +185,10 @@ const RUN: &[i32] = &[
     column::MAX_ATTEMPTS,
     column::TIMEOUT,
     column::UNIQUE_KEY,
+    column::GROUP_KEY,
+    column::AFTER,
+    column::AFTER_FAILED,
+    column::EXPIRES_AT,
 ];
 
 /// The job that a call describes. What has no argument, or NULL, is as in any new job.
@@ -172,6 +200,12 @@ fn new_job<'a>(call: &'a Call, columns: &[i32]) -> NewJob<'a> {
         }
     }
     job
+}
+
+/// The argument behind those: what happens if the unique key is taken.
+fn unique_mode(call: &Call, columns: &[i32]) -> Result<UniqueMode> {
+    let mode = required(call, columns.len(), "unique_mode")?;
+    UniqueMode::named(&mode)
 }
 
 /// The same of a call that names a handler, which is found as its caller finds it.
@@ -189,7 +223,9 @@ fn require_queue(job: &NewJob<'_>) -> Result<()> {
 }
 
 fn enqueue_one(call: &Call) -> Answer {
-    Ok(Some(enqueue::enqueue(new_call(call, ENQUEUE)?)?.datum()))
+    Ok(Some(
+        enqueue::enqueue(new_call(call, ENQUEUE)?, unique_mode(call, ENQUEUE)?)?.datum(),
+    ))
 }
 
 fn enqueue_many(call: &Call) -> Answer {
@@ -213,7 +249,9 @@ fn run(call: &Call) -> Answer {
     if job.get(column::MAX_ATTEMPTS).is_none() {
         job.set(column::MAX_ATTEMPTS, Some(1i32.datum()));
     }
-    Ok(Some(enqueue::enqueue(job)?.datum()))
+    Ok(Some(
+        enqueue::enqueue(job, unique_mode(call, RUN)?)?.datum(),
+    ))
 }
 
 /// The same for `send()` and `send_many()`.
@@ -228,6 +266,9 @@ const SEND: &[i32] = &[
     column::TIMEOUT,
     column::UNIQUE_KEY,
     column::GROUP_KEY,
+    column::AFTER,
+    column::AFTER_FAILED,
+    column::EXPIRES_AT,
 ];
 const SEND_MANY: &[i32] = &[
     column::QUEUE,
@@ -239,12 +280,15 @@ const SEND_MANY: &[i32] = &[
     column::MAX_ATTEMPTS,
     column::TIMEOUT,
     column::GROUP_KEY,
+    column::AFTER,
+    column::AFTER_FAILED,
+    column::EXPIRES_AT,
 ];
 
 fn send(call: &Call) -> Answer {
     let job = new_job(call, SEND);
     require_queue(&job)?;
-    Ok(Some(enqueue::send(job)?.datum()))
+    Ok(Some(enqueue::send(job, unique_mode(call, SEND)?)?.datum()))
 }
 
 fn send_many(call: &Call) -> Answer {
@@ -288,43 +332,6 @@ fn report_progress(call: &Call) -> Answer {
 
 fn current_job(_: &Call) -> Answer {
     Ok(own::job().map(ToDatum::datum))
-}
-
-fn queue_settings(call: &Call) -> Result<QueueSettings<'_>> {
-    Ok(QueueSettings {
-        name: required(call, 0, "name")?,
-        handler: text(call, 1)?,
-        concurrency: call.arg(2).map(datum::as_i32),
-        max_attempts: call.arg(3).map(datum::as_i32),
-        intervals: [call.arg(4), call.arg(5), call.arg(6), call.arg(7)],
-    })
-}
-
-fn create_queue(call: &Call) -> Answer {
-    define::create_queue(&queue_settings(call)?).map(|()| None)
-}
-
-fn alter_queue(call: &Call) -> Answer {
-    define::alter_queue(&queue_settings(call)?).map(|()| None)
-}
-
-fn drop_queue(call: &Call) -> Answer {
-    let force = call.arg(1).is_some_and(datum::as_bool);
-    define::drop_queue(&required(call, 0, "name")?, force).map(|()| None)
-}
-
-fn pause_queue(call: &Call) -> Answer {
-    define::set_paused(&required(call, 0, "name")?, true).map(|()| None)
-}
-
-fn resume_queue(call: &Call) -> Answer {
-    define::set_paused(&required(call, 0, "name")?, false).map(|()| None)
-}
-
-fn purge_queue(call: &Call) -> Answer {
-    Ok(Some(
-        purge::purge_queue(&required(call, 0, "name")?)?.datum(),
-    ))
 }
 
 fn launch_integer(call: &Call) -> Answer {
@@ -390,6 +397,14 @@ fn workers(call: &Call) -> Answer {
         ])?;
     }
     Ok(None)
+}
+
+/// What the script of an older version declares: says that the extension has to be updated.
+fn superseded(_: &Call) -> Answer {
+    queue::extension()?;
+    Err(PgError::internal(
+        "this function has another form in the extension's version",
+    ))
 }
 
 fn updated(_: &Call) -> Answer {

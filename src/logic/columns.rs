@@ -5,6 +5,12 @@
 //! set, and the check that a table still is as the extension made it (`pg::columns`). The tests compare them
 //! with `sql/parts`.
 
+mod derived;
+
+use derived::{
+    filled, given, given_count, in_jobs, live_before, live_columns, past_before, past_columns,
+};
+
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -26,6 +32,8 @@ pub enum Kind {
     Regrole,
     /// `bigint[]`
     Bigints,
+    /// `text[]`
+    Texts,
 }
 
 impl Kind {
@@ -41,6 +49,7 @@ impl Kind {
             Kind::Interval => "interval",
             Kind::Regrole => "regrole",
             Kind::Bigints => "bigint[]",
+            Kind::Texts => "text[]",
         }
     }
 }
@@ -223,6 +232,12 @@ job_columns! {
     LEASE_RUN_AT  "lease_run_at"  Timestamptz Maybe   Engine   Anew Jobs;
     CONSUMER      "consumer"      Text        Maybe   Engine   Anew Jobs;
     HOME          "home"          Bigint      Always  Default  Anew Jobs;
+    AFTER         "after"         Bigints     Maybe   Author   Kept Both;
+    AFTER_FAILED  "after_failed"  Text        Maybe   Author   Kept Both;
+    EXPIRES_AT    "expires_at"    Timestamptz Maybe   Author   Kept Both;
+    ORIGIN        "origin"        Text        Maybe   Engine   Kept Both;
+    SCHEDULE_ID   "schedule_id"   Bigint      Maybe   Door     Kept Both;
+    RERUN         "rerun"         Boolean     Always  Engine   Anew Jobs;
 }
 
 /// Declares the columns of another table.
@@ -261,6 +276,16 @@ columns! {
     CREATED_AT    "created_at"    Timestamptz Always;
     ID            "id"            Integer     Always;
     HANDLER_OWNER "handler_owner" Regrole     Maybe;
+    PER_KEY            "per_key"            Integer  Maybe;
+    FIFO               "fifo"               Boolean  Always;
+    RATE               "rate"               Integer  Maybe;
+    RATE_PERIOD        "rate_period"        Interval Maybe;
+    BURST              "burst"              Integer  Always;
+    RATE_PER_KEY       "rate_per_key"       Boolean  Always;
+    DEAD_LETTER        "dead_letter"        Text     Maybe;
+    JOBS_PER_SAVEPOINT "jobs_per_savepoint" Integer  Always;
+    RETRY_ON           "retry_on"           Texts    Maybe;
+    FAIL_ON            "fail_on"            Texts    Maybe;
 }
 
 columns! {
@@ -345,106 +370,6 @@ pub const GIVEN: [i32; given_count()] = given();
 
 /// Bit i: a row of a job that has run is never NULL in column i of `history`, counted from 0.
 pub const FILLED: u64 = filled();
-
-// The compiler runs what follows: an index that is out of bounds, or a sum that is too large, is an error
-// of the build.
-
-/// How many of the first columns of the list stand in `_jobs`.
-#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
-const fn live_before(turns: usize) -> usize {
-    let (mut turn, mut count) = (0, 0);
-    while turn < turns {
-        count += JOB_COLUMNS[turn].is_live() as usize;
-        turn += 1;
-    }
-    count
-}
-
-/// How many of them stand in `history`.
-#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
-const fn past_before(turns: usize) -> usize {
-    let (mut turn, mut count) = (0, 0);
-    while turn < turns {
-        count += JOB_COLUMNS[turn].is_past() as usize;
-        turn += 1;
-    }
-    count
-}
-
-#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
-const fn live_columns() -> [Column; job::COUNT] {
-    let mut columns = [JOB_COLUMNS[0].column; job::COUNT];
-    let mut turn = 0;
-    while turn < JOB_COLUMNS.len() {
-        if JOB_COLUMNS[turn].is_live() {
-            columns[live_before(turn)] = JOB_COLUMNS[turn].column;
-        }
-        turn += 1;
-    }
-    columns
-}
-
-#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
-const fn past_columns() -> [Column; history::COUNT] {
-    let mut columns = [JOB_COLUMNS[0].column; history::COUNT];
-    let mut turn = 0;
-    while turn < JOB_COLUMNS.len() {
-        if JOB_COLUMNS[turn].is_past() {
-            columns[past_before(turn)] = JOB_COLUMNS[turn].column;
-        }
-        turn += 1;
-    }
-    columns
-}
-
-#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
-const fn in_jobs() -> [i32; history::COUNT] {
-    let mut places = [0; history::COUNT];
-    let mut turn = 0;
-    while turn < JOB_COLUMNS.len() {
-        if JOB_COLUMNS[turn].is_live() && JOB_COLUMNS[turn].is_past() {
-            places[past_before(turn)] = live_before(turn) as i32 + 1;
-        }
-        turn += 1;
-    }
-    places
-}
-
-#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
-const fn given_count() -> usize {
-    let (mut turn, mut count) = (0, 0);
-    while turn < JOB_COLUMNS.len() {
-        count += JOB_COLUMNS[turn].is_given() as usize;
-        turn += 1;
-    }
-    count
-}
-
-#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
-const fn given() -> [i32; given_count()] {
-    let mut places = [0; given_count()];
-    let (mut turn, mut count) = (0, 0);
-    while turn < JOB_COLUMNS.len() {
-        if JOB_COLUMNS[turn].is_given() {
-            places[count] = live_before(turn) as i32 + 1;
-            count += 1;
-        }
-        turn += 1;
-    }
-    places
-}
-
-#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
-const fn filled() -> u64 {
-    let (mut turn, mut filled) = (0, 0);
-    while turn < JOB_COLUMNS.len() {
-        let column = JOB_COLUMNS[turn];
-        let is_filled = column.is_past() && !matches!(column.column.presence, Presence::Maybe);
-        filled |= (is_filled as u64) << past_before(turn);
-        turn += 1;
-    }
-    filled
-}
 
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,11 @@ pub enum LimitError {
         /// The refused argument.
         what: &'static str,
     },
+    /// An interval below a millisecond.
+    TooSmall {
+        /// The refused argument.
+        what: &'static str,
+    },
     /// An interval above [`MAX_INTERVAL`].
     TooLarge {
         /// The refused argument.
@@ -85,6 +90,7 @@ impl fmt::Display for LimitError {
             }
             LimitError::Negative { what } => write!(f, "{what} must not be negative"),
             LimitError::Zero { what } => write!(f, "{what} must be greater than zero"),
+            LimitError::TooSmall { what } => write!(f, "{what} must be at least 1 ms"),
             LimitError::TooLarge { what } => write!(f, "{what} must not exceed 1000 years"),
         }
     }
@@ -136,6 +142,26 @@ pub fn max_attempts(value: i32) -> Result<(), LimitError> {
 /// Checks a queue's `concurrency`: any number of jobs but none.
 pub fn concurrency(value: i32) -> Result<(), LimitError> {
     in_range("concurrency", value, 1, i32::MAX)
+}
+
+/// Checks a number of which there must be at least one, such as a queue's `per_key`.
+pub fn positive(what: &'static str, value: i32) -> Result<(), LimitError> {
+    in_range(what, value, 1, i32::MAX)
+}
+
+/// Checks a queue's `jobs_per_savepoint`: 1 to 1000.
+pub fn jobs_per_savepoint(value: i32) -> Result<(), LimitError> {
+    in_range("jobs_per_savepoint", value, 1, 1000)
+}
+
+/// Checks a queue's `rate_period`: at least a millisecond.
+pub fn rate_period(value: Micros) -> Result<(), LimitError> {
+    match value {
+        1..1_000 => Err(LimitError::TooSmall {
+            what: "rate_period",
+        }),
+        _ => positive_interval("rate_period", value),
+    }
 }
 
 fn in_range(what: &'static str, value: i32, min: i32, max: i32) -> Result<(), LimitError> {
@@ -225,6 +251,8 @@ mod tests {
         assert!(max_attempts(10_001).is_err() && concurrency(0).is_err());
         assert_eq!(concurrency(1), Ok(()));
         assert_eq!(concurrency(i32::MAX), Ok(()));
+        assert_eq!(jobs_per_savepoint(1000), Ok(()));
+        assert!(jobs_per_savepoint(1001).is_err() && positive("per_key", 0).is_err());
     }
 
     #[test]
@@ -239,6 +267,10 @@ mod tests {
         assert_eq!(zero.to_string(), "timeout must be greater than zero");
         assert!(positive_interval("timeout", -1).is_err());
         assert_eq!(positive_interval("timeout", 1), Ok(()));
+        assert!(rate_period(0).is_err() && rate_period(-1).is_err());
+        let short = rate_period(999).unwrap_err();
+        assert_eq!(short.to_string(), "rate_period must be at least 1 ms");
+        assert_eq!(rate_period(1_000), Ok(()));
     }
 
     #[test]

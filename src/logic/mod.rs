@@ -61,6 +61,7 @@ pub mod limits;
 pub mod low_water;
 pub mod names;
 pub mod pool;
+pub mod queue_settings;
 pub mod reach;
 pub mod repeats;
 pub mod rule;

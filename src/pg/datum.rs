@@ -129,6 +129,7 @@ pub mod types {
             Kind::Interval => INTERVAL,
             Kind::Regrole => REGROLE,
             Kind::Bigints => INT8_ARRAY,
+            Kind::Texts => TEXT_ARRAY,
         }
     }
     /// `boolean`

@@ -3,12 +3,14 @@
 
 use crate::logic::limits;
 use crate::pg::datum::{self, Datum, Micros, Oid};
-use crate::pg::error::{INSUFFICIENT_PRIVILEGE, PgError, Result};
+use crate::pg::error::{
+    FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, PgError, Result,
+};
 use crate::pg::identity;
 use crate::pg::local::Local;
 
-use super::handler::Named;
-use super::{allowed, any_extension, bar, extension, queues, served, wake};
+use super::handler::{Named, quoted};
+use super::{allowed, any_extension, bar, column, extension, queues, served, wake};
 
 /// The queue that this transaction found last.
 static KNOWN_QUEUE: Local<Option<Vec<u8>>> = Local::new(None);
@@ -55,6 +57,22 @@ pub(super) fn check_texts(kind: Option<&[u8]>, group_key: Option<&[u8]>) -> Resu
     }
     if let Some(key) = group_key {
         allowed(limits::short_text("group_key", key))?;
+    }
+    Ok(())
+}
+
+/// Refuses what no job can wait for; `get`: the value of a column.
+pub(super) fn check_flow<'a>(get: impl Fn(i32) -> Option<Datum<'a>>) -> Result<()> {
+    let after_failed = get(column::AFTER_FAILED).map(datum::as_text).transpose()?;
+    if let Some(name) = after_failed
+        && !matches!(name.as_slice(), b"cancel" | b"run")
+    {
+        let message = quoted("after_failed must not be ", &name, "");
+        return Err(PgError::new(INVALID_PARAMETER_VALUE, message).hint("It is cancel or run."));
+    }
+    if get(column::AFTER).is_some() || get(column::EXPIRES_AT).is_some() {
+        let message = "after and expires_at are not supported yet";
+        return Err(PgError::new(FEATURE_NOT_SUPPORTED, message));
     }
     Ok(())
 }

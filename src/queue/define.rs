@@ -1,43 +1,14 @@
 //! Defining queues: makes, changes, pauses and drops them.
 
-use crate::logic::limits;
-use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
-use crate::pg::error::{DUPLICATE_OBJECT, NULL_VALUE_NOT_ALLOWED, OBJECT_IN_USE, PgError, Result};
+use crate::pg::datum::{self, ToDatum, types};
+use crate::pg::error::{DUPLICATE_OBJECT, OBJECT_IN_USE, PgError, Result};
 use crate::pg::spi::Statement;
 use crate::pg::xact;
 
-use super::handler::{self, Named, quoted};
+use super::given::{self, Given};
+use super::handler::quoted;
 use super::purge::purge_waiting;
-use super::{allowed, as_owner, extension, queues, wake};
-
-static CREATE_QUEUE: Statement = Statement::new(
-    "INSERT INTO my_worker.queues (name, handler, concurrency, max_attempts, backoff, \
-     backoff_max, timeout, retention, handler_owner) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-     ON CONFLICT (name) DO NOTHING",
-    QUEUE_TYPES,
-);
-
-static ALTER_QUEUE: Statement = Statement::new(
-    "UPDATE my_worker.queues SET handler = coalesce($2, handler), \
-     concurrency = coalesce($3, concurrency), max_attempts = coalesce($4, max_attempts), \
-     backoff = coalesce($5, backoff), backoff_max = coalesce($6, backoff_max), \
-     timeout = coalesce($7, timeout), retention = coalesce($8, retention), \
-     handler_owner = CASE WHEN $2 IS NULL THEN handler_owner ELSE $9 END \
-     WHERE name = $1",
-    QUEUE_TYPES,
-);
-
-const QUEUE_TYPES: &[Oid] = &[
-    types::TEXT,
-    types::TEXT,
-    types::INT4,
-    types::INT4,
-    types::INTERVAL,
-    types::INTERVAL,
-    types::INTERVAL,
-    types::INTERVAL,
-    types::REGROLE,
-];
+use super::{as_owner, extension, queues, wake};
 
 static SET_PAUSED: Statement = Statement::new(
     "UPDATE my_worker.queues SET paused = $2 WHERE name = $1 RETURNING id",
@@ -67,89 +38,21 @@ static HAS_JOBS: Statement = Statement::new(
     &[types::TEXT],
 );
 
-/// The settings of a queue as SQL passes them: name, handler, concurrency, max_attempts, backoff,
-/// backoff_max, timeout, retention.
-pub struct QueueSettings<'a> {
-    /// The name.
-    pub name: Vec<u8>,
-    /// The handler's name as given.
-    pub handler: Option<Vec<u8>>,
-    /// `integer`
-    pub concurrency: Option<i32>,
-    /// `integer`
-    pub max_attempts: Option<i32>,
-    /// `interval` each: backoff, backoff_max, timeout, retention.
-    pub intervals: [Option<Datum<'a>>; 4],
-}
-
-impl<'a> QueueSettings<'a> {
-    fn check(&self) -> Result<()> {
-        queues::check_name(&self.name)?;
-        if let Some(concurrency) = self.concurrency {
-            allowed(limits::concurrency(concurrency))?;
-        }
-        if let Some(attempts) = self.max_attempts {
-            allowed(limits::max_attempts(attempts))?;
-        }
-        let names = ["backoff", "backoff_max", "timeout", "retention"];
-        for (name, value) in names.into_iter().zip(self.intervals) {
-            let Some(micros) = value.map(datum::interval_micros).transpose()? else {
-                continue;
-            };
-            allowed(match name {
-                "timeout" => limits::positive_interval(name, micros),
-                _ => limits::interval(name, micros),
-            })?;
-        }
-        Ok(())
-    }
-
-    fn arguments(&self, handler: Option<&Named>) -> Result<[Option<Datum<'a>>; 9]> {
-        let [backoff, backoff_max, timeout, retention] = self.intervals;
-        Ok([
-            Some(datum::text_datum(&self.name)?),
-            handler.map(|h| datum::text_datum(&h.name)).transpose()?,
-            self.concurrency.map(ToDatum::datum),
-            self.max_attempts.map(ToDatum::datum),
-            backoff,
-            backoff_max,
-            timeout,
-            retention,
-            handler.and_then(|h| h.owner).map(ToDatum::datum),
-        ])
-    }
-
-    /// The handler, found, so that a typing error shows now.
-    fn named_handler(&self) -> Result<Option<Named>> {
-        self.handler.as_deref().map(handler::name).transpose()
-    }
-}
-
 /// `create_queue()`
-pub fn create_queue(settings: &QueueSettings<'_>) -> Result<()> {
-    settings.check()?;
-    let required = [
-        settings.intervals[0],
-        settings.intervals[1],
-        settings.intervals[3],
-    ];
-    if settings.max_attempts.is_none() || required.iter().any(Option::is_none) {
-        return Err(PgError::new(
-            NULL_VALUE_NOT_ALLOWED,
-            "max_attempts, backoff, backoff_max and retention must not be null",
-        ));
-    }
-    let handler = settings.named_handler()?;
-    let arguments = settings.arguments(handler.as_ref())?;
+pub fn create_queue(given: &Given<'_>) -> Result<()> {
+    given.check()?;
+    given.check_whole()?;
+    let handler = given.handler()?;
+    let arguments = given.arguments(handler.as_ref())?;
     // Only a restored dump may replace the queue that always exists: see the trigger of the table.
-    let created = match settings.name.as_slice() {
-        b"default" => 0,
-        _ => as_owner(&extension()?, |spi| {
-            spi.run(&CREATE_QUEUE, &arguments).map(|rows| rows.count())
-        })?,
-    };
-    if created == 0 {
-        let message = quoted("queue ", &settings.name, " already exists");
+    let created = given.name != b"default"
+        && as_owner(&extension()?, |spi| {
+            let rows = spi.run(&given::CREATE, &arguments)?;
+            given.check_together(&rows)?;
+            Ok(rows.count() > 0)
+        })?;
+    if !created {
+        let message = quoted("queue ", &given.name, " already exists");
         return Err(PgError::new(DUPLICATE_OBJECT, message)
             .hint("Change its settings with my_worker.alter_queue()."));
     }
@@ -157,11 +60,38 @@ pub fn create_queue(settings: &QueueSettings<'_>) -> Result<()> {
 }
 
 /// `alter_queue()`: only what is given changes.
-pub fn alter_queue(settings: &QueueSettings<'_>) -> Result<()> {
-    settings.check()?;
-    let handler = settings.named_handler()?;
-    let arguments = settings.arguments(handler.as_ref())?;
-    change_queue(&ALTER_QUEUE, &settings.name, &arguments)
+pub fn alter_queue(given: &Given<'_>) -> Result<()> {
+    given.check()?;
+    let handler = given.handler()?;
+    let arguments = given.arguments(handler.as_ref())?;
+    as_owner(&extension()?, |spi| {
+        let rows = spi.run(&given::ALTER, &arguments)?;
+        given.check_together(&rows)?;
+        there(rows.count() > 0, &given.name)
+    })
+}
+
+/// `reset_queue()`: these settings are as in a new queue.
+pub fn reset_queue(name: &[u8], settings: &[Vec<u8>]) -> Result<()> {
+    given::check_settings(settings)?;
+    let names = settings.iter().map(|name| datum::text_datum(name));
+    let names = names.collect::<Result<Vec<_>>>()?;
+    let arguments = [
+        Some(datum::text_datum(name)?),
+        Some(datum::array_datum(&names, types::TEXT)?),
+    ];
+    as_owner(&extension()?, |spi| {
+        let rows = spi.run(&given::RESET, &arguments)?;
+        given::check_together(&rows)?;
+        there(rows.count() > 0, name)
+    })
+}
+
+fn there(is_there: bool, name: &[u8]) -> Result<()> {
+    match is_there {
+        true => Ok(()),
+        false => Err(queues::unknown(name)),
+    }
 }
 
 /// `pause_queue()` and `resume_queue()`
@@ -176,17 +106,6 @@ pub fn set_paused(name: &[u8], paused: bool) -> Result<()> {
         Some(queue_id) if paused => wake::halt_at_commit(queue_id),
         Some(_) => Ok(()),
     }
-}
-
-/// Changes one queue.
-fn change_queue(statement: &Statement, name: &[u8], arguments: &[Option<Datum<'_>>]) -> Result<()> {
-    let changed = as_owner(&extension()?, |spi| {
-        spi.run(statement, arguments).map(|rows| rows.count())
-    })?;
-    if changed == 0 {
-        return Err(queues::unknown(name));
-    }
-    Ok(())
 }
 
 /// `drop_queue()`

@@ -8,15 +8,50 @@ use crate::logic::columns::GIVEN;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
-use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use crate::pg::error::{
+    FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError,
+    Result,
+};
 use crate::pg::identity;
 use crate::pg::spi::{Spi, Statement};
 
-use super::admit::{check_limits, check_queue, check_texts, refuse_restricted, warn_unserved};
+use super::admit::{
+    check_flow, check_limits, check_queue, check_texts, refuse_restricted, warn_unserved,
+};
 use super::claim::value;
 use super::handler::{Named, quoted};
 use super::lists::{self, GIVEN_TYPES};
 use super::{as_owner, bar, bound, column, extension, queues, wake};
+
+/// What enqueueing does if a live job has the unique key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UniqueMode {
+    /// Adds nothing and answers that job's id.
+    Keep,
+    /// The same, and a waiting one gets the new payload, priority and time.
+    Replace,
+    /// The same, and if it runs, adds one that starts when it has ended.
+    Rerun,
+    /// Fails with 23505.
+    Error,
+}
+
+impl UniqueMode {
+    /// The one of that name.
+    pub fn named(name: &[u8]) -> Result<Self> {
+        match name {
+            b"keep" => Ok(UniqueMode::Keep),
+            b"replace" => Ok(UniqueMode::Replace),
+            b"rerun" => Ok(UniqueMode::Rerun),
+            b"error" => Ok(UniqueMode::Error),
+            _ => {
+                let message = quoted("unique_mode must not be ", name, "");
+                Err(PgError::new(INVALID_PARAMETER_VALUE, message)
+                    .hint("It is keep, replace, rerun or error."))
+            }
+        }
+    }
+}
 
 /// A job on its way in: the values of the columns of `_jobs` that it gives, and nothing yet in the others.
 /// They live as long as the memory that they were made in.
@@ -89,7 +124,7 @@ static INSERT_MANY: Statement = Statement::made(
 
 static INSERT_UNIQUE: Statement = Statement::made(
     || {
-        let rest = "ON CONFLICT (queue, owner, unique_key) WHERE unique_key IS NOT NULL DO NOTHING \
+        let rest = "ON CONFLICT (queue, owner, unique_key, rerun) WHERE unique_key IS NOT NULL DO NOTHING \
                     RETURNING id";
         insert("@", rest)
     },
@@ -102,9 +137,9 @@ static FIND_UNIQUE: Statement = Statement::new(
     &[types::TEXT, types::REGROLE, types::TEXT],
 );
 
-/// Enqueues the job and answers its id. With a unique key that a live job has, nothing is added
-/// and that job's id is the answer.
-pub fn enqueue(mut job: NewJob<'_>) -> Result<i64> {
+/// Enqueues the job and answers its id, or if a live job has its unique key, what `mode` says.
+pub fn enqueue(mut job: NewJob<'_>, mode: UniqueMode) -> Result<i64> {
+    check_mode(mode)?;
     let extension = admit(&mut job)?;
     as_owner(&extension, |spi| insert_one(spi, &job))
 }
@@ -115,6 +150,16 @@ pub fn enqueue_many(mut job: NewJob<'_>) -> Result<Vec<i64>> {
     insert_many(&extension, &job)
 }
 
+fn check_mode(mode: UniqueMode) -> Result<()> {
+    match mode {
+        UniqueMode::Keep => Ok(()),
+        _ => Err(PgError::new(
+            FEATURE_NOT_SUPPORTED,
+            "this unique_mode is not supported yet",
+        )),
+    }
+}
+
 fn insert_many(extension: &Extension, job: &NewJob<'_>) -> Result<Vec<i64>> {
     as_owner(extension, |spi| {
         let inserted = spi.run(&INSERT_MANY, &job.arguments())?;
@@ -123,7 +168,8 @@ fn insert_many(extension: &Extension, job: &NewJob<'_>) -> Result<Vec<i64>> {
 }
 
 /// The same of a job for a consumer. 55000 if its queue has a handler, by which the server would run it.
-pub fn send(mut job: NewJob<'_>) -> Result<i64> {
+pub fn send(mut job: NewJob<'_>, mode: UniqueMode) -> Result<i64> {
+    check_mode(mode)?;
     let extension = admit_any(&mut job)?;
     refuse_handler(&extension, &job)?;
     as_owner(&extension, |spi| insert_one(spi, &job))
@@ -219,7 +265,8 @@ pub fn check(job: &NewJob<'_>) -> Result<()> {
     )?;
     let text = |column| job.get(column).map(datum::as_text).transpose();
     let (kind, group_key) = (text(column::KIND)?, text(column::GROUP_KEY)?);
-    check_texts(kind.as_deref(), group_key.as_deref())
+    check_texts(kind.as_deref(), group_key.as_deref())?;
+    check_flow(|column| job.get(column))
 }
 
 /// After ALTER EXTENSION UPDATE: the launcher learns at COMMIT that the library fits, and jobs run at

@@ -18,8 +18,8 @@ use crate::pg::utility::CopyTarget;
 use crate::pg::{birth, clock, identity};
 
 use super::admit::{
-    KNOWN_HANDLER, KnownHandler, check_limits, check_queue, check_texts, forget, refuse_restricted,
-    warn_unserved,
+    KNOWN_HANDLER, KnownHandler, check_flow, check_limits, check_queue, check_texts, forget,
+    refuse_restricted, warn_unserved,
 };
 use super::handler::{Named, quoted};
 use super::{
@@ -220,7 +220,8 @@ fn check_values(row: &TriggerRow) -> Result<()> {
         unique_key.as_deref(),
     )?;
     let (kind, group_key) = (text(column::KIND)?, text(column::GROUP_KEY)?);
-    check_texts(kind.as_deref(), group_key.as_deref())
+    check_texts(kind.as_deref(), group_key.as_deref())?;
+    check_flow(|column| row.get(column))
 }
 
 /// Only statements of ours set a job aside; one that is stays so until they take it back, also in a

@@ -16,6 +16,7 @@ pub mod due;
 pub mod end;
 mod ended;
 pub mod enqueue;
+pub mod given;
 pub mod handler;
 pub mod home;
 pub mod ids;

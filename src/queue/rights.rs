@@ -61,6 +61,7 @@ pub fn check_row(row: &TriggerRow) -> Result<()> {
                 new.map(datum::as_i64) == Some(clock::transaction_start())
             }
             (false, column::HOME) => new.map(datum::as_i64) == Some(birth::home()),
+            (false, column::RERUN) => new.map(datum::as_bool) == Some(false),
             (false, _) => new.is_none(),
         };
         if !is_as_it_must_be {
