@@ -103,6 +103,9 @@ impl Extension {
     }
 }
 
+/// So often the extension is looked for while catalogs change. Then the answer of the last look counts, once.
+const MOST_LOOKS: usize = 10;
+
 static CACHED: Local<Option<Extension>> = Local::new(None);
 static WATCHING: Local<bool> = Local::new(false);
 /// Counts what was heard of changes of our tables.
@@ -117,8 +120,18 @@ pub fn extension() -> Result<Option<Extension>> {
         return Ok(Some(found));
     }
     watch()?;
-    let found = find_extension()?;
-    CACHED.set(found);
+    let mut found = None;
+    // Each of its look-ups sees the catalogs of its own moment: what changed meanwhile is looked at again.
+    for _ in 0..MOST_LOOKS {
+        let seen = changes();
+        found = find_extension()?;
+        // SAFETY: in a transaction; has the callbacks below hear of what others have committed.
+        protect(|| unsafe { sys::AcceptInvalidationMessages() })?;
+        if changes() == seen {
+            CACHED.set(found);
+            break;
+        }
+    }
     Ok(found)
 }
 
