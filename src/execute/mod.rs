@@ -16,6 +16,7 @@ mod call;
 pub mod command;
 mod end;
 mod find;
+mod stretch;
 mod tally;
 mod together;
 
@@ -198,6 +199,11 @@ impl<'a> Batch<'a> {
         waiting: &mut VecDeque<Candidate>,
         more: impl Fn(Place, usize) -> Result<Vec<Job>>,
     ) -> Result<Step> {
+        if self.stretches()
+            && let Some(step) = self.run_stretch(waiting)?
+        {
+            return Ok(step);
+        }
         let Some(candidate) = waiting.front().copied() else {
             return Ok(Step::End);
         };
@@ -345,15 +351,7 @@ impl<'a> Batch<'a> {
             return Err(PgError::internal("a handler was lost"));
         };
         let (shape, function) = (known.handler.shape, known.function);
-        activity::running(&describe(&known.handler.name, jobs));
-        marks::set(
-            self.slot.index,
-            self.database,
-            first.id,
-            first.attempts,
-            false,
-        );
-        self.set_current(Current::Running(first.id), started);
+        self.begin_call(jobs, index, started);
         let timeout_ms = self.timeout_ms(first);
         let (slot, job, table) = (self.slot, first.id, self.jobs);
         let level = guc::Level::open();
@@ -389,11 +387,27 @@ impl<'a> Batch<'a> {
         }
         let ended = level.end();
         let left = session::discard_leftovers();
+        self.note_traces();
+        ended.and(left)?;
+        Ok(result)
+    }
+
+    /// Before jobs are called: says that they run.
+    fn begin_call(&self, jobs: &[&Job], index: usize, started: Micros) {
+        let (Some(known), Some(first)) = (self.functions.get(index), jobs.first()) else {
+            return;
+        };
+        activity::running(&describe(&known.handler.name, jobs));
+        let (slot, database) = (self.slot.index, self.database);
+        marks::set(slot, database, first.id, first.attempts, false);
+        self.set_current(Current::Running(first.id), started);
+    }
+
+    /// What a job has touched that outlives it.
+    fn note_traces(&mut self) {
         self.tally.temporary |= session::touched_temporary();
         self.tally.constraints |= session::touched_constraints();
         self.tally.stained |= stain::is_stained();
-        ended.and(left)?;
-        Ok(result)
     }
 
     /// The shortest of the job's, the queue's and the session's time-outs; 0 for none.

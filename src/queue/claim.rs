@@ -328,12 +328,23 @@ impl Jobs {
     /// Takes a candidate, if nobody was faster. Where it was found in a transaction before, another
     /// job's row may stand in its place by now.
     pub fn take(&self, candidate: Candidate) -> Result<Option<Job>> {
-        match self.table.lock_row(candidate.row, &self.row)? {
-            Locked::Yes if place(&self.row).id == candidate.place.id => {
-                Job::read(&self.row, candidate.place).map(Some)
+        self.take_into(candidate, &self.row)
+    }
+
+    /// The same within a subtransaction, by a row of its own: the buffer that a row holds belongs to the
+    /// (sub)transaction in which it was read.
+    pub fn take_into(&self, candidate: Candidate, row: &Row) -> Result<Option<Job>> {
+        match self.table.lock_row(candidate.row, row)? {
+            Locked::Yes if place(row).id == candidate.place.id => {
+                Job::read(row, candidate.place).map(Some)
             }
             _ => Ok(None),
         }
+    }
+
+    /// A row to read into.
+    pub fn row(&self) -> Result<Row> {
+        self.table.row()
     }
 
     /// Locks a job that was not locked before. False if somebody else has it.
@@ -352,7 +363,7 @@ impl Jobs {
 
     /// Ends a job that was taken well: its row vanishes. False if the job has changed its own row:
     /// another version of it may be there.
-    pub(super) fn complete(&self, job: &Job) -> Result<bool> {
+    pub fn complete(&self, job: &Job) -> Result<bool> {
         self.table.delete(job.row)
     }
 }

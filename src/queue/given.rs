@@ -170,13 +170,12 @@ impl<'a> Given<'a> {
 }
 
 /// Settings that nothing obeys yet: only their defaults are accepted.
-const UNBUILT: [i32; 8] = [
+const UNBUILT: [i32; 7] = [
     column::PER_KEY,
     column::FIFO,
     column::RATE,
     column::RATE_PER_KEY,
     column::DEAD_LETTER,
-    column::JOBS_PER_SAVEPOINT,
     column::RETRY_ON,
     column::FAIL_ON,
 ];
@@ -184,7 +183,6 @@ const UNBUILT: [i32; 8] = [
 fn is_default(setting: &Setting, value: Datum<'_>) -> bool {
     match setting.column {
         column::FIFO | column::RATE_PER_KEY => !datum::as_bool(value),
-        column::JOBS_PER_SAVEPOINT => datum::as_i32(value) == 1,
         _ => false,
     }
 }

@@ -43,6 +43,8 @@ pub struct Queue {
     pub retention: Micros,
     /// No job starts.
     pub paused: bool,
+    /// So many of its jobs share a savepoint.
+    pub jobs_per_savepoint: i32,
 }
 
 impl Queue {
@@ -230,6 +232,7 @@ fn read(row: &crate::pg::table::Row, name: Datum<'_>) -> Result<Queue> {
         timeout: interval(column::TIMEOUT)?,
         retention: interval(column::RETENTION)?.unwrap_or(0),
         paused: row.get(column::PAUSED).is_some_and(datum::as_bool),
+        jobs_per_savepoint: row.get(column::JOBS_PER_SAVEPOINT).map_or(1, datum::as_i32),
     })
 }
 

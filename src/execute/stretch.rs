@@ -1,0 +1,175 @@
+//! Several jobs in one savepoint: a queue's `jobs_per_savepoint`.
+//!
+//! A savepoint costs a job that writes a transaction id, and a batch ends when it has many of them. The
+//! jobs of a stretch share one: each is locked, called and taken away in it, and their ends are written once
+//! it is released. If one of them fails, or takes so long that the others wait for it, all that the stretch
+//! did is rolled back, and its jobs are run again one by one, where the one that fails is charged.
+
+use std::collections::VecDeque;
+
+use super::call::{call, limited, refuse_late};
+use super::end::Row;
+use super::{BUDGET_MS, Batch, Step, is_cancelling, seal};
+use crate::pg::datum::{Datum, Micros};
+use crate::pg::error::{PgError, Result};
+use crate::pg::{clock, guc, session, xact};
+use crate::queue::claim::{Candidate, Job};
+use crate::queue::handler::Shape;
+
+/// A job of a stretch that did its work.
+struct Done {
+    job: Job,
+    started: Micros,
+    finished: Micros,
+    value: Option<Datum<'static>>,
+}
+
+/// How a stretch goes.
+#[derive(Default)]
+struct Stretch {
+    done: Vec<Done>,
+    /// The one that runs.
+    running: Option<Candidate>,
+    /// The next one cannot run in a stretch.
+    ends_here: bool,
+}
+
+impl Batch<'_> {
+    /// Whether the jobs of this batch run in stretches.
+    pub(super) fn stretches(&self) -> bool {
+        self.queue.jobs_per_savepoint > 1 && !self.single && self.together
+    }
+
+    /// Runs the first candidates in one savepoint; `None` if the first of them cannot run in a stretch.
+    pub(super) fn run_stretch(
+        &mut self,
+        waiting: &mut VecDeque<Candidate>,
+    ) -> Result<Option<Step>> {
+        let mut stretch = Stretch::default();
+        match xact::subtransaction(|| self.fill(waiting, &mut stretch)) {
+            Ok(()) => {
+                self.write_ends(&stretch.done)?;
+                let is_short = stretch.done.is_empty() && stretch.ends_here;
+                Ok((!is_short).then_some(Step::Next))
+            }
+            Err(error) => self.give_up_stretch(&stretch, error).map(Some),
+        }
+    }
+
+    /// In the savepoint: runs candidates until the stretch is full or time is up.
+    fn fill(&mut self, waiting: &mut VecDeque<Candidate>, stretch: &mut Stretch) -> Result<()> {
+        let most = usize::try_from(self.queue.jobs_per_savepoint).unwrap_or(1);
+        let row = self.jobs.row()?;
+        while stretch.done.len() < most && !self.is_over(stretch) {
+            let Some(candidate) = waiting.front().copied() else {
+                break;
+            };
+            let Some(job) = self.jobs.take_into(candidate, &row)? else {
+                self.tally.missed.push(candidate.place.id);
+                self.pass(candidate, waiting);
+                continue;
+            };
+            let index = match job.defect() {
+                None if !job.is_command => self.find_function(&job),
+                _ => Err(PgError::internal("such a job runs alone")),
+            };
+            let index = index.and_then(|index| self.check_author(&job, index));
+            let Ok(index) = index else {
+                stretch.ends_here = true;
+                break;
+            };
+            if self.shape(index) == Some(Shape::Batch) {
+                stretch.ends_here = true;
+                break;
+            }
+            stretch.running = Some(candidate);
+            let done = self.run_within(job, index, !stretch.done.is_empty())?;
+            stretch.running = None;
+            stretch.done.push(done);
+            self.pass(candidate, waiting);
+        }
+        row.end()
+    }
+
+    fn pass(&mut self, candidate: Candidate, waiting: &mut VecDeque<Candidate>) {
+        waiting.pop_front();
+        self.last = Some(candidate.place);
+        self.reached = clock::now();
+        self.set_left(waiting.len());
+    }
+
+    fn is_over(&self, stretch: &Stretch) -> bool {
+        !stretch.done.is_empty()
+            && (self.tally.temporary
+                || self.tally.constraints
+                || self.tally.stained
+                || self.reached.saturating_sub(self.began) >= Micros::from(BUDGET_MS) * 1000)
+    }
+
+    /// Runs one job in the stretch's savepoint, and takes it away. `others_wait`: those before it do.
+    fn run_within(&mut self, job: Job, index: usize, others_wait: bool) -> Result<Done> {
+        let started = clock::now();
+        if others_wait {
+            session::overrun_cancels()?;
+        } else {
+            self.watch_overrun()?;
+        }
+        let known = self.functions.get(index);
+        let Some((shape, function)) = known.map(|known| (known.handler.shape, known.function))
+        else {
+            return Err(PgError::internal("a handler was lost"));
+        };
+        self.begin_call(&[&job], index, started);
+        let (slot, timeout_ms) = (self.slot, self.timeout_ms(&job));
+        let level = guc::Level::open();
+        let value = xact::with_next_snapshot(|| {
+            session::set_read_only(session::default_read_only());
+            clock::start_statement();
+            let value = limited(slot, timeout_ms, || call(function, shape, &[&job]))?;
+            refuse_late(started, timeout_ms)?;
+            seal(slot, job.id)?;
+            Ok(value)
+        })?;
+        level.end()?;
+        session::discard_leftovers()?;
+        session::set_read_only(false);
+        self.note_traces();
+        if !self.jobs.complete(&job)? {
+            // It has changed its own row, whose new version is told by the door for ends.
+            return Err(PgError::internal("a job has changed its own row"));
+        }
+        self.leave();
+        Ok(Done {
+            job,
+            started,
+            finished: clock::now(),
+            value,
+        })
+    }
+
+    /// Once the savepoint is released: writes the ends of its jobs.
+    fn write_ends(&mut self, done: &[Done]) -> Result<()> {
+        for one in done {
+            let (job, started, finished) = (&one.job, one.started, one.finished);
+            self.complete(job, started, finished, one.value, Row::Away)?;
+        }
+        Ok(())
+    }
+
+    /// After the savepoint was rolled back: its jobs are run alone next. One that somebody cancels ends so.
+    fn give_up_stretch(&mut self, stretch: &Stretch, error: PgError) -> Result<Step> {
+        session::hold_cancels();
+        self.functions.clear();
+        self.note_traces();
+        if let Some(running) = stretch.running
+            && is_cancelling(self.slot, running.place.id)
+            && let Some(job) = self.jobs.take(running)?
+        {
+            let now = clock::now();
+            self.settle(&job, now, now, Err(error))?;
+        }
+        self.leave();
+        self.tally.split = stretch.done.len().saturating_add(1);
+        Ok(Step::End)
+    }
+}
