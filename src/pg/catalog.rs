@@ -15,7 +15,7 @@ pub use super::lookup::{
     is_for_the_server, may_execute, owns_database, relation_name, routines_named, signature,
     why_no_function,
 };
-use super::{hold, identity, lookup, syscache, walk};
+use super::{hold, lookup, syscache, triggers};
 use crate::logic::columns::{CONSUMERS, HISTORY, JOBS, QUEUES, SCHEDULES};
 use crate::sys;
 
@@ -187,7 +187,7 @@ pub fn trust(extension: &Extension, writes: impl Fn(usize) -> bool) -> Result<()
     let seen = changes();
     let owner = extension.owner;
     for (name, table) in TABLES.iter().zip(tables) {
-        if let Some(trigger) = strange_trigger(table, owner)? {
+        if let Some(trigger) = triggers::strange(table, owner)? {
             let message = [
                 b"trigger \"",
                 trigger.as_slice(),
@@ -202,42 +202,6 @@ pub fn trust(extension: &Extension, writes: impl Fn(usize) -> bool) -> Result<()
     }
     TRUSTED.set(Some(seen));
     Ok(())
-}
-
-/// The name of a trigger of a table whose function, or one in its condition, belongs neither to that
-/// role nor to a superuser. The server's own triggers do not count. The table stays locked.
-fn strange_trigger(table: Oid, owner: Oid) -> Result<Option<Vec<u8>>> {
-    // SAFETY: opens the table and copies what hangs on it (NULL if nothing does): any look at a catalog may free
-    // the list of an open table, to make it anew (RelationClearRelation, relcache.c).
-    let all = protect(|| unsafe {
-        let relation = sys::table_open(table, sys::AccessShareLock as i32);
-        let all = sys::CopyTriggerDesc((*relation).trigdesc);
-        sys::table_close(relation, sys::NoLock as i32);
-        all
-    })?;
-    // SAFETY: the copy, an array of so many.
-    let triggers = unsafe {
-        match all.as_ref() {
-            Some(all) => {
-                let count = usize::try_from(all.numtriggers).unwrap_or(0);
-                std::slice::from_raw_parts(all.triggers, count)
-            }
-            None => &[],
-        }
-    };
-    let mut found = None;
-    for trigger in triggers.iter().filter(|trigger| !trigger.tgisinternal) {
-        let of = lookup::function_owner(trigger.tgfoid)?.unwrap_or(0);
-        // SAFETY: the trigger's condition as the server stores it, or NULL.
-        let is_strange = unsafe { walk::is_strange_condition(trigger.tgqual, owner) }?;
-        if is_strange || of != owner && !identity::role_is_superuser(of)? {
-            found = datum::from_c(trigger.tgname);
-            break;
-        }
-    }
-    // SAFETY: made above; NULL is none.
-    protect(|| unsafe { sys::FreeTriggerDesc(all) })?;
-    Ok(found)
 }
 
 /// Refuses to go on where a column of our tables is not as it was made, as far as this process has heard.

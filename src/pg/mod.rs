@@ -43,6 +43,7 @@ pub mod statements;
 mod syscache;
 pub mod table;
 pub mod timezone;
+mod triggers;
 pub mod utility;
 pub mod wait_event;
 mod walk;
