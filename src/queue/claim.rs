@@ -325,15 +325,24 @@ impl Jobs {
         Ok(found)
     }
 
-    /// Takes a candidate, if nobody was faster. Where it was found in a transaction before, another
-    /// job's row may stand in its place by now.
+    /// Takes a candidate, if nobody was faster.
     pub fn take(&self, candidate: Candidate) -> Result<Option<Job>> {
-        match self.table.lock_row(candidate.row, &self.row)? {
-            Locked::Yes if place(&self.row).id == candidate.place.id => {
-                Job::read(&self.row, candidate.place).map(Some)
-            }
-            _ => Ok(None),
+        if !self.is_there(candidate)? {
+            return Ok(None);
         }
+        match self.table.lock_row(candidate.row, &self.row)? {
+            Locked::Yes => Job::read(&self.row, candidate.place).map(Some),
+            Locked::No => Ok(None),
+        }
+    }
+
+    /// Reads the row of a candidate. Where it was found in a transaction before, another job's row, or
+    /// none, may stand in its place by now.
+    pub(super) fn is_there(&self, candidate: Candidate) -> Result<bool> {
+        Ok(
+            self.table.fetch(candidate.row, &self.row)?
+                && place(&self.row).id == candidate.place.id,
+        )
     }
 
     /// Locks a job that was not locked before. False if somebody else has it.
