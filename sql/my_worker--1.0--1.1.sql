@@ -703,14 +703,16 @@ BEGIN
     END IF;
 END
 $$;
+CREATE OR REPLACE FUNCTION my_worker_internal.has_consume(role regrole) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_class AS c, aclexplode(c.relacl) AS a
+                    WHERE c.oid = 'my_worker._consumers'::regclass AND a.grantee = role AND a.privilege_type = 'REFERENCES')
+$$;
 CREATE OR REPLACE FUNCTION my_worker_internal.forget_consumers(role regrole) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     DELETE FROM my_worker._consumers AS c
      WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = c.role)
-        OR c.role = forget_consumers.role
-           AND NOT EXISTS (SELECT FROM pg_class AS t, aclexplode(t.relacl) AS a
-                            WHERE t.oid = 'my_worker._consumers'::regclass AND a.grantee = c.role
-                              AND a.privilege_type = 'REFERENCES')
+        OR c.role = forget_consumers.role AND NOT my_worker_internal.has_consume(c.role)
 $$;
 CREATE OR REPLACE FUNCTION my_worker.grant_consume(queue text, role regrole) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -747,7 +749,8 @@ BEGIN
     PERFORM my_worker_internal.forget_consumers(role);
     DELETE FROM my_worker._consumers AS c WHERE c.queue = revoke_consume.queue AND c.role = revoke_consume.role;
     -- What another queue, or grant_usage(), has given as well it keeps.
-    IF EXISTS (SELECT FROM my_worker._consumers AS c WHERE c.role = revoke_consume.role) THEN
+    IF NOT my_worker_internal.has_consume(role)
+       OR EXISTS (SELECT FROM my_worker._consumers AS c WHERE c.role = revoke_consume.role) THEN
         RETURN;
     END IF;
     FOR item IN SELECT r FROM my_worker_internal.consume_rights() AS r

@@ -91,15 +91,19 @@ BEGIN
 END
 $$;
 
+-- A role that has rights by grant_consume(), and not by another role.
+CREATE FUNCTION my_worker_internal.has_consume(role regrole) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_class AS c, aclexplode(c.relacl) AS a
+                    WHERE c.oid = 'my_worker._consumers'::regclass AND a.grantee = role AND a.privilege_type = 'REFERENCES')
+$$;
+
 -- Removes the rows of roles that were dropped, and of one whose rights were revoked by DROP OWNED BY.
 CREATE FUNCTION my_worker_internal.forget_consumers(role regrole) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     DELETE FROM my_worker._consumers AS c
      WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = c.role)
-        OR c.role = forget_consumers.role
-           AND NOT EXISTS (SELECT FROM pg_class AS t, aclexplode(t.relacl) AS a
-                            WHERE t.oid = 'my_worker._consumers'::regclass AND a.grantee = c.role
-                              AND a.privilege_type = 'REFERENCES')
+        OR c.role = forget_consumers.role AND NOT my_worker_internal.has_consume(c.role)
 $$;
 
 CREATE FUNCTION my_worker.grant_consume(queue text, role regrole) RETURNS void
@@ -138,7 +142,8 @@ BEGIN
     PERFORM my_worker_internal.forget_consumers(role);
     DELETE FROM my_worker._consumers AS c WHERE c.queue = revoke_consume.queue AND c.role = revoke_consume.role;
     -- What another queue, or grant_usage(), has given as well it keeps.
-    IF EXISTS (SELECT FROM my_worker._consumers AS c WHERE c.role = revoke_consume.role) THEN
+    IF NOT my_worker_internal.has_consume(role)
+       OR EXISTS (SELECT FROM my_worker._consumers AS c WHERE c.role = revoke_consume.role) THEN
         RETURN;
     END IF;
     FOR item IN SELECT r FROM my_worker_internal.consume_rights() AS r
@@ -197,7 +202,7 @@ COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() gra
 
 REVOKE ALL ON FUNCTION my_worker_internal.usage_rights(), my_worker_internal.run_outside_script(text), my_worker_internal.schema_usage_given(),
     my_worker_internal.consume_rights(), my_worker_internal.has_usage(regrole), my_worker_internal.check_role(regrole),
-    my_worker_internal.forget_consumers(regrole), my_worker.grant_consume(text, regrole), my_worker.revoke_consume(text, regrole),
+    my_worker_internal.has_consume(regrole), my_worker_internal.forget_consumers(regrole), my_worker.grant_consume(text, regrole), my_worker.revoke_consume(text, regrole),
     my_worker_internal.change_usage(text, regrole), my_worker.grant_usage(regrole), my_worker.revoke_usage(regrole) FROM PUBLIC;
 
 -- Policies ask it with the rights of whoever reads. It says of the caller's own rights alone.

@@ -22,7 +22,7 @@ SELECT public.mw_error(query) FROM unnest(ARRAY[
     $$SELECT my_worker.send('')$$,
     $$SELECT my_worker.send('nowhere')$$,
     $$SELECT my_worker.send('served')$$,
-    $$SELECT my_worker.send('refused', NULL)$$,
+    $$SELECT my_worker.send('refused', NULL) > 0$$,
     $$SELECT my_worker.send('refused', priority => NULL) > 0$$,
     $$SELECT my_worker.send('refused', max_attempts => 0)$$,
     $$SELECT my_worker.send('refused', timeout => '-1 s')$$,
@@ -34,10 +34,10 @@ SELECT public.mw_error(query) FROM unnest(ARRAY[
     $$SELECT my_worker.send_many('served', ARRAY['{}'::jsonb])$$,
     $$SELECT my_worker.send_many('refused', NULL)$$,
     $$SELECT my_worker.send_many('refused', '{}')$$,
-    $$SELECT my_worker.send_many('refused', ARRAY['{}', NULL]::jsonb[])$$]) AS query;
+    $$SELECT my_worker.send_many('refused', ARRAY['{}', NULL]::jsonb[]) > 0$$]) AS query;
 
 -- receive
-SELECT my_worker.purge_queue('refused');
+SELECT count(my_worker.cancel(id)) FROM my_queue WHERE queue = 'refused';
 SELECT public.mw_error(query) FROM unnest(ARRAY[
     $$SELECT count(*) FROM my_worker.receive(NULL)$$,
     $$SELECT count(*) FROM my_worker.receive('')$$,
@@ -119,7 +119,7 @@ COMMIT;
 
 -- None of them works within a job.
 SELECT my_worker.send('refused') > 0;
-SELECT count(my_worker.enqueue('public.mw_refused', to_jsonb(query), queue => 'served')) FROM unnest(ARRAY[
+CREATE TEMPORARY TABLE calls AS SELECT my_worker.enqueue('public.mw_refused', to_jsonb(query), queue => 'served') AS id FROM unnest(ARRAY[
     $$SELECT count(*) FROM my_worker.receive('refused')$$,
     $$SELECT my_worker.ack(1, 1)$$,
     $$SELECT my_worker.ack_many('{1}', '{1}')$$,
@@ -128,11 +128,11 @@ SELECT count(my_worker.enqueue('public.mw_refused', to_jsonb(query), queue => 's
     $$SELECT my_worker.extend(1, 1, '1 s')$$,
     $$SELECT my_worker.progress(1, 1, 1)$$,
     $$SELECT my_worker.send('refused') > 0$$]) AS query;
-SELECT count(my_worker.wait(id, '20 s')) FROM my_queue WHERE queue = 'served';
+SELECT count(my_worker.wait(id, '20 s')) FROM calls;
 SELECT result #>> '{}' FROM my_worker.history WHERE queue = 'served' ORDER BY id;
 
 -- A transaction that has received or ended a job by its session's lease cannot be prepared; by one for a time it can.
-SELECT my_worker.purge_queue('refused');
+SELECT count(my_worker.cancel(id)) FROM my_queue WHERE queue = 'refused';
 SELECT count(*) FROM my_worker.send_many('refused', array_fill('{}'::jsonb, ARRAY[3]));
 \set VERBOSITY default
 BEGIN;
@@ -158,7 +158,7 @@ PREPARE TRANSACTION 'mw';
 ROLLBACK PREPARED 'mw';
 SELECT my_worker.ack(:i, :l), my_worker.ack(:i, :l) AS again;
 -- However often it is prepared and rolled back.
-SELECT my_worker.purge_queue('refused');
+SELECT count(my_worker.cancel(id)) FROM my_queue WHERE queue = 'refused';
 SELECT my_worker.send('refused') AS i \gset
 BEGIN;
 SELECT id = :i AS it FROM my_worker.receive('refused', lease => '1 min');
@@ -175,7 +175,7 @@ ROLLBACK PREPARED 'mw';
 SELECT id = :i AS it, attempt FROM my_worker.receive('refused');
 
 -- Three receipts in a row that are rolled back, each to a savepoint: the last is charged.
-SELECT my_worker.purge_queue('refused');
+SELECT count(my_worker.cancel(id)) FROM my_queue WHERE queue = 'refused';
 SELECT my_worker.send('refused') AS i \gset
 BEGIN;
 SAVEPOINT s;
@@ -196,7 +196,7 @@ DO $$BEGIN
 END$$;
 SELECT status, attempts, last_error, errors -> 0 ->> 'sqlstate' FROM my_worker.jobs WHERE id = :i;
 -- A receipt that is kept in between begins anew.
-SELECT my_worker.purge_queue('refused');
+SELECT count(my_worker.cancel(id)) FROM my_queue WHERE queue = 'refused';
 SELECT my_worker.send('refused') AS i \gset
 CREATE FUNCTION public.mw_rolls_back() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -213,7 +213,7 @@ SELECT status, attempts FROM my_worker.jobs WHERE id = :i;
 SELECT id = :i FROM my_worker.receive('refused');
 
 -- A table that was rewritten has its rows elsewhere.
-SELECT my_worker.purge_queue('refused');
+SELECT count(my_worker.cancel(id)) FROM my_queue WHERE queue = 'refused';
 SELECT count(*) FROM my_worker.send_many('refused', array_fill('{}'::jsonb, ARRAY[1002]));
 SELECT count(*) FROM my_worker.receive('refused', 1000);
 SELECT id AS i1, lease AS l1 FROM my_worker.receive('refused') \gset
@@ -223,7 +223,19 @@ VACUUM FULL my_worker._jobs;
 SELECT my_worker.ack(:i1, :l1), my_worker.nack(:i2, :l2, fail => true);
 SELECT status FROM my_worker.history WHERE id IN (:i1, :i2) ORDER BY id;
 
+-- What is received is not purged, also where a trigger hears of what is.
+CREATE FUNCTION public.mw_hears() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+SELECT count(*) FROM my_worker.send_many('refused', array_fill('{}'::jsonb, ARRAY[3]));
+SELECT id AS i1, lease AS l1 FROM my_worker.receive('refused') \gset
+SELECT my_worker.purge_queue('refused') - (SELECT count(*) FROM my_worker.history WHERE queue = 'refused') AS purged;
+SELECT my_worker.send('refused') IS NOT NULL;
+CREATE TRIGGER hears AFTER DELETE ON my_worker._jobs FOR EACH ROW EXECUTE FUNCTION public.mw_hears();
+SELECT my_worker.purge_queue('refused') AS purged;
+DROP TRIGGER hears ON my_worker._jobs;
+SELECT my_worker.ack(:i1, :l1);
+SELECT count(*) FROM my_queue WHERE queue = 'refused';
+
 DISCARD ALL;
 SELECT my_worker.drop_queue('refused', force => true), my_worker.drop_queue('served', force => true);
 DELETE FROM my_worker.history WHERE queue IN ('refused', 'served');
-DROP FUNCTION public.mw_error(text), public.mw_refused(jsonb), public.mw_rolls_back();
+DROP FUNCTION public.mw_error(text), public.mw_refused(jsonb), public.mw_rolls_back(), public.mw_hears();
