@@ -725,7 +725,7 @@ CREATE OR REPLACE FUNCTION my_worker_internal.schema_usage_given() RETURNS void
 CREATE OR REPLACE FUNCTION my_worker_internal.consume_rights() RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     VALUES ('USAGE ON SCHEMA my_worker'), ('USAGE ON SCHEMA my_worker_internal'), ('SELECT ON my_worker._jobs'),
-           ('SELECT ON my_worker.history'), ('SELECT ON my_worker.jobs')
+           ('SELECT ON my_worker.history'), ('SELECT ON my_worker.jobs'), ('REFERENCES ON my_worker._consumers')
     UNION ALL
     SELECT format('EXECUTE ON FUNCTION %s', p.oid::regprocedure)
       FROM pg_extension AS e
@@ -751,6 +751,17 @@ BEGIN
     END IF;
 END
 $$;
+CREATE OR REPLACE FUNCTION my_worker_internal.has_consume(role regrole) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_class AS c, aclexplode(c.relacl) AS a
+                    WHERE c.oid = 'my_worker._consumers'::regclass AND a.grantee = role AND a.privilege_type = 'REFERENCES')
+$$;
+CREATE OR REPLACE FUNCTION my_worker_internal.forget_consumers(role regrole) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    DELETE FROM my_worker._consumers AS c
+     WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = c.role)
+        OR c.role = forget_consumers.role AND NOT my_worker_internal.has_consume(c.role)
+$$;
 CREATE OR REPLACE FUNCTION my_worker.grant_consume(queue text, role regrole) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -765,6 +776,7 @@ BEGIN
         RAISE undefined_object USING MESSAGE = format('queue "%s" does not exist', queue),
             HINT = 'Create it with my_worker.create_queue().';
     END IF;
+    PERFORM my_worker_internal.forget_consumers(role);
     INSERT INTO my_worker._consumers AS c (queue, role) VALUES (grant_consume.queue, grant_consume.role)
         ON CONFLICT DO NOTHING;
     FOR item IN SELECT * FROM my_worker_internal.consume_rights() LOOP
@@ -779,13 +791,18 @@ DECLARE
     item text;
 BEGIN
     PERFORM my_worker_internal.check_role(role);
+    IF queue IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = 'queue must not be null';
+    END IF;
+    PERFORM my_worker_internal.forget_consumers(role);
     DELETE FROM my_worker._consumers AS c WHERE c.queue = revoke_consume.queue AND c.role = revoke_consume.role;
     -- What another queue, or grant_usage(), has given as well it keeps.
-    IF my_worker_internal.has_usage(role)
+    IF NOT my_worker_internal.has_consume(role)
        OR EXISTS (SELECT FROM my_worker._consumers AS c WHERE c.role = revoke_consume.role) THEN
         RETURN;
     END IF;
-    FOR item IN SELECT * FROM my_worker_internal.consume_rights() LOOP
+    FOR item IN SELECT r FROM my_worker_internal.consume_rights() AS r
+                 WHERE r = 'REFERENCES ON my_worker._consumers' OR NOT my_worker_internal.has_usage(role) LOOP
         PERFORM my_worker_internal.run_outside_script(format('REVOKE %s FROM %s', item, role));
     END LOOP;
 END
@@ -845,7 +862,7 @@ CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
     FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_delete();
 CREATE TRIGGER consumers_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._consumers
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
-SELECT pg_extension_config_dump('my_worker._consumers', '');
+SELECT pg_extension_config_dump('my_worker._consumers', $$WHERE role::pg_catalog.text !~ '^[0-9]+$'$$);
 
 SELECT my_worker_internal.index_strangers(my_worker_internal.home());
 

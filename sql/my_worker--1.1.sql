@@ -909,11 +909,13 @@ CREATE FUNCTION my_worker_internal.run_outside_script(statement text) RETURNS vo
 CREATE FUNCTION my_worker_internal.schema_usage_given() RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS '';
 
--- The rights of a role that receives the jobs of all owners from some queues; policies say of which.
+-- The rights of a role that receives the jobs of all owners from some queues; policies say of which. REFERENCES on
+-- _consumers is of no other use: the rows of a role count while it has that, so DROP OWNED BY ends them, and
+-- DROP ROLE is refused before.
 CREATE FUNCTION my_worker_internal.consume_rights() RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     VALUES ('USAGE ON SCHEMA my_worker'), ('USAGE ON SCHEMA my_worker_internal'), ('SELECT ON my_worker._jobs'),
-           ('SELECT ON my_worker.history'), ('SELECT ON my_worker.jobs')
+           ('SELECT ON my_worker.history'), ('SELECT ON my_worker.jobs'), ('REFERENCES ON my_worker._consumers')
     UNION ALL
     SELECT format('EXECUTE ON FUNCTION %s', p.oid::regprocedure)
       FROM pg_extension AS e
@@ -943,6 +945,21 @@ BEGIN
 END
 $$;
 
+-- A role that has rights by grant_consume(), and not by another role.
+CREATE FUNCTION my_worker_internal.has_consume(role regrole) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_class AS c, aclexplode(c.relacl) AS a
+                    WHERE c.oid = 'my_worker._consumers'::regclass AND a.grantee = role AND a.privilege_type = 'REFERENCES')
+$$;
+
+-- Removes the rows of roles that were dropped, and of one whose rights were revoked by DROP OWNED BY.
+CREATE FUNCTION my_worker_internal.forget_consumers(role regrole) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    DELETE FROM my_worker._consumers AS c
+     WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = c.role)
+        OR c.role = forget_consumers.role AND NOT my_worker_internal.has_consume(c.role)
+$$;
+
 CREATE FUNCTION my_worker.grant_consume(queue text, role regrole) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -957,6 +974,7 @@ BEGIN
         RAISE undefined_object USING MESSAGE = format('queue "%s" does not exist', queue),
             HINT = 'Create it with my_worker.create_queue().';
     END IF;
+    PERFORM my_worker_internal.forget_consumers(role);
     INSERT INTO my_worker._consumers AS c (queue, role) VALUES (grant_consume.queue, grant_consume.role)
         ON CONFLICT DO NOTHING;
     FOR item IN SELECT * FROM my_worker_internal.consume_rights() LOOP
@@ -972,13 +990,18 @@ DECLARE
     item text;
 BEGIN
     PERFORM my_worker_internal.check_role(role);
+    IF queue IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = 'queue must not be null';
+    END IF;
+    PERFORM my_worker_internal.forget_consumers(role);
     DELETE FROM my_worker._consumers AS c WHERE c.queue = revoke_consume.queue AND c.role = revoke_consume.role;
     -- What another queue, or grant_usage(), has given as well it keeps.
-    IF my_worker_internal.has_usage(role)
+    IF NOT my_worker_internal.has_consume(role)
        OR EXISTS (SELECT FROM my_worker._consumers AS c WHERE c.role = revoke_consume.role) THEN
         RETURN;
     END IF;
-    FOR item IN SELECT * FROM my_worker_internal.consume_rights() LOOP
+    FOR item IN SELECT r FROM my_worker_internal.consume_rights() AS r
+                 WHERE r = 'REFERENCES ON my_worker._consumers' OR NOT my_worker_internal.has_usage(role) LOOP
         PERFORM my_worker_internal.run_outside_script(format('REVOKE %s FROM %s', item, role));
     END LOOP;
 END
@@ -1033,7 +1056,7 @@ COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() gra
 
 REVOKE ALL ON FUNCTION my_worker_internal.usage_rights(), my_worker_internal.run_outside_script(text), my_worker_internal.schema_usage_given(),
     my_worker_internal.consume_rights(), my_worker_internal.has_usage(regrole), my_worker_internal.check_role(regrole),
-    my_worker.grant_consume(text, regrole), my_worker.revoke_consume(text, regrole),
+    my_worker_internal.has_consume(regrole), my_worker_internal.forget_consumers(regrole), my_worker.grant_consume(text, regrole), my_worker.revoke_consume(text, regrole),
     my_worker_internal.change_usage(text, regrole), my_worker.grant_usage(regrole), my_worker.revoke_usage(regrole) FROM PUBLIC;
 
 -- Policies ask it with the rights of whoever reads. It says of the caller's own rights alone.
@@ -1056,6 +1079,7 @@ SELECT pg_extension_config_dump('my_worker.queues', '');
 SELECT pg_extension_config_dump('my_worker.queues_id_seq', '');
 SELECT pg_extension_config_dump('my_worker._schedules', '');
 SELECT pg_extension_config_dump('my_worker._schedules_id_seq', '');
-SELECT pg_extension_config_dump('my_worker._consumers', '');
+-- A role that was dropped is written as its number, which elsewhere is another role's.
+SELECT pg_extension_config_dump('my_worker._consumers', $$WHERE role::pg_catalog.text !~ '^[0-9]+$'$$);
 
 SELECT my_worker_internal.installed();

@@ -13,7 +13,7 @@ use crate::logic::consumers::lease::{JobKey, Lease, LeaseId, Undone};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, RAISE_EXCEPTION, Result};
-use crate::pg::{bgworker, clock, identity, xact};
+use crate::pg::{bgworker, clock, identity, latch, xact};
 use crate::queue::claim::{Job, Jobs};
 use crate::queue::end::{self, Attempt, Completion, EndOf, Execution, How, Said};
 use crate::queue::queues::{self, Queue};
@@ -26,6 +26,9 @@ use crate::shared::{self, SHARED, consumers};
 /// The longest delay, and the lengths that `extend()` takes.
 const LONGEST_DELAY: Micros = 1000 * 365 * 86_400_000_000;
 const EXTENSION: std::ops::RangeInclusive<Micros> = 1_000_000..=86_400_000_000;
+
+/// How many leases are marked by one hold of the lock.
+const AT_ONCE: usize = 256;
 
 /// A lease as its consumer shows it.
 #[derive(Clone, Copy)]
@@ -71,15 +74,19 @@ impl Desk {
             begun.resize(shown.len(), None);
             return begun;
         }
-        consumers::write(|consumers| {
-            begun.extend(shown.iter().map(|shown| {
-                let key = JobKey {
-                    table,
-                    job: shown.job,
-                };
-                consumers.begin_end(key, shown.token, pid)
-            }));
-        });
+        for part in shown.chunks(AT_ONCE) {
+            consumers::write(|consumers| {
+                begun.extend(part.iter().map(|shown| {
+                    let key = JobKey {
+                        table,
+                        job: shown.job,
+                    };
+                    consumers.begin_end(key, shown.token, pid)
+                }));
+            });
+        }
+        // Each has an answer, also where nothing is shared.
+        begun.resize(shown.len(), None);
         begun
     }
 
@@ -104,10 +111,7 @@ impl Desk {
     }
 
     fn find(&self, shown: Shown, begun: Option<(LeaseId, Lease)>) -> Result<Option<Valid>> {
-        let Some(job) = self.lock(shown, begun)? else {
-            return Ok(None);
-        };
-        let Some(started) = self.started(&job, shown, begun)? else {
+        let Some((job, started)) = self.lock(shown, begun)? else {
             return Ok(None);
         };
         let queue_name = queue_of(&job)?;
@@ -143,28 +147,40 @@ impl Desk {
         Ok(may.then_some(started))
     }
 
-    /// The job's row as it is now, locked; waits for whoever has it. A row is locked only for a caller who has
-    /// a right to it and shows its lease: a lock keeps the job from running, and a worker may hold it for long.
-    fn lock(&self, shown: Shown, begun: Option<(LeaseId, Lease)>) -> Result<Option<Job>> {
-        let id = shown.job;
-        // Most often it stands where this session has found it, when it had the right.
-        if let Some(row) = begun.and_then(|(lease, _)| leases::row_of(lease))
-            && let Some(job) = xact::with_latest_snapshot(|| self.jobs.take(row))?
-            && job.id == id
+    /// The job's row as it is now, locked, and since when it is out; waits for whoever has it. A row is locked
+    /// only for a caller who has a right to it and shows its lease: a lock keeps the job from running, and a worker
+    /// may hold it for long.
+    fn lock(&self, shown: Shown, begun: Option<(LeaseId, Lease)>) -> Result<Option<(Job, Micros)>> {
+        // Most often it stands where this session has found it.
+        let place = begun.and_then(|(lease, _)| leases::row_of(lease));
+        if let Some(place) = place
+            && let Some(job) = self.jobs.at(place)?
+            && let Some(started) = self.started(&job, shown, begun)?
+            && xact::with_latest_snapshot(|| self.jobs.lock(&job))?
         {
-            return Ok(Some(job));
+            return Ok(Some((job, started)));
         }
-        let found = xact::with_latest_snapshot(|| self.jobs.by_id(id))?;
-        let Some(job) = found else { return Ok(None) };
-        if self.started(&job, shown, begun)?.is_none() {
+        let Some((job, started)) = self.look_up(shown, begun)? else {
             return Ok(None);
-        }
+        };
         // What this transaction wrote nobody else can have.
         if job.is_own() || xact::with_latest_snapshot(|| self.jobs.lock(&job))? {
-            return Ok(Some(job));
+            return Ok(Some((job, started)));
         }
-        lease_row::lock(&self.extension, id)?;
-        xact::with_latest_snapshot(|| self.jobs.by_id(id))
+        lease_row::lock(&self.extension, shown.job)?;
+        self.look_up(shown, begun)
+    }
+
+    /// The job by its id, and since when it is out.
+    fn look_up(
+        &self,
+        shown: Shown,
+        begun: Option<(LeaseId, Lease)>,
+    ) -> Result<Option<(Job, Micros)>> {
+        let found = xact::with_latest_snapshot(|| self.jobs.by_id(shown.job))?;
+        let Some(job) = found else { return Ok(None) };
+        let started = self.started(&job, shown, begun)?;
+        Ok(started.map(|started| (job, started)))
     }
 
     fn close(self) -> Result<()> {
@@ -217,14 +233,15 @@ impl Valid {
 /// `ack()`, `ack_many()`: the jobs are completed; answers which.
 pub fn ack(call: &'static CStr, shown: &[Shown], result: Option<Datum<'_>>) -> Result<Vec<i64>> {
     let desk = Desk::open(call)?;
-    let begun = desk.begin_ends(shown);
     let mut counter = Counter {
         history: None,
         status: datum::text_datum(b"completed")?,
         result,
     };
+    let begun = desk.begin_ends(shown);
     let mut done = Vec::with_capacity(shown.len());
     let ended = shown.iter().zip(&begun).try_for_each(|(shown, begun)| {
+        latch::check_for_interrupts()?;
         if let Some(valid) = desk.validate(*shown, *begun)? {
             valid.release(false)?;
             counter.complete(&desk, &valid)?;

@@ -8,13 +8,14 @@ use crate::pg::fmgr::{Call, Execution};
 use crate::pg::identity;
 use crate::pg::local::Local;
 use crate::pg::table::{Compare, Key, Lock, Table};
-use crate::pg::{clock, xact};
+use crate::pg::{clock, lookup, xact};
 use crate::queue::extension;
 
 /// The first column of its key.
 const KEY_QUEUE: i16 = 1;
 
-/// Whether a role has the right, by itself or by a role whose rights it has.
+/// Whether a role has the right, by itself or by a role whose rights it has. A row counts while its role has
+/// what `grant_consume()` grants besides, which goes with DROP OWNED BY.
 pub fn holds(extension: &Extension, caller: Oid, queue: &[u8]) -> Result<bool> {
     let name = datum::text_datum(queue)?;
     let granted = xact::with_latest_snapshot(|| {
@@ -36,7 +37,9 @@ pub fn holds(extension: &Extension, caller: Oid, queue: &[u8]) -> Result<bool> {
         Ok(granted)
     })?;
     for role in granted {
-        if identity::has_rights_of(caller, role)? {
+        if identity::has_rights_of(caller, role)?
+            && lookup::may_reference(extension.consumers, role)?
+        {
             return Ok(true);
         }
     }

@@ -22,6 +22,14 @@ pub struct Leased {
 /// How many leases are published by one hold of the lock.
 const AT_ONCE: usize = 256;
 
+/// What a try to take jobs came to.
+pub struct Taken {
+    /// What it got.
+    pub jobs: Vec<Leased>,
+    /// There was no room for a lease of one.
+    pub full: bool,
+}
+
 /// Takes what it can get of these jobs: none that somebody else has a lease of, has locked, or has changed.
 /// `lease`: for so long; `None`: for the session.
 pub fn take(
@@ -30,9 +38,9 @@ pub fn take(
     queue: &Queue,
     found: Vec<Job>,
     lease: Option<Micros>,
-) -> Result<Vec<Leased>> {
+) -> Result<Taken> {
     leases::begin_session()?;
-    let published = publish(extension, queue, &found, lease.is_some())?;
+    let (published, full) = publish(extension, queue, &found, lease.is_some())?;
     for (job, id) in found.iter().zip(&published) {
         if let Some(id) = id {
             leases::received(*id, lease.is_some(), job.candidate())?;
@@ -69,7 +77,7 @@ pub fn take(
         Some(length) => write_leases(extension, queue, &leased, length)?,
         None => tell_of_time_outs(queue, &leased)?,
     }
-    Ok(leased)
+    Ok(Taken { jobs: leased, full })
 }
 
 /// A lease of each, not yet published.
@@ -107,13 +115,14 @@ fn channel(queue: &Queue) -> Channel {
     }
 }
 
-/// One lease for each, or `None` where somebody else has one, or the queue's limit is reached.
+/// One lease for each, or `None` where somebody else has one, or the queue's limit is reached; and whether
+/// there was no room for more.
 fn publish(
     extension: &Extension,
     queue: &Queue,
     found: &[Job],
     is_timed: bool,
-) -> Result<Vec<Option<LeaseId>>> {
+) -> Result<(Vec<Option<LeaseId>>, bool)> {
     let new = prepare(extension, queue, found)?;
     let procno = latch::my_procno();
     let mut ids = Vec::with_capacity(new.len());
@@ -142,17 +151,15 @@ fn publish(
             break;
         }
     }
-    if full && ids.iter().all(Option::is_none) {
-        return Err(no_room());
-    }
-    Ok(ids)
+    Ok((ids, full))
 }
 
 fn timeout_of(job: &Job, queue: &Queue) -> Option<Micros> {
     job.timeout.or(queue.timeout)
 }
 
-fn no_room() -> PgError {
+/// The error of a call that finds no room for a lease.
+pub fn no_room() -> PgError {
     // What was lost in databases that nobody serves is charged by nobody.
     let served: Vec<u32> = SHARED
         .read(|state| state.databases.map(|entry| entry.oid).to_vec())

@@ -19,10 +19,10 @@ use crate::pg::datum::Oid;
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::xact;
 use crate::queue::{extension, served};
-use crate::shared::own;
+use crate::shared::{self, SHARED, own};
 
 /// The extension, for a call of a consumer. 25006 on a standby, and if the call `writes` in a transaction
-/// that is read only; 55000 within a job, and where nobody serves jobs.
+/// that is read only; 55000 without preload, within a job, and where nobody serves jobs.
 fn admitted(call: &'static std::ffi::CStr, writes: bool) -> Result<Extension> {
     xact::refuse_recovery(call)?;
     if writes {
@@ -34,6 +34,9 @@ fn admitted(call: &'static std::ffi::CStr, writes: bool) -> Result<Extension> {
             format!("cannot call {} within a job", call.to_string_lossy()),
         )
         .hint("Enqueue a job that names a handler instead."));
+    }
+    if !SHARED.is_attached() {
+        return Err(shared::not_preloaded());
     }
     if let Some((reason, hint)) = served::unserved()? {
         return Err(PgError::new(OBJECT_NOT_IN_PREREQUISITE_STATE, reason).hint(hint));

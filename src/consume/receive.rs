@@ -114,9 +114,12 @@ impl Session<'_> {
             }
             let lease = self.request.lease;
             let more = leased::take(&self.extension, &jobs, &self.queue, offer.jobs, lease)?;
-            let got = more.len();
-            leased.extend(more);
-            if got == found || leased.len() == limit {
+            let got = more.jobs.len();
+            leased.extend(more.jobs);
+            if more.full && leased.is_empty() {
+                return Err(leased::no_room());
+            }
+            if more.full || got == found || leased.len() == limit {
                 break;
             }
         }

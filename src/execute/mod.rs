@@ -207,7 +207,11 @@ impl<'a> Batch<'a> {
         let Some(candidate) = waiting.front().copied() else {
             return Ok(Step::End);
         };
-        let Some(job) = self.jobs.take(candidate)? else {
+        let taken = match self.strict {
+            true => self.jobs.take_from_before(candidate)?,
+            false => self.jobs.take(candidate)?,
+        };
+        let Some(job) = taken else {
             self.tally.missed.push(candidate.place.id);
             self.last = Some(candidate.place);
             self.reached = clock::now();

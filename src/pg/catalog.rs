@@ -383,7 +383,7 @@ fn fit(found: &Extension, version: &[u8]) -> Result<Fit> {
 }
 
 /// Whether an object belongs to an extension.
-fn is_member(class: Oid, object: Oid, extension: Oid) -> Result<bool> {
+pub(super) fn is_member(class: Oid, object: Oid, extension: Oid) -> Result<bool> {
     // SAFETY: a catalog look-up; 0 if it belongs to none.
     protect(|| unsafe { sys::getExtensionOfObject(class, object) == extension })
 }

@@ -246,6 +246,13 @@ pub fn may_execute(function: Oid, role: Oid) -> Result<bool> {
     })
 }
 
+/// Whether `role` has REFERENCES on the table.
+pub fn may_reference(table: Oid, role: Oid) -> Result<bool> {
+    let mode = sys::ACL_REFERENCES as sys::AclMode;
+    // SAFETY: a catalog look-up.
+    protect(|| unsafe { sys::pg_class_aclcheck(table, role, mode) == sys::ACLCHECK_OK })
+}
+
 /// Whether `role` owns the database or is a superuser.
 pub fn owns_database(database: Oid, role: Oid) -> Result<bool> {
     // SAFETY: a catalog look-up.

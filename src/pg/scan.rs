@@ -4,7 +4,8 @@
 use std::marker::PhantomData;
 use std::ptr;
 
-use super::datum::{Datum, ToDatum};
+use super::catalog;
+use super::datum::{Datum, Oid, ToDatum};
 use super::error::Result;
 use super::guard::protect;
 use super::key::Key;
@@ -141,16 +142,27 @@ impl Table {
         })
     }
 
-    /// Whether triggers are to hear of deletes, which only statements tell.
-    pub fn tells_of_deletes(&self) -> bool {
-        // SAFETY: the description of a table that is open; NULL if it has no triggers.
-        unsafe { (*self.relation).trigdesc.as_ref() }.is_some_and(|triggers| {
-            triggers.trig_delete_before_row
-                || triggers.trig_delete_after_row
-                || triggers.trig_delete_before_statement
-                || triggers.trig_delete_after_statement
-                || triggers.trig_delete_old_table
-        })
+    /// Whether a trigger is told of rows that are deleted; those of that extension only ask who deletes.
+    pub fn tells_of_deletes(&self, extension: Oid) -> Result<bool> {
+        // SAFETY: the description of a table that is open; NULL if it has no triggers, else it has so many.
+        let functions: Vec<Oid> = unsafe {
+            let description = (*self.relation).trigdesc.as_ref();
+            let triggers = description.map_or(&[][..], |all| {
+                let count = usize::try_from(all.numtriggers).unwrap_or(0);
+                std::slice::from_raw_parts(all.triggers, count)
+            });
+            let of_deletes = |trigger: &&sys::Trigger| {
+                u32::from(trigger.tgtype.unsigned_abs()) & sys::TRIGGER_TYPE_DELETE != 0
+            };
+            let of_deletes = triggers.iter().filter(of_deletes);
+            of_deletes.map(|trigger| trigger.tgfoid).collect()
+        };
+        for function in functions {
+            if !catalog::is_member(sys::ProcedureRelationId, function, extension)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

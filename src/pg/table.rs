@@ -177,7 +177,17 @@ impl Table {
         Ok(found.into_iter().map(one).collect())
     }
 
-    /// Locks a row version against all others, if it is still the newest and nobody has it.
+    /// Reads whatever row stands at that place, also one that is gone for everybody; false if there is none. As
+    /// long as the row is not read into again, it stays there.
+    pub fn fetch(&self, id: RowId, row: &Row) -> Result<bool> {
+        let (relation, slot, mut tid) = (self.relation, row.slot, id.0);
+        let tid = &raw mut tid;
+        // SAFETY: the table is open and the slot is the table's; any place may be asked for.
+        protect(|| unsafe { sys::mw_fetch_row(relation, tid, slot) })
+    }
+
+    /// Locks a row version against all others, if it is still the newest and nobody has it. One that was read
+    /// under the snapshot that is active, or by [`Table::fetch`] just now: it must be there.
     pub fn lock_row(&self, id: RowId, row: &Row) -> Result<Locked> {
         let (relation, slot, mut tid) = (self.relation, row.slot, id.0);
         let tid = &raw mut tid;

@@ -1,18 +1,17 @@
 //! `cancel()`: ends a job that waits, or has its worker end it.
 
 use crate::logic::columns::JOBS;
-use crate::logic::consumers::lease::JobKey;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Micros;
 use crate::pg::error::Result;
 use crate::pg::table::{Compare, Holder, Key, Lock, Table};
 use crate::pg::{clock, identity, latch, marks, wait_event, xact};
-use crate::shared::{Current, Phase, SHARED, SLOTS, Slot, consumers};
+use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
 
 use super::end::{self, How};
-use super::single::{self, Standing, lock, still_there};
-use super::{as_owner, extension, leases};
+use super::single::{self, Standing, still_there};
+use super::{extension, leases};
 
 /// `cancel()`: true if the job was waiting, or runs and is being cancelled. A job of another role is
 /// answered for as one that is not there.
@@ -21,7 +20,7 @@ pub fn cancel(job: i64) -> Result<bool> {
     let Some(found) = single::find(&extension, job)? else {
         return Ok(false);
     };
-    if found.has_failed || !identity::has_rights_of(identity::current_role(), found.owner)? {
+    if !may_cancel(&found)? {
         return Ok(false);
     }
     let mut pause_ms = 1;
@@ -29,8 +28,9 @@ pub fn cancel(job: i64) -> Result<bool> {
         if cancel_running(job) {
             return Ok(true);
         }
-        if as_owner(&extension, |spi| lock(spi, job))? {
-            return end_as_cancelled(&extension, &found);
+        // It may have become another one since it was found.
+        if let Some(found) = single::find_locked(&extension, job)? {
+            return Ok(may_cancel(&found)? && end_as_cancelled(&extension, &found)?);
         }
         // Locked, yet not running: a worker is taking it or settling it, it is gone, or another
         // transaction has cancelled it and may stay open for long.
@@ -47,6 +47,10 @@ pub fn cancel(job: i64) -> Result<bool> {
             }
         }
     }
+}
+
+fn may_cancel(job: &Standing) -> Result<bool> {
+    Ok(!job.has_failed && identity::has_rights_of(identity::current_role(), job.owner)?)
 }
 
 /// Whose transaction keeps the job's row, as of this moment.
@@ -76,25 +80,10 @@ fn end_as_cancelled(extension: &Extension, job: &Standing) -> Result<bool> {
 
 /// Since when a consumer has a job whose row is locked; the lease ends when this transaction commits.
 fn consumer_since(extension: &Extension, job: &Standing) -> Result<Option<Micros>> {
-    if let Some(lease) = job.lease {
-        return Ok(Some(lease.started));
+    match &job.lease {
+        Some(lease) => Ok(Some(lease.started)),
+        None => leases::ended_with_job(extension.jobs, job.job),
     }
-    if !consumers::any_out() {
-        return Ok(None);
-    }
-    let key = JobKey {
-        table: extension.jobs,
-        job: job.job,
-    };
-    let found = consumers::write(|consumers| {
-        let found = consumers.find(key);
-        found.map(|(id, lease)| (id, lease.since))
-    });
-    let Some((id, since)) = found.flatten() else {
-        return Ok(None);
-    };
-    leases::ended(id, false)?;
-    Ok(Some(since))
 }
 
 /// Cancels a job of a schedule that waits for an earlier one.

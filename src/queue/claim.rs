@@ -325,8 +325,7 @@ impl Jobs {
         Ok(found)
     }
 
-    /// Takes a candidate, if nobody was faster. Where it was found in a transaction before, another
-    /// job's row may stand in its place by now.
+    /// Takes a candidate that was found in this transaction, if nobody was faster.
     pub fn take(&self, candidate: Candidate) -> Result<Option<Job>> {
         self.take_into(candidate, &self.row)
     }
@@ -340,6 +339,23 @@ impl Jobs {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Takes a candidate that was found in a transaction before.
+    pub fn take_from_before(&self, candidate: Candidate) -> Result<Option<Job>> {
+        match self.is_there(candidate)? {
+            true => self.take(candidate),
+            false => Ok(None),
+        }
+    }
+
+    /// Reads the row of a candidate. Where it was found in a transaction before, another job's row, or
+    /// none, may stand in its place by now.
+    pub(super) fn is_there(&self, candidate: Candidate) -> Result<bool> {
+        Ok(
+            self.table.fetch(candidate.row, &self.row)?
+                && place(&self.row).id == candidate.place.id,
+        )
     }
 
     /// A row to read into.

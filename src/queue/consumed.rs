@@ -109,7 +109,16 @@ fn at_end(end: End) -> Result<()> {
     match end {
         End::BeforePrepare => return refuse_prepare(),
         End::Commit => tell(PENDING.replace(Pending::NOTHING), true),
-        End::Abort | End::Prepare => tell(PENDING.replace(Pending::NOTHING), false),
+        End::Abort => tell(PENDING.replace(Pending::NOTHING), false),
+        // Rows that it has locked hold what it has received; the keeper sees the rest after COMMIT PREPARED.
+        End::Prepare => {
+            let changes = PENDING.replace(Pending::NOTHING).changes;
+            let received = Pending {
+                changes,
+                ..Pending::NOTHING
+            };
+            tell(received, true);
+        }
         End::SubCommit { id, parent } => PENDING.with(|pending| pending.adopt(id, parent)),
         End::SubAbort { id } => tell(PENDING.with(|pending| pending.split_off(id)), false),
     }

@@ -103,7 +103,9 @@ impl Change {
                 true,
             ) => consumers.hold(id),
             (Change::Received { id, is_timed: true }, true) => {
-                consumers::free(consumers, id);
+                if let Some(lease) = consumers::free(consumers, id) {
+                    consumers.receipt_stands(lease.key);
+                }
             }
             (Change::Received { id, .. }, false) => {
                 let Some(lease) = consumers.get(id).copied() else {
@@ -122,6 +124,8 @@ impl Change {
                 let Some(lease) = consumers::free(consumers, id) else {
                     return;
                 };
+                // It may be of this very transaction.
+                consumers.receipt_stands(lease.key);
                 heard.permit |= lease.is_limited;
                 if gives_back {
                     announce(consumers, &lease, now, wake);

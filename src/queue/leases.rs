@@ -4,7 +4,8 @@
 //! back what was received and undoes what was ended (see `consumed`).
 //! A session that ends, in whatever way, loses its leases; the keeper charges them.
 
-use crate::logic::consumers::lease::{LeaseId, Loss};
+use crate::logic::consumers::lease::{JobKey, LeaseId, Loss};
+use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::Result;
 use crate::pg::local::Local;
 use crate::pg::{bgworker, latch, lease_marks};
@@ -53,6 +54,23 @@ pub fn row_of(id: LeaseId) -> Option<Candidate> {
 /// The open transaction ends that lease.
 pub fn ended(id: LeaseId, gives_back: bool) -> Result<()> {
     consumed::changed(Change::Ended { id, gives_back })
+}
+
+/// The open transaction ends the lease that a session has of that job, whose row it has locked; answers since
+/// when that was out.
+pub fn ended_with_job(table: Oid, job: i64) -> Result<Option<Micros>> {
+    if !consumers::any_out() {
+        return Ok(None);
+    }
+    let found = consumers::write(|consumers| {
+        let found = consumers.find(JobKey { table, job });
+        found.map(|(id, lease)| (id, lease.since))
+    });
+    let Some((id, since)) = found.flatten() else {
+        return Ok(None);
+    };
+    ended(id, false)?;
+    Ok(Some(since))
 }
 
 /// Gives up leases that were published a moment ago and whose jobs somebody else has.

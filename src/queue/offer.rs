@@ -81,6 +81,14 @@ impl Jobs {
         }
     }
 
+    /// The job of a candidate, whatever it says, if its row is still there.
+    pub fn at(&self, candidate: Candidate) -> Result<Option<Job>> {
+        match self.is_there(candidate)? {
+            true => Job::read(&self.row, claim::place(&self.row)).map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Up to so many due jobs of a role for a consumer, in order, and when the next one is due.
     pub fn offer(&self, owner: Oid, wanted: &Wanted, low: &mut LowWater) -> Result<Offer> {
         let name = datum::text_datum(&wanted.queue.name)?;

@@ -1,8 +1,9 @@
 //! `purge_queue()`: deletes the jobs of a queue that nobody runs.
 
 use crate::logic::columns::JOBS;
+use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, types};
+use crate::pg::datum::{self, Datum, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::scan::Freed;
 use crate::pg::spi::{Spi, Statement};
@@ -11,15 +12,15 @@ use crate::pg::xact;
 use crate::shared::{consumers, own};
 
 use super::told::Purged;
-use super::{as_owner, column, extension, queues};
+use super::{as_owner, column, extension, leases, queues};
 
 static PURGE_WAITING: Statement = Statement::new(
     "DELETE FROM my_worker._jobs WHERE ctid = ANY (ARRAY(\
      SELECT ctid FROM my_worker._jobs WHERE queue = $1 \
      AND status = ANY (ARRAY['pending', 'failed']) \
-     AND (id = my_worker.current_job()) IS NOT TRUE FOR UPDATE SKIP LOCKED)) \
-     RETURNING status = 'failed'",
-    &[types::TEXT],
+     AND (id = my_worker.current_job()) IS NOT TRUE AND id <> ALL ($2) FOR UPDATE SKIP LOCKED)) \
+     RETURNING status = 'failed', id",
+    &[types::TEXT, types::INT8_ARRAY],
 );
 
 static PURGE_FINISHED: Statement = Statement::new(
@@ -52,16 +53,38 @@ pub(super) fn purge_waiting(extension: &Extension, spi: &Spi, queue: &[u8]) -> R
     xact::next_command()?;
     if !all {
         // Triggers are to hear of it, or another version of a row was there in time.
-        let rows = spi.run(&PURGE_WAITING, &[Some(datum::text_datum(queue)?)])?;
-        rows.iter().for_each(|row| purged.add(row.bool(1)));
+        let leased = leased_jobs(extension)?;
+        let rows = spi.run(
+            &PURGE_WAITING,
+            &[Some(datum::text_datum(queue)?), Some(leased)],
+        )?;
+        for row in rows.iter() {
+            purged.add(row.bool(1));
+            // Received since.
+            let job = row.i64(2).unwrap_or(0);
+            leases::ended_with_job(extension.jobs, job)?;
+        }
     }
     Ok(purged)
+}
+
+/// The jobs that consumers' sessions have, which go on.
+fn leased_jobs(extension: &Extension) -> Result<Datum<'static>> {
+    let room = consumers::out();
+    let mut jobs = Vec::with_capacity(room);
+    consumers::write(|consumers| {
+        let all = consumers.of_database(bgworker::my_database());
+        let valid = all.filter(|l| l.is_valid() && l.key.table == extension.jobs);
+        jobs.extend(valid.map(|lease| lease.key.job).take(room));
+    });
+    let jobs: Vec<Datum> = jobs.into_iter().map(ToDatum::datum).collect();
+    datum::array_datum(&jobs, types::INT8)
 }
 
 /// One walk through the table, and no list of its rows. Whether all were deleted that could be.
 fn walk_and_purge(extension: &Extension, queue: &[u8], purged: &mut Purged) -> Result<bool> {
     let table = Table::open(extension.jobs, extension.claim_index, Lock::Write, &JOBS)?;
-    let mut all = !table.tells_of_deletes();
+    let mut all = !table.tells_of_deletes(extension.oid)?;
     if all {
         let own = own::job();
         let row = table.row()?;
@@ -78,7 +101,11 @@ fn walk_and_purge(extension: &Extension, queue: &[u8], purged: &mut Purged) -> R
                 continue;
             }
             match table.delete_free(row.id())? {
-                Freed::Deleted => purged.add(was_aside),
+                Freed::Deleted => {
+                    purged.add(was_aside);
+                    // Received since.
+                    leases::ended_with_job(extension.jobs, job.unwrap_or(0))?;
+                }
                 Freed::Changed => all = false,
                 Freed::Held => {}
             }

@@ -174,6 +174,12 @@ pub fn take(extension: &Extension, job: i64) -> Result<Taken> {
     })
 }
 
+/// A job as its row says it once that is locked, which is not waited for; `None` if somebody else has it, or it
+/// is gone.
+pub fn find_locked(extension: &Extension, job: i64) -> Result<Option<Standing>> {
+    Standing::read(extension, job, &LOCK_JOB)
+}
+
 /// A job that has not ended, whoever has its row.
 pub fn find(extension: &Extension, job: i64) -> Result<Option<Standing>> {
     Standing::read(extension, job, &FIND_JOB)

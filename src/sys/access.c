@@ -47,7 +47,22 @@ mw_attribute(TupleDesc desc, int index)
 	return TupleDescAttr(desc, index);
 }
 
-/* SELECT ... FOR UPDATE SKIP LOCKED of one row version.  Returns the TM_Result. */
+/*
+ * Reads what stands at a place, of whatever transaction; false if that is no row.  The
+ * slot keeps the page pinned, so nobody takes the row away from under it.
+ */
+bool
+mw_fetch_row(Relation rel, ItemPointer tid, TupleTableSlot *slot)
+{
+	/* A table that was rewritten or truncated has fewer pages */
+	return ItemPointerGetBlockNumber(tid) < RelationGetNumberOfBlocks(rel) &&
+		table_tuple_fetch_row_version(rel, tid, SnapshotAny, slot);
+}
+
+/*
+ * SELECT ... FOR UPDATE SKIP LOCKED of one row version, which must be there:
+ * heap_lock_tuple() only asserts that.  Returns the TM_Result.
+ */
 int
 mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
 {

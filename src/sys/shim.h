@@ -38,6 +38,7 @@ extern HeapTuple mw_slot_copy(TupleTableSlot *slot);
 extern Datum mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull);
 extern Datum mw_index_attr(IndexTuple tuple, int attno, TupleDesc desc, bool *isnull);
 extern Form_pg_attribute mw_attribute(TupleDesc desc, int index);
+extern bool mw_fetch_row(Relation rel, ItemPointer tid, TupleTableSlot *slot);
 extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
 extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot, CommandId command,
 						  bool wait);

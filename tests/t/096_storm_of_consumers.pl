@@ -1,5 +1,6 @@
-# A storm: consumers of three roles take jobs while their sessions are terminated, their clients killed and the server
-# crashes. Every job ends once, its effect is there once, nothing stays held, and only deaths are charged.
+# A storm: twenty consumers of three roles take ten thousand jobs while their sessions are terminated, their clients killed
+# and the server crashes. Every job ends once, its effect is there once, no job is out twice at a time, nothing stays
+# held, and only deaths are charged.
 
 use strict;
 use warnings;
@@ -11,7 +12,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my $JOBS = 1500;
+my $JOBS = 3334;
+my $CONSUMERS = 20;
 my $node = new_node('storm', 'restart_after_crash' => 'on', 'my_worker.naptime' => 3600, 'max_connections' => 60,
 	'log_min_messages' => 'log', 'client_connection_check_interval' => '50 ms');
 sub sql { return $node->safe_psql('postgres', join(' ', @_)) }
@@ -19,21 +21,26 @@ my @roles = qw(ann ben con);
 sql(qq{CREATE ROLE $_ LOGIN; SELECT my_worker.grant_usage('$_')}) for @roles;
 sql(q{SELECT my_worker.create_queue('s', backoff => '5 ms', backoff_max => '20 ms', max_attempts => 10000);
 	CREATE TABLE effects (job bigint, owner text DEFAULT current_user, at timestamptz DEFAULT clock_timestamp());
-	GRANT INSERT ON effects TO PUBLIC;
+	CREATE TABLE marks (job bigint, lease bigint, at timestamptz DEFAULT clock_timestamp());
+	GRANT INSERT ON effects, marks TO PUBLIC;
 	SELECT my_worker.grant_consume('s', 'con')});
 sql(q{CREATE PROCEDURE consume() LANGUAGE plpgsql AS $$
 DECLARE
 	ids bigint[];
 	leases bigint[];
-	n integer := 0;
 BEGIN
 	LOOP
 		SELECT array_agg(id), array_agg(lease) INTO ids, leases FROM my_worker.receive('s', 3, wait => '1 s');
 		COMMIT;
 		EXIT WHEN ids IS NULL;
+		-- From here to the last mark of a lease this consumer has the job.
+		INSERT INTO marks (job, lease) SELECT * FROM unnest(ids, leases);
+		COMMIT;
 		FOR i IN 1 .. cardinality(ids) LOOP
+			PERFORM pg_sleep(0.025);
+			INSERT INTO marks (job, lease) VALUES (ids[i], leases[i]);
+			COMMIT;
 			INSERT INTO effects (job) VALUES (ids[i]);
-			PERFORM pg_sleep(0.015);
 			IF my_worker.ack(ids[i], leases[i]) THEN
 				COMMIT;
 			ELSE
@@ -48,10 +55,10 @@ for my $role (@roles)
 }
 my $total = $JOBS * @roles;
 
-# Nine consumers, each begun anew when its session has ended, until there is nothing left.
+# Each is begun anew when its session has ended, until there is nothing left.
 my @children;
 my $end = time + 90;
-for my $n (0 .. 8)
+for my $n (1 .. $CONSUMERS)
 {
 	my $role = $roles[ $n % 3 ];
 	my $child = fork;
@@ -73,7 +80,7 @@ for my $n (0 .. 8)
 
 my ($terminated, $killed, $crashes, $round) = (0, 0, 0, 0);
 my $since = time;
-while (time - $since < 15)
+while (time - $since < 18)
 {
 	usleep(200_000);
 	$round++;
@@ -82,7 +89,7 @@ while (time - $since < 15)
 	my ($status, $found) = eval { $node->psql('postgres', $query) };
 	next unless defined $status && $status == 0 && $found;
 	my ($pid, $client) = split /\|/, $found;
-	if ($round % 20 == 0)
+	if ($round % 25 == 0)
 	{
 		eval { crash($node, $pid); 1 } and $crashes++;
 	}
@@ -97,6 +104,9 @@ while (time - $since < 15)
 	}
 }
 waitpid($_, 0) for @children;
+my $over = time;
+wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'consumer'}, '0');
+cmp_ok(time - $over, '<', 2, 'nobody holds or waits any more when the last has gone');
 
 wait_for($node, q{SELECT count(*) FROM my_queue WHERE queue = 's'}, '0');
 cmp_ok($crashes, '>=', 2, "the server crashed $crashes times");
@@ -114,8 +124,11 @@ is(sql(q{SELECT count(*) FROM my_worker.history, jsonb_array_elements(errors) AS
 	WHERE queue = 's' AND e->>'sqlstate' NOT IN ('57P01', '57P02', '08006')}), '0', 'only deaths were charged');
 cmp_ok(sql(q{SELECT coalesce(sum(attempts - 1), 0) FROM my_worker.history WHERE queue = 's'}), '<=', 3 * ($terminated + $killed + $crashes),
 	'and no more than the deaths had in their hands');
-wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'consumer'}, '0');
-pass('nobody holds or waits any more');
+# Each lease of a job has a stretch of marks of its own.
+is(sql(q{SELECT count(*) FROM (SELECT job, lease, lag(lease) OVER w AS before, min(at) OVER (PARTITION BY job, lease) = at AS is_first
+	FROM marks WINDOW w AS (PARTITION BY job ORDER BY at)) AS m WHERE before IS NOT NULL AND before <> lease AND NOT is_first}), '0',
+	'no job was out twice at a time');
+cmp_ok(sql('SELECT count(*) FROM (SELECT FROM marks GROUP BY job HAVING count(DISTINCT lease) > 1) AS j'), '>', 10, 'though many were out more than once');
 is(sql(q{SELECT count(*) FROM effects AS e JOIN my_worker.history AS h ON h.id = e.job WHERE e.owner NOT IN (h.owner::text, 'con')}), '0',
 	'nobody had a job that was not his');
 done_testing();

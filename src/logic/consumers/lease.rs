@@ -317,6 +317,11 @@ impl Consumers<'_> {
             lease.stage = Stage::Held;
         }
         let key = lease.key;
+        self.receipt_stands(key);
+    }
+
+    /// A receipt of that job has committed: those that are rolled back later are counted anew.
+    pub fn receipt_stands(&mut self, key: JobKey) {
         self.head.rollbacks.forget(key);
     }
 
