@@ -120,6 +120,9 @@ ALTER TABLE my_worker._schedules ADD COLUMN handler_owner regrole;
 ALTER TABLE my_worker._jobs ADD COLUMN kind text, ADD COLUMN headers jsonb, ADD COLUMN group_key text COLLATE "C",
     ADD COLUMN lease bigint, ADD COLUMN lease_run_at timestamptz, ADD COLUMN consumer text;
 ALTER TABLE my_worker.history ADD COLUMN kind text, ADD COLUMN headers jsonb, ADD COLUMN group_key text COLLATE "C";
+CREATE INDEX _jobs_key_idx ON my_worker._jobs (queue, owner, group_key, status, id) WHERE group_key IS NOT NULL;
+CREATE INDEX _jobs_key_order_idx ON my_worker._jobs (queue, owner, group_key, priority, run_at, id)
+    WHERE group_key IS NOT NULL AND status = 'pending';
 CREATE TABLE my_worker._consumers (
     queue text COLLATE "C" NOT NULL,
     role  regrole NOT NULL,
@@ -497,6 +500,7 @@ BEGIN
                            ('_jobs', '_jobs_unique_key_idx', false), ('_jobs', '_jobs_later_idx', false),
                            ('history', 'history_id_idx', false), ('history', 'history_finished_at_idx', false),
                            ('history', 'history_failed_idx', false),
+                           ('_jobs', '_jobs_key_idx', true), ('_jobs', '_jobs_key_order_idx', true),
                            ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
                            ('_consumers', '_consumers_pkey', true), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
                            ('_schedules', '_schedules_pkey', false), ('_schedules', '_schedules_owner_name_key', false),

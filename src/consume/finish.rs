@@ -149,7 +149,7 @@ impl Desk {
         let id = shown.job;
         // Most often it stands where this session has found it, when it had the right.
         if let Some(row) = begun.and_then(|(lease, _)| leases::row_of(lease))
-            && let Some(job) = xact::with_latest_snapshot(|| self.jobs.take(row))?
+            && let Some(job) = xact::with_latest_snapshot(|| self.jobs.take(&row))?
             && job.id == id
         {
             return Ok(Some(job));

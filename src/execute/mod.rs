@@ -31,6 +31,7 @@ use crate::pg::{
 use crate::queue::claim::{Candidate, Job, Jobs};
 use crate::queue::end::{self as ends, Attempt, CANNOT_BE_RUN, How, Said};
 use crate::queue::handler::{self, Shape};
+use crate::queue::keys::{self, Admitted};
 use crate::queue::queues::Queue;
 use crate::queue::record::{self, History};
 use crate::shared::{Current, SHARED, SlotId};
@@ -96,6 +97,7 @@ impl<'a> Batch<'a> {
         memory: Memory,
     ) -> Result<Self> {
         memory.batch.reset()?;
+        jobs.prepare_keys(queue)?;
         statements::watch(together::refuse);
         let history = if queue.retention > 0 {
             Some(record::open_history(extension)?)
@@ -198,16 +200,27 @@ impl<'a> Batch<'a> {
         waiting: &mut VecDeque<Candidate>,
         more: impl Fn(Place, usize) -> Result<Vec<Job>>,
     ) -> Result<Step> {
-        let Some(candidate) = waiting.front().copied() else {
+        let Some(candidate) = waiting.front().cloned() else {
             return Ok(Step::End);
         };
-        let Some(job) = self.jobs.take(candidate)? else {
+        match self.admit(&candidate)? {
+            Admitted::Yes => {}
+            Admitted::No => {
+                waiting.pop_front();
+                self.last = Some(candidate.place);
+                self.reached = clock::now();
+                return Ok(Step::Next);
+            }
+            Admitted::Full => return Ok(Step::End),
+        }
+        let Some(mut job) = self.jobs.take(&candidate)? else {
             self.tally.missed.push(candidate.place.id);
             self.last = Some(candidate.place);
             self.reached = clock::now();
             waiting.pop_front();
             return Ok(Step::Next);
         };
+        job.key = candidate.key.clone();
         if let Some(defect) = job.defect() {
             waiting.pop_front();
             self.last = Some(candidate.place);
@@ -240,6 +253,19 @@ impl<'a> Batch<'a> {
         waiting.pop_front();
         self.last = Some(candidate.place);
         Ok(Step::Next)
+    }
+
+    /// Takes the key of a job that is about to start, if it has one, and asks whether it is its turn.
+    fn admit(&self, candidate: &Candidate) -> Result<Admitted> {
+        let Some(key) = &candidate.key else {
+            return Ok(Admitted::Yes);
+        };
+        // With one snapshot for all it was asked in a transaction before.
+        if self.strict {
+            return Ok(Admitted::Yes);
+        }
+        let job = candidate.place.id;
+        keys::admit(self.jobs, self.slot, self.queue, self.role, key, job)
     }
 
     /// Fails a job that nobody can run; if even that cannot be written, it is set aside.

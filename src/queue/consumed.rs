@@ -2,6 +2,8 @@
 //! they have done.
 
 use crate::counted;
+use crate::logic::consumers::Channel;
+use crate::logic::consumers::waiting::{Arrival, WAITING};
 use crate::logic::counters::Mark;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
@@ -90,6 +92,22 @@ pub(super) fn executed(queue: i32, owner: Oid, mark: Mark) -> Result<()> {
     watch()?;
     PENDING.with(|pending| pending.executed.push(Executed { queue, owner, mark }));
     Ok(())
+}
+
+/// Workers gave back keys of a queue: a session that waits for jobs of that role looks.
+pub(super) fn tell_of_keys(queue: i32, owner: Oid) {
+    let arrival = Arrival {
+        channel: Channel {
+            database: bgworker::my_database(),
+            queue,
+        },
+        owner: Some(owner),
+        kind: None,
+        jobs: 1,
+    };
+    let mut wake = Vec::with_capacity(1 + WAITING);
+    consumers::write(|consumers| consumers.head.waiting.tell(&arrival, &mut wake));
+    wake.into_iter().for_each(shared::wake);
 }
 
 /// Settings of queues change.

@@ -170,9 +170,7 @@ impl<'a> Given<'a> {
 }
 
 /// Settings that nothing obeys yet: only their defaults are accepted.
-const UNBUILT: [i32; 8] = [
-    column::PER_KEY,
-    column::FIFO,
+const UNBUILT: [i32; 6] = [
     column::RATE,
     column::RATE_PER_KEY,
     column::DEAD_LETTER,
@@ -183,7 +181,7 @@ const UNBUILT: [i32; 8] = [
 
 fn is_default(setting: &Setting, value: Datum<'_>) -> bool {
     match setting.column {
-        column::FIFO | column::RATE_PER_KEY => !datum::as_bool(value),
+        column::RATE_PER_KEY => !datum::as_bool(value),
         column::JOBS_PER_SAVEPOINT => datum::as_i32(value) == 1,
         _ => false,
     }

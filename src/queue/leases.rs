@@ -46,7 +46,8 @@ pub fn row_of(id: LeaseId) -> Option<Candidate> {
     HELD.with(|held| {
         let held = held.get(&id.index()).filter(|held| held.id == id);
         let (place, row) = held?.row;
-        Some(Candidate { place, row })
+        let key = None;
+        Some(Candidate { place, row, key })
     })
 }
 

@@ -124,6 +124,7 @@ impl Job {
         Candidate {
             place: self.place(),
             row: self.row,
+            key: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::logic::columns::{QUEUES, queue as column};
+use crate::logic::keys::Rule;
 use crate::logic::limits;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -43,6 +44,8 @@ pub struct Queue {
     pub retention: Micros,
     /// No job starts.
     pub paused: bool,
+    /// What it asks for of jobs that have the same key.
+    pub by_key: Option<Rule>,
 }
 
 impl Queue {
@@ -230,6 +233,10 @@ fn read(row: &crate::pg::table::Row, name: Datum<'_>) -> Result<Queue> {
         timeout: interval(column::TIMEOUT)?,
         retention: interval(column::RETENTION)?.unwrap_or(0),
         paused: row.get(column::PAUSED).is_some_and(datum::as_bool),
+        by_key: Rule::of(
+            row.get(column::PER_KEY).map(datum::as_i32),
+            row.get(column::FIFO).is_some_and(datum::as_bool),
+        ),
     })
 }
 
