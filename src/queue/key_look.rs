@@ -243,11 +243,9 @@ impl<'a> KeyLook<'a> {
             last = Some(place);
             Ok(!self.at_once && found.len() < limit)
         })?;
-        if let (Some(last), Some(known)) = (last, self.known.get_mut(&key.id)) {
-            known.verdict = Verdict::Behind(last.id);
-            if self.at_once {
-                known.verdict = Verdict::Nothing;
-            }
+        // The walk comes upon none that goes before these.
+        if let (Some(_), Some(known)) = (last, self.known.get_mut(&key.id)) {
+            known.verdict = Verdict::Nothing;
         }
         Ok(state)
     }
