@@ -204,7 +204,7 @@ impl Jobs {
     }
 
     /// The table by its indexes of keys, which is first asked for in a memory context that outlives this.
-    pub(super) fn keys(&self) -> Result<&KeyTables> {
+    pub fn keys(&self) -> Result<&KeyTables> {
         if self.keys.get().is_none() {
             let opened = KeyTables::open(self.of.jobs, self.of.key_indexes, self.lock)?;
             let _ = self.keys.set(opened);
@@ -220,10 +220,6 @@ impl Jobs {
             Some(_) => self.keys().map(|_| ()),
             None => Ok(()),
         }
-    }
-
-    pub(super) fn table_oid(&self) -> Oid {
-        self.of.jobs
     }
 
     /// How many jobs the role has, at most `limit`.

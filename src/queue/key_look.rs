@@ -12,9 +12,9 @@ use crate::pg::datum::{self, Micros};
 use crate::pg::error::Result;
 use crate::pg::table::Row;
 
-use super::claim::{self, Found, Jobs};
+use super::claim::{self, Found};
 use super::column;
-use super::keys::{GroupKey, Head, KeysOf, unaccounted};
+use super::keys::{GroupKey, Head, KeyTables, KeysOf, unaccounted};
 
 /// What shared memory said of keys before the look took its snapshot.
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub struct HeldKeys {
 
 /// One look.
 pub struct KeyLook<'a> {
-    jobs: &'a Jobs,
+    tables: &'a KeyTables,
     of: &'a KeysOf<'a>,
     held: &'a HeldKeys,
     /// The keys whose jobs the marks may pass.
@@ -73,14 +73,14 @@ pub enum Turn {
 impl<'a> KeyLook<'a> {
     /// A look under the snapshot that is active then.
     pub fn new(
-        jobs: &'a Jobs,
+        tables: &'a KeyTables,
         of: &'a KeysOf<'a>,
         held: &'a HeldKeys,
         passed: &'a RefCell<Passed>,
         at_once: bool,
     ) -> Self {
         KeyLook {
-            jobs,
+            tables,
             of,
             held,
             passed,
@@ -151,7 +151,7 @@ impl<'a> KeyLook<'a> {
         if others >= rule.most && !is_own {
             return Ok((Verdict::Nothing, unknown));
         }
-        let tables = self.jobs.keys()?;
+        let tables = self.tables;
         let at_work = tables.at_work(self.of, &key.text)?;
         if rule.is_fifo {
             if !at_work.is_empty() {
@@ -166,7 +166,7 @@ impl<'a> KeyLook<'a> {
         if is_own {
             return Ok((Verdict::Room(usize::MAX), Head::Waits(0)));
         }
-        let unaccounted = unaccounted(self.jobs.table_oid(), &at_work);
+        let unaccounted = unaccounted(tables.table, &at_work);
         let room = rule.most.saturating_sub(others.saturating_add(unaccounted));
         Ok(match room {
             0 => (Verdict::Nothing, unknown),
@@ -221,7 +221,7 @@ impl<'a> KeyLook<'a> {
         fits: &mut impl FnMut(&Row, Place) -> Result<Option<bool>>,
         found: &mut Vec<F>,
     ) -> Result<State> {
-        let tables = self.jobs.keys()?;
+        let tables = self.tables;
         let mut state = State::Rests;
         let mut last: Option<Place> = None;
         tables.waiting_from(self.of, &key.text, from, |_| {
@@ -259,7 +259,7 @@ impl<'a> KeyLook<'a> {
         fits: &mut impl FnMut(&Row, Place) -> Result<Option<bool>>,
         found: &mut Vec<F>,
     ) -> Result<State> {
-        let tables = self.jobs.keys()?;
+        let tables = self.tables;
         let mut state = State::Gone;
         let mut above = None;
         let Some(known) = self.known.get_mut(&key.id) else {

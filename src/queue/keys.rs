@@ -9,15 +9,17 @@
 use std::rc::Rc;
 
 use crate::logic::columns::JOBS;
+use crate::logic::consumers::Consumers;
+use crate::logic::consumers::lease::Lease;
 use crate::logic::keys::{HELD, KeyId, Numbers, Rule};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Oid};
 use crate::pg::error::Result;
 use crate::pg::table::{Compare, Key, Lock, Row, Table};
 use crate::pg::{bgworker, xact};
-use crate::shared::{self, SHARED, SLOTS, SlotId, TakenKey, consumers};
+use crate::shared::{self, SHARED, SLOTS, SlotId, TakenKey, consumers, own};
 
-use super::claim::Jobs;
+use super::claim::{Job, Jobs};
 use super::column;
 use super::key_look::HeldKeys;
 use super::queues::Queue;
@@ -86,17 +88,14 @@ impl<'a> KeysOf<'a> {
     }
 }
 
-/// The number of a key, as whoever knows no settings of its queue finds it.
-pub fn number(queue: &[u8], owner: Oid, key: &[u8]) -> KeyId {
-    Numbers::of(bgworker::my_database(), queue, owner).number(key)
-}
-
 /// The table of jobs by its indexes of keys. What it reads the active snapshot decides.
-pub(super) struct KeyTables {
+pub struct KeyTables {
+    /// The table.
+    pub(super) table: Oid,
     by_id: Table,
     in_order: Table,
     /// The row that was read last.
-    pub row: Row,
+    pub(super) row: Row,
     pending: Datum<'static>,
     processing: Datum<'static>,
     blocked: Datum<'static>,
@@ -109,6 +108,7 @@ impl KeyTables {
         let in_order = Table::open(table, indexes[1], lock, &JOBS)?;
         let row = by_id.row()?;
         Ok(KeyTables {
+            table,
             by_id,
             in_order,
             row,
@@ -234,6 +234,20 @@ pub enum Head {
     None,
 }
 
+/// A job of a key goes, or does not stand before the others of its key any more, if the open transaction commits:
+/// whoever has passed by them looks again then. `queue`: its name, and its number, if that is known.
+pub fn free_at_commit(queue: (&[u8], i32), owner: Oid, key: Datum<'_>) -> Result<()> {
+    let numbers = Numbers::of(bgworker::my_database(), queue.0, owner);
+    let key = datum::with_text(key, |text| numbers.number(text))?;
+    // A worker that has the key gives it back after its COMMIT.
+    let is_held = |slot: SlotId| SHARED.read(|state| state.keys_of(slot).contains(&key));
+    if own::slot().and_then(is_held) == Some(true) {
+        return Ok(());
+    }
+    super::consumed::key_is_free(queue.1, owner)?;
+    super::wake::key_is_free(owner, key)
+}
+
 /// How many of the jobs that are at work as their rows say it nobody in shared memory is at.
 pub(super) fn unaccounted(table: Oid, at_work: &[i64]) -> usize {
     if at_work.is_empty() {
@@ -244,6 +258,51 @@ pub(super) fn unaccounted(table: Oid, at_work: &[i64]) -> usize {
     SHARED.read(|state| known.extend(state.running_in(database)));
     let is_out = |job: i64| known.contains(&job) || consumers::of_job(table, job).is_some();
     at_work.iter().filter(|job| !is_out(**job)).count()
+}
+
+/// Whether one more lease of that job's key may be published. Under the lock of consumers.
+pub fn has_room(consumers: &Consumers, queue: &Queue, lease: &Lease) -> bool {
+    let Some(rule) = queue.by_key.filter(|_| lease.group.is_some()) else {
+        return true;
+    };
+    let (database, owner, key) = (lease.channel.database, lease.owner, lease.group);
+    let slots = SHARED.read(|state| state.key_holders(database, owner, key));
+    let holders = consumers.holders_of(key).saturating_add(slots.unwrap_or(0));
+    holders < rule.most
+}
+
+/// Whether a job may start of which this session has published a lease, as the active snapshot sees it, which was
+/// taken since.
+pub fn is_turn_of(jobs: &Jobs, queue: &Queue, job: &Job) -> Result<bool> {
+    match (&job.key, KeysOf::new(queue, job.owner())) {
+        (Some(key), Some(of)) => is_its_turn(jobs, &of, key, job.id),
+        _ => Ok(true),
+    }
+}
+
+/// Which jobs of the same key a job that waits has to wait for, if any, as the active snapshot sees it.
+pub fn waits(tables: &KeyTables, queue: &Queue, job: &Job) -> Result<Option<String>> {
+    let text = job.value(column::GROUP_KEY).map(datum::as_text);
+    let (Some(text), Some(of)) = (text.transpose()?, KeysOf::new(queue, job.owner())) else {
+        return Ok(None);
+    };
+    let at_work = tables.at_work(&of, &text)?;
+    if of.rule.is_fifo {
+        let first = match tables.head(&of, &text)? {
+            Head::Waits(first) | Head::Blocked(first) if first != job.id => Some(first),
+            _ => at_work.first().copied(),
+        };
+        if let Some(first) = first.filter(|first| *first != job.id) {
+            return Ok(Some(format!("job {first} of the same key")));
+        }
+    }
+    let holders = holders(&of, of.numbers.number(&text));
+    let running = holders.saturating_add(unaccounted(tables.table, &at_work));
+    Ok(match (running >= of.rule.most, running) {
+        (false, _) => None,
+        (true, 1) => Some("a job of the same key, which runs".to_string()),
+        (true, _) => Some(format!("{running} jobs of the same key, which run")),
+    })
 }
 
 /// In a fifo queue: which job of the same key has to end before this one starts, as of this moment.
@@ -374,12 +433,12 @@ pub(super) fn is_its_turn(jobs: &Jobs, of: &KeysOf, key: &GroupKey, job: i64) ->
     if at_work.is_empty() {
         return Ok(true);
     }
-    let unaccounted = unaccounted(jobs.table_oid(), &at_work);
+    let unaccounted = unaccounted(tables.table, &at_work);
     Ok(holders(of, key.id).saturating_add(unaccounted) <= of.rule.most)
 }
 
 /// What is held of a queue's keys, other than by that slot, and what by that slot.
-pub fn held(of: &KeysOf, slot: SlotId) -> HeldKeys {
+pub fn held(of: &KeysOf, slot: Option<SlotId>) -> HeldKeys {
     let database = bgworker::my_database();
     let mut held = HeldKeys {
         others: Vec::with_capacity(SLOTS * 4 + consumers::out()),
@@ -391,9 +450,11 @@ pub fn held(of: &KeysOf, slot: SlotId) -> HeldKeys {
         held.others.extend(leased);
         SHARED.read(|state| {
             let room = room.saturating_sub(held.others.len());
-            let slots = state.keys_held(database, of.owner, slot.index);
+            let but = slot.map_or(usize::MAX, |slot| slot.index);
+            let slots = state.keys_held(database, of.owner, but);
             held.others.extend(slots.take(room));
-            held.own.extend(state.keys_of(slot));
+            held.own
+                .extend(slot.map_or(&[][..], |slot| state.keys_of(slot)));
         })
     });
     held

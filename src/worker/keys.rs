@@ -9,6 +9,7 @@ use crate::logic::keys::Rule;
 use crate::logic::keys::freed::{Freed, Since};
 use crate::logic::keys::passed::Passed;
 use crate::pg::datum::Oid;
+use crate::pg::error::Result;
 use crate::queue::claim::Jobs;
 use crate::queue::key_look::{HeldKeys, KeyLook};
 use crate::queue::keys::{self, KeysOf};
@@ -64,7 +65,7 @@ impl KnownKeys {
     ) -> Option<KeyView<'q>> {
         let of = KeysOf::new(queue, role)?;
         Some(KeyView {
-            held: keys::held(&of, slot),
+            held: keys::held(&of, Some(slot)),
             passed: Rc::clone(&self.passed),
             of,
         })
@@ -73,8 +74,15 @@ impl KnownKeys {
 
 impl KeyView<'_> {
     /// The look, under the snapshot that is active then.
-    pub(super) fn look<'a>(&'a self, jobs: &'a Jobs) -> KeyLook<'a> {
-        KeyLook::new(jobs, &self.of, &self.held, &self.passed, false)
+    pub(super) fn look<'a>(&'a self, jobs: &'a Jobs) -> Result<KeyLook<'a>> {
+        let tables = jobs.keys()?;
+        Ok(KeyLook::new(
+            tables,
+            &self.of,
+            &self.held,
+            &self.passed,
+            false,
+        ))
     }
 }
 

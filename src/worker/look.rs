@@ -362,7 +362,7 @@ impl Worker {
         let (role, low) = (self.role, &mut known.low);
         let keys = known.keys.begin(self.id, queue, role);
         let found = xact::with_next_snapshot(|| {
-            let keys = keys.as_ref().map(|keys| keys.look(jobs));
+            let keys = keys.as_ref().map(|keys| keys.look(jobs)).transpose()?;
             jobs.look(role, queue, now, limit, &mut avoid, low, keys)
         })?;
         avoid.passed.sort_unstable();
