@@ -120,6 +120,12 @@ CREATE INDEX _jobs_claim_idx ON my_worker._jobs (owner, queue, priority, run_at,
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
     WHERE unique_key IS NOT NULL;
 
+-- The jobs of a key: the first by id, those that are at work, and those that wait in the order of the claim. Jobs
+-- without a key are not in them.
+CREATE INDEX _jobs_key_idx ON my_worker._jobs (queue, owner, group_key, status, id) WHERE group_key IS NOT NULL;
+CREATE INDEX _jobs_key_order_idx ON my_worker._jobs (queue, owner, group_key, priority, run_at, id)
+    WHERE group_key IS NOT NULL AND status = 'pending';
+
 -- What the keeper looks for: commands that have been claimed and jobs that were set aside, which are few,
 -- and jobs that are due later than they came, by owner, queue and time. Whatever is due at once is not in it.
 CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
@@ -317,6 +323,11 @@ CREATE FUNCTION my_worker_internal.lease_progress(
 CREATE FUNCTION my_worker_internal.is_running(job_id bigint) RETURNS boolean
     AS 'MODULE_PATHNAME', 'mw_is_running' LANGUAGE C STRICT VOLATILE;
 
+-- What a job waits for, beside its time and a worker; NULL for nothing, and for jobs of roles whose rights the caller
+-- does not have.
+CREATE FUNCTION my_worker_internal.waits_for(job_id bigint) RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_waits_for' LANGUAGE C STRICT VOLATILE;
+
 -- The status of each part is a constant, or indexed, so that a condition on it leaves out the
 -- others; what waits comes in the order of "the latest first".
 CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
@@ -325,14 +336,16 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
            q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
            r.pid, r.progress, r.progress_message, q.kind, q.headers, q.group_key,
            CASE WHEN r.is_consumer THEN (SELECT a.application_name FROM pg_stat_get_activity(r.pid) AS a) END AS consumer,
-           NULL::timestamptz AS lease_until, q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+           NULL::timestamptz AS lease_until, q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id,
+           NULL::text AS waits_for
       FROM my_worker_internal.at_work() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
      WHERE q.lease IS NULL
     UNION ALL
    (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
-           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id,
+           CASE WHEN q.group_key IS NOT NULL THEN my_worker_internal.waits_for(q.id) END
       FROM my_worker._jobs AS q
      WHERE q.status = 'pending' AND NOT my_worker_internal.is_running(q.id) ORDER BY q.id DESC)
     UNION ALL
@@ -340,20 +353,20 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, p.progress, p.progress_message, q.kind, q.headers, q.group_key,
            q.consumer, CASE WHEN q.lease IS NOT NULL THEN q.run_at END,
-           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id, NULL
       FROM my_worker._jobs AS q LEFT JOIN LATERAL my_worker_internal.lease_progress(q.id, q.lease) AS p ON q.lease IS NOT NULL
      WHERE q.status = 'processing' AND (q.lease IS NOT NULL OR NOT my_worker_internal.is_running(q.id))
     UNION ALL
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
-           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id, NULL
       FROM my_worker._jobs AS q WHERE q.status = 'failed'
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
            h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL, h.kind, h.headers, h.group_key, NULL, NULL,
-           h.after, h.after_failed, h.expires_at, h.origin, h.schedule_id
+           h.after, h.after_failed, h.expires_at, h.origin, h.schedule_id, NULL
       FROM my_worker.history AS h;
 COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one row each';
 
@@ -601,6 +614,7 @@ BEGIN
                            ('_jobs', '_jobs_unique_key_idx', false), ('_jobs', '_jobs_later_idx', false),
                            ('history', 'history_id_idx', false), ('history', 'history_finished_at_idx', false),
                            ('history', 'history_failed_idx', false),
+                           ('_jobs', '_jobs_key_idx', true), ('_jobs', '_jobs_key_order_idx', true),
                            ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
                            ('_consumers', '_consumers_pkey', true), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
                            ('_schedules', '_schedules_pkey', false), ('_schedules', '_schedules_owner_name_key', false),
@@ -891,7 +905,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs', 'reassign',
-           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
+           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running', 'waits_for',
            -- consumers
            'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
            -- statistics
@@ -924,7 +938,7 @@ CREATE FUNCTION my_worker_internal.consume_rights() RETURNS SETOF text
       JOIN pg_proc AS p ON p.oid = d.objid
      WHERE e.extname = 'my_worker'
        AND p.proname IN ('receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'progress', 'why', 'at_work', 'is_running',
-                         'lease_progress')
+                         'lease_progress', 'waits_for')
 $$;
 
 -- A role that has rights by grant_usage(), and not by another role.

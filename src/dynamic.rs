@@ -17,6 +17,7 @@ use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_even
 use crate::queue::bar;
 use crate::queue::claim::{Candidate, Jobs};
 use crate::queue::home;
+use crate::queue::keys::{self, Admitted};
 use crate::queue::single::{self, Standing};
 use crate::queue::{extension, hold_extension, queues, report, wake};
 use crate::settings;
@@ -59,6 +60,7 @@ pub fn launch(job: i64) -> Result<i32> {
     }
     if !is_running(job) {
         check_runnable(job, &found)?;
+        check_turn(job, &found)?;
     }
     let id = take_slot(job, found.owner)?;
     let result = start(id, job);
@@ -109,6 +111,19 @@ fn check_runnable(job: i64, found: &Standing) -> Result<()> {
         return Ok(());
     };
     Err(PgError::new(OBJECT_NOT_IN_PREREQUISITE_STATE, message).hint(hint))
+}
+
+/// Refuses a job of a fifo queue that earlier ones of its key are before.
+fn check_turn(job: i64, found: &Standing) -> Result<()> {
+    let Some(queue) = found.queue.as_ref().filter(|queue| queue.by_key.is_some()) else {
+        return Ok(());
+    };
+    let Some(first) = keys::earlier(&extension()?, queue, job)? else {
+        return Ok(());
+    };
+    let message = format!("job {job} waits for job {first} of the same key");
+    Err(PgError::new(OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+        .hint("Its queue is fifo: launch the first job of the key, or wait until it has ended."))
 }
 
 fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
@@ -294,10 +309,36 @@ fn find_and_enter(id: SlotId, extension: &Extension) -> Result<Found> {
     let found = jobs.find(extension, task.unwrap_or(0))?;
     jobs.close()?;
     Ok(match found {
-        Some((candidate, queue)) if enter(id, &queue) => Found::Job(candidate, queue),
+        Some((candidate, queue)) if has_key(id, extension, &queue, &candidate)? => {
+            match enter(id, &queue) {
+                true => Found::Job(candidate, queue),
+                false => {
+                    keys::give_back(id, identity::current_role());
+                    Found::Full
+                }
+            }
+        }
         Some(_) => Found::Full,
         None => Found::Nothing,
     })
+}
+
+/// Takes the key of the job, if it has one; false if it is not its turn.
+fn has_key(
+    id: SlotId,
+    extension: &Extension,
+    queue: &queues::Queue,
+    candidate: &Candidate,
+) -> Result<bool> {
+    let Some(key) = &candidate.key else {
+        return Ok(true);
+    };
+    let jobs = Jobs::open(extension)?;
+    jobs.prepare_keys(queue)?;
+    let (owner, job) = (identity::current_role(), candidate.place.id);
+    let admitted = keys::admit(&jobs, id, queue, owner, key, job)?;
+    jobs.close()?;
+    Ok(admitted == Admitted::Yes)
 }
 
 fn run(
@@ -351,6 +392,7 @@ fn enter(id: SlotId, queue: &queues::Queue) -> bool {
 }
 
 fn leave(id: SlotId) {
+    keys::give_back(id, identity::current_role());
     shared::tell(|state| {
         if let Some(slot) = state.slot(id) {
             slot.phase = Phase::Stopping;

@@ -92,6 +92,12 @@ CREATE INDEX _jobs_claim_idx ON my_worker._jobs (owner, queue, priority, run_at,
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
     WHERE unique_key IS NOT NULL;
 
+-- The jobs of a key: the first by id, those that are at work, and those that wait in the order of the claim. Jobs
+-- without a key are not in them.
+CREATE INDEX _jobs_key_idx ON my_worker._jobs (queue, owner, group_key, status, id) WHERE group_key IS NOT NULL;
+CREATE INDEX _jobs_key_order_idx ON my_worker._jobs (queue, owner, group_key, priority, run_at, id)
+    WHERE group_key IS NOT NULL AND status = 'pending';
+
 -- What the keeper looks for: commands that have been claimed and jobs that were set aside, which are few,
 -- and jobs that are due later than they came, by owner, queue and time. Whatever is due at once is not in it.
 CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)

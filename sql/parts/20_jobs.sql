@@ -62,6 +62,11 @@ CREATE FUNCTION my_worker_internal.lease_progress(
 CREATE FUNCTION my_worker_internal.is_running(job_id bigint) RETURNS boolean
     AS 'MODULE_PATHNAME', 'mw_is_running' LANGUAGE C STRICT VOLATILE;
 
+-- What a job waits for, beside its time and a worker; NULL for nothing, and for jobs of roles whose rights the caller
+-- does not have.
+CREATE FUNCTION my_worker_internal.waits_for(job_id bigint) RETURNS text
+    AS 'MODULE_PATHNAME', 'mw_waits_for' LANGUAGE C STRICT VOLATILE;
+
 -- The status of each part is a constant, or indexed, so that a condition on it leaves out the
 -- others; what waits comes in the order of "the latest first".
 CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
@@ -70,14 +75,16 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
            q.owner, q.last_error, NULL::timestamptz AS finished_at, NULL::jsonb AS result, q.errors,
            r.pid, r.progress, r.progress_message, q.kind, q.headers, q.group_key,
            CASE WHEN r.is_consumer THEN (SELECT a.application_name FROM pg_stat_get_activity(r.pid) AS a) END AS consumer,
-           NULL::timestamptz AS lease_until, q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+           NULL::timestamptz AS lease_until, q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id,
+           NULL::text AS waits_for
       FROM my_worker_internal.at_work() AS r JOIN my_worker._jobs AS q ON q.id = r.job_id
      WHERE q.lease IS NULL
     UNION ALL
    (SELECT q.id, q.queue, 'pending', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
-           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id,
+           CASE WHEN q.group_key IS NOT NULL THEN my_worker_internal.waits_for(q.id) END
       FROM my_worker._jobs AS q
      WHERE q.status = 'pending' AND NOT my_worker_internal.is_running(q.id) ORDER BY q.id DESC)
     UNION ALL
@@ -85,20 +92,20 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, p.progress, p.progress_message, q.kind, q.headers, q.group_key,
            q.consumer, CASE WHEN q.lease IS NOT NULL THEN q.run_at END,
-           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id, NULL
       FROM my_worker._jobs AS q LEFT JOIN LATERAL my_worker_internal.lease_progress(q.id, q.lease) AS p ON q.lease IS NOT NULL
      WHERE q.status = 'processing' AND (q.lease IS NOT NULL OR NOT my_worker_internal.is_running(q.id))
     UNION ALL
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
-           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id, NULL
       FROM my_worker._jobs AS q WHERE q.status = 'failed'
     UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
            h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL, h.kind, h.headers, h.group_key, NULL, NULL,
-           h.after, h.after_failed, h.expires_at, h.origin, h.schedule_id
+           h.after, h.after_failed, h.expires_at, h.origin, h.schedule_id, NULL
       FROM my_worker.history AS h;
 COMMENT ON VIEW my_worker.jobs IS 'all jobs, waiting, running and finished, one row each';
 

@@ -37,7 +37,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs', 'reassign',
-           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
+           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running', 'waits_for',
            -- consumers
            'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
            -- statistics
@@ -70,7 +70,7 @@ CREATE FUNCTION my_worker_internal.consume_rights() RETURNS SETOF text
       JOIN pg_proc AS p ON p.oid = d.objid
      WHERE e.extname = 'my_worker'
        AND p.proname IN ('receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'progress', 'why', 'at_work', 'is_running',
-                         'lease_progress')
+                         'lease_progress', 'waits_for')
 $$;
 
 -- A role that has rights by grant_usage(), and not by another role.

@@ -120,6 +120,9 @@ ALTER TABLE my_worker._schedules ADD COLUMN handler_owner regrole;
 ALTER TABLE my_worker._jobs ADD COLUMN kind text, ADD COLUMN headers jsonb, ADD COLUMN group_key text COLLATE "C",
     ADD COLUMN lease bigint, ADD COLUMN lease_run_at timestamptz, ADD COLUMN consumer text;
 ALTER TABLE my_worker.history ADD COLUMN kind text, ADD COLUMN headers jsonb, ADD COLUMN group_key text COLLATE "C";
+CREATE INDEX _jobs_key_idx ON my_worker._jobs (queue, owner, group_key, status, id) WHERE group_key IS NOT NULL;
+CREATE INDEX _jobs_key_order_idx ON my_worker._jobs (queue, owner, group_key, priority, run_at, id)
+    WHERE group_key IS NOT NULL AND status = 'pending';
 CREATE TABLE my_worker._consumers (
     queue text COLLATE "C" NOT NULL,
     role  regrole NOT NULL,

@@ -19,7 +19,7 @@ use crate::queue::end::{self, Attempt, Completion, EndOf, Execution, How, Said};
 use crate::queue::queues::{self, Queue};
 use crate::queue::record::{self, History};
 use crate::queue::report::Runs;
-use crate::queue::{lease_row, leases, wake};
+use crate::queue::{keys, lease_row, leases, wake};
 use crate::shared::MESSAGE_BYTES;
 use crate::shared::{self, SHARED, consumers};
 
@@ -288,6 +288,13 @@ impl Counter<'_> {
             recorded: &Cell::new(false),
         };
         let written = end::write(&desk.extension, &valid.end_of(), How::Completed(completion))?;
+        // A session's lease takes its key with it.
+        if valid.session.is_none()
+            && let Some(key) = valid.job.value(column::GROUP_KEY)
+        {
+            let queue = valid.queue.as_ref().map_or(0, |queue| queue.id);
+            keys::free_at_commit((&valid.queue_name, queue), valid.job.owner(), key)?;
+        }
         written.tell_at_commit().map(|_| ())
     }
 }

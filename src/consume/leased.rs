@@ -2,13 +2,14 @@
 
 use crate::logic::consumers::Channel;
 use crate::logic::consumers::lease::{JobKey, Lease, LeaseId, Loss, Published, Stage};
+use crate::logic::keys::KeyId;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Micros;
 use crate::pg::error::{CONFIGURATION_LIMIT_EXCEEDED, PgError, Result};
 use crate::pg::{bgworker, clock, identity, latch, xact};
 use crate::queue::claim::{Job, Jobs};
 use crate::queue::queues::Queue;
-use crate::queue::{lease_row, leases, wake};
+use crate::queue::{keys, lease_row, leases, wake};
 use crate::shared::{SHARED, consumers};
 
 /// A job that this session has a lease of.
@@ -43,7 +44,7 @@ pub fn take(
     let (published, full) = publish(extension, queue, &found, lease.is_some())?;
     for (job, id) in found.iter().zip(&published) {
         if let Some(id) = id {
-            leases::received(*id, lease.is_some(), job.candidate())?;
+            leases::received(*id, lease.is_some(), &job.candidate())?;
         }
     }
     let mut kept = Vec::with_capacity(found.len());
@@ -51,10 +52,9 @@ pub fn take(
     xact::with_latest_snapshot(|| {
         for (job, id) in found.into_iter().zip(published) {
             let Some(id) = id else { continue };
-            let is_free = match lease {
-                None => jobs.is_free(&job)?,
-                Some(_) => jobs.is_free(&job)? && jobs.lock(&job)?,
-            };
+            let is_free = jobs.is_free(&job)?
+                && keys::is_turn_of(jobs, queue, &job)?
+                && (lease.is_none() || jobs.lock(&job)?);
             match is_free {
                 true => kept.push((job, id)),
                 false => lost.push(id),
@@ -103,6 +103,7 @@ fn prepare(extension: &Extension, queue: &Queue, found: &[Job]) -> Result<Vec<Le
         since: now,
         until: timeout_of(job, queue).map_or(0, |timeout| now.saturating_add(timeout)),
         loss: Loss::None,
+        group: job.key.as_ref().map_or(KeyId::NONE, |key| key.id),
         ..Lease::NONE
     };
     Ok(found.iter().zip(&tokens).map(lease).collect())
@@ -136,6 +137,7 @@ fn publish(
             for lease in part {
                 let published = match room {
                     0 => Published::Taken,
+                    _ if !keys::has_room(consumers, queue, lease) => Published::Taken,
                     _ => consumers.publish(lease),
                 };
                 let id = published.id();

@@ -101,6 +101,7 @@ impl Session<'_> {
             None => Jobs::open_to_read(&self.extension)?,
             Some(_) => Jobs::open(&self.extension)?,
         };
+        jobs.prepare_keys(&self.queue)?;
         let (mut leased, mut next) = (Vec::new(), 0);
         for _ in 0..LOOKS {
             let rest = limit.saturating_sub(leased.len());

@@ -4,6 +4,7 @@
 //! before a mark later is announced (`logic::consumers::arrivals`); announcements that were lost are
 //! made up for by a look without marks now and then.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -11,6 +12,9 @@ use std::hash::{Hash, Hasher};
 use crate::logic::consumers::arrivals::{Came, ReadUpTo};
 use crate::logic::consumers::waiting::{Kinds, Scope};
 use crate::logic::consumers::{Channel, sooner};
+use crate::logic::keys::Rule;
+use crate::logic::keys::freed::{self, Freed, Since};
+use crate::logic::keys::passed::Passed;
 use crate::logic::low_water::LowWater;
 use crate::pg::catalog::Extension;
 use crate::pg::clock;
@@ -20,9 +24,11 @@ use crate::pg::local::Local;
 use crate::pg::{bgworker, identity, xact};
 use crate::queue::arrivals::hash_of;
 use crate::queue::claim::Jobs;
+use crate::queue::key_look::KeyLook;
+use crate::queue::keys::{self, KeysOf};
 use crate::queue::offer::{Offer, Wanted};
 use crate::queue::queues::Queue;
-use crate::shared::consumers;
+use crate::shared::{SHARED, consumers};
 
 use super::grants;
 
@@ -38,8 +44,12 @@ const AFRESH: Micros = 10_000_000;
 struct Known {
     /// Up to when it has read what came.
     read: ReadUpTo,
-    /// From where to look, by owner and kinds.
-    marks: BTreeMap<(Oid, u64), LowWater>,
+    /// From where to look, by owner and kinds, and the keys whose jobs these marks pass.
+    marks: BTreeMap<(Oid, u64), (LowWater, RefCell<Passed>)>,
+    /// What the queue asked for of keys then.
+    rule: Option<Rule>,
+    /// Up to where it has heard of keys that were given back.
+    freed: freed::Read,
     /// When it last looked without marks.
     afresh: Micros,
     /// Whose turn it was last.
@@ -109,6 +119,7 @@ impl Search {
             all.remove(&key).unwrap_or_default()
         });
         let leased = known.begin(channel, now);
+        known.hear_of_keys(queue);
         let wanted = Wanted {
             queue,
             kinds: &self.kinds,
@@ -163,12 +174,41 @@ impl Search {
         if known.marks.len() >= MOST_MARKS {
             known.marks.clear();
         }
-        let low = known.marks.entry((owner, self.kinds_hash())).or_default();
-        jobs.offer(owner, wanted, low)
+        let of = KeysOf::new(wanted.queue, owner);
+        let marks = known.marks.entry((owner, self.kinds_hash())).or_default();
+        let (low, passed) = (&mut marks.0, &marks.1);
+        let Some(of) = of else {
+            return jobs.offer(owner, wanted, low, None);
+        };
+        // As of a moment before the snapshot that is active, or after: who gets a job asks again.
+        let held = keys::held(&of, None);
+        let look = KeyLook::new(jobs.keys()?, &of, &held, passed, true);
+        jobs.offer(owner, wanted, low, Some(look))
     }
 }
 
 impl Known {
+    /// Before a snapshot is taken: notes which of the keys that were passed by were given back.
+    fn hear_of_keys(&mut self, queue: &Queue) {
+        if self.rule != queue.by_key {
+            self.marks.clear();
+            self.rule = queue.by_key;
+        }
+        if queue.by_key.is_none() {
+            return;
+        }
+        let mut keys = Vec::with_capacity(Freed::ROOM);
+        let read = &mut self.freed;
+        let since = SHARED.read(|state| state.freed.since(read, &mut keys));
+        for (_, passed) in self.marks.values_mut() {
+            let passed = passed.get_mut();
+            match since {
+                Some(Since::These) => keys.iter().for_each(|key| passed.stir(*key)),
+                _ => passed.stir_all(),
+            }
+        }
+    }
+
     /// Before a snapshot is taken: steps the marks back to what has come; answers the jobs that are out.
     fn begin(&mut self, channel: Channel, now: Micros) -> Vec<i64> {
         let room = consumers::out();
@@ -185,7 +225,7 @@ impl Known {
             Some(Came::Nothing) if !afresh => {}
             Some(Came::Since(run_at)) if !afresh => {
                 let marks = self.marks.values_mut();
-                marks.for_each(|low| low.step_back(run_at));
+                marks.for_each(|(low, _)| low.step_back(run_at));
             }
             _ => {
                 self.marks.clear();

@@ -15,6 +15,7 @@ use crate::sys;
 
 sql_function!(mw_queue_stats, pg_finfo_mw_queue_stats, queue_stats);
 sql_function!(mw_why, pg_finfo_mw_why, why);
+sql_function!(mw_waits_for, pg_finfo_mw_waits_for, waits_for);
 sql_function!(mw_health, pg_finfo_mw_health, health);
 sql_function!(
     mw_named_databases,
@@ -90,6 +91,12 @@ fn reset_stats(_: &Call) -> Answer {
     }
     counted::reset();
     Ok(None)
+}
+
+fn waits_for(call: &Call) -> Answer {
+    let job = call.arg(0).map_or(0, datum::as_i64);
+    let reasons = stats::waits::waits_for(job)?;
+    reasons.map(|text| datum::text_datum(&text)).transpose()
 }
 
 fn why(call: &Call) -> Answer {

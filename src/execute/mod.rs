@@ -16,6 +16,7 @@ mod call;
 pub mod command;
 mod end;
 mod find;
+mod step;
 mod stretch;
 mod tally;
 mod together;
@@ -30,8 +31,7 @@ use crate::pg::{
     activity, bgworker, clock, guc, identity, marks, session, stain, statements, table, xact,
 };
 use crate::queue::claim::{Candidate, Job, Jobs};
-use crate::queue::end::{self as ends, Attempt, CANNOT_BE_RUN, How, Said};
-use crate::queue::handler::{self, Shape};
+use crate::queue::handler;
 use crate::queue::queues::Queue;
 use crate::queue::record::{self, History};
 use crate::shared::{Current, SHARED, SlotId};
@@ -40,7 +40,6 @@ pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
 pub use tally::{Memory, Tally};
 
 use call::{call, describe, limited, refuse_late};
-use command::Claimed;
 use find::Known;
 use together::Hold;
 
@@ -97,6 +96,7 @@ impl<'a> Batch<'a> {
         memory: Memory,
     ) -> Result<Self> {
         memory.batch.reset()?;
+        jobs.prepare_keys(queue)?;
         statements::watch(together::refuse);
         let history = if queue.retention > 0 {
             Some(record::open_history(extension)?)
@@ -193,78 +193,6 @@ impl<'a> Batch<'a> {
         self.history.take().map_or(Ok(()), History::end)
     }
 
-    /// Takes the next candidate and runs it, alone or with others of its batch handler.
-    fn step(
-        &mut self,
-        waiting: &mut VecDeque<Candidate>,
-        more: impl Fn(Place, usize) -> Result<Vec<Job>>,
-    ) -> Result<Step> {
-        if self.stretches()
-            && let Some(step) = self.run_stretch(waiting)?
-        {
-            return Ok(step);
-        }
-        let Some(candidate) = waiting.front().copied() else {
-            return Ok(Step::End);
-        };
-        let taken = match self.strict {
-            true => self.jobs.take_from_before(candidate)?,
-            false => self.jobs.take(candidate)?,
-        };
-        let Some(job) = taken else {
-            self.tally.missed.push(candidate.place.id);
-            self.last = Some(candidate.place);
-            self.reached = clock::now();
-            waiting.pop_front();
-            return Ok(Step::Next);
-        };
-        if let Some(defect) = job.defect() {
-            waiting.pop_front();
-            self.last = Some(candidate.place);
-            return self.refuse(&job, &defect).map(|()| Step::Next);
-        }
-        let first = self.tally.untold.is_empty();
-        if job.is_command {
-            if first {
-                waiting.pop_front();
-                self.claim(&job)?;
-            }
-            return Ok(Step::End);
-        }
-        let known = self
-            .find_function(&job)
-            .and_then(|index| self.check_author(&job, index));
-        if let Ok(index) = known
-            && self.together
-            && self.shape(index) == Some(Shape::Batch)
-            && job.attempts == 0
-        {
-            waiting.clear();
-            return self.run_together(job, index, more);
-        }
-        self.called_batch = false;
-        self.run_job(&job, known)?;
-        if self.tally.interrupted {
-            return Ok(Step::End);
-        }
-        waiting.pop_front();
-        self.last = Some(candidate.place);
-        Ok(Step::Next)
-    }
-
-    /// Fails a job that nobody can run; if even that cannot be written, it is set aside.
-    fn refuse(&mut self, job: &Job, defect: &PgError) -> Result<()> {
-        let started = clock::now();
-        let of = self.end_of(job, started, started);
-        let fail = || ends::write(self.extension, &of, How::FailedForGood(defect, Said::No));
-        let written = match xact::subtransaction(fail) {
-            Ok(written) => written,
-            Err(_) => ends::write(self.extension, &of, How::SetAside(CANNOT_BE_RUN, defect))?,
-        };
-        self.add(written);
-        Ok(())
-    }
-
     fn is_full(&self) -> bool {
         let done = !self.tally.untold.is_empty();
         done && (self.single
@@ -282,31 +210,6 @@ impl<'a> Batch<'a> {
                 slot.set_left(left);
             }
         });
-    }
-
-    /// Charges a command and hands it out of the batch.
-    fn claim(&mut self, job: &Job) -> Result<()> {
-        let started = clock::now();
-        let attempts = job.attempts.saturating_add(1);
-        marks::set(self.slot.index, self.database, job.id, attempts, true);
-        // Until that is committed.
-        self.blame(job, started, false);
-        self.set_current(Current::Running(job.id), started);
-        ends::claim_command(self.extension, job.id, started)?;
-        self.tally.command = Some(Claimed {
-            text: job.command()?,
-            attempt: Attempt {
-                job: job.id,
-                attempts,
-                ended: attempts,
-                started,
-            },
-            max_attempts: job.max_attempts.unwrap_or(self.queue.max_attempts),
-            timeout_ms: self.own_timeout_ms(job).unwrap_or(0),
-            due: job.due,
-            queue: self.queue.clone(),
-        });
-        Ok(())
     }
 
     /// Runs one job and settles it. `known` is its function, or why there is none.

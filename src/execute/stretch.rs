@@ -15,6 +15,7 @@ use crate::pg::error::{PgError, Result};
 use crate::pg::{clock, guc, session, xact};
 use crate::queue::claim::{Candidate, Job};
 use crate::queue::handler::Shape;
+use crate::queue::keys::Admitted;
 
 /// A job of a stretch that did its work.
 struct Done {
@@ -61,14 +62,26 @@ impl Batch<'_> {
         let most = usize::try_from(self.queue.jobs_per_savepoint).unwrap_or(1);
         let row = self.jobs.row()?;
         while stretch.done.len() < most && !self.is_over(stretch) {
-            let Some(candidate) = waiting.front().copied() else {
+            let Some(candidate) = waiting.front().cloned() else {
                 break;
             };
-            let Some(job) = self.jobs.take_into(candidate, &row)? else {
+            match self.admit(&candidate)? {
+                Admitted::Yes => {}
+                Admitted::No => {
+                    self.pass(&candidate, waiting);
+                    continue;
+                }
+                Admitted::Full => {
+                    stretch.ends_here = true;
+                    break;
+                }
+            }
+            let Some(mut job) = self.jobs.take_into(&candidate, &row)? else {
                 self.tally.missed.push(candidate.place.id);
-                self.pass(candidate, waiting);
+                self.pass(&candidate, waiting);
                 continue;
             };
+            job.key = candidate.key.clone();
             let index = match job.defect() {
                 None if !job.is_command => self.find_function(&job),
                 _ => Err(PgError::internal("such a job runs alone")),
@@ -82,20 +95,13 @@ impl Batch<'_> {
                 stretch.ends_here = true;
                 break;
             }
-            stretch.running = Some(candidate);
+            stretch.running = Some(candidate.clone());
             let done = self.run_within(job, index, !stretch.done.is_empty())?;
             stretch.running = None;
             stretch.done.push(done);
-            self.pass(candidate, waiting);
+            self.pass(&candidate, waiting);
         }
         row.end()
-    }
-
-    fn pass(&mut self, candidate: Candidate, waiting: &mut VecDeque<Candidate>) {
-        waiting.pop_front();
-        self.last = Some(candidate.place);
-        self.reached = clock::now();
-        self.set_left(waiting.len());
     }
 
     fn is_over(&self, stretch: &Stretch) -> bool {
@@ -161,7 +167,7 @@ impl Batch<'_> {
         session::hold_cancels();
         self.functions.clear();
         self.note_traces();
-        if let Some(running) = stretch.running
+        if let Some(running) = &stretch.running
             && is_cancelling(self.slot, running.place.id)
             && let Some(job) = self.jobs.take(running)?
         {

@@ -6,9 +6,11 @@
 //! one that tries to is called again, now and from then on, with its jobs locked.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::end::{Row, leave_running};
 use super::{Batch, Step, is_cancelling};
+use crate::logic::keys::KeyId;
 use crate::logic::low_water::Place;
 use crate::pg::clock;
 use crate::pg::datum::{Datum, Micros, Oid};
@@ -16,6 +18,7 @@ use crate::pg::error::{PgError, Result, TRIGGERED_DATA_CHANGE_VIOLATION};
 use crate::pg::local::Local;
 use crate::pg::statements::Statement;
 use crate::queue::claim::{Found, Job, Jobs};
+use crate::queue::keys::{self, GroupKey};
 use crate::settings;
 
 /// The most handlers that a process remembers to call with locked rows.
@@ -91,6 +94,9 @@ impl Batch<'_> {
             .iter()
             .take_while(|job| self.is_like(&first, job, index));
         let mut jobs: Vec<&Job> = std::iter::once(&first).chain(like).collect();
+        if self.queue.by_key.is_some() {
+            self.keep_admitted(&mut jobs)?;
+        }
         self.set_left(0);
         let started = clock::now();
         self.watch_overrun()?;
@@ -165,13 +171,37 @@ impl Batch<'_> {
                     }
                 }
                 self.last = jobs.last().map(|job| job.place());
-                // The next call in this transaction would see them here and in the history.
-                if !away || self.history.is_none() {
+                // The next call in this transaction would see them here and in the history, and so would whoever
+                // asks which job of a key is the first.
+                let shows = self.history.is_some() || self.queue.by_key.is_some();
+                if !away || !shows {
                     step = Step::Next;
                 }
             }
         }
         Ok(step)
+    }
+
+    /// Keeps those of a call's jobs whose turn it is: of each key the first ones, without a gap in a fifo queue.
+    /// The first job is there already.
+    fn keep_admitted(&self, jobs: &mut Vec<&Job>) -> Result<()> {
+        let mut runs: BTreeMap<KeyId, (&GroupKey, Vec<i64>)> = BTreeMap::new();
+        for job in jobs.iter() {
+            if let Some(key) = &job.key {
+                let run = runs.entry(key.id).or_insert_with(|| (key, Vec::new()));
+                run.1.push(job.id);
+            }
+        }
+        let mut admitted = BTreeSet::new();
+        for (key, run) in runs.values() {
+            let count = keys::admit_run(self.jobs, self.slot, self.queue, self.role, key, run)?;
+            admitted.extend(run.iter().take(count).copied());
+        }
+        let mut is_first = true;
+        jobs.retain(|job| {
+            std::mem::take(&mut is_first) || job.key.is_none() || admitted.contains(&job.id)
+        });
+        Ok(())
     }
 
     /// Keeps those of a call's jobs that it has; the next one is somebody else's, if the call came

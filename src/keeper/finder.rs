@@ -5,20 +5,25 @@
 //! within its bounds whether something is due that nobody has announced, the finder walks on through
 //! that queue in later steps, behind everything else, when somebody asked or a nap is over.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use super::ender::Ender;
 use super::{STEP, not_to_take};
+use crate::logic::keys::passed::Passed;
 use crate::logic::low_water::Place;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::{PgError, Result};
+use crate::pg::table::Row;
 use crate::pg::{clock, xact};
 use crate::queue::bar::bar;
 use crate::queue::claim;
 use crate::queue::due::{Due, Visit, earlier};
 use crate::queue::ids;
-use crate::queue::queues;
+use crate::queue::key_look::{HeldKeys, KeyLook, Turn};
+use crate::queue::keys::{self, KeysOf};
+use crate::queue::queues::{self, Queue};
 use crate::shared::{self, SHARED};
 
 /// Entries that one step of a walk reads.
@@ -182,7 +187,9 @@ impl Finder {
             }
             let known = queues::find(extension, datum::text_datum(&name)?)?;
             if let Some(queue) = known.filter(|queue| !queue.paused) {
-                let seen = due.look(owner, &queue, now, &avoid)?;
+                let starter = Starter::new(owner, &queue, &avoid);
+                let mut look = starter.look(due)?;
+                let seen = due.look(owner, &queue, now, |row, place| look.starts(row, place))?;
                 self.earliest = earlier(self.earliest, seen.next);
                 match (&barred, seen.unread) {
                     (Some(reason), unread) if seen.is_due || unread.is_some() => {
@@ -237,10 +244,13 @@ impl Finder {
             let avoid = not_to_take(self.database);
             let due = Due::open(&extension)?;
             let (now, from, mut budget) = (clock::now(), Some(walk.from), WALK);
+            let starter = Starter::new(walk.owner, &queue, &avoid);
+            let mut look = starter.look(&due)?;
             let walked = due.walk(walk.owner, &queue, now, from, &mut budget, |row, place| {
-                is_due = claim::is_runnable(row, &queue) && avoid.binary_search(&place.id).is_err();
+                is_due = look.starts(row, place)?;
                 Ok(if is_due { Visit::Enough } else { Visit::On })
             })?;
+            drop(look);
             due.close()?;
             self.next = earlier(self.next, walked.next);
             Ok(walked.unread)
@@ -262,5 +272,56 @@ impl Finder {
             _ => {}
         }
         Ok(true)
+    }
+}
+
+/// Tells which due jobs of a role's queue may start. A job that waits for its key is none: whoever gives the key
+/// back wakes a worker.
+struct Starter<'q> {
+    queue: &'q Queue,
+    /// Jobs that run or are not to be taken, sorted.
+    avoid: &'q [i64],
+    keys: Option<(KeysOf<'q>, HeldKeys)>,
+    passed: RefCell<Passed>,
+}
+
+struct Look<'a> {
+    of: &'a Starter<'a>,
+    keys: Option<KeyLook<'a>>,
+}
+
+impl<'q> Starter<'q> {
+    fn new(owner: Oid, queue: &'q Queue, avoid: &'q [i64]) -> Self {
+        let keys = KeysOf::new(queue, owner).map(|of| {
+            let held = keys::held(&of, None);
+            (of, held)
+        });
+        Starter {
+            queue,
+            avoid,
+            keys,
+            passed: RefCell::default(),
+        }
+    }
+
+    fn look<'a>(&'a self, due: &'a Due) -> Result<Look<'a>> {
+        let keys = match (&self.keys, due.keys(self.queue)?) {
+            (Some((of, held)), Some(tables)) => {
+                Some(KeyLook::new(tables, of, held, &self.passed, false))
+            }
+            _ => None,
+        };
+        Ok(Look { of: self, keys })
+    }
+}
+
+impl Look<'_> {
+    fn starts(&mut self, row: &Row, place: Place) -> Result<bool> {
+        let could = claim::is_runnable(row, self.of.queue)
+            && self.of.avoid.binary_search(&place.id).is_err();
+        match &mut self.keys {
+            Some(keys) if could => Ok(matches!(keys.turn(row, place)?, Turn::Now(_))),
+            _ => Ok(could),
+        }
     }
 }

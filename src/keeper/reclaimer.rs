@@ -77,7 +77,7 @@ impl Reclaimer {
                     let dealt = left_out.deal(lease.key.job, || self.charge_session(id, &lease))?;
                     if dealt == Dealt::Done {
                         // The transaction has freed it, unless there was nothing to charge.
-                        consumers::write(|all| consumers::free(all, id).is_some());
+                        leases::free_lost(id);
                     } else {
                         self.next = sooner(self.next, clock::now().saturating_add(SOON));
                     }

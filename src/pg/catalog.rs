@@ -41,6 +41,8 @@ pub struct Extension {
     pub claim_index: Oid,
     /// The index of what is due later, or not pending.
     pub later_index: Oid,
+    /// The indexes of jobs with a key: by id within status, and in the order of the claim.
+    pub key_indexes: [Oid; 2],
     /// The indexes of jobs and schedules of other homes.
     pub strangers: [Oid; 2],
     /// `my_worker.history`
@@ -247,6 +249,7 @@ unsafe extern "C-unwind" fn on_relation_change(_: sys::Datum, relation: Oid) {
         indexes.contains(&relation)
             || e.door == relation
             || e.strangers.contains(&relation)
+            || e.key_indexes.contains(&relation)
             || e.tables().contains(&relation)
     });
     if ours {
@@ -325,6 +328,10 @@ fn find_extension() -> Result<Option<Extension>> {
         jobs_sequence: relation(c"_jobs_id_seq", own)?,
         claim_index: relation(c"_jobs_claim_idx", own)?,
         later_index: relation(c"_jobs_later_idx", own)?,
+        key_indexes: [
+            relation(c"_jobs_key_idx", own)?,
+            relation(c"_jobs_key_order_idx", own)?,
+        ],
         strangers: [
             relation(c"_jobs_strangers_idx", own)?,
             relation(c"_schedules_strangers_idx", own)?,
@@ -368,6 +375,8 @@ fn fit(found: &Extension, version: &[u8]) -> Result<Fit> {
         (found.claim_index, found.jobs),
         (found.queues_key, found.queues),
         (found.consumers_key, found.consumers),
+        (found.key_indexes[0], found.jobs),
+        (found.key_indexes[1], found.jobs),
         (found.strangers[0], found.jobs),
         (found.strangers[1], found.schedules),
     ];

@@ -226,6 +226,27 @@ pub fn as_text(datum: Datum<'_>) -> Result<Vec<u8>> {
     varlena_bytes(datum)
 }
 
+/// Reads the bytes of a `text` in place, or if it does not stand there as it is, in a copy that is freed then.
+pub fn with_text<T>(datum: Datum<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    datum.check(types::TEXT)?;
+    let pointer = datum.raw as *mut sys::varlena;
+    // SAFETY: a text; the packed form is it or a palloc'd copy.
+    let packed = protect(|| unsafe { sys::pg_detoast_datum_packed(pointer) })?;
+    // SAFETY: a valid varlena of that many bytes, which nobody changes meanwhile.
+    let bytes = unsafe {
+        std::slice::from_raw_parts(
+            sys::mw_vardata_any(packed.cast()).cast::<u8>(),
+            sys::mw_varsize_any_exhdr(packed.cast()),
+        )
+    };
+    let answer = read(bytes);
+    if packed != pointer {
+        // SAFETY: the copy that was made above.
+        protect(|| unsafe { sys::pfree(packed.cast()) })?;
+    }
+    Ok(answer)
+}
+
 /// What a value of variable length is made of.
 fn varlena_bytes(datum: Datum<'_>) -> Result<Vec<u8>> {
     let is_known = [types::TEXT, types::JSONB, types::INT8_ARRAY].contains(&datum.of);

@@ -8,6 +8,8 @@
 //! Future jobs cost nothing: within one priority they stand behind the due ones, and the scan
 //! goes on to the next priority by a new descent of the index.
 
+use std::cell::OnceCell;
+
 use crate::logic::columns::JOBS;
 use crate::logic::consumers::sooner;
 use crate::logic::low_water::{LowWater, Place, Reading};
@@ -17,6 +19,8 @@ use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{CHECK_VIOLATION, PgError, Result};
 use crate::pg::table::{Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
+use super::key_look::{self, KeyLook, Turn};
+use super::keys::{GroupKey, KeyTables, KeysOf};
 use super::queues::{self, Queue};
 use super::{column, home, ids};
 
@@ -30,12 +34,14 @@ pub(super) mod key {
 }
 
 /// A job that could be taken.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Candidate {
     /// Its place in the order.
     pub place: Place,
     /// Where its row stands.
     pub row: RowId,
+    /// Its key, where its queue goes by keys.
+    pub key: Option<GroupKey>,
 }
 
 /// What a look for candidates leaves out.
@@ -68,6 +74,9 @@ pub trait Found: Sized {
 
     /// Where the job stands in the order.
     fn place(&self) -> Place;
+
+    /// Its queue goes by keys, and this is its.
+    fn set_key(&mut self, key: GroupKey);
 }
 
 impl Found for Candidate {
@@ -75,11 +84,16 @@ impl Found for Candidate {
         Ok(Candidate {
             place,
             row: row.id(),
+            key: None,
         })
     }
 
     fn place(&self) -> Place {
         self.place
+    }
+
+    fn set_key(&mut self, key: GroupKey) {
+        self.key = Some(key);
     }
 }
 
@@ -87,6 +101,10 @@ impl Found for Candidate {
 pub struct Jobs {
     pub(super) table: Table,
     pub(super) row: Row,
+    /// Opened where keys matter.
+    keys: OnceCell<KeyTables>,
+    of: Extension,
+    lock: Lock,
 }
 
 /// A job as its row says it, in the memory context that was current then.
@@ -115,6 +133,8 @@ pub struct Job {
     pub timeout: Option<Micros>,
     /// When it was due: its `run_at`, or if that is -infinity, when it was enqueued.
     pub due: Micros,
+    /// Its key, where its queue goes by keys.
+    pub key: Option<GroupKey>,
 }
 
 impl Found for Job {
@@ -124,6 +144,10 @@ impl Found for Job {
 
     fn place(&self) -> Place {
         self.place
+    }
+
+    fn set_key(&mut self, key: GroupKey) {
+        self.key = Some(key);
     }
 }
 
@@ -163,13 +187,39 @@ impl Jobs {
     pub(super) fn open_with(extension: &Extension, index: Oid, lock: Lock) -> Result<Self> {
         let table = Table::open(extension.jobs, index, lock, &JOBS)?;
         let row = table.row()?;
-        Ok(Jobs { table, row })
+        Ok(Jobs {
+            table,
+            row,
+            keys: OnceCell::new(),
+            of: *extension,
+            lock,
+        })
     }
 
     /// Closes it; the lock on the table stays until the transaction ends.
     pub fn close(self) -> Result<()> {
         self.row.end()?;
+        self.keys.into_inner().map_or(Ok(()), KeyTables::close)?;
         self.table.close()
+    }
+
+    /// The table by its indexes of keys, which is first asked for in a memory context that outlives this.
+    pub fn keys(&self) -> Result<&KeyTables> {
+        if self.keys.get().is_none() {
+            let opened = KeyTables::open(self.of.jobs, self.of.key_indexes, self.lock)?;
+            let _ = self.keys.set(opened);
+        }
+        self.keys
+            .get()
+            .ok_or_else(|| PgError::internal("an index of keys was not opened"))
+    }
+
+    /// Has the keys of a queue's jobs at hand, if it goes by them.
+    pub fn prepare_keys(&self, queue: &Queue) -> Result<()> {
+        match queue.by_key {
+            Some(_) => self.keys().map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// How many jobs the role has, at most `limit`.
@@ -280,9 +330,18 @@ impl Jobs {
         limit: usize,
         avoid: &mut Avoid,
         low: &mut LowWater,
+        mut keys: Option<KeyLook>,
     ) -> Result<Vec<F>> {
         let name = datum::text_datum(&queue.name)?;
         let mut found = Vec::with_capacity(limit);
+        let stirred = match &mut keys {
+            Some(keys) => keys.stirred(now, limit, |row, place| {
+                let is_taken = avoid.others.end_of(place).is_some()
+                    || avoid.jobs.binary_search(&place.id).is_ok();
+                Ok((!is_taken).then(|| is_runnable(row, queue)))
+            })?,
+            None => Vec::new(),
+        };
         self.walk_due(owner, name, now, low, |row, place| {
             if let Some(end) = avoid.others.end_of(place) {
                 return Ok(Walk::Behind(end));
@@ -294,14 +353,27 @@ impl Jobs {
             if !is_runnable(row, queue) {
                 return Ok(Walk::Past);
             }
-            found.push(F::read(row, place)?);
+            let turn = match &mut keys {
+                Some(keys) => keys.turn(row, place)?,
+                None => Turn::Now(None),
+            };
+            let key = match turn {
+                Turn::Now(key) => key,
+                Turn::Passed => return Ok(Walk::Past),
+                Turn::Later => return Ok(Walk::On),
+            };
+            let mut job = F::read(row, place)?;
+            if let Some(key) = key {
+                job.set_key(key);
+            }
+            found.push(job);
             Ok(if found.len() < limit {
                 Walk::On
             } else {
                 Walk::Enough
             })
         })?;
-        Ok(found)
+        Ok(key_look::merged(found, stirred, limit))
     }
 
     /// A job by its id, whenever it is due, with its queue; `None` if there is no such job, or none
@@ -314,25 +386,34 @@ impl Jobs {
             None => None,
         };
         let queue = queue.filter(|queue| is_runnable(&self.row, queue));
-        let found = queue.map(|queue| {
-            let candidate = Candidate {
-                place: place(&self.row),
-                row: self.row.id(),
-            };
-            (candidate, queue)
-        });
+        let found = match queue {
+            Some(queue) => {
+                let owner = self.row.get(column::OWNER).map_or(0, datum::as_oid);
+                let key = match KeysOf::new(&queue, owner) {
+                    Some(of) => of.of_row(&self.row)?,
+                    None => None,
+                };
+                let candidate = Candidate {
+                    place: place(&self.row),
+                    row: self.row.id(),
+                    key,
+                };
+                Some((candidate, queue))
+            }
+            None => None,
+        };
         by_id.close()?;
         Ok(found)
     }
 
     /// Takes a candidate that was found in this transaction, if nobody was faster.
-    pub fn take(&self, candidate: Candidate) -> Result<Option<Job>> {
+    pub fn take(&self, candidate: &Candidate) -> Result<Option<Job>> {
         self.take_into(candidate, &self.row)
     }
 
     /// The same within a subtransaction, by a row of its own: the buffer that a row holds belongs to the
     /// (sub)transaction in which it was read.
-    pub fn take_into(&self, candidate: Candidate, row: &Row) -> Result<Option<Job>> {
+    pub fn take_into(&self, candidate: &Candidate, row: &Row) -> Result<Option<Job>> {
         match self.table.lock_row(candidate.row, row)? {
             Locked::Yes if place(row).id == candidate.place.id => {
                 Job::read(row, candidate.place).map(Some)
@@ -342,7 +423,7 @@ impl Jobs {
     }
 
     /// Takes a candidate that was found in a transaction before.
-    pub fn take_from_before(&self, candidate: Candidate) -> Result<Option<Job>> {
+    pub fn take_from_before(&self, candidate: &Candidate) -> Result<Option<Job>> {
         match self.is_there(candidate)? {
             true => self.take(candidate),
             false => Ok(None),
@@ -351,7 +432,7 @@ impl Jobs {
 
     /// Reads the row of a candidate. Where it was found in a transaction before, another job's row, or
     /// none, may stand in its place by now.
-    pub(super) fn is_there(&self, candidate: Candidate) -> Result<bool> {
+    pub(super) fn is_there(&self, candidate: &Candidate) -> Result<bool> {
         Ok(
             self.table.fetch(candidate.row, &self.row)?
                 && place(&self.row).id == candidate.place.id,
@@ -423,6 +504,7 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
             Micros::MIN => number(column::CREATED_AT),
             run_at => run_at,
         },
+        key: None,
         values,
     })
 }

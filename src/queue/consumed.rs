@@ -2,7 +2,10 @@
 //! they have done.
 
 use crate::counted;
+use crate::logic::consumers::Channel;
+use crate::logic::consumers::waiting::{Arrival, WAITING};
 use crate::logic::counters::Mark;
+use crate::logic::keys::KeyId;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use crate::pg::local::Local;
@@ -27,10 +30,13 @@ struct Pending {
     executed: Scoped<Executed>,
     /// Settings of queues have changed.
     settings: Scoped<()>,
+    /// Keys of these queues' and roles' jobs are free.
+    keys: Scoped<(i32, Oid)>,
 }
 
 impl Pending {
     const NOTHING: Pending = Pending {
+        keys: Scoped::EMPTY,
         came: Scoped::EMPTY,
         changes: Scoped::EMPTY,
         executed: Scoped::EMPTY,
@@ -42,6 +48,7 @@ impl Pending {
             && self.changes.is_empty()
             && self.executed.is_empty()
             && self.settings.is_empty()
+            && self.keys.is_empty()
     }
 
     fn adopt(&mut self, id: u32, parent: u32) {
@@ -49,6 +56,7 @@ impl Pending {
         self.changes.adopt(id, parent);
         self.executed.adopt(id, parent);
         self.settings.adopt(id, parent);
+        self.keys.adopt(id, parent);
     }
 
     fn split_off(&mut self, id: u32) -> Pending {
@@ -57,6 +65,7 @@ impl Pending {
             changes: self.changes.split_off(id),
             executed: self.executed.split_off(id),
             settings: self.settings.split_off(id),
+            keys: self.keys.split_off(id),
         }
     }
 }
@@ -90,6 +99,49 @@ pub(super) fn executed(queue: i32, owner: Oid, mark: Mark) -> Result<()> {
     watch()?;
     PENDING.with(|pending| pending.executed.push(Executed { queue, owner, mark }));
     Ok(())
+}
+
+/// A key of a role's jobs in a queue (0: not known) is free, if this transaction commits.
+pub(super) fn key_is_free(queue: i32, owner: Oid) -> Result<()> {
+    watch()?;
+    PENDING.with(|pending| {
+        if pending.keys.last_mut() != Some(&mut (queue, owner)) {
+            pending.keys.push((queue, owner));
+        }
+    });
+    Ok(())
+}
+
+/// Keys of a role's jobs in a queue (0: not known) are free: a session that waits for some looks.
+fn jobs_of_keys(queue: i32, owner: Oid) -> Arrival {
+    Arrival {
+        channel: Channel {
+            database: bgworker::my_database(),
+            queue,
+        },
+        owner: Some(owner),
+        kind: None,
+        jobs: 1,
+    }
+}
+
+/// The same, at once.
+pub(super) fn tell_of_keys(queue: i32, owner: Oid) {
+    let mut wake = Vec::with_capacity(1 + WAITING);
+    consumers::write(|consumers| {
+        let arrival = jobs_of_keys(queue, owner);
+        consumers.head.waiting.tell(&arrival, &mut wake);
+    });
+    wake.into_iter().for_each(shared::wake);
+}
+
+/// Leases of jobs with a key were freed: others may go on with them.
+pub(super) fn tell_of_leases(freed: &[(Oid, KeyId, i32)]) {
+    let database = bgworker::my_database();
+    for (owner, key, queue) in freed {
+        shared::tell(|state| state.free_key(database, *owner, *key));
+        tell_of_keys(*queue, *owner);
+    }
 }
 
 /// Settings of queues change.
@@ -144,8 +196,12 @@ fn tell(pending: Pending, committed: bool) {
     }
     let now = clock::now();
     // Room for all before the lock: nothing allocates under it.
-    let mut wake = Vec::with_capacity(64 + crate::logic::consumers::waiting::WAITING);
-    let mut heard = Heard::default();
+    let changes = pending.changes.count();
+    let mut wake = Vec::with_capacity(64 + WAITING + changes);
+    let mut heard = Heard {
+        keys: Vec::with_capacity(changes),
+        ..Heard::default()
+    };
     if !pending.changes.is_empty() || committed {
         consumers::write(|consumers| {
             let changes = || pending.changes.iter();
@@ -158,6 +214,10 @@ fn tell(pending: Pending, committed: bool) {
             }
             for came in pending.came.iter().filter(|_| committed) {
                 came.tell(consumers, now, &mut wake);
+            }
+            for (queue, owner) in pending.keys.iter().filter(|_| committed) {
+                let arrival = jobs_of_keys(*queue, *owner);
+                consumers.head.waiting.tell(&arrival, &mut wake);
             }
             if committed && !pending.settings.is_empty() {
                 let database = bgworker::my_database();
@@ -176,7 +236,8 @@ fn tell(pending: Pending, committed: bool) {
 }
 
 fn tell_pool(pending: &Pending, committed: bool, heard: &Heard, now: Micros, wake: &mut Vec<Wake>) {
-    if !(heard.charge || heard.permit || !pending.executed.is_empty()) {
+    let keys = heard.keys.as_slice();
+    if !(heard.charge || heard.permit || !keys.is_empty() || !pending.executed.is_empty()) {
         return;
     }
     let database = bgworker::my_database();
@@ -186,6 +247,9 @@ fn tell_pool(pending: &Pending, committed: bool, heard: &Heard, now: Micros, wak
         }
         if heard.permit {
             wake.push(state.permit_is_free(database));
+        }
+        for (owner, key) in keys {
+            wake.push(state.free_key(database, *owner, *key));
         }
         for one in pending.executed.iter().filter(|_| committed) {
             counted::count_mark(state, database, one.queue, one.owner, &one.mark, now);

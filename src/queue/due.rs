@@ -7,6 +7,8 @@
 //! is one descent, too. What is due at once, and nobody has announced, is looked for in the order of
 //! the claim, some hundred entries at a time: the keeper comes back for the rest ([`Walked`]).
 
+use std::cell::OnceCell;
+
 use crate::logic::columns::JOBS;
 use crate::logic::low_water::Place;
 use crate::pg::catalog::Extension;
@@ -18,6 +20,7 @@ use crate::pg::table::{Compare, Key, Lock, Row, Table};
 use super::claim::{self, key};
 use super::column;
 use super::home;
+use super::keys::KeyTables;
 use super::queues::Queue;
 
 /// The most entries that a look reads for one role's queue in each of the two indexes.
@@ -35,6 +38,9 @@ mod later {
 
 /// The table of jobs, open to be looked at. Lives within one transaction.
 pub struct Due {
+    of: Extension,
+    /// Opened where keys matter.
+    keys: OnceCell<KeyTables>,
     table: Table,
     /// By the other index; `None` if somebody has dropped that.
     later: Option<Table>,
@@ -88,6 +94,8 @@ impl Due {
         let row = table.row()?;
         let pending = datum::text_datum(b"pending")?;
         Ok(Due {
+            of: *extension,
+            keys: OnceCell::new(),
             table,
             later,
             row,
@@ -98,6 +106,7 @@ impl Due {
     /// Closes it.
     pub fn close(self) -> Result<()> {
         self.row.end()?;
+        self.keys.into_inner().map_or(Ok(()), KeyTables::close)?;
         if let Some(later) = self.later {
             later.close()?;
         }
@@ -127,14 +136,29 @@ impl Due {
         }
     }
 
-    /// Looks at one role's queue; `avoid` are jobs that run or are not to be taken, sorted. Bounded.
-    pub fn look(&self, owner: Oid, queue: &Queue, now: Micros, avoid: &[i64]) -> Result<Seen> {
-        let (mut is_due, mut next) = self.look_later(owner, queue, now, avoid)?;
+    /// The table by its indexes of keys, for a queue that goes by them.
+    pub fn keys(&self, queue: &Queue) -> Result<Option<&KeyTables>> {
+        if queue.by_key.is_some() && self.keys.get().is_none() {
+            let opened = KeyTables::open(self.of.jobs, self.of.key_indexes, Lock::Read)?;
+            let _ = self.keys.set(opened);
+        }
+        Ok(self.keys.get().filter(|_| queue.by_key.is_some()))
+    }
+
+    /// Looks at one role's queue; `starts`: whether a job that is due may start. Bounded.
+    pub fn look(
+        &self,
+        owner: Oid,
+        queue: &Queue,
+        now: Micros,
+        mut starts: impl FnMut(&Row, Place) -> Result<bool>,
+    ) -> Result<Seen> {
+        let (mut is_due, mut next) = self.look_later(owner, queue, now, &mut starts)?;
         let mut unread = None;
         if !is_due {
             let mut budget = LOOK;
             let walked = self.walk(owner, queue, now, None, &mut budget, |row, place| {
-                is_due = claim::is_runnable(row, queue) && avoid.binary_search(&place.id).is_err();
+                is_due = starts(row, place)?;
                 Ok(if is_due { Visit::Enough } else { Visit::On })
             })?;
             unread = walked.unread;
@@ -153,7 +177,7 @@ impl Due {
         owner: Oid,
         queue: &Queue,
         now: Micros,
-        avoid: &[i64],
+        starts: &mut impl FnMut(&Row, Place) -> Result<bool>,
     ) -> Result<(bool, Micros)> {
         let Some(table) = &self.later else {
             return Ok((false, 0));
@@ -173,8 +197,7 @@ impl Due {
                 next = run_at;
                 break;
             }
-            let id = self.row.get(column::ID).map_or(0, datum::as_i64);
-            if claim::is_runnable(&self.row, queue) && avoid.binary_search(&id).is_err() {
+            if starts(&self.row, claim::place(&self.row))? {
                 is_due = true;
                 break;
             }

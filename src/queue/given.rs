@@ -170,9 +170,7 @@ impl<'a> Given<'a> {
 }
 
 /// Settings that nothing obeys yet: only their defaults are accepted.
-const UNBUILT: [i32; 7] = [
-    column::PER_KEY,
-    column::FIFO,
+const UNBUILT: [i32; 5] = [
     column::RATE,
     column::RATE_PER_KEY,
     column::DEAD_LETTER,
@@ -182,7 +180,7 @@ const UNBUILT: [i32; 7] = [
 
 fn is_default(setting: &Setting, value: Datum<'_>) -> bool {
     match setting.column {
-        column::FIFO | column::RATE_PER_KEY => !datum::as_bool(value),
+        column::RATE_PER_KEY => !datum::as_bool(value),
         _ => false,
     }
 }

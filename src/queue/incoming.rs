@@ -23,7 +23,7 @@ use super::admit::{
 };
 use super::handler::{Named, quoted};
 use super::{
-    any_extension, bar, bound, column, consumed, handler, home, ids, queues, rights, wake,
+    any_extension, bar, bound, column, consumed, handler, home, ids, keys, queues, rights, wake,
 };
 use crate::shared::consumers;
 
@@ -70,6 +70,9 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
             false => bar::warn(identity::current_role())?,
         }
     }
+    if row.is_update && row.old(column::GROUP_KEY).is_some() {
+        tell_of_key(&row, &extension)?;
+    }
     if !home::is_own_home(row.get(column::HOME).map(datum::as_i64)) {
         // It came with a copy: the keeper finds that out, and nobody runs it meanwhile.
         wake::look_at_commit()?;
@@ -104,10 +107,49 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
 /// The trigger BEFORE DELETE of each row.
 pub fn before_delete(row: &TriggerRow) -> Result<Datum<'static>> {
     row.check(&JOBS)?;
-    if !identity::is_ours() {
-        refuse_leased(row, &any_extension()?)?;
+    let is_keyed = row.get(column::GROUP_KEY).is_some();
+    if !identity::is_ours() || is_keyed {
+        let extension = any_extension()?;
+        if !identity::is_ours() {
+            refuse_leased(row, &extension)?;
+        }
+        if is_keyed {
+            tell_of_key(row, &extension)?;
+        }
     }
     Ok(row.result())
+}
+
+/// A job with a key goes, or changes: if it stands before the others of its key no more, they learn it.
+fn tell_of_key(row: &TriggerRow, extension: &Extension) -> Result<()> {
+    let old = |column| match row.is_update {
+        true => row.old(column),
+        false => row.get(column),
+    };
+    let is_same = |column| datum::are_same(old(column), row.get(column));
+    let stays = row.is_update
+        && is_same(column::STATUS)?
+        && is_same(column::QUEUE)?
+        && is_same(column::GROUP_KEY)?;
+    let begins = row.is_update
+        && row
+            .get(column::STATUS)
+            .is_some_and(|status| datum::text_is(status, b"processing"));
+    let (Some(queue), Some(key)) = (old(column::QUEUE), old(column::GROUP_KEY)) else {
+        return Ok(());
+    };
+    if stays || begins {
+        return Ok(());
+    }
+    let queue = datum::as_text(queue)?;
+    let kept = queues::last_held(extension, &queue, |kept| {
+        (kept.queue.id, kept.queue.by_key.is_some())
+    });
+    let owner = old(column::OWNER).map_or(0, datum::as_oid);
+    match kept {
+        Some((_, false)) => Ok(()),
+        kept => keys::free_at_commit((&queue, kept.map_or(0, |(id, _)| id)), owner, key),
+    }
 }
 
 /// Refuses to change or delete a job by SQL that a consumer has. The row is locked, so a consumer that has

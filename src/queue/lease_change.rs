@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::logic::consumers::lease::{Lease, LeaseId, Loss, Undone};
 use crate::logic::consumers::waiting::Arrival;
 use crate::logic::consumers::{Channel, Consumers};
+use crate::logic::keys::KeyId;
 use crate::logic::low_water::Place;
-use crate::pg::datum::Micros;
+use crate::pg::datum::{Micros, Oid};
 use crate::pg::local::Local;
 use crate::pg::table::RowId;
 use crate::pg::{bgworker, lease_marks};
@@ -33,6 +34,8 @@ pub enum Change {
         id: LeaseId,
         /// See above.
         is_timed: bool,
+        /// Its job has a key, which shared memory alone knows to be held.
+        has_key: bool,
     },
     /// It ends the lease. `gives_back`: the job waits again then.
     Ended {
@@ -50,6 +53,18 @@ pub struct Heard {
     pub charge: bool,
     /// A permit of a queue is free that has few.
     pub permit: bool,
+    /// Keys of these roles' jobs are free.
+    pub keys: Vec<(Oid, KeyId)>,
+}
+
+impl Heard {
+    /// The key of a lease that was freed may be: others of it go on, and a session that waits looks.
+    fn key_is_free(&mut self, consumers: &mut Consumers, lease: &Lease, wake: &mut Vec<Wake>) {
+        if lease.group.is_some() {
+            self.keys.push((lease.owner, lease.group));
+            tell_of_permit(consumers, lease.channel, wake);
+        }
+    }
 }
 
 pub(super) fn forget(held: &mut BTreeMap<usize, Held>, id: LeaseId) {
@@ -99,12 +114,19 @@ impl Change {
                 Change::Received {
                     id,
                     is_timed: false,
+                    ..
                 },
                 true,
             ) => consumers.hold(id),
-            (Change::Received { id, is_timed: true }, true) => {
+            (
+                Change::Received {
+                    id, is_timed: true, ..
+                },
+                true,
+            ) => {
                 if let Some(lease) = consumers::free(consumers, id) {
                     consumers.receipt_stands(lease.key);
+                    heard.key_is_free(consumers, &lease, wake);
                 }
             }
             (Change::Received { id, .. }, false) => {
@@ -117,6 +139,7 @@ impl Change {
                 } else {
                     lease_marks::clear(id.index());
                     announce(consumers, &lease, now, wake);
+                    heard.key_is_free(consumers, &lease, wake);
                 }
                 heard.permit |= lease.is_limited;
             }
@@ -127,6 +150,7 @@ impl Change {
                 // It may be of this very transaction.
                 consumers.receipt_stands(lease.key);
                 heard.permit |= lease.is_limited;
+                heard.key_is_free(consumers, &lease, wake);
                 if gives_back {
                     announce(consumers, &lease, now, wake);
                 } else if lease.is_limited {
@@ -142,7 +166,13 @@ impl Change {
     /// Forgets the lease of this session if it is over.
     pub fn forget(self, committed: bool) {
         let id = match (self, committed) {
-            (Change::Ended { id, .. } | Change::Received { id, is_timed: true }, true) => id,
+            (
+                Change::Ended { id, .. }
+                | Change::Received {
+                    id, is_timed: true, ..
+                },
+                true,
+            ) => id,
             (Change::Received { id, .. }, false) => id,
             _ => return,
         };
@@ -156,6 +186,16 @@ impl Change {
 
     /// Whether PREPARE TRANSACTION cannot hand it over.
     pub fn is_of_session(self) -> bool {
-        !matches!(self, Change::Received { is_timed: true, .. })
+        let is_of_row = |change| {
+            matches!(
+                change,
+                Change::Received {
+                    is_timed: true,
+                    has_key: false,
+                    ..
+                }
+            )
+        };
+        !is_of_row(self)
     }
 }

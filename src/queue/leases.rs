@@ -4,7 +4,8 @@
 //! back what was received and undoes what was ended (see `consumed`).
 //! A session that ends, in whatever way, loses its leases; the keeper charges them.
 
-use crate::logic::consumers::lease::{JobKey, LeaseId, Loss};
+use crate::logic::consumers::lease::{JobKey, Lease, LeaseId, Loss};
+use crate::logic::keys::KeyId;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::Result;
 use crate::pg::local::Local;
@@ -29,7 +30,8 @@ pub fn begin_session() -> Result<()> {
 }
 
 /// Remembers a lease that was published, and what becomes of it when the transaction ends.
-pub fn received(id: LeaseId, is_timed: bool, row: Candidate) -> Result<()> {
+pub fn received(id: LeaseId, is_timed: bool, row: &Candidate) -> Result<()> {
+    let has_key = row.key.is_some();
     HELD.with(|held| {
         held.insert(
             id.index(),
@@ -39,7 +41,11 @@ pub fn received(id: LeaseId, is_timed: bool, row: Candidate) -> Result<()> {
             },
         )
     });
-    consumed::changed(Change::Received { id, is_timed })
+    consumed::changed(Change::Received {
+        id,
+        is_timed,
+        has_key,
+    })
 }
 
 /// Where the row of a job stood that this session has a lease of.
@@ -47,7 +53,8 @@ pub fn row_of(id: LeaseId) -> Option<Candidate> {
     HELD.with(|held| {
         let held = held.get(&id.index()).filter(|held| held.id == id);
         let (place, row) = held?.row;
-        Some(Candidate { place, row })
+        let key = None;
+        Some(Candidate { place, row, key })
     })
 }
 
@@ -76,11 +83,26 @@ pub fn ended_with_job(table: Oid, job: i64) -> Result<Option<Micros>> {
 /// Gives up leases that were published a moment ago and whose jobs somebody else has.
 pub fn withdraw(ids: &[LeaseId]) {
     HELD.with(|held| ids.iter().for_each(|id| forget(held, *id)));
+    let mut keys = Vec::with_capacity(ids.len());
     consumers::write(|consumers| {
         for id in ids {
-            consumers::free(consumers, *id);
+            keys.extend(consumers::free(consumers, *id).and_then(|lease| key_of(&lease)));
         }
     });
+    consumed::tell_of_leases(&keys);
+}
+
+/// A lease that was lost is over; true if nobody had freed it. Whoever waits for its job's key looks.
+pub fn free_lost(id: LeaseId) -> bool {
+    let freed = consumers::write(|consumers| consumers::free(consumers, id)).flatten();
+    let key = freed.as_ref().and_then(key_of);
+    consumed::tell_of_leases(key.as_slice());
+    freed.is_some()
+}
+
+fn key_of(lease: &Lease) -> Option<(Oid, KeyId, i32)> {
+    let key = (lease.owner, lease.group, lease.channel.queue);
+    lease.group.is_some().then_some(key)
 }
 
 /// Gives up all leases of this session, whose attempts are charged; nothing where there are none.

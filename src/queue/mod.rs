@@ -21,6 +21,8 @@ pub mod handler;
 pub mod home;
 pub mod ids;
 pub mod incoming;
+pub mod key_look;
+pub mod keys;
 mod lease_change;
 pub mod lease_row;
 pub mod leases;

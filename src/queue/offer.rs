@@ -11,6 +11,7 @@ use crate::pg::xact;
 
 use super::claim::{self, Candidate, Found, Job, Jobs, Walk};
 use super::home;
+use super::key_look::{self, KeyLook, Turn};
 use super::queues::Queue;
 
 /// Which jobs of a queue a consumer takes.
@@ -64,6 +65,11 @@ impl Jobs {
         Jobs::open_with(extension, extension.claim_index, Lock::Read)
     }
 
+    /// Opens the table to read jobs by their ids.
+    pub fn open_by_id_to_read(extension: &Extension) -> Result<Self> {
+        Jobs::open_with(extension, extension.jobs_key, Lock::Read)
+    }
+
     /// Opens the table to find jobs by their ids.
     pub fn open_by_id(extension: &Extension) -> Result<Self> {
         Jobs::open_with(extension, extension.jobs_key, Lock::Write)
@@ -83,21 +89,43 @@ impl Jobs {
 
     /// The job of a candidate, whatever it says, if its row is still there.
     pub fn at(&self, candidate: Candidate) -> Result<Option<Job>> {
-        match self.is_there(candidate)? {
+        match self.is_there(&candidate)? {
             true => Job::read(&self.row, claim::place(&self.row)).map(Some),
             false => Ok(None),
         }
     }
 
     /// Up to so many due jobs of a role for a consumer, in order, and when the next one is due.
-    pub fn offer(&self, owner: Oid, wanted: &Wanted, low: &mut LowWater) -> Result<Offer> {
+    pub fn offer(
+        &self,
+        owner: Oid,
+        wanted: &Wanted,
+        low: &mut LowWater,
+        mut keys: Option<KeyLook>,
+    ) -> Result<Offer> {
         let name = datum::text_datum(&wanted.queue.name)?;
         let mut jobs = Vec::new();
+        let stirred = match &mut keys {
+            Some(keys) => keys.stirred(wanted.now, wanted.limit, |row, place| {
+                wanted.holds(row, place.id).map(Some)
+            })?,
+            None => Vec::new(),
+        };
         let next = self.walk_due(owner, name, wanted.now, low, |row, place| {
             if !wanted.holds(row, place.id)? {
                 return Ok(Walk::Past);
             }
-            let job = Job::read(row, place)?;
+            let turn = match &mut keys {
+                Some(keys) => keys.turn(row, place)?,
+                None => Turn::Now(None),
+            };
+            let key = match turn {
+                Turn::Now(key) => key,
+                Turn::Passed => return Ok(Walk::Past),
+                Turn::Later => return Ok(Walk::On),
+            };
+            let mut job = Job::read(row, place)?;
+            job.key = key;
             // What this transaction has brought is there for others once it is committed, and then announced.
             if job.is_own() || job.defect().is_some() {
                 return Ok(Walk::Past);
@@ -109,6 +137,8 @@ impl Jobs {
                 Walk::Enough
             })
         })?;
+        let mut jobs = key_look::merged(jobs, stirred, wanted.limit);
+        jobs.retain(|job| !job.is_own() && job.defect().is_none());
         Ok(Offer { jobs, next })
     }
 
@@ -132,6 +162,7 @@ impl Job {
         Candidate {
             place: self.place(),
             row: self.row,
+            key: self.key.clone(),
         }
     }
 

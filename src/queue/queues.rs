@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::logic::columns::{QUEUES, queue as column};
+use crate::logic::keys::Rule;
 use crate::logic::limits;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -45,6 +46,8 @@ pub struct Queue {
     pub paused: bool,
     /// So many of its jobs share a savepoint.
     pub jobs_per_savepoint: i32,
+    /// What it asks for of jobs that have the same key.
+    pub by_key: Option<Rule>,
 }
 
 impl Queue {
@@ -233,6 +236,10 @@ fn read(row: &crate::pg::table::Row, name: Datum<'_>) -> Result<Queue> {
         retention: interval(column::RETENTION)?.unwrap_or(0),
         paused: row.get(column::PAUSED).is_some_and(datum::as_bool),
         jobs_per_savepoint: row.get(column::JOBS_PER_SAVEPOINT).map_or(1, datum::as_i32),
+        by_key: Rule::of(
+            row.get(column::PER_KEY).map(datum::as_i32),
+            row.get(column::FIFO).is_some_and(datum::as_bool),
+        ),
     })
 }
 

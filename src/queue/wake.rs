@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::counted::{self, Ends};
+use crate::logic::keys::KeyId;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use crate::pg::local::Local;
@@ -82,6 +83,8 @@ enum Promise {
     Settings,
     /// The launcher shall look which databases there are.
     Resolve,
+    /// Keys of a role's jobs are free, or have another first job.
+    Keys(Oid, Vec<KeyId>),
     /// Processes of ours may be in that database again, however the transaction ends.
     Unblock(Oid),
 }
@@ -96,6 +99,9 @@ static PENDING: Local<Pending> = Local::new(Pending {
     notes: Vec::new(),
     promises: Scoped::EMPTY,
 });
+
+/// The most keys that a transaction tells one by one.
+const MOST_KEYS: usize = 64;
 
 /// Functions that are told, too, that a transaction has ended.
 static FORGET: Local<Option<fn()>> = Local::new(None);
@@ -215,6 +221,11 @@ pub fn resolve_at_commit() -> Result<()> {
     promise(Promise::Resolve)
 }
 
+/// A key of a role's jobs is free, or has another first job, if this transaction commits.
+pub(super) fn key_is_free(owner: Oid, key: KeyId) -> Result<()> {
+    promise(Promise::Keys(owner, vec![key]))
+}
+
 /// Our processes keep out of a database until this transaction ends.
 pub fn unblock_at_end(database: Oid) -> Result<()> {
     promise(Promise::Unblock(database))
@@ -243,8 +254,28 @@ impl Promise {
                 true
             }
             (Promise::Ended(known), Promise::Ended(more)) => known.takes_in(more),
+            (Promise::Keys(owner, known), Promise::Keys(of, more)) if owner == of => {
+                add_keys(known, more);
+                true
+            }
             _ => false,
         }
+    }
+}
+
+/// Any key, if they are too many.
+fn add_keys(known: &mut Vec<KeyId>, more: &[KeyId]) {
+    if known.contains(&KeyId::ANY) {
+        return;
+    }
+    let new: Vec<KeyId> = more
+        .iter()
+        .copied()
+        .filter(|k| !known.contains(k))
+        .collect();
+    known.extend(new);
+    if known.len() > MOST_KEYS {
+        *known = vec![KeyId::ANY];
     }
 }
 
@@ -314,7 +345,12 @@ fn tell(pending: Pending, committed: bool) {
     }
     let now = clock::now();
     // Room for all before the lock: nothing allocates under it.
-    let most = 2 * pending.notes.len() + pending.promises.count() + 1;
+    let keys = |promise: &Promise| match promise {
+        Promise::Keys(_, keys) => keys.len(),
+        _ => 0,
+    };
+    let keys: usize = pending.promises.iter().map(keys).sum();
+    let most = 2 * pending.notes.len() + pending.promises.count() + keys + 1;
     let waiters = if pending.ends_any() { WAITERS } else { 0 };
     let mut wake = Vec::with_capacity(most + waiters);
     SHARED.write(|state| pending.apply(state, committed, now, &mut wake));
@@ -385,12 +421,17 @@ impl Pending {
                     SHARED.peek(|unlocked| unlocked.queue_changes.fetch_add(1, Ordering::Release));
                     add(state.ask_look(database));
                 }
+                Promise::Keys(owner, keys) if committed => {
+                    let free = |key: &KeyId| state.free_key(database, *owner, *key);
+                    keys.iter().map(free).for_each(&mut add);
+                }
                 Promise::Resolve if committed => {
                     state.resolve = true;
                     add(Wake::process(state.launcher_procno));
                 }
                 Promise::Look
                 | Promise::Resolve
+                | Promise::Keys(..)
                 | Promise::Due(_)
                 | Promise::Halt(_)
                 | Promise::Ended(..)

@@ -5,6 +5,7 @@ pub mod health;
 pub mod queues;
 pub mod saved;
 pub mod sight;
+pub mod waits;
 pub mod why;
 
 use crate::pg::clock;

@@ -3,7 +3,7 @@
 //! Says what holds at the moment of the call, from the job's row, its queue's settings and shared
 //! memory; takes no lock, and works on a standby.
 
-use super::WAITS_FOR_SLOT;
+use super::{WAITS_FOR_SLOT, waits};
 use crate::consume;
 use crate::pg::catalog::{self, Barred, Extension, Fit};
 use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
@@ -118,6 +118,9 @@ fn look(job: i64) -> Result<Vec<u8>> {
     }
     if let Some(reason) = barred(live.owner)? {
         return Ok(reason.into_bytes());
+    }
+    if let Some(reasons) = waits::waits_for(job)? {
+        return Ok([b"waits for ", reasons.as_slice()].concat());
     }
     Ok(no_worker(&live, &pool).into_bytes())
 }

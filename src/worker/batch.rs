@@ -8,6 +8,7 @@ use crate::pg::{activity, clock, marks, session, stain, xact};
 use crate::queue::bar;
 use crate::queue::claim::Jobs;
 use crate::queue::home;
+use crate::queue::keys::{self, Admitted};
 use crate::queue::queues::Queue;
 use crate::settings;
 use crate::shared::{self, Current, SHARED, UnlockedSlot, Wake};
@@ -37,6 +38,7 @@ impl Worker {
                 .values_mut()
                 .for_each(|k| k.low.step_back(run_at));
         }
+        self.hear_of_keys();
         let result = self
             .batch_in_transaction()
             .and_then(|tally| self.run_command(tally));
@@ -106,6 +108,10 @@ impl Worker {
             return Ok(None);
         };
         round.candidates.truncate(1);
+        // Its own transaction has one snapshot for all, which would be older than its key.
+        if !self.admit_first(&queue, &round)? {
+            return Ok(None);
+        }
         xact::job_transaction(|| {
             let Some(extension) = self.enter()? else {
                 return Ok(None);
@@ -115,6 +121,26 @@ impl Worker {
             jobs.close()?;
             Ok(Some(tally))
         })
+    }
+
+    /// Takes the key of the first candidate, if it has one; false if it is not its turn.
+    fn admit_first(&self, queue: &Queue, round: &Round) -> Result<bool> {
+        let Some(first) = round.candidates.first() else {
+            return Ok(false);
+        };
+        let Some(key) = &first.key else {
+            return Ok(true);
+        };
+        let admitted = xact::transaction(|| {
+            let Some(extension) = catalog::hold_extension()? else {
+                return Ok(Admitted::No);
+            };
+            let jobs = Jobs::open(&extension)?;
+            let admitted = keys::admit(&jobs, self.id, queue, self.role, key, first.place.id)?;
+            jobs.close()?;
+            Ok(admitted)
+        })?;
+        Ok(admitted == Admitted::Yes)
     }
 
     /// At the start of a transaction: where the extension is, if this role may run jobs of it.
@@ -238,6 +264,7 @@ impl Worker {
     /// Gives back what the batch held in shared memory; a queue with a limit has room again.
     fn end_batch(&self) {
         let id = self.id;
+        keys::give_back(id, self.role);
         shared::tell(|state| {
             if let Some(slot) = state.slot(id) {
                 slot.set_current(Current::None, 0);

@@ -4,6 +4,7 @@
 use std::ops::Bound;
 
 use super::Worker;
+use super::keys::KnownKeys;
 use crate::logic::low_water::{LowWater, Place};
 use crate::logic::reach::{Reach, Reaches};
 use crate::pg::catalog::Extension;
@@ -39,6 +40,8 @@ pub(super) struct Known {
     pub(super) low: LowWater,
     /// Jobs that somebody else had locked when we tried them, since we last slept.
     pub(super) skip: Vec<i64>,
+    /// What it has passed by of jobs with a key.
+    pub(super) keys: KnownKeys,
     /// Its settings.
     settings: Option<Kept>,
 }
@@ -49,6 +52,7 @@ impl Known {
         Known {
             low: self.low.behind(last),
             skip: self.skip.clone(),
+            keys: self.keys.clone(),
             settings: None,
             ..*self
         }
@@ -173,20 +177,23 @@ impl Worker {
         if queue.paused {
             return Ok(None);
         }
-        let limit = self.batch_size(queue);
+        let most = self.batch_size(queue);
+        let limit = KnownKeys::round(queue, most);
         let mut known = self.known.remove(&queue.name).unwrap_or_default();
         known.id = queue.id;
         let has_handler = queue.handler.is_some();
-        if known.has_handler != has_handler {
+        if known.has_handler != has_handler || !known.keys.are_of(queue) {
             // What was passed as for nobody may be for us.
             known.low = LowWater::default();
             known.has_handler = has_handler;
+            known.keys = KnownKeys::new(queue);
         }
         let found = self.find(jobs, queue, limit, &mut known);
         let proved = known.proved;
         let mut behind = Known {
             low: known.low.clone(),
             skip: known.skip.clone(),
+            keys: known.keys.clone(),
             ..Known::default()
         };
         self.known.insert(queue.name.clone(), known);
@@ -213,7 +220,7 @@ impl Worker {
             // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
             crowds: room && proved,
             room,
-            limit,
+            limit: most,
             is_under_way: false,
         };
         let look = || self.find(jobs, queue, limit, &mut round.known.clone());
@@ -239,7 +246,10 @@ impl Worker {
         if first.limit < self.most() {
             return Ok(Vec::new());
         }
-        let limit = if one { 1 } else { first.limit };
+        let limit = match one {
+            true => 1,
+            false => KnownKeys::round(queue, first.limit),
+        };
         self.more(jobs, queue, first, last, limit)
     }
 
@@ -350,8 +360,11 @@ impl Worker {
         avoid.jobs.extend(&known.skip);
         avoid.jobs.sort_unstable();
         let (role, low) = (self.role, &mut known.low);
-        let found =
-            xact::with_next_snapshot(|| jobs.look(role, queue, now, limit, &mut avoid, low))?;
+        let keys = known.keys.begin(self.id, queue, role);
+        let found = xact::with_next_snapshot(|| {
+            let keys = keys.as_ref().map(|keys| keys.look(jobs)).transpose()?;
+            jobs.look(role, queue, now, limit, &mut avoid, low, keys)
+        })?;
         avoid.passed.sort_unstable();
         known
             .skip

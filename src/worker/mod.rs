@@ -8,6 +8,7 @@
 
 mod batch;
 pub mod blame;
+mod keys;
 mod look;
 mod passed;
 mod renew;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 
 use crate::counted;
 use crate::execute::{Memory, command};
+use crate::logic::keys::freed;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::Result;
 use crate::pg::log::{self, Level};
@@ -111,6 +113,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         memory: Memory::new()?,
         known: BTreeMap::new(),
         arrivals: SeenArrivals::default(),
+        freed: freed::Read::default(),
         queue: None,
         first: None,
         rested: false,
@@ -133,6 +136,8 @@ struct Worker {
     known: BTreeMap<Vec<u8>, Known>,
     /// What of its lane's arrivals the marks in `known` account for.
     arrivals: SeenArrivals,
+    /// How far it has heard of keys that were given back.
+    freed: freed::Read,
     /// The queue of the last batch: the next one starts behind it.
     queue: Option<Vec<u8>>,
     /// The queue, by its id, that the next look begins with.

@@ -6,6 +6,7 @@
 
 use super::{Channel, Consumers};
 use crate::logic::Micros;
+use crate::logic::keys::KeyId;
 use crate::logic::pool::Oid;
 
 /// A job whose receipts were rolled back so often in a row is charged an attempt.
@@ -119,6 +120,12 @@ pub struct Lease {
     pub next: u32,
     /// The first entry of the chain of this number, from 1; 0: none. Set likewise.
     pub first: u32,
+    /// The key of the job, where its queue goes by keys.
+    pub group: KeyId,
+    /// As `next` and `first`, of the chain by keys.
+    pub next_of_group: u32,
+    /// See above.
+    pub first_of_group: u32,
 }
 
 impl Lease {
@@ -144,6 +151,9 @@ impl Lease {
         until: 0,
         next: 0,
         first: 0,
+        group: KeyId::NONE,
+        next_of_group: 0,
+        first_of_group: 0,
     };
 
     /// Whether its holder still has the right.
@@ -254,13 +264,15 @@ impl Consumers<'_> {
         let second = self.leases.get(chain).map_or(0, |lease| lease.first);
         let number = u32::try_from(index).map_or(0, |index| index.saturating_add(1));
         if let Some(entry) = self.leases.get_mut(index) {
-            let first = entry.first;
+            let (first, first_of_group) = (entry.first, entry.first_of_group);
             *entry = Lease {
                 next: second,
                 first,
+                first_of_group,
                 ..*new
             };
         }
+        self.join_group(index);
         if let Some(entry) = self.leases.get_mut(chain) {
             entry.first = number;
         }
@@ -286,6 +298,7 @@ impl Consumers<'_> {
     pub fn free(&mut self, id: LeaseId) -> Option<Lease> {
         let lease = *self.get(id)?;
         let number = u32::try_from(id.index).ok()?.saturating_add(1);
+        self.leave_group(id.index);
         let chain = self.chain(lease.key);
         let first = self.leases.get(chain)?.first;
         if first == number {
@@ -299,10 +312,11 @@ impl Consumers<'_> {
         }
         let free = self.head.free;
         let entry = self.leases.get_mut(id.index)?;
-        let first = entry.first;
+        let (first, first_of_group) = (entry.first, entry.first_of_group);
         *entry = Lease {
             next: free,
             first,
+            first_of_group,
             ..Lease::NONE
         };
         self.head.free = number;

@@ -4,6 +4,7 @@
 //! The table `my_worker._jobs` is the truth about jobs; after a crash this starts from zero.
 
 pub mod arrivals;
+mod groups;
 pub mod lease;
 pub mod notes;
 mod rollbacks;

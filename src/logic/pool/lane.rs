@@ -159,11 +159,7 @@ impl State {
             Some(_) => {}
         }
         let Some(lane) = self.lane(database, role) else {
-            self.lanes_wanted = true;
-            if let Some(entry) = self.database(database) {
-                entry.waits_for_lane = true;
-            }
-            return Wake::NOBODY;
+            return self.want_lane(database);
         };
         lane.announce(run_at, queue_id);
         if !self.enabled {
@@ -176,6 +172,15 @@ impl State {
         let lane = self.lane(database, role);
         let untold = lane.is_some_and(|lane| !std::mem::replace(&mut lane.told, true));
         Wake::from(untold.then_some(launcher))
+    }
+
+    /// All lanes have work: the keeper looks when one of them is free.
+    pub(super) fn want_lane(&mut self, database: Oid) -> Wake {
+        if let Some(entry) = self.database(database) {
+            entry.waits_for_lane = true;
+            self.lanes_wanted = true;
+        }
+        Wake::NOBODY
     }
 
     /// A job came for a lane that no worker can run now.

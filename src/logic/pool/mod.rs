@@ -17,6 +17,7 @@ mod charge;
 mod database;
 mod decide;
 mod keepers;
+mod keys;
 mod lane;
 mod launch;
 mod permits;
@@ -35,11 +36,13 @@ mod world;
 
 use super::Micros;
 use super::counters::Board;
+use super::keys::freed::Freed;
 use charge::{STOPS, Stop};
 
 pub use charge::{CHARGES, Charge, Death};
 pub use database::{Database, Known};
 pub use decide::{Rules, Step, TURN};
+pub use keys::TakenKey;
 pub use lane::{Lane, SeenArrivals};
 pub use launch::Refused;
 pub use places::LeftOut;
@@ -126,6 +129,8 @@ pub struct State {
     pub timezone: Text<ZONE_BYTES>,
     /// See [`Database`].
     pub databases: [Database; DATABASES],
+    /// [W B] keys that were given back.
+    pub freed: Freed,
     /// Some of them wait for a lane.
     lanes_wanted: bool,
     /// See [`Lane`].
@@ -164,6 +169,7 @@ impl State {
             counted: Board::empty(),
             timezone: Text::EMPTY,
             databases: [Database::new(0); DATABASES],
+            freed: Freed::empty(),
             lanes_wanted: false,
             lanes: [Lane::new(0, 0, 0); LANES],
             charges: std::array::from_fn(|_| Charge::NONE),

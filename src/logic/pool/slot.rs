@@ -5,6 +5,7 @@ use std::ops::Deref;
 use super::text::Text;
 use super::unlocked::{NOWHERE, UnlockedSlot};
 use super::{MESSAGE_BYTES, Micros, NAME_BYTES, Oid, State, Wake};
+use crate::logic::keys::HeldKeys;
 use crate::logic::reach::Reach;
 
 /// What a slot is for.
@@ -136,6 +137,8 @@ pub struct Slot {
     has_reach: bool,
     /// [W] the part of the queue that it has; others leave that alone for a while.
     reach: Reach,
+    /// [W] the keys of the jobs that it has run or runs in its open transaction.
+    pub(super) keys: HeldKeys,
     /// What it says without the lock, see [`Deref`]; set before there is any process.
     pub(super) unlocked: Option<&'static UnlockedSlot>,
 }
@@ -224,6 +227,7 @@ impl Slot {
                 from: place,
                 to: place,
             },
+            keys: HeldKeys::NONE,
         }
     }
 
@@ -304,6 +308,7 @@ impl State {
         slot.message.set(b"");
         slot.set_current(Current::None, 0);
         slot.withdraw_reach();
+        slot.keys.clear();
         Some(SlotId { index, generation })
     }
 
@@ -320,6 +325,7 @@ impl State {
     /// Frees the slot if that process still has it; answers the process to wake, as
     /// [`State::leave_queue`] does.
     pub fn free_slot(&mut self, id: SlotId) -> Wake {
+        self.leave_keys(id);
         let wake = self.leave_queue(id);
         if let Some(slot) = self.slot(id) {
             slot.phase = Phase::Free;

@@ -1,0 +1,141 @@
+//! One step of a batch: the next candidate is taken and run, or passed by.
+
+use std::collections::VecDeque;
+
+use super::command::Claimed;
+use super::{Batch, Step};
+use crate::logic::low_water::Place;
+use crate::pg::error::{PgError, Result};
+use crate::pg::{clock, marks, xact};
+use crate::queue::claim::{Candidate, Job};
+use crate::queue::end::{self as ends, Attempt, CANNOT_BE_RUN, How, Said};
+use crate::queue::handler::Shape;
+use crate::queue::keys::{self, Admitted};
+use crate::shared::Current;
+
+impl Batch<'_> {
+    /// Takes the next candidate and runs it, alone or with others of its batch handler.
+    pub(super) fn step(
+        &mut self,
+        waiting: &mut VecDeque<Candidate>,
+        more: impl Fn(Place, usize) -> Result<Vec<Job>>,
+    ) -> Result<Step> {
+        if self.stretches()
+            && let Some(step) = self.run_stretch(waiting)?
+        {
+            return Ok(step);
+        }
+        let Some(candidate) = waiting.front().cloned() else {
+            return Ok(Step::End);
+        };
+        match self.admit(&candidate)? {
+            Admitted::Yes => {}
+            Admitted::No => {
+                self.pass(&candidate, waiting);
+                return Ok(Step::Next);
+            }
+            Admitted::Full => return Ok(Step::End),
+        }
+        let taken = match self.strict {
+            true => self.jobs.take_from_before(&candidate)?,
+            false => self.jobs.take(&candidate)?,
+        };
+        let Some(mut job) = taken else {
+            self.tally.missed.push(candidate.place.id);
+            self.pass(&candidate, waiting);
+            return Ok(Step::Next);
+        };
+        job.key = candidate.key.clone();
+        if let Some(defect) = job.defect() {
+            waiting.pop_front();
+            self.last = Some(candidate.place);
+            return self.refuse(&job, &defect).map(|()| Step::Next);
+        }
+        let first = self.tally.untold.is_empty();
+        if job.is_command {
+            if first {
+                waiting.pop_front();
+                self.claim(&job)?;
+            }
+            return Ok(Step::End);
+        }
+        let known = self
+            .find_function(&job)
+            .and_then(|index| self.check_author(&job, index));
+        if let Ok(index) = known
+            && self.together
+            && self.shape(index) == Some(Shape::Batch)
+            && job.attempts == 0
+        {
+            waiting.clear();
+            return self.run_together(job, index, more);
+        }
+        self.called_batch = false;
+        self.run_job(&job, known)?;
+        if self.tally.interrupted {
+            return Ok(Step::End);
+        }
+        waiting.pop_front();
+        self.last = Some(candidate.place);
+        Ok(Step::Next)
+    }
+
+    /// Takes the key of a job that is about to start, if it has one, and asks whether it is its turn.
+    pub(super) fn admit(&self, candidate: &Candidate) -> Result<Admitted> {
+        let Some(key) = &candidate.key else {
+            return Ok(Admitted::Yes);
+        };
+        // With one snapshot for all it was asked in a transaction before.
+        if self.strict {
+            return Ok(Admitted::Yes);
+        }
+        let job = candidate.place.id;
+        keys::admit(self.jobs, self.slot, self.queue, self.role, key, job)
+    }
+
+    /// Leaves a candidate behind.
+    pub(super) fn pass(&mut self, candidate: &Candidate, waiting: &mut VecDeque<Candidate>) {
+        waiting.pop_front();
+        self.last = Some(candidate.place);
+        self.reached = clock::now();
+        self.set_left(waiting.len());
+    }
+
+    /// Fails a job that nobody can run; if even that cannot be written, it is set aside.
+    fn refuse(&mut self, job: &Job, defect: &PgError) -> Result<()> {
+        let started = clock::now();
+        let of = self.end_of(job, started, started);
+        let fail = || ends::write(self.extension, &of, How::FailedForGood(defect, Said::No));
+        let written = match xact::subtransaction(fail) {
+            Ok(written) => written,
+            Err(_) => ends::write(self.extension, &of, How::SetAside(CANNOT_BE_RUN, defect))?,
+        };
+        self.add(written);
+        Ok(())
+    }
+
+    /// Charges a command and hands it out of the batch.
+    fn claim(&mut self, job: &Job) -> Result<()> {
+        let started = clock::now();
+        let attempts = job.attempts.saturating_add(1);
+        marks::set(self.slot.index, self.database, job.id, attempts, true);
+        // Until that is committed.
+        self.blame(job, started, false);
+        self.set_current(Current::Running(job.id), started);
+        ends::claim_command(self.extension, job.id, started)?;
+        self.tally.command = Some(Claimed {
+            text: job.command()?,
+            attempt: Attempt {
+                job: job.id,
+                attempts,
+                ended: attempts,
+                started,
+            },
+            max_attempts: job.max_attempts.unwrap_or(self.queue.max_attempts),
+            timeout_ms: self.own_timeout_ms(job).unwrap_or(0),
+            due: job.due,
+            queue: self.queue.clone(),
+        });
+        Ok(())
+    }
+}
