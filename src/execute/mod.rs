@@ -16,10 +16,12 @@ mod call;
 pub mod command;
 mod end;
 mod find;
+mod pace;
 mod tally;
 mod together;
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 use crate::logic::low_water::Place;
 use crate::pg::catalog::Extension;
@@ -41,6 +43,7 @@ pub use tally::{Memory, Tally};
 use call::{call, describe, limited, refuse_late};
 use command::Claimed;
 use find::Known;
+use pace::Granted;
 use together::Hold;
 
 /// A batch stops taking jobs after this time, and cancels one that runs on when others are done. The
@@ -213,12 +216,16 @@ impl<'a> Batch<'a> {
             self.last = Some(candidate.place);
             return self.refuse(&job, &defect).map(|()| Step::Next);
         }
-        let first = self.tally.untold.is_empty();
+        if job.is_command && !self.tally.untold.is_empty() {
+            return Ok(Step::End);
+        }
+        let granted = match self.grant(&job, waiting)? {
+            ControlFlow::Continue(granted) => granted,
+            ControlFlow::Break(step) => return Ok(step),
+        };
         if job.is_command {
-            if first {
-                waiting.pop_front();
-                self.claim(&job)?;
-            }
+            waiting.pop_front();
+            self.claim(&job, granted)?;
             return Ok(Step::End);
         }
         let known = self
@@ -230,10 +237,10 @@ impl<'a> Batch<'a> {
             && job.attempts == 0
         {
             waiting.clear();
-            return self.run_together(job, index, more);
+            return self.run_together(job, index, granted, more);
         }
         self.called_batch = false;
-        self.run_job(&job, known)?;
+        self.run_job(&job, known, granted)?;
         if self.tally.interrupted {
             return Ok(Step::End);
         }
@@ -275,8 +282,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Charges a command and hands it out of the batch.
-    fn claim(&mut self, job: &Job) -> Result<()> {
-        let started = clock::now();
+    fn claim(&mut self, job: &Job, granted: Granted) -> Result<()> {
+        let started = granted.unwrap_or_else(clock::now);
         let attempts = job.attempts.saturating_add(1);
         marks::set(self.slot.index, self.database, job.id, attempts, true);
         // Until that is committed.
@@ -300,8 +307,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Runs one job and settles it. `known` is its function, or why there is none.
-    fn run_job(&mut self, job: &Job, known: Result<usize>) -> Result<()> {
-        let started = clock::now();
+    fn run_job(&mut self, job: &Job, known: Result<usize>, granted: Granted) -> Result<()> {
+        let started = granted.unwrap_or_else(clock::now);
         self.watch_overrun()?;
         let result = match known {
             Ok(index) => self.attempt(&[job], Hold::Locked, index, started)?,

@@ -19,6 +19,7 @@ use crate::queue::claim;
 use crate::queue::due::{Due, Visit, earlier};
 use crate::queue::ids;
 use crate::queue::queues;
+use crate::queue::rates::Pace;
 use crate::shared::{self, SHARED};
 
 /// Entries that one step of a walk reads.
@@ -182,8 +183,17 @@ impl Finder {
             }
             let known = queues::find(extension, datum::text_datum(&name)?)?;
             if let Some(queue) = known.filter(|queue| !queue.paused) {
-                let seen = due.look(owner, &queue, now, &avoid)?;
+                let mut pace = match barred {
+                    Some(_) => Pace::default(),
+                    None => Pace::new(&queue, owner),
+                };
+                let is_limited = pace.most(1).0 == 0;
+                let mut seen = due.look(owner, &queue, now, &avoid, &mut pace)?;
+                if is_limited {
+                    (seen.is_due, seen.unread) = (false, None);
+                }
                 self.earliest = earlier(self.earliest, seen.next);
+                self.earliest = earlier(self.earliest, self.unexpected(owner, pace.next));
                 match (&barred, seen.unread) {
                     (Some(reason), unread) if seen.is_due || unread.is_some() => {
                         ender.add(owner, &name, reason);
@@ -199,6 +209,13 @@ impl Finder {
             self.ask_for_worker(owner);
         }
         Ok(())
+    }
+
+    /// That time, unless a worker or the launcher sees to what may start then.
+    fn unexpected(&self, owner: Oid, next: Micros) -> Micros {
+        let database = self.database;
+        let expected = SHARED.read(|state| state.is_expected(database, owner, next));
+        if expected == Some(true) { 0 } else { next }
     }
 
     fn add_walk(&mut self, owner: Oid, queue: &[u8], from: Place) {
@@ -237,12 +254,19 @@ impl Finder {
             let avoid = not_to_take(self.database);
             let due = Due::open(&extension)?;
             let (now, from, mut budget) = (clock::now(), Some(walk.from), WALK);
+            let mut pace = match barred {
+                Some(_) => Pace::default(),
+                None => Pace::new(&queue, walk.owner),
+            };
             let walked = due.walk(walk.owner, &queue, now, from, &mut budget, |row, place| {
-                is_due = claim::is_runnable(row, &queue) && avoid.binary_search(&place.id).is_err();
+                is_due = claim::is_runnable(row, &queue)
+                    && avoid.binary_search(&place.id).is_err()
+                    && pace.allows(row)?;
                 Ok(if is_due { Visit::Enough } else { Visit::On })
             })?;
             due.close()?;
             self.next = earlier(self.next, walked.next);
+            self.next = earlier(self.next, self.unexpected(walk.owner, pace.next));
             Ok(walked.unread)
         });
         let unread = match result {

@@ -18,6 +18,7 @@ use crate::pg::error::{CHECK_VIOLATION, PgError, Result};
 use crate::pg::table::{Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
 use super::queues::{self, Queue};
+use super::rates::Pace;
 use super::{column, home, ids};
 
 /// Columns of the claim's index.
@@ -47,6 +48,8 @@ pub struct Avoid {
     pub jobs: Vec<i64>,
     /// Those of these jobs that the look came upon.
     pub passed: Vec<i64>,
+    /// What its queue's rate lets start.
+    pub pace: Pace,
 }
 
 /// How a walk through the due jobs goes on.
@@ -294,6 +297,9 @@ impl Jobs {
             if !is_runnable(row, queue) {
                 return Ok(Walk::Past);
             }
+            if !avoid.pace.allows(row)? {
+                return Ok(Walk::On);
+            }
             found.push(F::read(row, place)?);
             Ok(if found.len() < limit {
                 Walk::On
@@ -305,8 +311,12 @@ impl Jobs {
     }
 
     /// A job by its id, whenever it is due, with its queue; `None` if there is no such job, or none
-    /// that a worker may run.
-    pub fn find(&self, extension: &Extension, id: i64) -> Result<Option<(Candidate, Queue)>> {
+    /// that a worker may run. Its group key is copied into the current memory context.
+    pub fn find(
+        &self,
+        extension: &Extension,
+        id: i64,
+    ) -> Result<Option<(Candidate, Queue, Option<Datum<'static>>)>> {
         let by_id = Table::open(extension.jobs, extension.jobs_key, Lock::Write, &JOBS)?;
         let found = by_id.first(&[Key::int8(1, Compare::Equal, id)], &self.row)?;
         let queue = match self.row_value(found, column::QUEUE) {
@@ -314,15 +324,18 @@ impl Jobs {
             None => None,
         };
         let queue = queue.filter(|queue| is_runnable(&self.row, queue));
-        let found = queue.map(|queue| {
-            let candidate = Candidate {
-                place: place(&self.row),
-                row: self.row.id(),
-            };
-            (candidate, queue)
-        });
+        let Some(queue) = queue else {
+            return by_id.close().map(|()| None);
+        };
+        let candidate = Candidate {
+            place: place(&self.row),
+            row: self.row.id(),
+        };
+        let group_key = self.row.get(column::GROUP_KEY).map(datum::as_text);
+        let group_key = group_key.transpose()?;
+        let group_key = group_key.as_deref().map(datum::text_datum).transpose()?;
         by_id.close()?;
-        Ok(found)
+        Ok(Some((candidate, queue, group_key)))
     }
 
     /// Takes a candidate, if nobody was faster. Where it was found in a transaction before, another

@@ -19,6 +19,7 @@ use super::claim::{self, key};
 use super::column;
 use super::home;
 use super::queues::Queue;
+use super::rates::Pace;
 
 /// The most entries that a look reads for one role's queue in each of the two indexes.
 const LOOK: i64 = 400;
@@ -128,13 +129,23 @@ impl Due {
     }
 
     /// Looks at one role's queue; `avoid` are jobs that run or are not to be taken, sorted. Bounded.
-    pub fn look(&self, owner: Oid, queue: &Queue, now: Micros, avoid: &[i64]) -> Result<Seen> {
-        let (mut is_due, mut next) = self.look_later(owner, queue, now, avoid)?;
+    /// Jobs that the queue's rate holds back are not due before their time, which `pace` says then.
+    pub fn look(
+        &self,
+        owner: Oid,
+        queue: &Queue,
+        now: Micros,
+        avoid: &[i64],
+        pace: &mut Pace,
+    ) -> Result<Seen> {
+        let (mut is_due, mut next) = self.look_later(owner, queue, now, avoid, pace)?;
         let mut unread = None;
         if !is_due {
             let mut budget = LOOK;
             let walked = self.walk(owner, queue, now, None, &mut budget, |row, place| {
-                is_due = claim::is_runnable(row, queue) && avoid.binary_search(&place.id).is_err();
+                is_due = claim::is_runnable(row, queue)
+                    && avoid.binary_search(&place.id).is_err()
+                    && pace.allows(row)?;
                 Ok(if is_due { Visit::Enough } else { Visit::On })
             })?;
             unread = walked.unread;
@@ -154,6 +165,7 @@ impl Due {
         queue: &Queue,
         now: Micros,
         avoid: &[i64],
+        pace: &mut Pace,
     ) -> Result<(bool, Micros)> {
         let Some(table) = &self.later else {
             return Ok((false, 0));
@@ -174,7 +186,10 @@ impl Due {
                 break;
             }
             let id = self.row.get(column::ID).map_or(0, datum::as_i64);
-            if claim::is_runnable(&self.row, queue) && avoid.binary_search(&id).is_err() {
+            if claim::is_runnable(&self.row, queue)
+                && avoid.binary_search(&id).is_err()
+                && pace.allows(&self.row)?
+            {
                 is_due = true;
                 break;
             }

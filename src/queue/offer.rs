@@ -2,6 +2,7 @@
 //! row lock. Who finds a job publishes a lease, and then looks at the row again (`Jobs::is_free`).
 
 use crate::logic::columns::job as column;
+use crate::logic::consumers::sooner;
 use crate::logic::low_water::LowWater;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -12,6 +13,7 @@ use crate::pg::xact;
 use super::claim::{self, Candidate, Found, Job, Jobs, Walk};
 use super::home;
 use super::queues::Queue;
+use super::rates::Pace;
 
 /// Which jobs of a queue a consumer takes.
 pub struct Wanted<'a> {
@@ -84,6 +86,7 @@ impl Jobs {
     /// Up to so many due jobs of a role for a consumer, in order, and when the next one is due.
     pub fn offer(&self, owner: Oid, wanted: &Wanted, low: &mut LowWater) -> Result<Offer> {
         let name = datum::text_datum(&wanted.queue.name)?;
+        let mut pace = Pace::new(wanted.queue, owner);
         let mut jobs = Vec::new();
         let next = self.walk_due(owner, name, wanted.now, low, |row, place| {
             if !wanted.holds(row, place.id)? {
@@ -94,6 +97,9 @@ impl Jobs {
             if job.is_own() || job.defect().is_some() {
                 return Ok(Walk::Past);
             }
+            if !pace.allows(row)? {
+                return Ok(Walk::On);
+            }
             jobs.push(job);
             Ok(if jobs.len() < wanted.limit {
                 Walk::On
@@ -101,6 +107,7 @@ impl Jobs {
                 Walk::Enough
             })
         })?;
+        let next = sooner(next, pace.next);
         Ok(Offer { jobs, next })
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::logic::columns::{QUEUES, queue as column};
 use crate::logic::limits;
+use crate::logic::rates::Rate;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result, UNDEFINED_OBJECT};
@@ -41,6 +42,8 @@ pub struct Queue {
     pub timeout: Option<Micros>,
     /// How long finished jobs are kept; 0: completed ones leave no row.
     pub retention: Micros,
+    /// How fast its jobs may start.
+    pub rate: Option<Rate>,
     /// No job starts.
     pub paused: bool,
 }
@@ -229,8 +232,20 @@ fn read(row: &crate::pg::table::Row, name: Datum<'_>) -> Result<Queue> {
         backoff_max: interval(column::BACKOFF_MAX)?.unwrap_or(0),
         timeout: interval(column::TIMEOUT)?,
         retention: interval(column::RETENTION)?.unwrap_or(0),
+        rate: rate(row)?,
         paused: row.get(column::PAUSED).is_some_and(datum::as_bool),
     })
+}
+
+fn rate(row: &crate::pg::table::Row) -> Result<Option<Rate>> {
+    let (rate, period) = (row.get(column::RATE), row.get(column::RATE_PERIOD));
+    let (Some(rate), Some(period)) = (rate, period) else {
+        return Ok(None);
+    };
+    let burst = row.get(column::BURST).map_or(1, datum::as_i32);
+    let per_key = row.get(column::RATE_PER_KEY).is_some_and(datum::as_bool);
+    let period = datum::interval_micros(period)?;
+    Ok(Some(Rate::new(datum::as_i32(rate), period, burst, per_key)))
 }
 
 /// The error for a queue that is not there.

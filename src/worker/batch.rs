@@ -282,7 +282,8 @@ impl Worker {
             self.gone = true;
             return Ok(false);
         }
-        Ok(worked || tally.interrupted || tally.split > 0 || !tally.missed.is_empty())
+        let others = tally.split > 0 || !tally.missed.is_empty() || tally.limited;
+        Ok(worked || tally.interrupted || others)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::pg::error::Result;
 use crate::pg::{clock, xact};
 use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
 use crate::queue::queues::{Kept, Queue};
+use crate::queue::rates::Pace;
 use crate::settings;
 use crate::shared::{self, CHARGES, Kind, Phase, SHARED, SLOTS, State, Wake};
 
@@ -76,6 +77,7 @@ impl Worker {
         extension: &Extension,
         jobs: &Jobs,
     ) -> Result<Option<(Queue, Round)>> {
+        self.limited.forget();
         if let Some(name) = self.named_first()
             && let Some(found) = self.look_at(extension, jobs, &name)?
         {
@@ -173,7 +175,10 @@ impl Worker {
         if queue.paused {
             return Ok(None);
         }
-        let limit = self.batch_size(queue);
+        let (limit, spare) = self.allowed(queue, self.batch_size(queue));
+        if limit == 0 {
+            return Ok(None);
+        }
         let mut known = self.known.remove(&queue.name).unwrap_or_default();
         known.id = queue.id;
         let has_handler = queue.handler.is_some();
@@ -211,7 +216,7 @@ impl Worker {
             candidates: Vec::new(),
             known: behind,
             // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
-            crowds: room && proved,
+            crowds: room && proved && spare,
             room,
             limit,
             is_under_way: false,
@@ -286,6 +291,7 @@ impl Worker {
         let tells = limit > 1 || round.limit == 1;
         let (id, database, role) = (self.id, self.database, self.role);
         let now = clock::now();
+        let limited = self.limited.next();
         let (published, wake) = SHARED.change(|state| {
             let unpublished = (false, Wake::NOBODY);
             let Some(queue_id) = state.slot(id).map(|slot| slot.queue_id) else {
@@ -302,6 +308,7 @@ impl Worker {
             let Some(lane) = state.lane(database, role).filter(|_| tells) else {
                 return (true, Wake::NOBODY);
             };
+            lane.expect(limited);
             // More than this worker takes at once, and others may help with it.
             if crowded && round.room {
                 lane.set_pending();
@@ -346,12 +353,14 @@ impl Worker {
             others: Reaches::new(others),
             jobs: running,
             passed: Vec::new(),
+            pace: Pace::new(queue, self.role),
         };
         avoid.jobs.extend(&known.skip);
         avoid.jobs.sort_unstable();
         let (role, low) = (self.role, &mut known.low);
         let found =
             xact::with_next_snapshot(|| jobs.look(role, queue, now, limit, &mut avoid, low))?;
+        self.limited.until(avoid.pace.next);
         avoid.passed.sort_unstable();
         known
             .skip
@@ -366,6 +375,14 @@ impl Worker {
             *index != self.id.index && slot.phase != Phase::Free && slot.database == self.database
         });
         others.filter_map(|(_, slot)| slot.current().job())
+    }
+
+    /// How many of `most` jobs of a queue may start now, and whether more might; 0 if its rate allows none.
+    fn allowed(&self, queue: &Queue, most: usize) -> (usize, bool) {
+        let mut pace = Pace::new(queue, self.role);
+        let allowed = pace.most(most);
+        self.limited.until(pace.next);
+        allowed
     }
 
     fn batch_size(&self, queue: &Queue) -> usize {
