@@ -16,9 +16,9 @@ use crate::pg::error::{PgError, Result};
 use crate::pg::{clock, xact};
 use crate::queue::bar::bar;
 use crate::queue::claim;
-use crate::queue::due::{Due, Visit, earlier};
+use crate::queue::due::{Due, Seen, Visit, earlier};
 use crate::queue::ids;
-use crate::queue::queues;
+use crate::queue::queues::{self, Queue};
 use crate::queue::rates::Pace;
 use crate::shared::{self, SHARED};
 
@@ -172,7 +172,6 @@ impl Finder {
         ender: &mut Ender,
     ) -> Result<()> {
         let barred = bar(owner)?;
-        let now = clock::now();
         let avoid = not_to_take(self.database);
         let mut after = None;
         let mut runs = false;
@@ -183,17 +182,12 @@ impl Finder {
             }
             let known = queues::find(extension, datum::text_datum(&name)?)?;
             if let Some(queue) = known.filter(|queue| !queue.paused) {
-                let mut pace = match barred {
+                let pace = match barred {
                     Some(_) => Pace::default(),
                     None => Pace::new(&queue, owner),
                 };
-                let is_limited = pace.most(1).0 == 0;
-                let mut seen = due.look(owner, &queue, now, &avoid, &mut pace)?;
-                if is_limited {
-                    (seen.is_due, seen.unread) = (false, None);
-                }
+                let seen = self.look_within(due, owner, &queue, &avoid, pace)?;
                 self.earliest = earlier(self.earliest, seen.next);
-                self.earliest = earlier(self.earliest, self.unexpected(owner, pace.next));
                 match (&barred, seen.unread) {
                     (Some(reason), unread) if seen.is_due || unread.is_some() => {
                         ender.add(owner, &name, reason);
@@ -209,6 +203,27 @@ impl Finder {
             self.ask_for_worker(owner);
         }
         Ok(())
+    }
+
+    /// Looks at one role's queue. What its rate holds back is due when it may start, unless somebody sees to it.
+    fn look_within(
+        &self,
+        due: &Due,
+        owner: Oid,
+        queue: &Queue,
+        avoid: &[i64],
+        mut pace: Pace,
+    ) -> Result<Seen> {
+        let is_limited = pace.most(1).0 == 0;
+        let mut seen = due.look(owner, queue, clock::now(), avoid, &mut pace)?;
+        if is_limited && !seen.is_due && seen.unread.is_none() {
+            return Ok(seen);
+        }
+        if is_limited {
+            (seen.is_due, seen.unread) = (false, None);
+        }
+        seen.next = earlier(seen.next, self.unexpected(owner, pace.next));
+        Ok(seen)
     }
 
     /// That time, unless a worker or the launcher sees to what may start then.

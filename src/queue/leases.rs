@@ -7,7 +7,7 @@
 use crate::logic::consumers::lease::{LeaseId, Loss};
 use crate::pg::error::Result;
 use crate::pg::local::Local;
-use crate::pg::{bgworker, latch, lease_marks};
+use crate::pg::{bgworker, clock, latch, lease_marks};
 use crate::shared::{self, SHARED, consumers};
 
 use super::claim::Candidate;
@@ -55,12 +55,20 @@ pub fn ended(id: LeaseId, gives_back: bool) -> Result<()> {
     consumed::changed(Change::Ended { id, gives_back })
 }
 
-/// Gives up leases that were published a moment ago and whose jobs somebody else has.
+/// Gives up leases that were published a moment ago, and whose jobs somebody else has or may not start yet.
+/// Sessions that have read past them meanwhile read there again.
 pub fn withdraw(ids: &[LeaseId]) {
+    if ids.is_empty() {
+        return;
+    }
+    let now = clock::now();
     HELD.with(|held| ids.iter().for_each(|id| forget(held, *id)));
     consumers::write(|consumers| {
         for id in ids {
-            consumers::free(consumers, *id);
+            if let Some(lease) = consumers::free(consumers, *id) {
+                let boards = &mut consumers.head.boards;
+                boards.note(lease.channel, now, lease.run_at);
+            }
         }
     });
 }

@@ -128,6 +128,11 @@ impl Kept {
         rests.then_some(self.heard.told)
     }
 
+    /// How many changes had been told when it was read.
+    pub fn told(&self) -> u64 {
+        self.heard.told
+    }
+
     /// Whether the queue is there at this moment and not paused.
     pub fn is_open(&self, extension: &Extension) -> Result<bool> {
         if self.is_current(extension) {

@@ -130,7 +130,7 @@ impl Pace {
 /// How many may start soon, and when those may for which that is not soon enough.
 fn left(key: &Key, limit: &Limit, ahead: bool) -> (usize, Micros) {
     let now = clock::now();
-    let state = rates::peek(key, limit, now);
+    let state = rates::peek(key, limit);
     if state.no_room || state.next > now.saturating_add(NEAR) {
         return (0, state.next);
     }
@@ -160,12 +160,11 @@ pub fn start(
 ) -> Result<Start> {
     let key = bucket(queue, rate, owner, group_key)?;
     loop {
-        let now = clock::now();
-        let started = rates::start(&key, &rate.limit, now, 1);
+        let started = rates::start(&key, &rate.limit, None, 1);
         if started.count > 0 {
-            return Ok(Start::At(now));
+            return Ok(Start::At(started.at));
         }
-        let rest = started.next.saturating_sub(now);
+        let rest = started.next.saturating_sub(started.at);
         if !(1..=NEAR).contains(&rest) {
             return Ok(Start::Not(started.next));
         }
@@ -184,17 +183,17 @@ struct Lot {
 }
 
 impl Lots {
-    /// Starts another job at `now`, if it may.
+    /// Starts another job at `at`, when the first one has started, if it may.
     pub fn start(
         &mut self,
         queue: &Queue,
         rate: &Rate,
         owner: Oid,
         group_key: Option<Datum<'_>>,
-        now: Micros,
+        at: Micros,
     ) -> Result<Start> {
         let key = bucket(queue, rate, owner, group_key)?;
-        let started = rates::start(&key, &rate.limit, now, 1);
+        let started = rates::start(&key, &rate.limit, Some(at), 1);
         if started.count == 0 {
             return Ok(Start::Not(started.next));
         }
@@ -209,7 +208,7 @@ impl Lots {
                 next: started.next,
             }),
         }
-        Ok(Start::At(now))
+        Ok(Start::At(at))
     }
 
     /// All but these have come to nothing.
@@ -268,7 +267,7 @@ pub fn reason(queue: &Queue, owner: Oid, group_key: Option<Datum<'_>>) -> Result
         return Ok(None);
     };
     let key = bucket(queue, &rate, owner, group_key)?;
-    let state = rates::peek(&key, &rate.limit, clock::now());
+    let state = rates::peek(&key, &rate.limit);
     let (next, no_room) = (state.next, state.no_room);
     Ok((state.count == 0).then_some(Reason {
         next,
@@ -277,12 +276,19 @@ pub fn reason(queue: &Queue, owner: Oid, group_key: Option<Datum<'_>>) -> Result
     }))
 }
 
+/// When a role's job of that key may start, if that is not soon; else 0.
+pub fn held_until(queue: &Queue, owner: Oid, group_key: Option<Datum<'_>>) -> Result<Micros> {
+    let reason = reason(queue, owner, group_key)?;
+    Ok(reason
+        .filter(|reason| !reason.is_near())
+        .map_or(0, |reason| reason.next))
+}
+
 /// Whether a queue's next start, or that of one of its keys, lies in the future.
 pub fn is_limited(queue: &Queue) -> bool {
-    let now = clock::now();
     match queue.rate {
         None => false,
-        Some(rate) if rate.per_key => rates::is_any_waiting(bgworker::my_database(), queue.id, now),
-        Some(rate) => rates::peek(&of_queue(queue.id), &rate.limit, now).count == 0,
+        Some(rate) if rate.per_key => rates::is_any_waiting(bgworker::my_database(), queue.id),
+        Some(rate) => rates::peek(&of_queue(queue.id), &rate.limit).count == 0,
     }
 }

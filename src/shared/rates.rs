@@ -4,6 +4,7 @@
 use crate::logic::rates::{Buckets, Entry, Head, Key, Limit, QUEUES, Started, State};
 use crate::pg::datum::Micros;
 use crate::pg::shmem_array::SharedArray;
+use crate::pg::{bgworker, clock};
 use crate::settings;
 
 static MEMORY: SharedArray<Head, Entry> = SharedArray::new(c"my_worker_rates");
@@ -29,8 +30,15 @@ pub fn begin(now: Micros) {
 }
 
 /// How a bucket stands; without preload nothing may start.
-pub fn peek(key: &Key, limit: &Limit, now: Micros) -> State {
-    let state = write(|buckets| buckets.peek(key, limit, now));
+pub fn peek(key: &Key, limit: &Limit) -> State {
+    let is_primary = !bgworker::in_recovery();
+    let state = write(|buckets| {
+        let now = clock::now();
+        if is_primary {
+            buckets.begin(now);
+        }
+        buckets.peek(key, limit, now)
+    });
     state.unwrap_or(State {
         count: 0,
         next: Micros::MAX,
@@ -38,11 +46,15 @@ pub fn peek(key: &Key, limit: &Limit, now: Micros) -> State {
     })
 }
 
-/// Starts up to so many at that time.
-pub fn start(key: &Key, limit: &Limit, now: Micros, wanted: usize) -> Started {
-    let started = write(|buckets| buckets.start(key, limit, now, wanted));
+/// Starts up to so many, now or at a time that was now a moment ago.
+pub fn start(key: &Key, limit: &Limit, at: Option<Micros>, wanted: usize) -> Started {
+    let started = write(|buckets| {
+        let now = clock::now();
+        buckets.start(key, limit, (now, at.unwrap_or(now)), wanted)
+    });
     started.unwrap_or(Started {
         count: 0,
+        at: 0,
         next: Micros::MAX,
     })
 }
@@ -53,6 +65,6 @@ pub fn give_back(key: &Key, count: usize, next: Micros) {
 }
 
 /// Whether a key of that queue must wait.
-pub fn is_any_waiting(database: u32, queue: i32, now: Micros) -> bool {
-    write(|buckets| buckets.is_any_waiting(database, queue, now)).unwrap_or(false)
+pub fn is_any_waiting(database: u32, queue: i32) -> bool {
+    write(|buckets| buckets.is_any_waiting(database, queue, clock::now())).unwrap_or(false)
 }

@@ -121,6 +121,9 @@ fn look(job: i64) -> Result<Vec<u8>> {
     if let Some(reason) = limited(&extension, live.owner, &queue, live.group_key.as_deref())? {
         return Ok(reason);
     }
+    if let Some(reason) = for_consumers(&live, &queue) {
+        return Ok(reason);
+    }
     if let Some(reason) = barred(live.owner)? {
         return Ok(reason.into_bytes());
     }
@@ -280,10 +283,14 @@ fn held(live: &Live, queue: &Queue, pool: &Pool) -> Option<Vec<u8>> {
         return Some(format!("its row is locked by process {pid}").into_bytes());
     }
     let limit = queue.concurrency.and_then(|n| usize::try_from(n).ok());
-    if let Some(limit) = limit.filter(|limit| pool.in_queue >= *limit) {
+    limit.filter(|limit| pool.in_queue >= *limit).map(|limit| {
         let rest = format!(" is full: {} of {limit} jobs run", pool.in_queue);
-        return Some(quoted("queue ", &queue.name, &rest));
-    }
+        quoted("queue ", &queue.name, &rest)
+    })
+}
+
+/// Whether it is for consumers.
+fn for_consumers(live: &Live, queue: &Queue) -> Option<Vec<u8>> {
     let rest = " has a handler: it is held for other consumers";
     queue
         .holds(live.says_itself)

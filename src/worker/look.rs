@@ -175,10 +175,9 @@ impl Worker {
         if queue.paused {
             return Ok(None);
         }
-        let (limit, spare) = self.allowed(queue, self.batch_size(queue));
-        if limit == 0 {
-            return Ok(None);
-        }
+        let mut pace = Pace::new(queue, self.role);
+        let (allowed, spare) = pace.most(self.batch_size(queue));
+        let limit = allowed.max(1);
         let mut known = self.known.remove(&queue.name).unwrap_or_default();
         known.id = queue.id;
         let has_handler = queue.handler.is_some();
@@ -196,7 +195,10 @@ impl Worker {
         };
         self.known.insert(queue.name.clone(), known);
         let mut candidates = found?;
-        if candidates.is_empty() {
+        if allowed == 0 && !candidates.is_empty() {
+            self.limited.until(pace.next);
+        }
+        if allowed == 0 || candidates.is_empty() {
             return Ok(None);
         }
         let Some(room) = self.enter_queue(queue) else {
@@ -375,14 +377,6 @@ impl Worker {
             *index != self.id.index && slot.phase != Phase::Free && slot.database == self.database
         });
         others.filter_map(|(_, slot)| slot.current().job())
-    }
-
-    /// How many of `most` jobs of a queue may start now, and whether more might; 0 if its rate allows none.
-    fn allowed(&self, queue: &Queue, most: usize) -> (usize, bool) {
-        let mut pace = Pace::new(queue, self.role);
-        let allowed = pace.most(most);
-        self.limited.until(pace.next);
-        allowed
     }
 
     fn batch_size(&self, queue: &Queue) -> usize {

@@ -45,7 +45,7 @@ my @workers = worker_pids($node, 'worker');
 my $keeper = join ' ', worker_pids($node, 'keeper');
 my ($worked, $kept) = (ticks(@workers), ticks($keeper));
 my $from = time;
-sleep 10;
+sleep 8;
 my $elapsed = time - $from;
 my $share = (ticks(@workers) - $worked) / POSIX::sysconf(POSIX::_SC_CLK_TCK()) / $elapsed;
 cmp_ok($share, '<', 0.01, 'its workers hardly work meanwhile');
@@ -119,6 +119,24 @@ cmp_ok(time - $begin, '>=', 0.99, 'five starts take four times the spacing');
 is(sql(q{SELECT string_agg(status, ' ' ORDER BY status) FROM my_worker.history WHERE queue = 'tries'}),
 	'completed completed failed', 'all have ended');
 
+# Jobs that come while their queue is limited wake nobody.
+sql(q{SELECT my_worker.create_queue('closed', handler => 'nothing', rate => 1, rate_period => '20 s')});
+sql(q{SELECT my_worker.enqueue('nothing', queue => 'closed') FROM generate_series(1, 2)});
+wait_for($node, q{SELECT count(*) FROM my_queue WHERE queue = 'closed'}, '1');
+wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'worker' AND state <> 'idle'}, '0');
+sub switches
+{
+	my $sum = 0;
+	$sum += slurp_file("/proc/$_/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m ? $1 : 0 for worker_pids($node);
+	return $sum;
+}
+my $switches = switches();
+sql(join ';', (q{SELECT my_worker.enqueue('nothing', queue => 'closed')}) x 300);
+cmp_ok(switches() - $switches, '<', 60, 'jobs of a limited queue wake nobody');
+sql(q{SELECT my_worker.alter_queue('closed', rate => 1000, rate_period => '1 s', burst => 10)});
+wait_for($node, q{SELECT count(*) FROM my_queue WHERE queue = 'closed'}, '0', 10);
+pass('and run as soon as they may');
+
 # A worker that leaves meanwhile is followed by another in time.
 $node->append_conf('postgresql.conf', 'my_worker.worker_idle_timeout = 0');
 $node->reload;
@@ -127,10 +145,14 @@ sleep 1;
 sql(q{INSERT INTO my_queue (queue) SELECT 'rare' FROM generate_series(1, 2)});
 wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'worker'}, '0');
 is(sql(q{SELECT count(*) FROM my_queue WHERE queue = 'rare'}), '1', 'nobody stays for a start that is far');
-drained($node);
+sql(q{SELECT my_worker.enqueue('nothing', queue => 'rare', priority => 1)});
+is(sql(q{SELECT count(*) FROM my_worker.workers WHERE kind = 'worker'}), '0', 'nor comes for a job that must wait');
+wait_for($node, q{SELECT count(*) FROM my_queue WHERE queue = 'rare'}, '1');
 my ($late) = sql(q{SELECT extract(epoch FROM max(started_at) - min(started_at)) FROM my_worker.history WHERE queue = 'rare'});
 cmp_ok($late, '>=', 6, 'it starts not before its time');
 cmp_ok($late, '<', 6.5, 'nor long after');
+
+sql(q{SELECT my_worker.purge_queue('rare')});
 
 $node->stop;
 done_testing();

@@ -37,7 +37,7 @@ sub run
 	return $took;
 }
 run('free', 1);
-sleep 1;
+wait_for($node, q{SELECT clock_timestamp() > pg_postmaster_start_time() + interval '2 s'});
 my ($free, $limited) = (run('free', 1), run('keys', 1));
 note(sprintf 'a thousand keys: %.3f s without a rate, %.3f s with', $free, $limited);
 cmp_ok($limited, '<', 2 * $free + 0.5, 'a thousand keys start at once');
@@ -50,10 +50,8 @@ is(sql(q{SELECT most('keys', '1 s')}), '1', 'no window of a key has more than on
 is(sql(q{SELECT count(*) FROM my_worker.history WHERE queue = 'keys' AND status = 'completed'}), '5000', 'all have run');
 
 # One key is held back, others go on; jobs without a key share one rate.
-sql(q{SELECT my_worker.create_queue('held', handler => 'nothing', rate => 1, rate_period => '1 h', rate_per_key => true)});
-sql(q{SELECT my_worker.alter_queue('held', rate_period => '10 s')});
-$node->append_conf('postgresql.conf', 'my_worker.naptime = 10');
-sleep 11;
+sql(q{SELECT my_worker.create_queue('held', handler => 'nothing', rate => 1, rate_period => '10 s', rate_per_key => true)});
+wait_for($node, q{SELECT clock_timestamp() > pg_postmaster_start_time() + interval '11 s'});
 sql(q{INSERT INTO my_queue (queue, group_key) SELECT 'held', 'a' FROM generate_series(1, 500)});
 my @ids = map { sql(qq{SELECT my_worker.enqueue('nothing', queue => 'held', group_key => $_)}) } q{'b'}, q{'c'}, 'NULL', 'NULL';
 is(sql("SELECT my_worker.wait($ids[$_], '5 s')"), 'completed', 'a key behind one that waits runs') for 0 .. 2;
@@ -82,9 +80,10 @@ sql(q{INSERT INTO my_queue (queue, group_key) SELECT 'many', 'key ' || k FROM ge
 wait_for($node, q{SELECT count(*) >= 900 FROM my_worker.history WHERE queue = 'many'});
 like(sql(q{SELECT my_worker.why(max(id)) FROM my_queue WHERE queue = 'many'}),
 	qr/^queue "many" has more keys at work than there is room for \(my_worker.max_rate_keys\): next start at /, 'new keys wait');
-sql(q{SELECT my_worker.enqueue('nothing', queue => 'free')});
-drained($node);
-is(sql(q{SELECT count(*) FROM my_worker.history WHERE queue = 'many'}), '1500', 'and start when others have rested');
+is(sql(sprintf q{SELECT my_worker.wait(%d, '1 s')}, sql(q{SELECT my_worker.enqueue('nothing', queue => 'free')})), 'completed',
+	'other queues go on');
+wait_for($node, q{SELECT count(*) FROM my_queue WHERE queue = 'many'}, '0');
+is(sql(q{SELECT count(*) FROM my_worker.history WHERE queue = 'many' AND status = 'completed'}), '1500', 'and start when others have rested');
 
 $node->stop;
 done_testing();

@@ -4,7 +4,7 @@
 //! sleeps no longer than to the time at which the first of them may start. Where there is none, since all
 //! are at work or have left, the launcher sees to it ([`State::decide`]).
 
-use super::{Kind, Lane, Micros, Oid, Phase, SlotId, State};
+use super::{Kind, Known, Lane, Micros, Oid, Phase, Slot, SlotId, State, Wake};
 
 /// Nobody; generations begin with 1.
 pub(super) const NOBODY: SlotId = SlotId {
@@ -16,6 +16,13 @@ impl Lane {
     /// Something may start at that time (0: nothing that is known).
     pub fn expect(&mut self, time: Micros) {
         self.watch_until = sooner(self.watch_until, time);
+    }
+
+    /// A worker is about to look: what may have started by now it sees.
+    pub fn look(&mut self, now: Micros) {
+        if self.watch_until <= now {
+            self.watch_until = 0;
+        }
     }
 }
 
@@ -44,6 +51,38 @@ impl State {
             lane.watcher = if until == 0 { NOBODY } else { id };
         }
         until
+    }
+
+    /// A job came, due at `run_at`, that its queue's rate lets start at `start`; answers the process to wake:
+    /// nobody if that time is seen to.
+    pub fn await_start(
+        &mut self,
+        (database, role): (Oid, Oid),
+        run_at: Micros,
+        start: Micros,
+    ) -> Wake {
+        let mut entries = self.databases.iter();
+        let is_known = entries.any(|e| e.oid == database && e.known == Known::Present);
+        let mut slots = self.used_slots().iter();
+        let idles = |slot: &Slot| slot.phase == Phase::Idle && !slot.leaves();
+        let some_idles = slots.any(|slot| slot.serves(Kind::Worker, database, role) && idles(slot));
+        if !is_known || !self.enabled {
+            return self.demand(database, role, run_at, 0);
+        }
+        let launcher = self.launcher_procno;
+        match self.lane(database, role) {
+            Some(lane) if lane.watch_until != 0 && lane.watch_until <= start => {
+                lane.arrived(run_at);
+                Wake::NOBODY
+            }
+            Some(lane) if !some_idles => {
+                lane.arrived(run_at);
+                lane.expect(start);
+                Wake::process(launcher)
+            }
+            // It looks, and sleeps to it.
+            _ => self.demand(database, role, run_at, 0),
+        }
     }
 
     /// Whether that process idles, and so wakes at its time.
@@ -85,7 +124,7 @@ fn sooner(known: Micros, new: Micros) -> Micros {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::pool::{Known, Rules, Step};
+    use crate::logic::pool::{Rules, Step};
 
     const LANE: (Oid, Oid) = (5, 10);
     const RULES: Rules = Rules {
@@ -163,6 +202,22 @@ mod tests {
         state.lane(LANE.0, LANE.1).unwrap().take_pending();
         assert_eq!(state.watch(idle, LANE, 0, 100_000), 900_000);
         assert_eq!(worker_step(&mut state, 100_000).0, None);
+    }
+
+    #[test]
+    fn jobs_that_may_not_start_yet_wake_nobody_where_their_time_is_seen_to() {
+        let mut state = state();
+        state.launcher_procno = 3;
+        assert_eq!(state.await_start(LANE, 50, 500), Wake::process(3));
+        assert_eq!(state.await_start(LANE, 60, 500), Wake::NOBODY);
+        assert_eq!(state.await_start(LANE, 60, 400), Wake::process(3));
+        let idle = worker(&mut state, Phase::Idle);
+        state.slot(idle).unwrap().procno = 77;
+        assert_eq!(state.watch(idle, LANE, 0, 100), 400);
+        assert_eq!(state.await_start(LANE, 60, 400), Wake::NOBODY);
+        assert!(!state.lane(LANE.0, LANE.1).unwrap().pending);
+        assert_eq!(state.await_start(LANE, 60, 300), Wake::process(77));
+        assert!(state.lane(LANE.0, LANE.1).unwrap().pending);
     }
 
     #[test]

@@ -116,15 +116,17 @@ pub struct State {
 /// What became of the wish to start some.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Started {
-    /// So many started, at the time that was given.
+    /// So many started
     pub count: usize,
+    /// at that time.
+    pub at: Micros,
     /// When the next one may start.
     pub next: Micros,
 }
 
 impl Buckets<'_> {
-    /// Starts are known from now on. Done by the first who asks, and by the launcher when it finds the server to
-    /// be a primary: what a former primary, or this server in its former life, has started is not known.
+    /// Starts are known from now on, unless they are already. On a primary alone: what a former primary, or this
+    /// server in its former life, has started is not known.
     pub fn begin(&mut self, now: Micros) {
         if self.head.whole_since == 0 {
             self.head.whole_since = now;
@@ -150,7 +152,11 @@ impl Buckets<'_> {
 
     /// When the next one of whoever has no bucket may start.
     fn next_of_unknown(&mut self, limit: &Limit, now: Micros) -> Micros {
-        let next = self.head.whole_since.saturating_add(limit.spacing);
+        let since = match self.head.whole_since {
+            0 => now,
+            since => since,
+        };
+        let next = since.saturating_add(limit.spacing);
         let next = next.max(self.head.forgotten.saturating_sub(limit.slack));
         let within = limit.within_reach(next, now);
         if within != next {
@@ -176,7 +182,6 @@ impl Buckets<'_> {
 
     /// How a bucket stands.
     pub fn peek(&mut self, key: &Key, limit: &Limit, now: Micros) -> State {
-        self.begin(now);
         let (next, no_room) = match self.find(key) {
             Some(index) => (self.adapt(index, limit, now), false),
             None if key.is_keyed && self.is_full(now) => (self.head.full_until, true),
@@ -190,14 +195,24 @@ impl Buckets<'_> {
         }
     }
 
-    /// Starts up to so many at `now`.
-    pub fn start(&mut self, key: &Key, limit: &Limit, now: Micros, wanted: usize) -> Started {
+    /// Starts up to so many at the time `at`, which is now or was a moment ago. `now` is read under the lock: so it
+    /// goes back only where the clock is set back.
+    pub fn start(
+        &mut self,
+        key: &Key,
+        limit: &Limit,
+        (now, at): (Micros, Micros),
+        wanted: usize,
+    ) -> Started {
+        self.begin(now);
         let state = self.peek(key, limit, now);
-        let mut started = Started {
-            count: 0,
-            next: state.next,
+        let next = state.next;
+        let mut started = Started { count: 0, next, at };
+        let allowed = match state.no_room {
+            true => 0,
+            false => limit.count(next, at),
         };
-        if state.count == 0 {
+        if allowed == 0 {
             return started;
         }
         let index = match self.find(key) {
@@ -211,14 +226,14 @@ impl Buckets<'_> {
             },
         };
         if let Some(entry) = self.entries.get_mut(index) {
-            started.count = wanted.min(state.count);
-            let mut next = state.next;
+            started.count = wanted.min(allowed);
+            let mut next = next;
             if started.count > 0 {
                 // Each start after the first moves the next one by a spacing.
                 let more = Micros::try_from(started.count).unwrap_or(Micros::MAX);
                 let more = limit.spacing.saturating_mul(more.saturating_sub(1));
-                next = limit.after(next, now).saturating_add(more);
-                entry.last = now;
+                next = limit.after(next, at).saturating_add(more);
+                entry.last = at;
             }
             entry.limit = *limit;
             entry.next = next;
