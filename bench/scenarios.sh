@@ -45,6 +45,23 @@ scenario_drain() {
     target "my_worker: two workers, writing" "my_worker: max_items 1000, writing" "-"
 }
 
+# ---- flow: what each limit costs that never limits ------------------------------------------------
+
+scenario_flow() {
+    local jobs limit
+    jobs=$(count 100000)
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        for limit in $FLOW; do
+            speed "my_worker: none" "$jobs" ours plain "$jobs"
+            speed "my_worker: $limit" "$jobs" ours "$limit" "$jobs"
+        done
+    done
+    for limit in $FLOW; do
+        target "my_worker: $limit" "my_worker: none" "-"
+    done
+}
+FLOW="rate rate_per_key"
+
 # ---- peers: the same jobs in other queues ---------------------------------------------------------
 
 # Ours with its default settings, beside each peer with its fastest.

@@ -46,6 +46,10 @@ SELECT my_worker.create_queue('write', handler => 'bench.touch', retention => '0
 -- One whose jobs no worker can run: without a handler they are held for other consumers.
 SELECT my_worker.create_queue('held', retention => '0');
 
+-- As `plain`, each with a limit that never limits: `flow` compares them.
+SELECT my_worker.create_queue('rate', handler => 'bench.noop', retention => '0', rate => 1000000, rate_period => '1 s', burst => 1000000);
+SELECT my_worker.create_queue('rate_per_key', handler => 'bench.noop', retention => '0', rate => 1000000, rate_period => '1 s', burst => 1000000, rate_per_key => true);
+
 -- Milliseconds from one mark to another.
 CREATE FUNCTION bench.elapsed(a text, b text) RETURNS numeric LANGUAGE sql AS $$
     SELECT round(1000 * extract(epoch FROM (SELECT max(at) FROM bench.marks WHERE what = b)

@@ -83,8 +83,6 @@ ALTER FUNCTION my_worker._is_running(bigint) SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._is_running(bigint) RENAME TO is_running;
 ALTER FUNCTION my_worker._installed() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._installed() RENAME TO installed;
-ALTER FUNCTION my_worker._queue_stats() SET SCHEMA my_worker_internal;
-ALTER FUNCTION my_worker_internal._queue_stats() RENAME TO queue_stats;
 -- It answers more now.
 DROP FUNCTION my_worker._health();
 ALTER FUNCTION my_worker._before_schedule_write() SET SCHEMA my_worker_internal;
@@ -435,13 +433,13 @@ CREATE OR REPLACE FUNCTION my_worker_internal.queue_stats(
     OUT oldest timestamptz, OUT completed bigint, OUT failed bigint, OUT retried bigint,
     OUT cancelled bigint, OUT failed_at timestamptz, OUT wait_mean float8, OUT wait_p50 float8,
     OUT wait_p95 float8, OUT wait_p99 float8, OUT run_mean float8, OUT run_p50 float8,
-    OUT run_p95 float8, OUT run_p99 float8) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'mw_queue_stats' LANGUAGE C STRICT VOLATILE ROWS 10;
+    OUT run_p95 float8, OUT run_p99 float8, OUT limited boolean) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_queue_stats_1_1' LANGUAGE C STRICT VOLATILE ROWS 10;
 CREATE OR REPLACE VIEW my_worker.queue_stats AS
     SELECT s.queue, s.pending, s.scheduled, s.processing,
            clock_timestamp() - s.oldest AS oldest_pending_age, s.completed, s.failed, s.retried,
            s.cancelled, s.wait_mean, s.wait_p50, s.wait_p95, s.wait_p99, s.run_mean, s.run_p50,
-           s.run_p95, s.run_p99
+           s.run_p95, s.run_p99, s.limited
       FROM my_worker_internal.queue_stats() AS s;
 COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
 CREATE OR REPLACE FUNCTION my_worker.reset_stats() RETURNS void
@@ -863,6 +861,7 @@ COMMENT ON FUNCTION my_worker.revoke_usage IS 'takes back what grant_usage() gra
 -- Others, which answer more, have taken their places in the views.
 DROP FUNCTION my_worker._running();
 DROP FUNCTION my_worker._workers();
+DROP FUNCTION my_worker._queue_stats();
 
 CREATE POLICY jobs_consumed ON my_worker._jobs FOR SELECT USING (my_worker_internal.may_consume(queue));
 CREATE POLICY history_consumed ON my_worker.history FOR SELECT USING (my_worker_internal.may_consume(queue));
@@ -991,7 +990,7 @@ GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
     my_worker_internal.altered_columns(), my_worker_internal.has_consumer(text), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy() TO pg_monitor;
-GRANT EXECUTE ON FUNCTION my_worker_internal.processes() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION my_worker_internal.processes(), my_worker_internal.queue_stats() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 
 -- Whoever enqueues by rights of his own, which caller() is one of, takes the home with it.

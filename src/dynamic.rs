@@ -7,7 +7,7 @@
 use crate::execute::{Batch, Memory, Tally, command};
 use crate::pg::bgworker::{self, Handle, Status, Worker};
 use crate::pg::catalog::Extension;
-use crate::pg::datum::Oid;
+use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{
     FEATURE_NOT_SUPPORTED, INSUFFICIENT_RESOURCES, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE,
     PgError, READ_ONLY_SQL_TRANSACTION, Result, UNDEFINED_OBJECT,
@@ -19,7 +19,7 @@ use crate::queue::claim::{Candidate, Jobs};
 use crate::queue::home;
 use crate::queue::keys::{self, Admitted};
 use crate::queue::single::{self, Standing};
-use crate::queue::{extension, hold_extension, queues, report, wake};
+use crate::queue::{extension, hold_extension, queues, rates, report, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Phase, Refused, SHARED, SlotId};
 use crate::worker::blame::{Suspects, is_conflict};
@@ -29,6 +29,9 @@ const PROCESS_TYPE: &str = "dynamic_worker";
 
 /// How often a launched worker looks whether its job's queue has a permit for it, in milliseconds.
 const PERMIT_LOOK_MS: i64 = 20;
+
+/// So often it looks, at least, while its queue's rate keeps it waiting, in milliseconds.
+const RATE_LOOK_MS: i64 = 1_000;
 
 /// How long a launch waits for an idle process of ours to leave, in microseconds.
 const ROOM_LIMIT: i64 = 1_000_000;
@@ -236,6 +239,10 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
                 activity::title(b"waiting for its queue");
                 latch::wait(Some(PERMIT_LOOK_MS), wait_event::launch_commit())?;
             }
+            Ok(Taken::Limited(rest_ms)) => {
+                activity::title(b"waiting for its queue's rate");
+                latch::wait(Some(rest_ms), wait_event::launch_commit())?;
+            }
             Err(error) => match suspects {
                 // What fails at COMMIT is charged like what fails before.
                 Some(suspects) => {
@@ -265,6 +272,8 @@ enum Taken {
     Ran(Option<Box<Tally>>),
     /// Its queue's concurrency is used up.
     Full,
+    /// Its queue's rate does not allow it for so many milliseconds; it looks now and then meanwhile.
+    Limited(i64),
 }
 
 /// In one transaction; where that has one snapshot for all, the job is found in one before, so that
@@ -278,6 +287,7 @@ fn take_and_run(id: SlotId, memory: Memory, suspects: &mut Option<Suspects>) -> 
                     run(id, &extension, memory, candidate, &queue, suspects)
                 }
                 Found::Full => Ok(Taken::Full),
+                Found::Limited(next) => Ok(limited(next)),
                 Found::Nothing => Ok(Taken::Ran(None)),
             }
         });
@@ -287,6 +297,7 @@ fn take_and_run(id: SlotId, memory: Memory, suspects: &mut Option<Suspects>) -> 
             run(id, &hold_extension()?, memory, candidate, &queue, suspects)
         }),
         Found::Full => Ok(Taken::Full),
+        Found::Limited(next) => Ok(limited(next)),
         Found::Nothing => Ok(Taken::Ran(None)),
     }
 }
@@ -297,8 +308,15 @@ enum Found {
     Job(Candidate, queues::Queue),
     /// Its queue's concurrency is used up.
     Full,
+    /// Its queue's rate does not allow it before that time.
+    Limited(Micros),
     /// It is gone, or nothing that a worker may run.
     Nothing,
+}
+
+fn limited(next: Micros) -> Taken {
+    let rest_ms = next.saturating_sub(clock::now()) / 1000;
+    Taken::Limited(rest_ms.clamp(1, RATE_LOOK_MS))
 }
 
 fn find_and_enter(id: SlotId, extension: &Extension) -> Result<Found> {
@@ -308,18 +326,24 @@ fn find_and_enter(id: SlotId, extension: &Extension) -> Result<Found> {
         .flatten();
     let found = jobs.find(extension, task.unwrap_or(0))?;
     jobs.close()?;
-    Ok(match found {
-        Some((candidate, queue)) if has_key(id, extension, &queue, &candidate)? => {
-            match enter(id, &queue) {
-                true => Found::Job(candidate, queue),
-                false => {
-                    keys::give_back(id, identity::current_role());
-                    Found::Full
-                }
-            }
+    let Some((candidate, queue, group_key)) = found else {
+        return Ok(Found::Nothing);
+    };
+    let role = identity::current_role();
+    if let Some(reason) = rates::reason(&queue, role, group_key)?
+        && !reason.is_near()
+    {
+        return Ok(Found::Limited(reason.next));
+    }
+    if !has_key(id, extension, &queue, &candidate)? {
+        return Ok(Found::Full);
+    }
+    Ok(match enter(id, &queue) {
+        true => Found::Job(candidate, queue),
+        false => {
+            keys::give_back(id, role);
+            Found::Full
         }
-        Some(_) => Found::Full,
-        None => Found::Nothing,
     })
 }
 
@@ -359,6 +383,11 @@ fn run(
     *suspects = Suspects::of(queue, &mut tally);
     done?;
     jobs.close()?;
+    if tally.limited {
+        // Somebody else's job has started meanwhile.
+        leave(id);
+        return Ok(Taken::Limited(1));
+    }
     Ok(Taken::Ran(Some(Box::new(tally))))
 }
 

@@ -16,7 +16,7 @@ use crate::schedule;
 use crate::settings::{self, Served};
 use crate::shared::{
     self, Charge, DATABASES, Death, Kind, LANES, LeftOut, Phase, Rules, SHARED, SLOTS, Slot,
-    SlotId, Step, TURN,
+    SlotId, Step, TURN, rates,
 };
 use crate::{greeting, watchdog};
 
@@ -114,6 +114,7 @@ fn at_exit(_code: i32) {
 
 /// Once in a server's life: what the former one left half done is charged.
 fn read_marks() -> Result<()> {
+    rates::begin(clock::now());
     if let Err(error) = marks::open(SLOTS) {
         let text = format!("could not open the file that counts crashes of jobs: {error}");
         log::report(Level::Warning, &text)?;

@@ -25,6 +25,8 @@ pub static MAX_WORKERS_PER_ROLE: Setting<i32> = Setting::new(0);
 pub static MAX_WAITING_PER_ROLE: Setting<i32> = Setting::new(0);
 /// `my_worker.max_leases`: the most jobs that sessions of consumers hold at a time.
 pub static MAX_LEASES: Setting<i32> = Setting::new(20_000);
+/// `my_worker.max_rate_keys`: the most keys with a rate of their own that are at work at a time.
+pub static MAX_RATE_KEYS: Setting<i32> = Setting::new(20_000);
 /// `my_worker.worker_idle_timeout`, seconds: how long an idle worker stays.
 pub static IDLE_TIMEOUT: Setting<i32> = Setting::new(60);
 /// `my_worker.enabled`
@@ -193,6 +195,7 @@ fn define_limits(restart: When) -> Result<()> {
         (100, 1_000_000),
         Unit::None,
     )?;
+    define_rate_keys(restart)?;
     guc::define_int(
         about(
             c"my_worker.max_items",
@@ -205,6 +208,20 @@ fn define_limits(restart: When) -> Result<()> {
         Unit::None,
     )?;
     Ok(())
+}
+
+fn define_rate_keys(restart: When) -> Result<()> {
+    guc::define_int(
+        about(
+            c"my_worker.max_rate_keys",
+            c"Sets the most keys of jobs that may be at work at a time in queues with rate_per_key.",
+            c"Each takes 72 bytes of shared memory. Where all are in use, jobs of other keys wait.",
+            restart,
+        ),
+        &MAX_RATE_KEYS,
+        (100, 1_000_000),
+        Unit::None,
+    )
 }
 
 /// How long processes sleep, and what time it is for schedules.

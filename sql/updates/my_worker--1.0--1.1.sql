@@ -83,8 +83,6 @@ ALTER FUNCTION my_worker._is_running(bigint) SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._is_running(bigint) RENAME TO is_running;
 ALTER FUNCTION my_worker._installed() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._installed() RENAME TO installed;
-ALTER FUNCTION my_worker._queue_stats() SET SCHEMA my_worker_internal;
-ALTER FUNCTION my_worker_internal._queue_stats() RENAME TO queue_stats;
 -- It answers more now.
 DROP FUNCTION my_worker._health();
 ALTER FUNCTION my_worker._before_schedule_write() SET SCHEMA my_worker_internal;
@@ -171,6 +169,7 @@ ALTER FUNCTION my_worker.alter_queue(text, text, integer, integer, interval, int
 -- Others, which answer more, have taken their places in the views.
 DROP FUNCTION my_worker._running();
 DROP FUNCTION my_worker._workers();
+DROP FUNCTION my_worker._queue_stats();
 
 CREATE POLICY jobs_consumed ON my_worker._jobs FOR SELECT USING (my_worker_internal.may_consume(queue));
 CREATE POLICY history_consumed ON my_worker.history FOR SELECT USING (my_worker_internal.may_consume(queue));
@@ -299,7 +298,7 @@ GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
     my_worker_internal.altered_columns(), my_worker_internal.has_consumer(text), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy() TO pg_monitor;
-GRANT EXECUTE ON FUNCTION my_worker_internal.processes() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION my_worker_internal.processes(), my_worker_internal.queue_stats() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 
 -- Whoever enqueues by rights of his own, which caller() is one of, takes the home with it.

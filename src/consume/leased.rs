@@ -1,14 +1,17 @@
 //! Taking what was found: a lease of each job is published, and then the row is looked at again.
 
-use crate::logic::consumers::Channel;
+use crate::logic::columns::job as column;
 use crate::logic::consumers::lease::{JobKey, Lease, LeaseId, Loss, Published, Stage};
+use crate::logic::consumers::{Channel, sooner};
 use crate::logic::keys::KeyId;
+use crate::logic::rates::Rate;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Micros;
 use crate::pg::error::{CONFIGURATION_LIMIT_EXCEEDED, PgError, Result};
 use crate::pg::{bgworker, clock, identity, latch, xact};
 use crate::queue::claim::{Job, Jobs};
 use crate::queue::queues::Queue;
+use crate::queue::rates::{self, Lots, Start};
 use crate::queue::{keys, lease_row, leases, wake};
 use crate::shared::{SHARED, consumers};
 
@@ -29,9 +32,12 @@ pub struct Taken {
     pub jobs: Vec<Leased>,
     /// There was no room for a lease of one.
     pub full: bool,
+    /// When the queue's rate allows the next; 0: it held none back.
+    pub next: Micros,
 }
 
-/// Takes what it can get of these jobs: none that somebody else has a lease of, has locked, or has changed.
+/// Takes what it can get of these jobs: none that somebody else has a lease of, has locked, or has changed, and
+/// no more than the queue's rate allows.
 /// `lease`: for so long; `None`: for the session.
 pub fn take(
     extension: &Extension,
@@ -65,6 +71,13 @@ pub fn take(
     if queue.concurrency.is_some() {
         keep_limit(extension, queue, &mut kept, &mut lost)?;
     }
+    let mut began = Began {
+        at: clock::now(),
+        next: 0,
+    };
+    if let Some(rate) = &queue.rate {
+        began = keep_pace(queue, rate, &mut kept, &mut lost)?;
+    }
     leases::withdraw(&lost);
     let leased: Vec<Leased> = kept
         .into_iter()
@@ -74,10 +87,60 @@ pub fn take(
         })
         .collect();
     match lease {
-        Some(length) => write_leases(extension, queue, &leased, length)?,
+        Some(length) => write_leases(extension, queue, &leased, began.at, length)?,
         None => tell_of_time_outs(queue, &leased)?,
     }
-    Ok(Taken { jobs: leased, full })
+    let next = began.next;
+    Ok(Taken {
+        jobs: leased,
+        full,
+        next,
+    })
+}
+
+/// When jobs that were received began, and when the queue's rate allows the next; 0: it held none back.
+struct Began {
+    at: Micros,
+    next: Micros,
+}
+
+/// Gives back what the queue's rate does not allow yet. All others begin at the same time, which their leases
+/// say; one that may begin in a moment is waited for if it is the first.
+fn keep_pace(
+    queue: &Queue,
+    rate: &Rate,
+    kept: &mut Vec<(Job, LeaseId)>,
+    lost: &mut Vec<LeaseId>,
+) -> Result<Began> {
+    let mut began = Began { at: 0, next: 0 };
+    let mut lots = Lots::default();
+    let mut allowed = Vec::with_capacity(kept.len());
+    for (job, id) in kept.drain(..) {
+        let (owner, group_key) = (job.owner(), job.value(column::GROUP_KEY));
+        let start = match began.at {
+            0 => rates::start(queue, rate, owner, group_key)?,
+            at => lots.start(queue, rate, owner, group_key, at)?,
+        };
+        match start {
+            Start::At(at) => {
+                began.at = at;
+                allowed.push((job, id));
+            }
+            Start::Not(next) => {
+                began.next = sooner(began.next, next);
+                lost.push(id);
+            }
+        }
+    }
+    *kept = allowed;
+    consumers::write(|consumers| {
+        for (_, id) in kept.iter() {
+            if let Some(lease) = consumers.get(*id) {
+                lease.since = began.at;
+            }
+        }
+    });
+    Ok(began)
 }
 
 /// A lease of each, not yet published.
@@ -209,12 +272,13 @@ fn write_leases(
     extension: &Extension,
     queue: &Queue,
     leased: &[Leased],
+    began: Micros,
     length: Micros,
 ) -> Result<()> {
     if leased.is_empty() {
         return Ok(());
     }
     let jobs: Vec<(i64, i64)> = leased.iter().map(|l| (l.job.id, l.token)).collect();
-    let until = lease_row::write(extension, queue, &jobs, clock::now(), length)?;
+    let until = lease_row::write(extension, queue, &jobs, began, length)?;
     until.map_or(Ok(()), wake::due_at_commit)
 }

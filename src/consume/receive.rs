@@ -3,8 +3,8 @@
 use super::admitted;
 use super::leased::{self, Leased};
 use super::seek::Search;
-use crate::logic::consumers::Channel;
 use crate::logic::consumers::waiting::Group;
+use crate::logic::consumers::{Channel, sooner};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Micros;
 use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result};
@@ -12,6 +12,7 @@ use crate::pg::{bgworker, clock, guc, identity, latch, wait_event};
 use crate::queue::claim::Jobs;
 use crate::queue::home;
 use crate::queue::queues::{self, Queue};
+use crate::queue::rates::Pace;
 use crate::settings;
 use crate::shared::{self, consumers};
 
@@ -96,7 +97,11 @@ impl Session<'_> {
             return Ok((Vec::new(), 0));
         }
         let wanted = usize::try_from(self.request.count).unwrap_or(1);
-        let limit = wanted.min(self.queue.limit());
+        let mut pace = Pace::new(&self.queue, self.search.caller);
+        let (limit, _) = pace.most(wanted.min(self.queue.limit()));
+        if limit == 0 {
+            return Ok((Vec::new(), pace.next));
+        }
         let jobs = match self.request.lease {
             None => Jobs::open_to_read(&self.extension)?,
             Some(_) => Jobs::open(&self.extension)?,
@@ -115,12 +120,14 @@ impl Session<'_> {
             }
             let lease = self.request.lease;
             let more = leased::take(&self.extension, &jobs, &self.queue, offer.jobs, lease)?;
+            next = sooner(next, more.next);
             let got = more.jobs.len();
             leased.extend(more.jobs);
             if more.full && leased.is_empty() {
                 return Err(leased::no_room());
             }
-            if more.full || got == found || leased.len() == limit {
+            let is_limited = more.next != 0;
+            if more.full || got == found || leased.len() == limit || is_limited {
                 break;
             }
         }

@@ -62,7 +62,8 @@ static KNOWN: Local<BTreeMap<(Oid, i32), Known>> = Local::new(BTreeMap::new());
 pub struct Search {
     /// Which jobs it may have.
     pub scope: Scope,
-    caller: Oid,
+    /// Who asks.
+    pub caller: Oid,
     /// The kinds; empty: any.
     kinds: Vec<Vec<u8>>,
 }

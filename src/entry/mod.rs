@@ -13,7 +13,7 @@ mod stats;
 use crate::pg::error::Result;
 use crate::pg::{bgworker, ddl, guard, log, shmem, utility};
 use crate::queue::{incoming, leases, rights};
-use crate::shared::{SHARED, consumers};
+use crate::shared::{SHARED, consumers, rates};
 use crate::stats::saved;
 use crate::{evict, launcher, settings};
 
@@ -57,10 +57,12 @@ fn init() -> Result<()> {
 fn request() {
     SHARED.request();
     consumers::request();
+    rates::request();
 }
 
 fn startup() {
     consumers::attach();
+    rates::attach();
     if SHARED.attach() {
         saved::load();
         shmem::at_shutdown(saved::save);

@@ -14,6 +14,11 @@ use crate::stats::{self, queues};
 use crate::sys;
 
 sql_function!(mw_queue_stats, pg_finfo_mw_queue_stats, queue_stats);
+sql_function!(
+    mw_queue_stats_1_1,
+    pg_finfo_mw_queue_stats_1_1,
+    queue_stats_1_1
+);
 sql_function!(mw_why, pg_finfo_mw_why, why);
 sql_function!(mw_waits_for, pg_finfo_mw_waits_for, waits_for);
 sql_function!(mw_health, pg_finfo_mw_health, health);
@@ -45,7 +50,16 @@ sql_function!(mw_reset_stats, pg_finfo_mw_reset_stats, reset_stats);
 /// The first time that there is (`MIN_TIMESTAMP`): a job that is due since -infinity has an age, too.
 const FIRST_TIME: Micros = -211_813_488_000_000_000;
 
+/// As 1.0 declares it.
 fn queue_stats(call: &Call) -> Answer {
+    add_queues(call, |_| None)
+}
+
+fn queue_stats_1_1(call: &Call) -> Answer {
+    add_queues(call, |row| Some(row.is_limited))
+}
+
+fn add_queues(call: &Call, is_limited: fn(&queues::QueueRow) -> Option<bool>) -> Answer {
     if !SHARED.is_attached() {
         return Err(shared::not_preloaded());
     }
@@ -68,6 +82,7 @@ fn queue_stats(call: &Call) -> Answer {
         ];
         values.extend(summary(counters.and_then(|all| all.wait.summary())));
         values.extend(summary(counters.and_then(|all| all.run.summary())));
+        values.extend(is_limited(&row).map(|is_limited| Some(is_limited.datum())));
         call.add_row(&values)?;
     }
     Ok(None)

@@ -16,6 +16,7 @@ mod call;
 pub mod command;
 mod end;
 mod find;
+mod pace;
 mod step;
 mod stretch;
 mod tally;
@@ -41,6 +42,7 @@ pub use tally::{Memory, Tally};
 
 use call::{call, describe, limited, refuse_late};
 use find::Known;
+use pace::Granted;
 use together::Hold;
 
 /// A batch stops taking jobs after this time, and cancels one that runs on when others are done. The
@@ -213,8 +215,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Runs one job and settles it. `known` is its function, or why there is none.
-    fn run_job(&mut self, job: &Job, known: Result<usize>) -> Result<()> {
-        let started = clock::now();
+    fn run_job(&mut self, job: &Job, known: Result<usize>, granted: Granted) -> Result<()> {
+        let started = granted.unwrap_or_else(clock::now);
         self.watch_overrun()?;
         let result = match known {
             Ok(index) => self.attempt(&[job], Hold::Locked, index, started)?,

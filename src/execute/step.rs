@@ -1,8 +1,10 @@
 //! One step of a batch: the next candidate is taken and run, or passed by.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 use super::command::Claimed;
+use super::pace::Granted;
 use super::{Batch, Step};
 use crate::logic::low_water::Place;
 use crate::pg::error::{PgError, Result};
@@ -51,12 +53,16 @@ impl Batch<'_> {
             self.last = Some(candidate.place);
             return self.refuse(&job, &defect).map(|()| Step::Next);
         }
-        let first = self.tally.untold.is_empty();
+        if job.is_command && !self.tally.untold.is_empty() {
+            return Ok(Step::End);
+        }
+        let granted = match self.grant(&job, waiting)? {
+            ControlFlow::Continue(granted) => granted,
+            ControlFlow::Break(step) => return Ok(step),
+        };
         if job.is_command {
-            if first {
-                waiting.pop_front();
-                self.claim(&job)?;
-            }
+            waiting.pop_front();
+            self.claim(&job, granted)?;
             return Ok(Step::End);
         }
         let known = self
@@ -68,10 +74,10 @@ impl Batch<'_> {
             && job.attempts == 0
         {
             waiting.clear();
-            return self.run_together(job, index, more);
+            return self.run_together(job, index, granted, more);
         }
         self.called_batch = false;
-        self.run_job(&job, known)?;
+        self.run_job(&job, known, granted)?;
         if self.tally.interrupted {
             return Ok(Step::End);
         }
@@ -115,8 +121,8 @@ impl Batch<'_> {
     }
 
     /// Charges a command and hands it out of the batch.
-    fn claim(&mut self, job: &Job) -> Result<()> {
-        let started = clock::now();
+    fn claim(&mut self, job: &Job, granted: Granted) -> Result<()> {
+        let started = granted.unwrap_or_else(clock::now);
         let attempts = job.attempts.saturating_add(1);
         marks::set(self.slot.index, self.database, job.id, attempts, true);
         // Until that is committed.

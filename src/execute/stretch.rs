@@ -6,9 +6,11 @@
 //! did is rolled back, and its jobs are run again one by one, where the one that fails is charged.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 use super::call::{call, limited, refuse_late};
 use super::end::Row;
+use super::pace::Granted;
 use super::{BUDGET_MS, Batch, Step, is_cancelling, seal};
 use crate::pg::datum::{Datum, Micros};
 use crate::pg::error::{PgError, Result};
@@ -33,6 +35,8 @@ struct Stretch {
     running: Option<Candidate>,
     /// The next one cannot run in a stretch.
     ends_here: bool,
+    /// The queue's rate holds the next ones back.
+    is_held_back: bool,
 }
 
 impl Batch<'_> {
@@ -50,6 +54,9 @@ impl Batch<'_> {
         match xact::subtransaction(|| self.fill(waiting, &mut stretch)) {
             Ok(()) => {
                 self.write_ends(&stretch.done)?;
+                if stretch.is_held_back {
+                    return Ok(Some(Step::End));
+                }
                 let is_short = stretch.done.is_empty() && stretch.ends_here;
                 Ok((!is_short).then_some(Step::Next))
             }
@@ -95,8 +102,16 @@ impl Batch<'_> {
                 stretch.ends_here = true;
                 break;
             }
+            let granted = match self.grant(&job, waiting)? {
+                ControlFlow::Continue(granted) => granted,
+                ControlFlow::Break(Step::Next) => continue,
+                ControlFlow::Break(Step::End) => {
+                    stretch.is_held_back = true;
+                    break;
+                }
+            };
             stretch.running = Some(candidate.clone());
-            let done = self.run_within(job, index, !stretch.done.is_empty())?;
+            let done = self.run_within(job, index, granted, !stretch.done.is_empty())?;
             stretch.running = None;
             stretch.done.push(done);
             self.pass(&candidate, waiting);
@@ -113,8 +128,14 @@ impl Batch<'_> {
     }
 
     /// Runs one job in the stretch's savepoint, and takes it away. `others_wait`: those before it do.
-    fn run_within(&mut self, job: Job, index: usize, others_wait: bool) -> Result<Done> {
-        let started = clock::now();
+    fn run_within(
+        &mut self,
+        job: Job,
+        index: usize,
+        granted: Granted,
+        others_wait: bool,
+    ) -> Result<Done> {
+        let started = granted.unwrap_or_else(clock::now);
         if others_wait {
             session::overrun_cancels()?;
         } else {

@@ -15,6 +15,8 @@ pub struct Tally {
     pub untold: Untold,
     /// Candidates that somebody else had locked.
     pub missed: Vec<i64>,
+    /// Its queue's rate held some back that were to start.
+    pub limited: bool,
     /// A job was cancelled because others waited for it: run it alone.
     pub interrupted: bool,
     /// The session's temporary schema was used: drop what is in it.

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::end::{Row, leave_running};
+use super::pace::Granted;
 use super::{Batch, Step, is_cancelling};
 use crate::logic::keys::KeyId;
 use crate::logic::low_water::Place;
@@ -85,11 +86,16 @@ impl Batch<'_> {
         &mut self,
         first: Job,
         index: usize,
+        granted: Granted,
         more: impl Fn(Place, usize) -> Result<Vec<Job>>,
     ) -> Result<Step> {
         self.called_batch = true;
         let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1);
-        let others = more(first.place(), most.saturating_sub(1))?;
+        let most = self.most_more(most.saturating_sub(1));
+        let others = match most {
+            0 => Vec::new(),
+            most => more(first.place(), most)?,
+        };
         let like = others
             .iter()
             .take_while(|job| self.is_like(&first, job, index));
@@ -98,7 +104,8 @@ impl Batch<'_> {
             self.keep_admitted(&mut jobs)?;
         }
         self.set_left(0);
-        let started = clock::now();
+        let started = granted.unwrap_or_else(clock::now);
+        let lots = self.grant_others(&mut jobs, granted)?;
         self.watch_overrun()?;
         let function = self.functions.get(index).map_or(0, |k| k.handler.function);
         let mut away = !HOLDERS.with(|holders| holders.contains(&function));
@@ -134,6 +141,7 @@ impl Batch<'_> {
                 Err(error) => Err(error),
             };
         }
+        self.give_back(lots, &jobs)?;
         let finished = clock::now();
         self.reached = finished;
         let step = self.end_together(&first, &jobs, away, [started, finished], result)?;

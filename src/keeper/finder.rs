@@ -19,11 +19,12 @@ use crate::pg::table::Row;
 use crate::pg::{clock, xact};
 use crate::queue::bar::bar;
 use crate::queue::claim;
-use crate::queue::due::{Due, Visit, earlier};
+use crate::queue::due::{Due, Seen, Visit, earlier};
 use crate::queue::ids;
 use crate::queue::key_look::{HeldKeys, KeyLook, Turn};
 use crate::queue::keys::{self, KeysOf};
 use crate::queue::queues::{self, Queue};
+use crate::queue::rates::Pace;
 use crate::shared::{self, SHARED};
 
 /// Entries that one step of a walk reads.
@@ -176,7 +177,6 @@ impl Finder {
         ender: &mut Ender,
     ) -> Result<()> {
         let barred = bar(owner)?;
-        let now = clock::now();
         let avoid = not_to_take(self.database);
         let mut after = None;
         let mut runs = false;
@@ -187,9 +187,11 @@ impl Finder {
             }
             let known = queues::find(extension, datum::text_datum(&name)?)?;
             if let Some(queue) = known.filter(|queue| !queue.paused) {
-                let starter = Starter::new(owner, &queue, &avoid);
-                let mut look = starter.look(due)?;
-                let seen = due.look(owner, &queue, now, |row, place| look.starts(row, place))?;
+                let pace = match barred {
+                    Some(_) => Pace::default(),
+                    None => Pace::new(&queue, owner),
+                };
+                let seen = self.look_within(due, owner, &queue, &avoid, pace)?;
                 self.earliest = earlier(self.earliest, seen.next);
                 match (&barred, seen.unread) {
                     (Some(reason), unread) if seen.is_due || unread.is_some() => {
@@ -206,6 +208,38 @@ impl Finder {
             self.ask_for_worker(owner);
         }
         Ok(())
+    }
+
+    /// Looks at one role's queue. What its rate holds back is due when it may start, unless somebody sees to it.
+    fn look_within(
+        &self,
+        due: &Due,
+        owner: Oid,
+        queue: &Queue,
+        avoid: &[i64],
+        mut pace: Pace,
+    ) -> Result<Seen> {
+        let is_limited = pace.most(1).0 == 0;
+        let starter = Starter::new(owner, queue, avoid, pace);
+        let mut look = starter.look(due)?;
+        let mut seen = due.look(owner, queue, clock::now(), |row, place| {
+            look.starts(row, place)
+        })?;
+        if is_limited && !seen.is_due && seen.unread.is_none() {
+            return Ok(seen);
+        }
+        if is_limited {
+            (seen.is_due, seen.unread) = (false, None);
+        }
+        seen.next = earlier(seen.next, self.unexpected(owner, starter.next()));
+        Ok(seen)
+    }
+
+    /// That time, unless a worker or the launcher sees to what may start then.
+    fn unexpected(&self, owner: Oid, next: Micros) -> Micros {
+        let database = self.database;
+        let expected = SHARED.read(|state| state.is_expected(database, owner, next));
+        if expected == Some(true) { 0 } else { next }
     }
 
     fn add_walk(&mut self, owner: Oid, queue: &[u8], from: Place) {
@@ -244,7 +278,11 @@ impl Finder {
             let avoid = not_to_take(self.database);
             let due = Due::open(&extension)?;
             let (now, from, mut budget) = (clock::now(), Some(walk.from), WALK);
-            let starter = Starter::new(walk.owner, &queue, &avoid);
+            let pace = match barred {
+                Some(_) => Pace::default(),
+                None => Pace::new(&queue, walk.owner),
+            };
+            let starter = Starter::new(walk.owner, &queue, &avoid, pace);
             let mut look = starter.look(&due)?;
             let walked = due.walk(walk.owner, &queue, now, from, &mut budget, |row, place| {
                 is_due = look.starts(row, place)?;
@@ -253,6 +291,7 @@ impl Finder {
             drop(look);
             due.close()?;
             self.next = earlier(self.next, walked.next);
+            self.next = earlier(self.next, self.unexpected(walk.owner, starter.next()));
             Ok(walked.unread)
         });
         let unread = match result {
@@ -283,6 +322,8 @@ struct Starter<'q> {
     avoid: &'q [i64],
     keys: Option<(KeysOf<'q>, HeldKeys)>,
     passed: RefCell<Passed>,
+    /// What its rate allows.
+    pace: RefCell<Pace>,
 }
 
 struct Look<'a> {
@@ -291,7 +332,7 @@ struct Look<'a> {
 }
 
 impl<'q> Starter<'q> {
-    fn new(owner: Oid, queue: &'q Queue, avoid: &'q [i64]) -> Self {
+    fn new(owner: Oid, queue: &'q Queue, avoid: &'q [i64], pace: Pace) -> Self {
         let keys = KeysOf::new(queue, owner).map(|of| {
             let held = keys::held(&of, None);
             (of, held)
@@ -301,7 +342,13 @@ impl<'q> Starter<'q> {
             avoid,
             keys,
             passed: RefCell::default(),
+            pace: RefCell::new(pace),
         }
+    }
+
+    /// When the first of what the rate holds back may start; 0: nothing is.
+    fn next(&self) -> Micros {
+        self.pace.borrow().next
     }
 
     fn look<'a>(&'a self, due: &'a Due) -> Result<Look<'a>> {
@@ -319,9 +366,10 @@ impl Look<'_> {
     fn starts(&mut self, row: &Row, place: Place) -> Result<bool> {
         let could = claim::is_runnable(row, self.of.queue)
             && self.of.avoid.binary_search(&place.id).is_err();
-        match &mut self.keys {
-            Some(keys) if could => Ok(matches!(keys.turn(row, place)?, Turn::Now(_))),
-            _ => Ok(could),
-        }
+        let has_turn = match &mut self.keys {
+            Some(keys) if could => matches!(keys.turn(row, place)?, Turn::Now(_)),
+            _ => could,
+        };
+        Ok(has_turn && self.of.pace.borrow_mut().allows(row)?)
     }
 }

@@ -25,6 +25,7 @@
 //! | [`low_water`] | from where a claim reads its index |
 //! | [`names`] | which lists of databases are accepted, and which names nobody has |
 //! | [`pool`] | which processes start, stay and leave |
+//! | [`rates`] | when the next job of a queue, or of a key, may start |
 //! | [`reach`] | which part of a queue is another worker's |
 //! | [`repeats`] | which lines of the log are held back |
 //! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
@@ -64,6 +65,7 @@ pub mod low_water;
 pub mod names;
 pub mod pool;
 pub mod queue_settings;
+pub mod rates;
 pub mod reach;
 pub mod repeats;
 pub mod rule;

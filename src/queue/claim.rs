@@ -22,6 +22,7 @@ use crate::pg::table::{Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 use super::key_look::{self, KeyLook, Turn};
 use super::keys::{GroupKey, KeyTables, KeysOf};
 use super::queues::{self, Queue};
+use super::rates::Pace;
 use super::{column, home, ids};
 
 /// Columns of the claim's index.
@@ -53,6 +54,8 @@ pub struct Avoid {
     pub jobs: Vec<i64>,
     /// Those of these jobs that the look came upon.
     pub passed: Vec<i64>,
+    /// What its queue's rate lets start.
+    pub pace: Pace,
 }
 
 /// How a walk through the due jobs goes on.
@@ -338,7 +341,13 @@ impl Jobs {
             Some(keys) => keys.stirred(now, limit, |row, place| {
                 let is_taken = avoid.others.end_of(place).is_some()
                     || avoid.jobs.binary_search(&place.id).is_ok();
-                Ok((!is_taken).then(|| is_runnable(row, queue)))
+                if is_taken {
+                    return Ok(None);
+                }
+                if !is_runnable(row, queue) {
+                    return Ok(Some(false));
+                }
+                Ok(avoid.pace.allows(row)?.then_some(true))
             })?,
             None => Vec::new(),
         };
@@ -362,6 +371,9 @@ impl Jobs {
                 Turn::Passed => return Ok(Walk::Past),
                 Turn::Later => return Ok(Walk::On),
             };
+            if !avoid.pace.allows(row)? {
+                return Ok(Walk::On);
+            }
             let mut job = F::read(row, place)?;
             if let Some(key) = key {
                 job.set_key(key);
@@ -377,8 +389,12 @@ impl Jobs {
     }
 
     /// A job by its id, whenever it is due, with its queue; `None` if there is no such job, or none
-    /// that a worker may run.
-    pub fn find(&self, extension: &Extension, id: i64) -> Result<Option<(Candidate, Queue)>> {
+    /// that a worker may run. Its group key is copied into the current memory context.
+    pub fn find(
+        &self,
+        extension: &Extension,
+        id: i64,
+    ) -> Result<Option<(Candidate, Queue, Option<Datum<'static>>)>> {
         let by_id = Table::open(extension.jobs, extension.jobs_key, Lock::Write, &JOBS)?;
         let found = by_id.first(&[Key::int8(1, Compare::Equal, id)], &self.row)?;
         let queue = match self.row_value(found, column::QUEUE) {
@@ -386,24 +402,24 @@ impl Jobs {
             None => None,
         };
         let queue = queue.filter(|queue| is_runnable(&self.row, queue));
-        let found = match queue {
-            Some(queue) => {
-                let owner = self.row.get(column::OWNER).map_or(0, datum::as_oid);
-                let key = match KeysOf::new(&queue, owner) {
-                    Some(of) => of.of_row(&self.row)?,
-                    None => None,
-                };
-                let candidate = Candidate {
-                    place: place(&self.row),
-                    row: self.row.id(),
-                    key,
-                };
-                Some((candidate, queue))
-            }
+        let Some(queue) = queue else {
+            return by_id.close().map(|()| None);
+        };
+        let owner = self.row.get(column::OWNER).map_or(0, datum::as_oid);
+        let key = match KeysOf::new(&queue, owner) {
+            Some(of) => of.of_row(&self.row)?,
             None => None,
         };
+        let candidate = Candidate {
+            place: place(&self.row),
+            row: self.row.id(),
+            key,
+        };
+        let group_key = self.row.get(column::GROUP_KEY).map(datum::as_text);
+        let group_key = group_key.transpose()?;
+        let group_key = group_key.as_deref().map(datum::text_datum).transpose()?;
         by_id.close()?;
-        Ok(found)
+        Ok(Some((candidate, queue, group_key)))
     }
 
     /// Takes a candidate that was found in this transaction, if nobody was faster.

@@ -2,7 +2,7 @@
 
 use crate::pg::datum::{self, ToDatum, types};
 use crate::pg::error::{DUPLICATE_OBJECT, OBJECT_IN_USE, PgError, Result};
-use crate::pg::spi::Statement;
+use crate::pg::spi::{Rows, Statement};
 use crate::pg::xact;
 
 use super::given::{self, Given};
@@ -66,7 +66,9 @@ pub fn alter_queue(given: &Given<'_>) -> Result<()> {
     let arguments = given.arguments(handler.as_ref())?;
     as_owner(&extension()?, |spi| {
         let rows = spi.run(&given::ALTER, &arguments)?;
-        given.check_together(&rows)?;
+        if given.check_together(&rows)? {
+            halt(&rows)?;
+        }
         there(rows.count() > 0, &given.name)
     })
 }
@@ -82,9 +84,17 @@ pub fn reset_queue(name: &[u8], settings: &[Vec<u8>]) -> Result<()> {
     ];
     as_owner(&extension()?, |spi| {
         let rows = spi.run(&given::RESET, &arguments)?;
-        given::check_together(&rows)?;
+        if given::check_together(&rows)? {
+            halt(&rows)?;
+        }
         there(rows.count() > 0, name)
     })
+}
+
+/// Whoever is at work on a queue with a rate takes no more of its jobs by the settings as they were.
+fn halt(rows: &Rows<'_>) -> Result<()> {
+    let id = rows.first().and_then(|row| row.i32(5));
+    id.map_or(Ok(()), wake::halt_at_commit)
 }
 
 fn there(is_there: bool, name: &[u8]) -> Result<()> {

@@ -31,7 +31,7 @@ const fn argument_types() -> [Oid; COUNT] {
 }
 
 /// What the statements answer: [`check_together`] reads it.
-const TOGETHER: &str = "RETURNING per_key, fifo, rate, rate_period IS NOT NULL";
+const TOGETHER: &str = "RETURNING per_key, fifo, rate, rate_period IS NOT NULL, id";
 
 /// Adds a queue, if there is none of that name.
 pub(super) static CREATE: Statement = Statement::made(
@@ -122,8 +122,8 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// After CREATE or ALTER: refuses settings that do not go together.
-    pub(super) fn check_together(&self, rows: &Rows<'_>) -> Result<()> {
+    /// After CREATE or ALTER: refuses settings that do not go together, and answers whether the queue has a rate.
+    pub(super) fn check_together(&self, rows: &Rows<'_>) -> Result<bool> {
         let has_rate = check_together(rows)?;
         let needs_rate = [column::RATE_PERIOD, column::RATE_PER_KEY];
         let asks = |place: &&i32| match self.get(**place) {
@@ -135,7 +135,7 @@ impl<'a> Given<'a> {
                 let name = queue_settings::name(*place);
                 Err(wrong(format!("{name} needs a rate")))
             }
-            None => Ok(()),
+            None => Ok(has_rate),
         }
     }
 
@@ -170,24 +170,11 @@ impl<'a> Given<'a> {
 }
 
 /// Settings that nothing obeys yet: only their defaults are accepted.
-const UNBUILT: [i32; 5] = [
-    column::RATE,
-    column::RATE_PER_KEY,
-    column::DEAD_LETTER,
-    column::RETRY_ON,
-    column::FAIL_ON,
-];
-
-fn is_default(setting: &Setting, value: Datum<'_>) -> bool {
-    match setting.column {
-        column::RATE_PER_KEY => !datum::as_bool(value),
-        _ => false,
-    }
-}
+const UNBUILT: [i32; 3] = [column::DEAD_LETTER, column::RETRY_ON, column::FAIL_ON];
 
 fn check_value(setting: &Setting, value: Datum<'_>) -> Result<()> {
     let name = setting.name();
-    if UNBUILT.contains(&setting.column) && !is_default(setting, value) {
+    if UNBUILT.contains(&setting.column) {
         let message = format!("{name} is not supported yet");
         return Err(PgError::new(FEATURE_NOT_SUPPORTED, message));
     }

@@ -23,7 +23,8 @@ use super::admit::{
 };
 use super::handler::{Named, quoted};
 use super::{
-    any_extension, bar, bound, column, consumed, handler, home, ids, keys, queues, rights, wake,
+    any_extension, bar, bound, column, consumed, handler, home, ids, keys, queues, rates, rights,
+    wake,
 };
 use crate::shared::consumers;
 
@@ -58,11 +59,23 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
     wake::on_any_end(forget)?;
     let says_itself = row.get(column::HANDLER).is_some() || row.get(column::COMMAND).is_some();
     // Not the one that this session held: a worker finds out.
-    let (id, resting, is_held) = queues::last_held(&extension, &queue, |kept| {
+    let (id, mut resting, is_held, limited) = queues::last_held(&extension, &queue, |kept| {
         let is_held = kept.queue.holds(says_itself);
-        (kept.queue.id, kept.resting(says_itself), is_held)
+        let limited = kept.queue.rate.is_some().then(|| {
+            let key = row.get(column::GROUP_KEY);
+            rates::held_until(&kept.queue, role, key).map(|until| (kept.told(), until))
+        });
+        let resting = kept.resting(says_itself);
+        (kept.queue.id, resting, is_held, limited)
     })
-    .unwrap_or((0, None, !says_itself));
+    .unwrap_or((0, None, !says_itself, None));
+    let mut limited_until = 0;
+    if let Some((told, until)) = limited.transpose()?
+        && resting.is_none()
+        && until != 0
+    {
+        (resting, limited_until) = (Some(told), until);
+    }
     if is_users && !row.is_update {
         match is_held {
             true if id != 0 => tell_of_consumers(id, &queue)?,
@@ -98,6 +111,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         queue: id,
         run_at,
         resting,
+        limited_until,
         is_new: !row.is_update,
         before,
     })?;

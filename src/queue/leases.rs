@@ -9,7 +9,7 @@ use crate::logic::keys::KeyId;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::Result;
 use crate::pg::local::Local;
-use crate::pg::{bgworker, latch, lease_marks};
+use crate::pg::{bgworker, clock, latch, lease_marks};
 use crate::shared::{self, SHARED, consumers};
 
 use super::claim::Candidate;
@@ -80,13 +80,22 @@ pub fn ended_with_job(table: Oid, job: i64) -> Result<Option<Micros>> {
     Ok(Some(since))
 }
 
-/// Gives up leases that were published a moment ago and whose jobs somebody else has.
+/// Gives up leases that were published a moment ago, and whose jobs somebody else has or may not start yet.
+/// Sessions that have read past them meanwhile read there again.
 pub fn withdraw(ids: &[LeaseId]) {
+    if ids.is_empty() {
+        return;
+    }
+    let now = clock::now();
     HELD.with(|held| ids.iter().for_each(|id| forget(held, *id)));
     let mut keys = Vec::with_capacity(ids.len());
     consumers::write(|consumers| {
         for id in ids {
-            keys.extend(consumers::free(consumers, *id).and_then(|lease| key_of(&lease)));
+            if let Some(lease) = consumers::free(consumers, *id) {
+                keys.extend(key_of(&lease));
+                let boards = &mut consumers.head.boards;
+                boards.note(lease.channel, now, lease.run_at);
+            }
         }
     });
     consumed::tell_of_leases(&keys);

@@ -32,6 +32,7 @@ pub mod offer;
 pub mod prune;
 pub mod purge;
 pub mod queues;
+pub mod rates;
 pub mod record;
 pub mod report;
 pub mod retry;

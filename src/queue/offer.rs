@@ -2,6 +2,7 @@
 //! row lock. Who finds a job publishes a lease, and then looks at the row again (`Jobs::is_free`).
 
 use crate::logic::columns::job as column;
+use crate::logic::consumers::sooner;
 use crate::logic::low_water::LowWater;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -13,6 +14,7 @@ use super::claim::{self, Candidate, Found, Job, Jobs, Walk};
 use super::home;
 use super::key_look::{self, KeyLook, Turn};
 use super::queues::Queue;
+use super::rates::Pace;
 
 /// Which jobs of a queue a consumer takes.
 pub struct Wanted<'a> {
@@ -104,10 +106,14 @@ impl Jobs {
         mut keys: Option<KeyLook>,
     ) -> Result<Offer> {
         let name = datum::text_datum(&wanted.queue.name)?;
+        let mut pace = Pace::new(wanted.queue, owner);
         let mut jobs = Vec::new();
         let stirred = match &mut keys {
             Some(keys) => keys.stirred(wanted.now, wanted.limit, |row, place| {
-                wanted.holds(row, place.id).map(Some)
+                if !wanted.holds(row, place.id)? {
+                    return Ok(Some(false));
+                }
+                Ok(pace.allows(row)?.then_some(true))
             })?,
             None => Vec::new(),
         };
@@ -130,6 +136,9 @@ impl Jobs {
             if job.is_own() || job.defect().is_some() {
                 return Ok(Walk::Past);
             }
+            if !pace.allows(row)? {
+                return Ok(Walk::On);
+            }
             jobs.push(job);
             Ok(if jobs.len() < wanted.limit {
                 Walk::On
@@ -139,6 +148,7 @@ impl Jobs {
         })?;
         let mut jobs = key_look::merged(jobs, stirred, wanted.limit);
         jobs.retain(|job| !job.is_own() && job.defect().is_none());
+        let next = sooner(next, pace.next);
         Ok(Offer { jobs, next })
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::logic::columns::{QUEUES, queue as column};
 use crate::logic::keys::Rule;
 use crate::logic::limits;
+use crate::logic::rates::Rate;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result, UNDEFINED_OBJECT};
@@ -42,6 +43,8 @@ pub struct Queue {
     pub timeout: Option<Micros>,
     /// How long finished jobs are kept; 0: completed ones leave no row.
     pub retention: Micros,
+    /// How fast its jobs may start.
+    pub rate: Option<Rate>,
     /// No job starts.
     pub paused: bool,
     /// So many of its jobs share a savepoint.
@@ -128,6 +131,11 @@ impl Kept {
     pub fn resting(&self, job_says: bool) -> Option<u64> {
         let rests = self.queue.paused || self.queue.holds(job_says);
         rests.then_some(self.heard.told)
+    }
+
+    /// How many changes had been told when it was read.
+    pub fn told(&self) -> u64 {
+        self.heard.told
     }
 
     /// Whether the queue is there at this moment and not paused.
@@ -234,6 +242,7 @@ fn read(row: &crate::pg::table::Row, name: Datum<'_>) -> Result<Queue> {
         backoff_max: interval(column::BACKOFF_MAX)?.unwrap_or(0),
         timeout: interval(column::TIMEOUT)?,
         retention: interval(column::RETENTION)?.unwrap_or(0),
+        rate: rate(row)?,
         paused: row.get(column::PAUSED).is_some_and(datum::as_bool),
         jobs_per_savepoint: row.get(column::JOBS_PER_SAVEPOINT).map_or(1, datum::as_i32),
         by_key: Rule::of(
@@ -241,6 +250,17 @@ fn read(row: &crate::pg::table::Row, name: Datum<'_>) -> Result<Queue> {
             row.get(column::FIFO).is_some_and(datum::as_bool),
         ),
     })
+}
+
+fn rate(row: &crate::pg::table::Row) -> Result<Option<Rate>> {
+    let (rate, period) = (row.get(column::RATE), row.get(column::RATE_PERIOD));
+    let (Some(rate), Some(period)) = (rate, period) else {
+        return Ok(None);
+    };
+    let burst = row.get(column::BURST).map_or(1, datum::as_i32);
+    let per_key = row.get(column::RATE_PER_KEY).is_some_and(datum::as_bool);
+    let period = datum::interval_micros(period)?;
+    Ok(Some(Rate::new(datum::as_i32(rate), period, burst, per_key)))
 }
 
 /// The error for a queue that is not there.

@@ -29,6 +29,8 @@ struct Note {
     due: bool,
     /// Jobs are due at once that no worker can run while no more changes of settings are told.
     resting: Option<u64>,
+    /// When the first of these may start by its queue's rate; 0: not before settings change.
+    limited_until: Micros,
     /// The earliest time of all.
     earliest: Micros,
     /// The earliest of those that are due later; 0: none.
@@ -49,6 +51,8 @@ pub struct Written {
     pub run_at: Micros,
     /// No worker can run it as settings are: how many changes of them had been told then.
     pub resting: Option<u64>,
+    /// When it may start by its queue's rate, if `resting` is for that; else 0.
+    pub limited_until: Micros,
     /// It is a new job, not a change of one.
     pub is_new: bool,
     /// How many jobs the role had before this transaction, if that was counted.
@@ -132,6 +136,7 @@ pub fn note(row: &Written) -> Result<()> {
                 queue: row.queue,
                 due: false,
                 resting: None,
+                limited_until: 0,
                 earliest: row.run_at,
                 later: 0,
                 rows: 0,
@@ -140,7 +145,7 @@ pub fn note(row: &Written) -> Result<()> {
             pending.notes.len() - 1
         });
         if let Some(note) = pending.notes.get_mut(index) {
-            note.add(row.queue, row.run_at, due, row.resting);
+            note.add(row, due);
             note.rows += i64::from(row.is_new);
             note.before = note.before.or(row.before);
         }
@@ -149,14 +154,19 @@ pub fn note(row: &Written) -> Result<()> {
 }
 
 impl Note {
-    fn add(&mut self, queue: i32, run_at: Micros, due: bool, resting: Option<u64>) {
-        self.earliest = self.earliest.min(run_at);
-        if self.queue != queue {
+    fn add(&mut self, row: &Written, due: bool) {
+        self.earliest = self.earliest.min(row.run_at);
+        if self.queue != row.queue {
             self.queue = 0;
         }
-        match resting {
-            _ if !due => self.later = earlier(self.later, run_at),
-            Some(told) => self.resting = Some(self.resting.map_or(told, |known| known.min(told))),
+        match row.resting {
+            _ if !due => self.later = earlier(self.later, row.run_at),
+            Some(told) => {
+                self.resting = Some(self.resting.map_or(told, |known| known.min(told)));
+                if row.limited_until != 0 {
+                    self.limited_until = earlier(self.limited_until, row.limited_until);
+                }
+            }
             None => self.due = true,
         }
     }
@@ -402,6 +412,9 @@ impl Pending {
             let roused = note.resting.is_some_and(|known| Some(known) != told);
             if note.due || came_due || roused {
                 add(state.demand(database, note.role, note.earliest, note.queue));
+            } else if note.limited_until != 0 {
+                let lane = (database, note.role);
+                add(state.await_start(lane, note.earliest, note.limited_until));
             } else if note.resting.is_some() {
                 state.arrived(database, note.role, note.earliest);
             }

@@ -4,6 +4,7 @@
 
 pub mod consumers;
 pub mod own;
+pub mod rates;
 
 use crate::logic::consumers::Head;
 use crate::logic::consumers::lease::Lease;
@@ -21,6 +22,10 @@ unsafe impl Zeroed for Unlocked {}
 unsafe impl Zeroed for Head {}
 // SAFETY: as above; the stage of zero bytes is `Free`, the loss `None`.
 unsafe impl Zeroed for Lease {}
+// SAFETY: as above.
+unsafe impl Zeroed for crate::logic::rates::Head {}
+// SAFETY: as above; zero bytes are a free entry.
+unsafe impl Zeroed for crate::logic::rates::Entry {}
 // SAFETY: every field is an atomic, or made of some.
 unsafe impl shmem::Unlocked for Unlocked {}
 

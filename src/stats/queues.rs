@@ -5,11 +5,11 @@ use crate::logic::counters::Counters;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::clock;
-use crate::pg::datum::Micros;
+use crate::pg::datum::{self, Micros};
 use crate::pg::error::Result;
 use crate::pg::spi::{Row, Statement};
 use crate::queue::live::{self, Waiting};
-use crate::queue::{as_owner, extension};
+use crate::queue::{as_owner, extension, queues, rates};
 use crate::shared::{Phase, SHARED, SLOTS, consumers};
 
 use super::sight::Sight;
@@ -31,6 +31,8 @@ pub struct QueueRow {
     pub processing: i64,
     /// What was counted since the server's start; `None` if it is of jobs that the caller does not see.
     pub counters: Option<Box<Counters>>,
+    /// Jobs wait that its rate does not let start yet.
+    pub is_limited: bool,
 }
 
 /// All queues of this database, with what the caller sees of each.
@@ -57,16 +59,23 @@ pub fn rows() -> Result<Vec<QueueRow>> {
             let in_rows = leased.iter().filter(|(queue, _)| *queue == name);
             let in_rows: i64 = in_rows.map(|(_, count)| count).sum();
             let (counters, whose) = counted::counters(id);
+            let mine = mine.unwrap_or_default();
             Ok(QueueRow {
+                is_limited: mine.pending > 0 && is_limited(&extension, &name)?,
                 waiting: Waiting {
                     queue: name,
-                    ..mine.unwrap_or_default()
+                    ..mine
                 },
                 processing: processing as i64 + in_rows,
                 counters: sight.sees(whose)?.then(|| Box::new(counters)),
             })
         })
         .collect()
+}
+
+fn is_limited(extension: &Extension, queue: &[u8]) -> Result<bool> {
+    let queue = queues::find(extension, datum::text_datum(queue)?)?;
+    Ok(queue.is_some_and(|queue| rates::is_limited(&queue)))
 }
 
 /// The jobs that sessions of consumers hold and that the caller sees, with their queues.

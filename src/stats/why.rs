@@ -13,6 +13,7 @@ use crate::pg::{bgworker, clock, identity, xact};
 use crate::queue::handler::quoted;
 use crate::queue::home;
 use crate::queue::queues::{self, Queue};
+use crate::queue::rates;
 use crate::queue::{any_extension, as_owner, extension};
 use crate::settings;
 use crate::shared::{Kind, Phase, SHARED, consumers};
@@ -24,7 +25,7 @@ static LIVE: Statement = Statement::new(
      WHERE l.locktype = 'transactionid' AND l.granted \
      AND l.mode = 'ExclusiveLock' \
      AND l.transactionid = q.xmax LIMIT 1), \
-     q.status = 'failed', q.lease IS NOT NULL FROM my_worker._jobs AS q WHERE q.id = $1",
+     q.status = 'failed', q.lease IS NOT NULL, q.group_key FROM my_worker._jobs AS q WHERE q.id = $1",
     &[types::INT8],
 );
 
@@ -48,6 +49,7 @@ struct Live {
     locked_by: Option<i32>,
     has_failed: bool,
     is_leased: bool,
+    group_key: Option<Vec<u8>>,
 }
 
 /// What shared memory says of a job, its queue and its role.
@@ -116,6 +118,12 @@ fn look(job: i64) -> Result<Vec<u8>> {
     if let Some(reason) = held(&live, &queue, &pool) {
         return Ok(reason);
     }
+    if let Some(reason) = limited(&extension, live.owner, &queue, live.group_key.as_deref())? {
+        return Ok(reason);
+    }
+    if let Some(reason) = for_consumers(&live, &queue) {
+        return Ok(reason);
+    }
     if let Some(reason) = barred(live.owner)? {
         return Ok(reason.into_bytes());
     }
@@ -147,6 +155,7 @@ fn find_live(spi: &Spi, job: i64) -> Result<Option<Live>> {
         locked_by: row.i32(8),
         has_failed: row.bool(9),
         is_leased: row.bool(10),
+        group_key: row.text(11)?,
     }))
 }
 
@@ -277,14 +286,34 @@ fn held(live: &Live, queue: &Queue, pool: &Pool) -> Option<Vec<u8>> {
         return Some(format!("its row is locked by process {pid}").into_bytes());
     }
     let limit = queue.concurrency.and_then(|n| usize::try_from(n).ok());
-    if let Some(limit) = limit.filter(|limit| pool.in_queue >= *limit) {
+    limit.filter(|limit| pool.in_queue >= *limit).map(|limit| {
         let rest = format!(" is full: {} of {limit} jobs run", pool.in_queue);
-        return Some(quoted("queue ", &queue.name, &rest));
-    }
+        quoted("queue ", &queue.name, &rest)
+    })
+}
+
+/// Whether it is for consumers.
+fn for_consumers(live: &Live, queue: &Queue) -> Option<Vec<u8>> {
     let rest = " has a handler: it is held for other consumers";
     queue
         .holds(live.says_itself)
         .then(|| quoted("neither the job nor queue ", &queue.name, rest))
+}
+
+/// Whether the queue's rate holds it back.
+fn limited(
+    extension: &Extension,
+    owner: Oid,
+    queue: &Queue,
+    group_key: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>> {
+    let group_key = group_key.map(datum::text_datum).transpose()?;
+    let Some(reason) = rates::reason(queue, owner, group_key)? else {
+        return Ok(None);
+    };
+    let at = as_owner(extension, |spi| time_text(spi, reason.next))?;
+    let rest = format!(" {}: next start at {at}", reason.words());
+    Ok(Some(quoted("queue ", &queue.name, &rest)))
 }
 
 /// Why no job of its owner can run.

@@ -22,8 +22,10 @@ impl Worker {
     pub(super) fn batch(&mut self) -> Result<bool> {
         let (database, role) = (self.database, self.role);
         let mut seen = self.arrivals;
+        let now = clock::now();
         let (late, queue_id, wake) = SHARED.change(|state| match state.lane(database, role) {
             Some(lane) => {
+                lane.look(now);
                 let late = lane.arrivals_since(&mut seen);
                 (late, lane.take_pending(), state.lane_is_free())
             }
@@ -309,7 +311,8 @@ impl Worker {
             self.gone = true;
             return Ok(false);
         }
-        Ok(worked || tally.interrupted || tally.split > 0 || !tally.missed.is_empty())
+        let others = tally.split > 0 || !tally.missed.is_empty() || tally.limited;
+        Ok(worked || tally.interrupted || others)
     }
 }
 

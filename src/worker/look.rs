@@ -13,6 +13,7 @@ use crate::pg::error::Result;
 use crate::pg::{clock, xact};
 use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
 use crate::queue::queues::{Kept, Queue};
+use crate::queue::rates::Pace;
 use crate::settings;
 use crate::shared::{self, CHARGES, Kind, Phase, SHARED, SLOTS, State, Wake};
 
@@ -80,6 +81,7 @@ impl Worker {
         extension: &Extension,
         jobs: &Jobs,
     ) -> Result<Option<(Queue, Round)>> {
+        self.limited.forget();
         if let Some(name) = self.named_first()
             && let Some(found) = self.look_at(extension, jobs, &name)?
         {
@@ -177,7 +179,9 @@ impl Worker {
         if queue.paused {
             return Ok(None);
         }
-        let most = self.batch_size(queue);
+        let mut pace = Pace::new(queue, self.role);
+        let (allowed, spare) = pace.most(self.batch_size(queue));
+        let most = allowed.max(1);
         let limit = KnownKeys::round(queue, most);
         let mut known = self.known.remove(&queue.name).unwrap_or_default();
         known.id = queue.id;
@@ -198,7 +202,10 @@ impl Worker {
         };
         self.known.insert(queue.name.clone(), known);
         let mut candidates = found?;
-        if candidates.is_empty() {
+        if allowed == 0 && !candidates.is_empty() {
+            self.limited.until(pace.next);
+        }
+        if allowed == 0 || candidates.is_empty() {
             return Ok(None);
         }
         let Some(room) = self.enter_queue(queue) else {
@@ -218,7 +225,7 @@ impl Worker {
             candidates: Vec::new(),
             known: behind,
             // A queue of unknown jobs may be done with by one worker; the overrun timer sees if not.
-            crowds: room && proved,
+            crowds: room && proved && spare,
             room,
             limit: most,
             is_under_way: false,
@@ -296,6 +303,7 @@ impl Worker {
         let tells = limit > 1 || round.limit == 1;
         let (id, database, role) = (self.id, self.database, self.role);
         let now = clock::now();
+        let limited = self.limited.next();
         let (published, wake) = SHARED.change(|state| {
             let unpublished = (false, Wake::NOBODY);
             let Some(queue_id) = state.slot(id).map(|slot| slot.queue_id) else {
@@ -312,6 +320,7 @@ impl Worker {
             let Some(lane) = state.lane(database, role).filter(|_| tells) else {
                 return (true, Wake::NOBODY);
             };
+            lane.expect(limited);
             // More than this worker takes at once, and others may help with it.
             if crowded && round.room {
                 lane.set_pending();
@@ -356,6 +365,7 @@ impl Worker {
             others: Reaches::new(others),
             jobs: running,
             passed: Vec::new(),
+            pace: Pace::new(queue, self.role),
         };
         avoid.jobs.extend(&known.skip);
         avoid.jobs.sort_unstable();
@@ -365,6 +375,7 @@ impl Worker {
             let keys = keys.as_ref().map(|keys| keys.look(jobs)).transpose()?;
             jobs.look(role, queue, now, limit, &mut avoid, low, keys)
         })?;
+        self.limited.until(avoid.pace.next);
         avoid.passed.sort_unstable();
         known
             .skip

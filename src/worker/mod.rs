@@ -9,6 +9,7 @@
 mod batch;
 pub mod blame;
 mod keys;
+mod limited;
 mod look;
 mod passed;
 mod renew;
@@ -25,8 +26,12 @@ use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, stain, wa
 use crate::queue::report;
 use crate::settings;
 use crate::shared::{self, Current, Death, Kind, Phase, SHARED, SeenArrivals, SlotId, Wake, own};
+use limited::Limited;
 use look::Known;
 use passed::Passed;
+
+/// A worker stays for a start that is so near, however short `my_worker.worker_idle_timeout` is.
+const SOON_MS: i64 = 5_000;
 
 /// Takes over the slot that was prepared for this process; `None` if it is no longer wanted.
 pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
@@ -118,6 +123,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         first: None,
         rested: false,
         passed: Passed::default(),
+        limited: Limited::default(),
         gone: false,
         alone: 0,
         role_settings: None,
@@ -146,6 +152,8 @@ struct Worker {
     rested: bool,
     /// When it tries again what somebody else had locked.
     passed: Passed,
+    /// When it looks again for what its queue's rate holds back.
+    limited: Limited,
     /// It is to leave: the extension was dropped, the role may run nothing any more, or a job has left
     /// in this process what cannot be taken away.
     gone: bool,
@@ -166,10 +174,12 @@ impl Worker {
         if self.must_leave() {
             return Ok(false);
         }
-        let again = self.passed.take_turn(clock::now());
+        let now = clock::now();
+        let again = self.passed.take_turn(now);
         if again {
             self.known.values_mut().for_each(|known| known.skip.clear());
         }
+        let again = self.limited.take_turn(now) || again;
         let woken_in_vain = self.rested && !again && !self.is_wanted();
         if settings::ENABLED.get() && !woken_in_vain && self.batch()? {
             return Ok(true);
@@ -204,29 +214,21 @@ impl Worker {
 
     /// Sleeps until there may be work; false when it has slept for long enough.
     fn idle(&mut self) -> Result<bool> {
-        let enabled = settings::ENABLED.get();
-        let (id, database, role) = (self.id, self.database, self.role);
-        let work = SHARED.write(|state| {
-            let pending = state.lane(database, role).is_some_and(|lane| lane.pending);
-            if pending && enabled {
-                return true;
-            }
-            if let Some(slot) = state.slot(id) {
-                slot.phase = Phase::Idle;
-            }
-            false
-        });
-        if work == Some(true) {
+        let Some(watched) = self.go_idle() else {
             return Ok(true);
-        }
+        };
         report::log_held_back(false)?;
         activity::idle();
         activity::title(b"idle");
         activity::flush_last_statistics()?;
         let since = clock::now();
         let stay_ms = i64::from(settings::IDLE_TIMEOUT.get()) * 1000;
-        // While somebody has a job that is due it stays, unless others need its place.
+        // While somebody has a job that is due it stays, unless others need its place; and while one is due
+        // soon by its queue's rate.
         let again_ms = self.passed.rest_ms(since);
+        let start_ms = watched.then(|| self.limited.rest_ms(since));
+        let start_ms = start_ms.filter(|ms| *ms <= stay_ms.max(SOON_MS));
+        let again_ms = again_ms.into_iter().chain(start_ms).min();
         let rest_ms = again_ms.unwrap_or(stay_ms);
         let sleep_ms = report::held_back_ms().map_or(rest_ms, |ms| ms.min(rest_ms));
         latch::wait(Some(sleep_ms), wait_event::worker_idle())?;
@@ -234,6 +236,31 @@ impl Worker {
         session::forget_cancel();
         let slept_ms = clock::now().saturating_sub(since) / 1000;
         Ok(again_ms.is_some() || slept_ms < stay_ms || !self.may_retire())
+    }
+
+    /// Idles from here on, unless there is work: `None`. Answers whether it is to look when the first of what
+    /// rates hold back may start.
+    fn go_idle(&self) -> Option<bool> {
+        let enabled = settings::ENABLED.get();
+        let (id, database, role) = (self.id, self.database, self.role);
+        let (next, now) = (self.limited.next(), clock::now());
+        let until = SHARED.write(|state| {
+            let pending = state.lane(database, role).is_some_and(|lane| lane.pending);
+            if pending && enabled {
+                return None;
+            }
+            if let Some(slot) = state.slot(id) {
+                slot.phase = Phase::Idle;
+            }
+            match enabled {
+                true => Some(state.watch(id, (database, role), next, now)),
+                false => Some(0),
+            }
+        });
+        let until = until.unwrap_or(Some(0))?;
+        self.limited.forget();
+        self.limited.until(until);
+        Some(until != 0)
     }
 
     /// Leaves, unless work came at the last moment.

@@ -25,7 +25,7 @@ local %ENV = (
 	CONF => 'fsync = off',
 	SCALE => '0.001',
 	REPEAT => 1,
-	SCENARIO => 'drain peers snapshot backlog enqueue latency mixed idle');
+	SCENARIO => 'drain flow peers snapshot backlog enqueue latency mixed idle');
 delete $ENV{KEEP};
 my ($output, $errors);
 my $ok = IPC::Run::run([ 'bash', "$top/bench/run" ], '>', \$output, '2>', \$errors);
@@ -33,7 +33,7 @@ my @complaints = grep { !/^(   .*: [\d.]+ |[|#=]|Rep|\s*$)/ } split /\n/, $error
 ok($ok, 'the benchmark runs to its end') or diag(join "\n", @complaints);
 ok(!grep(/No figure/, @complaints), 'no figure is missing');
 
-for my $scenario (qw(drain snapshot backlog enqueue latency mixed idle))
+for my $scenario (qw(drain flow snapshot backlog enqueue latency mixed idle))
 {
 	my $table = slurp_file("$results/$scenario.md");
 	my $plot = slurp_file("$results/$scenario.svg");

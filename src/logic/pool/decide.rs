@@ -3,7 +3,7 @@
 //! The launcher asks [`State::decide`] for a step, carries it out, notes the outcome, and asks again
 //! until there is no step left. Each step changes what the next one sees.
 
-use super::{Kind, Known, Micros, OVERRUN, Oid, Phase, State};
+use super::{Kind, Known, Lane, Micros, OVERRUN, Oid, Phase, State};
 
 /// How long a worker may be at it while a lane has none.
 pub const TURN: Micros = 250_000;
@@ -164,7 +164,9 @@ impl State {
             }
             let wanting = match lane.pending {
                 true => lane.crowded || crew.have == 0 || crew.all_stuck,
-                false => crew.jobs_behind && crew.all_stuck,
+                false => {
+                    crew.all_stuck && (crew.jobs_behind || self.must_see(lane, &crew, now, next))
+                }
             };
             if !crew.all_stuck && lane.pending && !lane.crowded {
                 // A worker will be at the next job soon; if not, look again.
@@ -199,6 +201,17 @@ impl State {
             }
         }
         line
+    }
+
+    /// Whether somebody must see to what a queue's rate holds back: an idle worker at once, so that it sleeps to
+    /// it, else a new one in time.
+    fn must_see(&self, lane: &Lane, crew: &Crew, now: Micros, next: &mut Micros) -> bool {
+        let at = self.unwatched(lane);
+        if at == 0 || crew.rests || at <= now {
+            return at != 0;
+        }
+        *next = (*next).min(at);
+        false
     }
 
     fn crew(&self, database: Oid, role: Oid, now: Micros) -> Crew {

@@ -1,6 +1,7 @@
 //! Lanes: pairs of database and role for which there may be work, and what has come for them.
 
-use super::{Known, Micros, Oid, State, Wake};
+use super::watch::NOBODY;
+use super::{Known, Micros, Oid, SlotId, State, Wake};
 
 /// The most rounds of arrivals that a lane remembers: a worker that missed more looks at all jobs.
 const ARRIVALS: usize = 8;
@@ -30,6 +31,10 @@ pub struct Lane {
     pub no_slot_at: Micros,
     /// [L] when a worker was last started for it.
     pub served_at: Micros,
+    /// [W] when a job may start that its queue's rate holds back; 0: none that is known.
+    pub(super) watch_until: Micros,
+    /// [W] who sleeps to that time, if it idles.
+    pub(super) watcher: SlotId,
     /// Tells this holder of the entry from those before.
     born: u32,
     /// [B W] `run_at` of what came since: the earliest of each round of announcements.
@@ -65,6 +70,8 @@ impl Lane {
             round: 0,
             round_read: true,
             served_at: 0,
+            watch_until: 0,
+            watcher: NOBODY,
         }
     }
 
@@ -133,8 +140,13 @@ impl State {
         self.database(database)
             .filter(|entry| entry.known != Known::Absent)?;
         let free = self.lanes.iter().position(|lane| lane.database == 0);
-        let idle = || self.lanes.iter().position(|lane| !lane.pending);
-        let index = free.or_else(idle)?;
+        let idle = || {
+            self.lanes
+                .iter()
+                .position(|lane| !lane.pending && lane.watch_until == 0)
+        };
+        let watched = || self.lanes.iter().position(|lane| !lane.pending);
+        let index = free.or_else(idle).or_else(watched)?;
         self.generation = self.generation.wrapping_add(1).max(1);
         let born = self.generation;
         let lane = self.lanes.get_mut(index)?;

@@ -28,6 +28,7 @@ mod text;
 mod unlocked;
 mod waiters;
 mod wake;
+mod watch;
 
 #[cfg(test)]
 mod histories;
