@@ -10,7 +10,7 @@ use crate::pg::error::{
 use crate::pg::spi::{Rows, Statement};
 
 use super::handler::{self, Named, quoted};
-use super::{allowed, queues};
+use super::{allowed, queues, rules};
 
 /// How many arguments the statements take: name, settings, owner of the handler.
 const COUNT: usize = SETTINGS.len() + 2;
@@ -170,15 +170,13 @@ impl<'a> Given<'a> {
 }
 
 /// Settings that nothing obeys yet: only their defaults are accepted.
-const UNBUILT: [i32; 8] = [
+const UNBUILT: [i32; 6] = [
     column::PER_KEY,
     column::FIFO,
     column::RATE,
     column::RATE_PER_KEY,
     column::DEAD_LETTER,
     column::JOBS_PER_SAVEPOINT,
-    column::RETRY_ON,
-    column::FAIL_ON,
 ];
 
 fn is_default(setting: &Setting, value: Datum<'_>) -> bool {
@@ -194,6 +192,9 @@ fn check_value(setting: &Setting, value: Datum<'_>) -> Result<()> {
     if UNBUILT.contains(&setting.column) && !is_default(setting, value) {
         let message = format!("{name} is not supported yet");
         return Err(PgError::new(FEATURE_NOT_SUPPORTED, message));
+    }
+    if matches!(setting.column, column::RETRY_ON | column::FAIL_ON) {
+        return rules::check(name, value);
     }
     let micros = |value| -> Result<Micros> { datum::interval_micros(value) };
     allowed(match setting.column {

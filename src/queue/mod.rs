@@ -34,6 +34,7 @@ pub mod record;
 pub mod report;
 pub mod retry;
 pub mod rights;
+mod rules;
 mod scoped;
 pub mod served;
 mod settle;

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::logic::columns::{QUEUES, queue as column};
 use crate::logic::limits;
+use crate::logic::retry_rules::Codes;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result, UNDEFINED_OBJECT};
@@ -13,7 +14,7 @@ use crate::pg::xact;
 use crate::shared::SHARED;
 
 use super::handler::quoted;
-use super::wake;
+use super::{rules, wake};
 
 /// The first column of its key.
 const KEY_NAME: i16 = 1;
@@ -43,6 +44,10 @@ pub struct Queue {
     pub retention: Micros,
     /// No job starts.
     pub paused: bool,
+    /// Only jobs that failed with these errors are tried again.
+    pub retry_on: Option<Codes>,
+    /// Jobs that failed with these are not.
+    pub fail_on: Option<Codes>,
 }
 
 impl Queue {
@@ -230,6 +235,8 @@ fn read(row: &crate::pg::table::Row, name: Datum<'_>) -> Result<Queue> {
         timeout: interval(column::TIMEOUT)?,
         retention: interval(column::RETENTION)?.unwrap_or(0),
         paused: row.get(column::PAUSED).is_some_and(datum::as_bool),
+        retry_on: row.get(column::RETRY_ON).map(rules::read).transpose()?,
+        fail_on: row.get(column::FAIL_ON).map(rules::read).transpose()?,
     })
 }
 

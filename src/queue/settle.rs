@@ -3,9 +3,9 @@
 //!
 //! The statements only: they are run by `end`, which has the end told.
 
-use crate::logic::backoff;
 use crate::logic::columns::history;
 use crate::logic::counters::Ending;
+use crate::logic::{backoff, retry_rules};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, ToDatum, types};
 use crate::pg::error::{PgError, Result};
@@ -31,6 +31,19 @@ pub struct Attempt {
     pub started: Micros,
 }
 
+/// What follows from a failed attempt, if the job has one left.
+#[derive(Clone, Copy)]
+pub enum Next {
+    /// Another one, after the queue's backoff.
+    Backoff,
+    /// Another one at once; after several such in a row, after the backoff.
+    Quick,
+    /// Another one after that delay.
+    After(Micros),
+    /// None.
+    Never,
+}
+
 /// One entry of `errors`: what `$3`..`$9` say of the attempt.
 macro_rules! error_entry {
     () => {
@@ -49,14 +62,25 @@ const ENTRY_TYPES: [u32; 7] = [
     types::TEXT,
 ];
 
-static RETRY: Statement = Statement::new(
-    concat!(
-        "UPDATE my_worker._jobs SET status = 'pending', attempts = $3, last_error = $6, run_at = $10, \
-         started_at = $11, lease = NULL, lease_run_at = NULL, consumer = NULL, errors = \
-         coalesce(errors, '[]'::pg_catalog.jsonb) || ",
-        error_entry!(),
-        " WHERE id = $1 AND attempts = $2"
-    ),
+/// `$10`: after the backoff; `$12`: at once, unless as many attempts in a row as may be have met others.
+static RETRY: Statement = Statement::made(
+    || {
+        let codes = retry_rules::CONFLICTS.map(|code| String::from_utf8_lossy(code));
+        let codes = codes.join("', '");
+        let most = retry_rules::QUICK_IN_A_ROW;
+        let met = |n| format!("errors -> -{n} ->> 'sqlstate' = ANY (ARRAY['{codes}'])");
+        let in_a_row = (1..=most).map(met).collect::<Vec<_>>().join(" AND ");
+        // An attempt of before a retry() counts no more.
+        let run_at =
+            format!("CASE WHEN $12 IS NULL OR $3 > {most} AND {in_a_row} THEN $10 ELSE $12 END");
+        let entry = error_entry!();
+        format!(
+            "UPDATE my_worker._jobs SET status = 'pending', attempts = $3, last_error = $6, \
+             run_at = {run_at}, started_at = $11, lease = NULL, lease_run_at = NULL, consumer = NULL, \
+             errors = coalesce(errors, '[]'::pg_catalog.jsonb) || {entry} \
+             WHERE id = $1 AND attempts = $2"
+        )
+    },
     &[
         types::INT8,
         types::INT4,
@@ -67,6 +91,7 @@ static RETRY: Statement = Statement::new(
         ENTRY_TYPES[4],
         ENTRY_TYPES[5],
         ENTRY_TYPES[6],
+        types::TIMESTAMPTZ,
         types::TIMESTAMPTZ,
         types::TIMESTAMPTZ,
     ],
@@ -228,39 +253,45 @@ pub fn forget(extension: &Extension, job: i64) -> Result<()> {
     })
 }
 
-/// Records a failed attempt and decides what follows; `None` if somebody else had settled it.
+/// Records a failed attempt, and has `next` follow; `None` if somebody else had settled it.
 pub fn fail(
     extension: &Extension,
     queue: Option<&Queue>,
     attempt: &Attempt,
     max_attempts: i32,
     error: &PgError,
-    delay: Option<Micros>,
+    next: Next,
 ) -> Result<Option<Ending>> {
-    let Some(queue) = queue.filter(|_| attempt.ended < max_attempts) else {
+    let has_more = attempt.ended < max_attempts && !matches!(next, Next::Never);
+    let Some(queue) = queue.filter(|_| has_more) else {
         return fail_for_good(extension, attempt, error);
     };
     let now = clock::now();
-    let backoff = || {
-        backoff::delay(
+    let after = |delay: Micros| Some(now.saturating_add(delay.max(0)).datum());
+    let delay = match next {
+        Next::After(delay) => delay,
+        _ => backoff::delay(
             queue.backoff,
             queue.backoff_max,
             attempt.ended.max(1) as u32,
             random::unit(),
-        )
+        ),
     };
-    let delay = delay.unwrap_or_else(backoff).max(0);
+    // A shorter backoff stays.
+    let quick = matches!(next, Next::Quick).then(|| retry_rules::quick_delay(random::unit()));
+    let quick = quick.map(|quick| quick.min(delay));
     let changed = as_owner(extension, |spi| {
         let mut arguments = entry(attempt, now, error)?;
-        arguments.push(Some(now.saturating_add(delay).datum()));
+        arguments.push(after(delay));
         arguments.push(started(attempt));
+        arguments.push(quick.and_then(after));
         spi.run(&RETRY, &arguments).map(|rows| rows.count())
     })?;
     Ok((changed > 0).then_some(Ending::Retried))
 }
 
 /// Ends a job as failed whatever attempts it had left; `None` if somebody else had settled it.
-pub fn fail_for_good(
+fn fail_for_good(
     extension: &Extension,
     attempt: &Attempt,
     error: &PgError,
