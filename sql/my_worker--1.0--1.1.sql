@@ -257,6 +257,15 @@ COMMENT ON FUNCTION my_worker.cancel IS 'cancels a waiting or running job; false
 CREATE OR REPLACE FUNCTION my_worker.retry(job_id bigint) RETURNS boolean
     AS 'MODULE_PATHNAME', 'mw_retry' LANGUAGE C STRICT;
 COMMENT ON FUNCTION my_worker.retry IS 'puts a failed or cancelled job back into my_queue';
+CREATE OR REPLACE FUNCTION my_worker.run_soon(job_id bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_run_soon' LANGUAGE C STRICT;
+COMMENT ON FUNCTION my_worker.run_soon IS 'has a job that waits for a later time run now; false for any other';
+CREATE OR REPLACE FUNCTION my_worker.snooze(delay interval) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_snooze' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.snooze IS 'within a job: it comes again after that delay, and no attempt is charged';
+CREATE OR REPLACE FUNCTION my_worker.give_up(reason text) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_give_up' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.give_up IS 'within a job: it fails now, whatever attempts it has left';
 CREATE OR REPLACE FUNCTION my_worker.wait(job_id bigint, timeout interval DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME', 'mw_wait' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.wait IS 'waits for a job to finish and returns its final status, NULL on time-out';
@@ -709,7 +718,7 @@ CREATE OR REPLACE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
       JOIN pg_proc AS p ON p.oid = d.objid
      WHERE e.extname = 'my_worker'
        AND p.proname IN (
-           'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
+           'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'run_soon', 'snooze', 'give_up', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs', 'reassign',
            'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
            -- consumers

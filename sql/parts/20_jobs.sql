@@ -34,6 +34,18 @@ CREATE FUNCTION my_worker.retry(job_id bigint) RETURNS boolean
     AS 'MODULE_PATHNAME', 'mw_retry' LANGUAGE C STRICT;
 COMMENT ON FUNCTION my_worker.retry IS 'puts a failed or cancelled job back into my_queue';
 
+CREATE FUNCTION my_worker.run_soon(job_id bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_run_soon' LANGUAGE C STRICT;
+COMMENT ON FUNCTION my_worker.run_soon IS 'has a job that waits for a later time run now; false for any other';
+
+CREATE FUNCTION my_worker.snooze(delay interval) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_snooze' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.snooze IS 'within a job: it comes again after that delay, and no attempt is charged';
+
+CREATE FUNCTION my_worker.give_up(reason text) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_give_up' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.give_up IS 'within a job: it fails now, whatever attempts it has left';
+
 CREATE FUNCTION my_worker.wait(job_id bigint, timeout interval DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME', 'mw_wait' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.wait IS 'waits for a job to finish and returns its final status, NULL on time-out';

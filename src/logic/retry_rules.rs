@@ -135,7 +135,7 @@ mod tests {
             let mut some = || {
                 let count = random.range(0, 3);
                 let names: Vec<&str> = (0..count).map(|_| *random.pick(&known)).collect();
-                (random.range(0, 3) > 0).then(|| names)
+                (random.range(0, 3) > 0).then_some(names)
             };
             let (retry_on, fail_on) = (some(), some());
             let state = *random.pick(&["23505", "23503", "40001", "40P01", "22012", "P0001"]);

@@ -113,6 +113,8 @@ pub const TRANSACTION_ROLLBACK: SqlState = SqlState::new(b"40000");
 pub const ADMIN_SHUTDOWN: SqlState = SqlState::new(b"57P01");
 /// 57P02
 pub const CRASH_SHUTDOWN: SqlState = SqlState::new(b"57P02");
+/// MW001, which is ours: a job gives up (`logic::retry_rules`)
+pub const GIVE_UP: SqlState = SqlState::new(crate::logic::retry_rules::GIVE_UP);
 /// XX000
 pub const INTERNAL_ERROR: SqlState = SqlState::new(b"XX000");
 

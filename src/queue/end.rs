@@ -9,7 +9,7 @@
 use std::cell::Cell;
 
 use crate::logic::counters::Ending;
-use crate::logic::retry_rules::Verdict;
+use crate::logic::retry_rules::{self, Verdict};
 use crate::logic::settled::Settled;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{Datum, Micros, Oid};
@@ -20,7 +20,6 @@ use super::claim::{Job, Jobs};
 use super::queues::Queue;
 use super::record::{self, Ended, History};
 use super::report::{self, Dead, Runs};
-use super::rules;
 use super::settle::{self, Next};
 use super::told::{End, Written};
 
@@ -73,6 +72,8 @@ pub enum How<'a> {
     FailedFor(&'a PgError, Micros),
     /// The job failed, whatever attempts it had left.
     FailedForGood(&'a PgError, Said),
+    /// It did its work, and asked to come again after that delay: nothing is charged.
+    Snoozed(Micros),
     /// Somebody cancelled it while it waited, whatever attempt that was.
     CancelledWaiting,
     /// Somebody cancelled the attempt, or it ends so for another reason.
@@ -123,7 +124,7 @@ pub fn write(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
             Some(Ending::Completed)
         }
         How::Failed(error, said) => {
-            let next = match rules::judge(of.queue, error) {
+            let next = match of.judge(error) {
                 Verdict::Again => Next::Backoff,
                 Verdict::Quick => Next::Quick,
                 Verdict::Never => Next::Never,
@@ -132,13 +133,16 @@ pub fn write(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
         }
         How::Died(error) => return fail(extension, of, Next::Backoff, error, Said::Yes),
         How::FailedFor(error, delay) => {
-            let next = match rules::judge(of.queue, error) {
+            let next = match of.judge(error) {
                 Verdict::Never => Next::Never,
                 Verdict::Again | Verdict::Quick => Next::After(delay),
             };
             return fail(extension, of, next, error, Said::No);
         }
         How::FailedForGood(error, said) => return fail(extension, of, Next::Never, error, said),
+        How::Snoozed(delay) => {
+            settle::snooze(extension, &of.attempt, delay)?.then_some(Ending::Snoozed)
+        }
         How::CancelledWaiting => settle::cancel(extension, job, None)?.then_some(Ending::Cancelled),
         How::Cancelled => {
             settle::cancel(extension, job, Some(&of.attempt))?.then_some(Ending::Cancelled)
@@ -224,6 +228,15 @@ impl EndOf<'_> {
             max_attempts: self.max_attempts,
             started,
         }
+    }
+
+    /// What follows from an error of the job, while it has attempts left.
+    fn judge(&self, error: &PgError) -> Verdict {
+        let (retry_on, fail_on) = match self.queue {
+            Some(queue) => (queue.retry_on.as_ref(), queue.fail_on.as_ref()),
+            None => (None, None),
+        };
+        retry_rules::judge(error.sqlstate.text().as_bytes(), retry_on, fail_on)
     }
 
     fn dead(&self, error: &PgError) -> Result<Dead> {

@@ -1,11 +1,10 @@
 //! `retry_on` and `fail_on` of a queue: which errors of its jobs are tried again.
 
-use crate::logic::retry_rules::{self, Codes, MOST_CODES, Verdict};
+use crate::logic::retry_rules::{self, Codes, MOST_CODES};
 use crate::pg::datum::{self, Datum, types};
 use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, Result};
 
 use super::handler::quoted;
-use super::queues::Queue;
 
 /// Refuses a setting that has something else than SQLSTATEs and classes of them.
 pub(super) fn check(name: &str, value: Datum<'_>) -> Result<()> {
@@ -36,13 +35,4 @@ pub(super) fn read(value: Datum<'_>) -> Result<Codes> {
     let elements = datum::array_elements(value, types::TEXT)?;
     let codes = elements.into_iter().flatten().map(datum::as_text);
     codes.collect::<Result<Vec<_>>>().map(Codes::new)
-}
-
-/// What follows from an error of a job of that queue, while the job has attempts left.
-pub(super) fn judge(queue: Option<&Queue>, error: &PgError) -> Verdict {
-    let (retry_on, fail_on) = match queue {
-        Some(queue) => (queue.retry_on.as_ref(), queue.fail_on.as_ref()),
-        None => (None, None),
-    };
-    retry_rules::judge(error.sqlstate.text().as_bytes(), retry_on, fail_on)
 }

@@ -143,6 +143,19 @@ static FAIL: Statement = Statement::made(
     ],
 );
 
+/// The execution is as if it had not been, for the job.
+static SNOOZE: Statement = Statement::new(
+    "UPDATE my_worker._jobs SET status = 'pending', run_at = $3, started_at = $4, attempts = $5 \
+     WHERE id = $1 AND attempts = $2",
+    &[
+        types::INT8,
+        types::INT4,
+        types::TIMESTAMPTZ,
+        types::TIMESTAMPTZ,
+        types::INT4,
+    ],
+);
+
 static CANCEL: Statement = Statement::made(
     || {
         moved_to_history(
@@ -302,6 +315,20 @@ fn fail_for_good(
         spi.run(&FAIL, &arguments).map(|rows| rows.count())
     })?;
     Ok((changed > 0).then_some(Ending::Failed))
+}
+
+/// Has a job come again after a delay, uncharged. True if it was there.
+pub fn snooze(extension: &Extension, attempt: &Attempt, delay: Micros) -> Result<bool> {
+    as_owner(extension, |spi| {
+        let arguments = [
+            Some(attempt.job.datum()),
+            Some(attempt.attempts.datum()),
+            Some(datum::timestamptz(clock::now().saturating_add(delay))),
+            started(attempt),
+            Some(attempt.ended.saturating_sub(1).datum()),
+        ];
+        spi.run(&SNOOZE, &arguments).map(|rows| rows.count() > 0)
+    })
 }
 
 /// Ends a job as cancelled, in an attempt or while it waited. True if it was there.
