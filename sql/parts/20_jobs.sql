@@ -140,6 +140,10 @@ CREATE FUNCTION my_worker.reset_queue(name text, VARIADIC settings text[]) RETUR
     AS 'MODULE_PATHNAME', 'mw_reset_queue' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.reset_queue IS 'puts settings of a queue back to their defaults';
 
+CREATE FUNCTION my_worker.redrive(queue text, n integer DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_redrive' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.redrive IS 'sends waiting jobs of a dead-letter queue back to where they came from, and returns how many';
+
 CREATE FUNCTION my_worker.drop_queue(name text, force boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_drop_queue' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.drop_queue IS 'drops an empty queue, or with force a queue and its jobs';

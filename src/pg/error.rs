@@ -54,6 +54,8 @@ pub const DATATYPE_MISMATCH: SqlState = SqlState::new(b"42804");
 pub const NULL_VALUE_NOT_ALLOWED: SqlState = SqlState::new(b"22004");
 /// 22P02
 pub const INVALID_TEXT_REPRESENTATION: SqlState = SqlState::new(b"22P02");
+/// 23505
+pub const UNIQUE_VIOLATION: SqlState = SqlState::new(b"23505");
 /// A row that breaks a rule of its table.
 pub const CHECK_VIOLATION: SqlState = SqlState::new(b"23514");
 /// 25001

@@ -98,6 +98,11 @@ impl<'a> Given<'a> {
         all.find(|(setting, _)| setting.column == column)?.1
     }
 
+    /// Whether it names a dead-letter queue.
+    pub(super) fn names_letters(&self) -> bool {
+        self.get(column::DEAD_LETTER).is_some()
+    }
+
     /// Refuses values that no queue can have.
     pub(super) fn check(&self) -> Result<()> {
         queues::check_name(&self.name)?;
@@ -170,12 +175,11 @@ impl<'a> Given<'a> {
 }
 
 /// Settings that nothing obeys yet: only their defaults are accepted.
-const UNBUILT: [i32; 6] = [
+const UNBUILT: [i32; 5] = [
     column::PER_KEY,
     column::FIFO,
     column::RATE,
     column::RATE_PER_KEY,
-    column::DEAD_LETTER,
     column::JOBS_PER_SAVEPOINT,
 ];
 

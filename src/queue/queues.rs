@@ -44,6 +44,8 @@ pub struct Queue {
     pub retention: Micros,
     /// No job starts.
     pub paused: bool,
+    /// Where its jobs go that have failed for good.
+    pub dead_letter: Option<Vec<u8>>,
     /// Only jobs that failed with these errors are tried again.
     pub retry_on: Option<Codes>,
     /// Jobs that failed with these are not.
@@ -212,6 +214,30 @@ pub fn hold(extension: &Extension, name: &[u8], alone: bool) -> Result<()> {
     }
 }
 
+/// Like [`hold`] with others, without waiting; false if there is no such queue, or somebody drops it.
+pub fn hold_if_free(extension: &Extension, name: &[u8]) -> Result<bool> {
+    let last_id = || last_held(extension, name, |kept| kept.queue.id);
+    let id = match last_id() {
+        Some(id) => Some(id),
+        None => Kept::read(extension, name)?.map(|kept| kept.queue.id),
+    };
+    let Some(id) = id else { return Ok(false) };
+    if !table::try_hold_object(extension.queues, id)? {
+        return Ok(false);
+    }
+    // With the lock comes word of every change.
+    if last_id() == Some(id) {
+        return Ok(true);
+    }
+    match Kept::read(extension, name)? {
+        Some(kept) if kept.queue.id == id => {
+            LAST_HELD.set(Some(kept));
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
 /// The rows of the table have changed: every process reads them anew.
 pub fn changed() -> Result<()> {
     wake::settings_at_commit()?;
@@ -235,6 +261,10 @@ fn read(row: &crate::pg::table::Row, name: Datum<'_>) -> Result<Queue> {
         timeout: interval(column::TIMEOUT)?,
         retention: interval(column::RETENTION)?.unwrap_or(0),
         paused: row.get(column::PAUSED).is_some_and(datum::as_bool),
+        dead_letter: row
+            .get(column::DEAD_LETTER)
+            .map(datum::as_text)
+            .transpose()?,
         retry_on: row.get(column::RETRY_ON).map(rules::read).transpose()?,
         fail_on: row.get(column::FAIL_ON).map(rules::read).transpose()?,
     })

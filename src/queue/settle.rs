@@ -12,7 +12,7 @@ use crate::pg::error::{PgError, Result};
 use crate::pg::spi::Statement;
 use crate::pg::{clock, guc, random, xact};
 
-use super::queues::Queue;
+use super::queues::{self, Queue};
 use super::{as_owner, into_history, lists};
 
 /// The longest error text that is kept, in bytes.
@@ -208,6 +208,29 @@ static COMPLETE: Statement = Statement::made(
     ],
 );
 
+/// Has a job that has failed for good go on in the dead-letter queue `$10`; not where it has been before.
+static GO_ON: Statement = Statement::new(
+    concat!(
+        "UPDATE my_worker._jobs SET queue = $10, origin = coalesce(origin, queue), status = 'pending', attempts = 0, \
+         last_error = $6, run_at = $4, started_at = NULL, lease = NULL, lease_run_at = NULL, consumer = NULL, \
+         errors = coalesce(errors, '[]'::pg_catalog.jsonb) || ",
+        error_entry!(),
+        " WHERE id = $1 AND attempts = $2 AND queue <> $10 AND origin IS DISTINCT FROM $10"
+    ),
+    &[
+        types::INT8,
+        types::INT4,
+        ENTRY_TYPES[0],
+        ENTRY_TYPES[1],
+        ENTRY_TYPES[2],
+        ENTRY_TYPES[3],
+        ENTRY_TYPES[4],
+        ENTRY_TYPES[5],
+        ENTRY_TYPES[6],
+        types::TEXT,
+    ],
+);
+
 /// Of a job whose end cannot be written down: what the attempt came to stays in its own row.
 macro_rules! set_aside {
     ($more:literal) => {
@@ -276,16 +299,16 @@ pub fn fail(
     next: Next,
 ) -> Result<Option<Ending>> {
     let has_more = attempt.ended < max_attempts && !matches!(next, Next::Never);
-    let Some(queue) = queue.filter(|_| has_more) else {
-        return fail_for_good(extension, attempt, error);
+    let Some(found) = queue.filter(|_| has_more) else {
+        return fail_for_good(extension, queue, attempt, error);
     };
     let now = clock::now();
     let after = |delay: Micros| Some(now.saturating_add(delay.max(0)).datum());
     let delay = match next {
         Next::After(delay) => delay,
         _ => backoff::delay(
-            queue.backoff,
-            queue.backoff_max,
+            found.backoff,
+            found.backoff_max,
             attempt.ended.max(1) as u32,
             random::unit(),
         ),
@@ -303,12 +326,26 @@ pub fn fail(
     Ok((changed > 0).then_some(Ending::Retried))
 }
 
-/// Ends a job as failed whatever attempts it had left; `None` if somebody else had settled it.
+/// Ends a job as failed whatever attempts it had left; `None` if somebody else had settled it. It goes on in its
+/// queue's dead-letter queue, if that is there.
 fn fail_for_good(
     extension: &Extension,
+    queue: Option<&Queue>,
     attempt: &Attempt,
     error: &PgError,
 ) -> Result<Option<Ending>> {
+    if let Some(letters) = queue.and_then(|queue| queue.dead_letter.as_deref())
+        && queues::hold_if_free(extension, letters)?
+    {
+        let moved = as_owner(extension, |spi| {
+            let mut arguments = entry(attempt, clock::now(), error)?;
+            arguments.push(Some(datum::text_datum(letters)?));
+            spi.run(&GO_ON, &arguments).map(|rows| rows.count())
+        })?;
+        if moved > 0 {
+            return Ok(Some(Ending::Failed));
+        }
+    }
     let changed = into_history(extension, |spi| {
         let mut arguments = entry(attempt, clock::now(), error)?;
         arguments.push(started(attempt));

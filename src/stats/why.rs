@@ -19,12 +19,12 @@ use crate::shared::{Kind, Phase, SHARED, consumers};
 
 static LIVE: Statement = Statement::new(
     "SELECT q.owner, q.queue, q.status = 'processing', q.run_at, \
-     q.run_at::pg_catalog.text, q.handler IS NOT NULL OR q.command IS NOT NULL, q.attempts, \
+     q.run_at::pg_catalog.text, (q.handler IS NOT NULL OR q.command IS NOT NULL) AND q.origin IS NULL, q.attempts, \
      (SELECT l.pid FROM pg_catalog.pg_locks AS l \
      WHERE l.locktype = 'transactionid' AND l.granted \
      AND l.mode = 'ExclusiveLock' \
      AND l.transactionid = q.xmax LIMIT 1), \
-     q.status = 'failed', q.lease IS NOT NULL FROM my_worker._jobs AS q WHERE q.id = $1",
+     q.status = 'failed', q.lease IS NOT NULL, q.origin FROM my_worker._jobs AS q WHERE q.id = $1",
     &[types::INT8],
 );
 
@@ -48,6 +48,8 @@ struct Live {
     locked_by: Option<i32>,
     has_failed: bool,
     is_leased: bool,
+    /// Where it failed, if it stands in a dead-letter queue.
+    origin: Option<Vec<u8>>,
 }
 
 /// What shared memory says of a job, its queue and its role.
@@ -144,6 +146,7 @@ fn find_live(spi: &Spi, job: i64) -> Result<Option<Live>> {
         locked_by: row.i32(8),
         has_failed: row.bool(9),
         is_leased: row.bool(10),
+        origin: row.text(11)?,
     }))
 }
 
@@ -278,10 +281,20 @@ fn held(live: &Live, queue: &Queue, pool: &Pool) -> Option<Vec<u8>> {
         let rest = format!(" is full: {} of {limit} jobs run", pool.in_queue);
         return Some(quoted("queue ", &queue.name, &rest));
     }
-    let rest = " has a handler: it is held for other consumers";
-    queue
-        .holds(live.says_itself)
-        .then(|| quoted("neither the job nor queue ", &queue.name, rest))
+    if !queue.holds(live.says_itself) {
+        return None;
+    }
+    Some(match &live.origin {
+        Some(origin) => {
+            let failed = quoted("failed in queue ", origin, ", and waits in queue ");
+            let rest = " for a consumer, or for my_worker.redrive()";
+            [failed, quoted("", &queue.name, rest)].concat()
+        }
+        None => {
+            let rest = " has a handler: it is held for other consumers";
+            quoted("neither the job nor queue ", &queue.name, rest)
+        }
+    })
 }
 
 /// Why no job of its owner can run.
