@@ -279,7 +279,7 @@ fn take_and_run(id: SlotId, memory: Memory, suspects: &mut Option<Suspects>) -> 
 /// What a look for the job that was launched found.
 enum Found {
     /// It, with a permit of its queue.
-    Job(Candidate, queues::Queue),
+    Job(Candidate, Box<queues::Queue>),
     /// Its queue's concurrency is used up.
     Full,
     /// It is gone, or nothing that a worker may run.
@@ -294,7 +294,7 @@ fn find_and_enter(id: SlotId, extension: &Extension) -> Result<Found> {
     let found = jobs.find(extension, task.unwrap_or(0))?;
     jobs.close()?;
     Ok(match found {
-        Some((candidate, queue)) if enter(id, &queue) => Found::Job(candidate, queue),
+        Some((candidate, queue)) if enter(id, &queue) => Found::Job(candidate, Box::new(queue)),
         Some(_) => Found::Full,
         None => Found::Nothing,
     })

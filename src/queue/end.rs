@@ -16,6 +16,7 @@ use crate::pg::datum::{Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result};
 use crate::pg::xact;
 
+use super::aside;
 use super::claim::{Job, Jobs};
 use super::queues::Queue;
 use super::record::{self, Ended, History};
@@ -148,7 +149,7 @@ pub fn write(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
             settle::cancel(extension, job, Some(&of.attempt))?.then_some(Ending::Cancelled)
         }
         How::SetAside(what, error) => {
-            let set = settle::set_aside(extension, job, what, error)?;
+            let set = aside::set_aside(extension, job, what, error)?;
             let dead = match set {
                 true => Some(of.dead(error)?.aside(what, error)),
                 false => None,

@@ -6,6 +6,7 @@
 
 pub mod admit;
 pub mod arrivals;
+mod aside;
 pub mod bar;
 pub mod bound;
 pub mod cancel;
@@ -50,6 +51,7 @@ pub mod wake;
 pub use crate::logic::columns::job as column;
 use crate::logic::limits::LimitError;
 use crate::pg::catalog::{self, Extension, Fit};
+use crate::pg::datum::{self, Datum};
 use crate::pg::error::{
     INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
 };
@@ -108,6 +110,15 @@ pub fn allowed(checked: std::result::Result<(), LimitError>) -> Result<()> {
             None => error,
         }
     })
+}
+
+/// The longest error text that is kept, in bytes.
+const MAX_ERROR_BYTES: usize = 8192;
+
+/// A text cut to what is kept, between characters.
+fn capped(text: &[u8]) -> Result<Datum<'static>> {
+    let length = datum::clip_length(text, MAX_ERROR_BYTES);
+    datum::text_datum(text.get(..length).unwrap_or_default())
 }
 
 /// Runs statements of ours as the extension's owner.
