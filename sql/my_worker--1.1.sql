@@ -118,7 +118,7 @@ COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when i
 -- The order of the claim: one owner, one queue, lower priority first, then time, then id.
 CREATE INDEX _jobs_claim_idx ON my_worker._jobs (owner, queue, priority, run_at, id);
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
-    WHERE unique_key IS NOT NULL;
+    WHERE unique_key IS NOT NULL AND origin IS NULL;
 
 -- The jobs of a key: the first by id, those that are at work, and those that wait in the order of the claim. Jobs
 -- without a key are not in them.
@@ -295,6 +295,18 @@ CREATE FUNCTION my_worker.retry(job_id bigint) RETURNS boolean
     AS 'MODULE_PATHNAME', 'mw_retry' LANGUAGE C STRICT;
 COMMENT ON FUNCTION my_worker.retry IS 'puts a failed or cancelled job back into my_queue';
 
+CREATE FUNCTION my_worker.run_soon(job_id bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_run_soon' LANGUAGE C STRICT;
+COMMENT ON FUNCTION my_worker.run_soon IS 'has a job that waits for a later time run now; false for any other';
+
+CREATE FUNCTION my_worker.snooze(delay interval) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_snooze' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.snooze IS 'within a job: it comes again after that delay, and no attempt is charged';
+
+CREATE FUNCTION my_worker.give_up(reason text) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_give_up' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.give_up IS 'within a job: it fails now, whatever attempts it has left';
+
 CREATE FUNCTION my_worker.wait(job_id bigint, timeout interval DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME', 'mw_wait' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.wait IS 'waits for a job to finish and returns its final status, NULL on time-out';
@@ -395,6 +407,10 @@ COMMENT ON FUNCTION my_worker.alter_queue IS 'changes the settings of a queue th
 CREATE FUNCTION my_worker.reset_queue(name text, VARIADIC settings text[]) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_reset_queue' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.reset_queue IS 'puts settings of a queue back to their defaults';
+
+CREATE FUNCTION my_worker.redrive(queue text, n integer DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_redrive' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.redrive IS 'sends waiting jobs of a dead-letter queue back to where they came from, and returns how many';
 
 CREATE FUNCTION my_worker.drop_queue(name text, force boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_drop_queue' LANGUAGE C;
@@ -791,7 +807,8 @@ CREATE VIEW my_worker.schedules WITH (security_invoker = true) AS
       FROM my_worker._schedules AS s
       LEFT JOIN my_worker_internal.at_work() AS r ON r.job_id = s.last_job_id
       LEFT JOIN LATERAL (
-               SELECT q.status, q.started_at FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
+               SELECT CASE WHEN q.origin IS NULL THEN q.status ELSE 'failed' END AS status, q.started_at
+                 FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
                UNION ALL
                SELECT h.status, h.started_at FROM my_worker.history AS h WHERE h.id = s.last_job_id
                LIMIT 1) AS j ON true;
@@ -903,7 +920,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
       JOIN pg_proc AS p ON p.oid = d.objid
      WHERE e.extname = 'my_worker'
        AND p.proname IN (
-           'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
+           'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'redrive', 'run_soon', 'snooze', 'give_up', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs', 'reassign',
            'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running', 'waits_for',
            -- consumers

@@ -305,7 +305,7 @@ fn take_and_run(id: SlotId, memory: Memory, suspects: &mut Option<Suspects>) -> 
 /// What a look for the job that was launched found.
 enum Found {
     /// It, with a permit of its queue.
-    Job(Candidate, queues::Queue),
+    Job(Candidate, Box<queues::Queue>),
     /// Its queue's concurrency is used up.
     Full,
     /// Its queue's rate does not allow it before that time.
@@ -339,7 +339,7 @@ fn find_and_enter(id: SlotId, extension: &Extension) -> Result<Found> {
         return Ok(Found::Full);
     }
     Ok(match enter(id, &queue) {
-        true => Found::Job(candidate, queue),
+        true => Found::Job(candidate, Box::new(queue)),
         false => {
             keys::give_back(id, role);
             Found::Full

@@ -90,7 +90,7 @@ COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when i
 -- The order of the claim: one owner, one queue, lower priority first, then time, then id.
 CREATE INDEX _jobs_claim_idx ON my_worker._jobs (owner, queue, priority, run_at, id);
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
-    WHERE unique_key IS NOT NULL;
+    WHERE unique_key IS NOT NULL AND origin IS NULL;
 
 -- The jobs of a key: the first by id, those that are at work, and those that wait in the order of the claim. Jobs
 -- without a key are not in them.

@@ -34,6 +34,18 @@ CREATE FUNCTION my_worker.retry(job_id bigint) RETURNS boolean
     AS 'MODULE_PATHNAME', 'mw_retry' LANGUAGE C STRICT;
 COMMENT ON FUNCTION my_worker.retry IS 'puts a failed or cancelled job back into my_queue';
 
+CREATE FUNCTION my_worker.run_soon(job_id bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'mw_run_soon' LANGUAGE C STRICT;
+COMMENT ON FUNCTION my_worker.run_soon IS 'has a job that waits for a later time run now; false for any other';
+
+CREATE FUNCTION my_worker.snooze(delay interval) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_snooze' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.snooze IS 'within a job: it comes again after that delay, and no attempt is charged';
+
+CREATE FUNCTION my_worker.give_up(reason text) RETURNS void
+    AS 'MODULE_PATHNAME', 'mw_give_up' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.give_up IS 'within a job: it fails now, whatever attempts it has left';
+
 CREATE FUNCTION my_worker.wait(job_id bigint, timeout interval DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME', 'mw_wait' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.wait IS 'waits for a job to finish and returns its final status, NULL on time-out';
@@ -134,6 +146,10 @@ COMMENT ON FUNCTION my_worker.alter_queue IS 'changes the settings of a queue th
 CREATE FUNCTION my_worker.reset_queue(name text, VARIADIC settings text[]) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_reset_queue' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.reset_queue IS 'puts settings of a queue back to their defaults';
+
+CREATE FUNCTION my_worker.redrive(queue text, n integer DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'mw_redrive' LANGUAGE C;
+COMMENT ON FUNCTION my_worker.redrive IS 'sends waiting jobs of a dead-letter queue back to where they came from, and returns how many';
 
 CREATE FUNCTION my_worker.drop_queue(name text, force boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_drop_queue' LANGUAGE C;

@@ -64,7 +64,8 @@ CREATE VIEW my_worker.schedules WITH (security_invoker = true) AS
       FROM my_worker._schedules AS s
       LEFT JOIN my_worker_internal.at_work() AS r ON r.job_id = s.last_job_id
       LEFT JOIN LATERAL (
-               SELECT q.status, q.started_at FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
+               SELECT CASE WHEN q.origin IS NULL THEN q.status ELSE 'failed' END AS status, q.started_at
+                 FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
                UNION ALL
                SELECT h.status, h.started_at FROM my_worker.history AS h WHERE h.id = s.last_job_id
                LIMIT 1) AS j ON true;

@@ -35,7 +35,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
       JOIN pg_proc AS p ON p.oid = d.objid
      WHERE e.extname = 'my_worker'
        AND p.proname IN (
-           'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
+           'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'redrive', 'run_soon', 'snooze', 'give_up', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs', 'reassign',
            'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running', 'waits_for',
            -- consumers

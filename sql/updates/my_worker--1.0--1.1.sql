@@ -154,7 +154,7 @@ ALTER TABLE my_worker._jobs ADD COLUMN after bigint[], ADD COLUMN after_failed t
     ADD COLUMN origin text COLLATE "C", ADD COLUMN schedule_id bigint, ADD COLUMN rerun boolean NOT NULL DEFAULT false;
 DROP INDEX my_worker._jobs_unique_key_idx;
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
-    WHERE unique_key IS NOT NULL;
+    WHERE unique_key IS NOT NULL AND origin IS NULL;
 ALTER TABLE my_worker._schedules ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
 
 -- These take more arguments now, so they are other functions, which get the rights of the old ones below.

@@ -6,7 +6,7 @@ use crate::pg::error::Result;
 use crate::pg::fmgr::Call;
 use crate::pg::guard;
 use crate::queue::given::Given;
-use crate::queue::{define, purge};
+use crate::queue::{define, purge, redrive};
 use crate::sys;
 
 sql_function!(
@@ -19,6 +19,7 @@ sql_function!(mw_reset_queue, pg_finfo_mw_reset_queue, reset_queue);
 sql_function!(mw_drop_queue, pg_finfo_mw_drop_queue, drop_queue);
 sql_function!(mw_pause_queue, pg_finfo_mw_pause_queue, pause_queue);
 sql_function!(mw_resume_queue, pg_finfo_mw_resume_queue, resume_queue);
+sql_function!(mw_redrive, pg_finfo_mw_redrive, redrive);
 sql_function!(mw_purge_queue, pg_finfo_mw_purge_queue, purge_queue);
 
 /// The arguments of `create_queue()` and `alter_queue()`: the name, and the settings in their order.
@@ -55,6 +56,12 @@ fn pause_queue(call: &Call) -> Answer {
 
 fn resume_queue(call: &Call) -> Answer {
     define::set_paused(&required(call, 0, "name")?, false).map(|()| None)
+}
+
+fn redrive(call: &Call) -> Answer {
+    let most = call.arg(1).map(datum::as_i32);
+    let count = redrive::redrive(&required(call, 0, "queue")?, most)?;
+    Ok(Some(count.datum()))
 }
 
 fn purge_queue(call: &Call) -> Answer {

@@ -1,13 +1,14 @@
 //! The SQL functions: arguments in, one call, result out. `sql/parts` declares them.
 
 use crate::dynamic;
+use crate::execute::snooze;
 use crate::pg::datum::{self, Datum, ToDatum, types};
 use crate::pg::error::{INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, PgError, Result};
 use crate::pg::fmgr::Call;
 use crate::pg::{guard, identity};
 use crate::queue::enqueue::{self, NewJob, UniqueMode};
 use crate::queue::{self, wait};
-use crate::queue::{cancel, column, handler, incoming, queues, retry, rights};
+use crate::queue::{cancel, column, handler, incoming, queues, retry, rights, soon};
 use crate::shared::{self, SHARED, own};
 use crate::sys;
 use crate::{progress, stats};
@@ -61,6 +62,9 @@ sql_function!(mw_send, pg_finfo_mw_send, send);
 sql_function!(mw_send_many, pg_finfo_mw_send_many, send_many);
 sql_function!(mw_cancel, pg_finfo_mw_cancel, cancel);
 sql_function!(mw_retry, pg_finfo_mw_retry, retry);
+sql_function!(mw_run_soon, pg_finfo_mw_run_soon, run_soon);
+sql_function!(mw_snooze, pg_finfo_mw_snooze, snooze);
+sql_function!(mw_give_up, pg_finfo_mw_give_up, give_up);
 sql_function!(mw_wait, pg_finfo_mw_wait, wait_for);
 sql_function!(mw_progress, pg_finfo_mw_progress, report_progress);
 sql_function!(mw_current_job, pg_finfo_mw_current_job, current_job);
@@ -310,6 +314,19 @@ fn cancel(call: &Call) -> Answer {
 
 fn retry(call: &Call) -> Answer {
     Ok(Some(retry::retry(bigint(call))?.datum()))
+}
+
+fn run_soon(call: &Call) -> Answer {
+    Ok(Some(soon::run_soon(bigint(call))?.datum()))
+}
+
+fn snooze(call: &Call) -> Answer {
+    let delay = call.arg(0).map(datum::interval_micros).transpose()?;
+    snooze::snooze(delay.ok_or_else(|| null("delay"))?).map(|()| None)
+}
+
+fn give_up(call: &Call) -> Answer {
+    snooze::give_up(text(call, 0)?).map(|()| None)
 }
 
 fn wait_for(call: &Call) -> Answer {

@@ -5,7 +5,7 @@
 //! between, the keeper finds the claimed row and settles it.
 
 use crate::execute::aside::{is_servers, set_aside, write_alone};
-use crate::execute::{self, BUDGET_MS};
+use crate::execute::{self, BUDGET_MS, snooze};
 use crate::pg::catalog;
 use crate::pg::datum::Micros;
 use crate::pg::error::Result;
@@ -81,6 +81,7 @@ fn run_and_settle(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Re
         session::start_overrun_timer(BUDGET_MS, launcher)?;
         let label = format!("my_worker command of job {}", claimed.attempt.job);
         watchdog::begin(slot, claimed.timeout_ms);
+        snooze::take();
         let result = command::run(&claimed.text, &label, context, claimed.timeout_ms);
         watchdog::end(slot);
         session::stop_overrun_timer()?;
@@ -109,16 +110,21 @@ fn run_and_settle(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Re
             finished,
         }),
     };
-    let written = write_end(&of, &result, cancelled)?;
+    let written = write_end(&of, &result, snooze::take(), cancelled)?;
     end(slot);
     Ok(written)
 }
 
 /// Writes the end down. Of a command that is done, and whose end is refused, the work stands: it has
 /// failed for good.
-fn write_end(of: &EndOf, result: &Result<String>, cancelled: bool) -> Result<Written> {
+fn write_end(
+    of: &EndOf,
+    result: &Result<String>,
+    snoozed: Option<Micros>,
+    cancelled: bool,
+) -> Result<Written> {
     let how = match result {
-        Ok(tag) => How::CommandCompleted(tag),
+        Ok(tag) => snoozed.map_or(How::CommandCompleted(tag), How::Snoozed),
         Err(_) if cancelled => How::Cancelled,
         Err(error) => How::Failed(error, Said::No),
     };

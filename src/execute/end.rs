@@ -61,7 +61,10 @@ impl<'a> Batch<'a> {
         result: Result<Option<Datum<'static>>>,
     ) -> Result<()> {
         match result {
-            Ok(value) => self.complete(job, started, finished, value, Row::Locked),
+            Ok(value) => match self.snoozed {
+                None => self.complete(job, started, finished, value, Row::Locked),
+                Some(delay) => self.come_again(job, started, finished, delay),
+            },
             Err(error) => self.settle_error(job, started, finished, &error),
         }
     }
@@ -93,6 +96,28 @@ impl<'a> Batch<'a> {
             }
             Err(error) => {
                 self.blame_completed(job, started, recorded.get());
+                Err(error)
+            }
+        }
+    }
+
+    /// Has a job that did its work, and asked for it, come again after a delay.
+    pub(super) fn come_again(
+        &mut self,
+        job: &Job,
+        started: Micros,
+        finished: Micros,
+        delay: Micros,
+    ) -> Result<()> {
+        let of = self.end_of(job, started, finished);
+        let written = end::write(self.extension, &of, How::Snoozed(delay));
+        match written.and_then(|written| xact::fire_deferred().map(|()| written)) {
+            Ok(written) => {
+                self.add(written);
+                Ok(())
+            }
+            Err(error) => {
+                self.blame(job, started, false);
                 Err(error)
             }
         }

@@ -17,6 +17,7 @@ pub mod command;
 mod end;
 mod find;
 mod pace;
+pub mod snooze;
 mod step;
 mod stretch;
 mod tally;
@@ -79,6 +80,8 @@ pub struct Batch<'a> {
     last: Option<Place>,
     /// Whether a batch handler may get several jobs in one call.
     together: bool,
+    /// The execution that was the last one asked to come again after that.
+    snoozed: Option<Micros>,
     /// The last job was one of a batch handler's call.
     called_batch: bool,
     /// It takes one job.
@@ -123,6 +126,7 @@ impl<'a> Batch<'a> {
             reached: began,
             last: None,
             together: !strict,
+            snoozed: None,
             called_batch: false,
             single: strict,
             strict,
@@ -264,6 +268,7 @@ impl<'a> Batch<'a> {
         let timeout_ms = self.timeout_ms(first);
         let (slot, job, table) = (self.slot, first.id, self.jobs);
         let level = guc::Level::open();
+        snooze::take();
         let mut result = xact::subtransaction(|| {
             let jobs = hold.take(table, jobs)?;
             session::set_read_only(session::default_read_only());
@@ -275,6 +280,7 @@ impl<'a> Batch<'a> {
             Ok(value)
         });
         session::hold_cancels();
+        self.snoozed = snooze::take();
         if let Err(error) = &result
             && table::append_failed()
         {

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use super::call::{call, limited, refuse_late};
 use super::end::Row;
 use super::pace::Granted;
-use super::{BUDGET_MS, Batch, Step, is_cancelling, seal};
+use super::{BUDGET_MS, Batch, Step, is_cancelling, seal, snooze};
 use crate::pg::datum::{Datum, Micros};
 use crate::pg::error::{PgError, Result};
 use crate::pg::{clock, guc, session, xact};
@@ -25,6 +25,8 @@ struct Done {
     started: Micros,
     finished: Micros,
     value: Option<Datum<'static>>,
+    /// It is to come again after that.
+    snoozed: Option<Micros>,
 }
 
 /// How a stretch goes.
@@ -149,6 +151,7 @@ impl Batch<'_> {
         self.begin_call(&[&job], index, started);
         let (slot, timeout_ms) = (self.slot, self.timeout_ms(&job));
         let level = guc::Level::open();
+        snooze::take();
         let value = xact::with_next_snapshot(|| {
             session::set_read_only(session::default_read_only());
             clock::start_statement();
@@ -161,7 +164,8 @@ impl Batch<'_> {
         session::discard_leftovers()?;
         session::set_read_only(false);
         self.note_traces();
-        if !self.jobs.complete(&job)? {
+        let snoozed = snooze::take();
+        if snoozed.is_none() && !self.jobs.complete(&job)? {
             // It has changed its own row, whose new version is told by the door for ends.
             return Err(PgError::internal("a job has changed its own row"));
         }
@@ -171,6 +175,7 @@ impl Batch<'_> {
             started,
             finished: clock::now(),
             value,
+            snoozed,
         })
     }
 
@@ -178,7 +183,10 @@ impl Batch<'_> {
     fn write_ends(&mut self, done: &[Done]) -> Result<()> {
         for one in done {
             let (job, started, finished) = (&one.job, one.started, one.finished);
-            self.complete(job, started, finished, one.value, Row::Away)?;
+            match one.snoozed {
+                Some(delay) => self.come_again(job, started, finished, delay)?,
+                None => self.complete(job, started, finished, one.value, Row::Away)?,
+            }
         }
         Ok(())
     }
@@ -186,6 +194,7 @@ impl Batch<'_> {
     /// After the savepoint was rolled back: its jobs are run alone next. One that somebody cancels ends so.
     fn give_up_stretch(&mut self, stretch: &Stretch, error: PgError) -> Result<Step> {
         session::hold_cancels();
+        snooze::take();
         self.functions.clear();
         self.note_traces();
         if let Some(running) = &stretch.running

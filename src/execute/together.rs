@@ -3,7 +3,7 @@
 //! Locking a row and deleting it later are two changes of it. The jobs of a call share one
 //! subtransaction, so they are deleted in it before the call, and a rollback brings them back. They
 //! are deleted in such a way that the handler still sees its rows, and cannot lock or change them;
-//! one that tries to is called again, now and from then on, with its jobs locked.
+//! one that tries to, or wants to come again, is called again, now and from then on, with its jobs locked.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +66,18 @@ impl Hold<'_> {
 fn refused() -> PgError {
     let message = "rows of \"my_queue\" are held for the call of their batch handler";
     PgError::new(TRIGGERED_DATA_CHANGE_VIOLATION, message)
+}
+
+/// The running call's jobs are to come again: refuses that where their rows are gone, so that they are called
+/// again, with their rows locked.
+pub(super) fn need_locked() -> Result<()> {
+    match WATCHED.get() {
+        Some(_) => {
+            REFUSED.set(true);
+            Err(refused())
+        }
+        None => Ok(()),
+    }
 }
 
 /// Refuses what the rows of the running call do not go with.

@@ -121,7 +121,11 @@ pub fn end_attempt(
     let mut of = live.end_of(!live.is_claimed);
     of.attempt.started = started;
     queues::look_at(extension, &live.queue_name)?;
-    let how = How::Failed(error, Said::Yes);
+    // What has taken too long has failed as any job that is cancelled by its time-out.
+    let how = match error.sqlstate {
+        QUERY_CANCELED => How::Failed(error, Said::Yes),
+        _ => How::Died(error),
+    };
     end::write(extension, &of, how)?.tell_at_commit()?;
     let (names, why) = (of.names(), error.summary());
     log::report(Level::Log, &format!("{names} is charged an attempt: {why}"))

@@ -24,12 +24,14 @@ pub enum Ending {
     Retried,
     /// Somebody cancelled it.
     Cancelled,
+    /// It asked to come again later: no end, and not counted.
+    Snoozed,
 }
 
 impl Ending {
     /// Whether the job has ended, too.
     pub fn is_final(self) -> bool {
-        self != Ending::Retried
+        !matches!(self, Ending::Retried | Ending::Snoozed)
     }
 }
 
@@ -163,6 +165,9 @@ impl Counters {
 
     /// Counts an execution that ended at `now`.
     pub fn add(&mut self, mark: &Mark, now: Micros) {
+        if mark.end == Ending::Snoozed {
+            return;
+        }
         self.add_end(mark.end, 1, now);
         self.wait.add(mark.wait, mark.wait_bucket);
         self.run.add(mark.run, mark.run_bucket);
@@ -178,6 +183,7 @@ impl Counters {
             Ending::Failed => &mut self.failed,
             Ending::Retried => &mut self.retried,
             Ending::Cancelled => &mut self.cancelled,
+            Ending::Snoozed => return,
         };
         *counter = counter.saturating_add(count);
     }

@@ -54,6 +54,8 @@ pub const DATATYPE_MISMATCH: SqlState = SqlState::new(b"42804");
 pub const NULL_VALUE_NOT_ALLOWED: SqlState = SqlState::new(b"22004");
 /// 22P02
 pub const INVALID_TEXT_REPRESENTATION: SqlState = SqlState::new(b"22P02");
+/// 23505
+pub const UNIQUE_VIOLATION: SqlState = SqlState::new(b"23505");
 /// A row that breaks a rule of its table.
 pub const CHECK_VIOLATION: SqlState = SqlState::new(b"23514");
 /// 25001
@@ -113,6 +115,8 @@ pub const TRANSACTION_ROLLBACK: SqlState = SqlState::new(b"40000");
 pub const ADMIN_SHUTDOWN: SqlState = SqlState::new(b"57P01");
 /// 57P02
 pub const CRASH_SHUTDOWN: SqlState = SqlState::new(b"57P02");
+/// MW001, which is ours: a job gives up (`logic::retry_rules`)
+pub const GIVE_UP: SqlState = SqlState::new(crate::logic::retry_rules::GIVE_UP);
 /// XX000
 pub const INTERNAL_ERROR: SqlState = SqlState::new(b"XX000");
 

@@ -75,6 +75,13 @@ pub fn hold_object(table: Oid, object: i32, alone: bool) -> Result<()> {
     protect(|| unsafe { sys::LockDatabaseObject(table, object as Oid, 0, mode as i32) })
 }
 
+/// The same with others, without waiting; false if somebody holds it alone.
+pub fn try_hold_object(table: Oid, object: i32) -> Result<bool> {
+    let mode = sys::AccessShareLock as i32;
+    // SAFETY: takes a heavyweight lock in an open transaction if nobody is in the way.
+    protect(|| unsafe { sys::ConditionalLockDatabaseObject(table, object as Oid, 0, mode) })
+}
+
 /// How many entries of an index have the same first two columns.
 pub struct Entries {
     /// The first column.

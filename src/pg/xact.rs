@@ -231,9 +231,9 @@ pub enum End {
 /// `BeforePrepare`, where it may return an error.
 pub type EndHook = fn(End) -> Result<()>;
 
-static HOOKS: Local<[Option<EndHook>; 2]> = Local::new([None; 2]);
+static HOOKS: Local<[Option<EndHook>; 3]> = Local::new([None; 3]);
 
-/// Registers a hook, once a process: the first or the second one of all.
+/// Registers a hook, once a process: one of three in all.
 pub fn on_end(hook: EndHook) -> Result<()> {
     let is_new = HOOKS.with(|all| {
         let is_known = |known: EndHook| std::ptr::fn_addr_eq(known, hook);

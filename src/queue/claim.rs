@@ -501,15 +501,18 @@ pub(super) fn value<'a>(values: &[Option<Datum<'a>>], column: i32) -> Option<Dat
 fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
     let values = row.values()?;
     let get = |column| value(&values, column);
+    // What it says itself rests in a dead-letter queue.
+    let is_letter = get(column::ORIGIN).is_some();
+    let own = |column| get(column).filter(|_| !is_letter);
     let number = |column| get(column).map_or(0, datum::as_i64);
     Ok(Job {
         id: number(column::ID),
         row: row.id,
         place,
         writer: row.writer(),
-        handler: get(column::HANDLER).map(datum::as_text).transpose()?,
+        handler: own(column::HANDLER).map(datum::as_text).transpose()?,
         handler_owner: get(column::HANDLER_OWNER).map(datum::as_oid),
-        is_command: get(column::COMMAND).is_some(),
+        is_command: own(column::COMMAND).is_some(),
         payload: get(column::PAYLOAD),
         attempts: get(column::ATTEMPTS).map_or(0, datum::as_i32),
         max_attempts: get(column::MAX_ATTEMPTS).map(datum::as_i32),
@@ -525,13 +528,18 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
     })
 }
 
+/// Whether a job says itself what to do; `has`: whether it has a value in a column. What it says rests while
+/// it stands in a dead-letter queue.
+pub fn says_itself(has: impl Fn(i32) -> bool) -> bool {
+    (has(column::HANDLER) || has(column::COMMAND)) && !has(column::ORIGIN)
+}
+
 /// Whether the job waits, is of this home, and says what to do, or its queue does. Others are held for other consumers;
 /// one that was set aside has ended; and a command that has been claimed is its worker's, or the
 /// keeper's, to settle.
 pub fn is_runnable(row: &Row, queue: &Queue) -> bool {
     let status = row.get(column::STATUS);
-    let says = |column| row.get(column).is_some();
-    !queue.holds(says(column::HANDLER) || says(column::COMMAND))
+    !queue.holds(says_itself(|column| row.get(column).is_some()))
         && status.is_some_and(|status| datum::text_is(status, b"pending"))
         && home::is_own(row)
 }

@@ -8,7 +8,7 @@ use crate::pg::xact;
 use super::given::{self, Given};
 use super::handler::quoted;
 use super::purge::purge_waiting;
-use super::{as_owner, extension, queues, wake};
+use super::{as_owner, extension, letters, queues, wake};
 
 static SET_PAUSED: Statement = Statement::new(
     "UPDATE my_worker.queues SET paused = $2 WHERE name = $1 RETURNING id",
@@ -45,11 +45,19 @@ pub fn create_queue(given: &Given<'_>) -> Result<()> {
     let handler = given.handler()?;
     let arguments = given.arguments(handler.as_ref())?;
     // Only a restored dump may replace the queue that always exists: see the trigger of the table.
+    let extension = extension()?;
+    if given.names_letters() {
+        letters::hold_names(&extension)?;
+    }
     let created = given.name != b"default"
-        && as_owner(&extension()?, |spi| {
+        && as_owner(&extension, |spi| {
             let rows = spi.run(&given::CREATE, &arguments)?;
             given.check_together(&rows)?;
-            Ok(rows.count() > 0)
+            let is_new = rows.count() > 0;
+            if is_new && given.names_letters() {
+                letters::check(spi, &given.name)?;
+            }
+            Ok(is_new)
         })?;
     if !created {
         let message = quoted("queue ", &given.name, " already exists");
@@ -64,12 +72,20 @@ pub fn alter_queue(given: &Given<'_>) -> Result<()> {
     given.check()?;
     let handler = given.handler()?;
     let arguments = given.arguments(handler.as_ref())?;
-    as_owner(&extension()?, |spi| {
+    let extension = extension()?;
+    if given.names_letters() {
+        letters::hold_names(&extension)?;
+    }
+    as_owner(&extension, |spi| {
         let rows = spi.run(&given::ALTER, &arguments)?;
         if given.check_together(&rows)? {
             halt(&rows)?;
         }
-        there(rows.count() > 0, &given.name)
+        there(rows.count() > 0, &given.name)?;
+        match given.names_letters() {
+            true => letters::check(spi, &given.name),
+            false => Ok(()),
+        }
     })
 }
 
@@ -125,6 +141,8 @@ pub fn drop_queue(name: &[u8], force: bool) -> Result<()> {
     }
     let extension = extension()?;
     let argument = [Some(datum::text_datum(name)?)];
+    letters::hold_names(&extension)?;
+    as_owner(&extension, |spi| letters::refuse_named(spi, name))?;
     // Whoever enqueues holds the queue, too: from here on no job is added.
     queues::hold(&extension, name, true)?;
     as_owner(&extension, |spi| {

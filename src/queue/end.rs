@@ -9,17 +9,19 @@
 use std::cell::Cell;
 
 use crate::logic::counters::Ending;
+use crate::logic::retry_rules::{self, Verdict};
 use crate::logic::settled::Settled;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result};
 use crate::pg::xact;
 
+use super::aside;
 use super::claim::{Job, Jobs};
 use super::queues::Queue;
 use super::record::{self, Ended, History};
 use super::report::{self, Dead, Runs};
-use super::settle;
+use super::settle::{self, Next};
 use super::told::{End, Written};
 
 pub use super::settle::{Attempt, claim_command, forget, release_command};
@@ -62,12 +64,17 @@ pub enum How<'a> {
     Completed(Completion<'a>),
     /// A command did its work, and answered with this tag.
     CommandCompleted(&'a str),
-    /// The attempt failed: the next one follows, if the job has one left.
+    /// The job failed in its attempt: the next one follows, if it has one left and its queue's rules say so.
     Failed(&'a PgError, Said),
-    /// The same, but the next attempt follows after that delay.
+    /// The attempt ended by a death, or a lease that was lost, and not by an error of the job: the next one
+    /// follows, if it has one left. The log has another line of it.
+    Died(&'a PgError),
+    /// As `Failed`, but the next attempt follows after that delay.
     FailedFor(&'a PgError, Micros),
     /// The job failed, whatever attempts it had left.
     FailedForGood(&'a PgError, Said),
+    /// It did its work, and asked to come again after that delay: nothing is charged.
+    Snoozed(Micros),
     /// Somebody cancelled it while it waited, whatever attempt that was.
     CancelledWaiting,
     /// Somebody cancelled the attempt, or it ends so for another reason.
@@ -118,31 +125,31 @@ pub fn write(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
             Some(Ending::Completed)
         }
         How::Failed(error, said) => {
-            let outcome = settle::fail(
-                extension,
-                of.queue,
-                &of.attempt,
-                of.max_attempts,
-                error,
-                None,
-            )?;
-            return fail(of, outcome, error, said);
+            let next = match of.judge(error) {
+                Verdict::Again => Next::Backoff,
+                Verdict::Quick => Next::Quick,
+                Verdict::Never => Next::Never,
+            };
+            return fail(extension, of, next, error, said);
         }
+        How::Died(error) => return fail(extension, of, Next::Backoff, error, Said::Yes),
         How::FailedFor(error, delay) => {
-            let (most, delay) = (of.max_attempts, Some(delay));
-            let outcome = settle::fail(extension, of.queue, &of.attempt, most, error, delay)?;
-            return fail(of, outcome, error, Said::No);
+            let next = match of.judge(error) {
+                Verdict::Never => Next::Never,
+                Verdict::Again | Verdict::Quick => Next::After(delay),
+            };
+            return fail(extension, of, next, error, Said::No);
         }
-        How::FailedForGood(error, said) => {
-            let outcome = settle::fail_for_good(extension, &of.attempt, error)?;
-            return fail(of, outcome, error, said);
+        How::FailedForGood(error, said) => return fail(extension, of, Next::Never, error, said),
+        How::Snoozed(delay) => {
+            settle::snooze(extension, &of.attempt, delay)?.then_some(Ending::Snoozed)
         }
         How::CancelledWaiting => settle::cancel(extension, job, None)?.then_some(Ending::Cancelled),
         How::Cancelled => {
             settle::cancel(extension, job, Some(&of.attempt))?.then_some(Ending::Cancelled)
         }
         How::SetAside(what, error) => {
-            let set = settle::set_aside(extension, job, what, error)?;
+            let set = aside::set_aside(extension, job, what, error)?;
             let dead = match set {
                 true => Some(of.dead(error)?.aside(what, error)),
                 false => None,
@@ -175,7 +182,21 @@ fn complete(extension: &Extension, of: &EndOf, completion: Completion) -> Result
 
 /// A failure has more lines in the log than others: that of the attempt at once, as it has failed
 /// whatever becomes of its end, and that of a dead job once that is committed.
-fn fail(of: &EndOf, outcome: Option<Ending>, error: &PgError, said: Said) -> Result<Written> {
+fn fail(
+    extension: &Extension,
+    of: &EndOf,
+    next: Next,
+    error: &PgError,
+    said: Said,
+) -> Result<Written> {
+    let outcome = settle::fail(
+        extension,
+        of.queue,
+        &of.attempt,
+        of.max_attempts,
+        error,
+        next,
+    )?;
     if said == Said::No {
         report::log_failure(&of.names(), of.attempt.ended, error)?;
     }
@@ -208,6 +229,15 @@ impl EndOf<'_> {
             max_attempts: self.max_attempts,
             started,
         }
+    }
+
+    /// What follows from an error of the job, while it has attempts left.
+    fn judge(&self, error: &PgError) -> Verdict {
+        let (retry_on, fail_on) = match self.queue {
+            Some(queue) => (queue.retry_on.as_ref(), queue.fail_on.as_ref()),
+            None => (None, None),
+        };
+        retry_rules::judge(error.sqlstate.text().as_bytes(), retry_on, fail_on)
     }
 
     fn dead(&self, error: &PgError) -> Result<Dead> {

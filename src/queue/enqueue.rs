@@ -124,8 +124,8 @@ static INSERT_MANY: Statement = Statement::made(
 
 static INSERT_UNIQUE: Statement = Statement::made(
     || {
-        let rest = "ON CONFLICT (queue, owner, unique_key, rerun) WHERE unique_key IS NOT NULL DO NOTHING \
-                    RETURNING id";
+        let rest = "ON CONFLICT (queue, owner, unique_key, rerun) WHERE unique_key IS NOT NULL \
+                    AND origin IS NULL DO NOTHING RETURNING id";
         insert("@", rest)
     },
     &GIVEN_TYPES,
@@ -133,7 +133,7 @@ static INSERT_UNIQUE: Statement = Statement::made(
 
 static FIND_UNIQUE: Statement = Statement::new(
     "SELECT id FROM my_worker._jobs WHERE queue = $1 \
-     AND owner = $2 AND unique_key = $3",
+     AND owner = $2 AND unique_key = $3 AND origin IS NULL",
     &[types::TEXT, types::REGROLE, types::TEXT],
 );
 

@@ -4,13 +4,11 @@ use crate::logic::columns::queue as column;
 use crate::logic::limits;
 use crate::logic::queue_settings::{self, SETTINGS, Setting};
 use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum, types};
-use crate::pg::error::{
-    FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, PgError, Result,
-};
+use crate::pg::error::{INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, PgError, Result};
 use crate::pg::spi::{Rows, Statement};
 
 use super::handler::{self, Named, quoted};
-use super::{allowed, queues};
+use super::{allowed, queues, rules};
 
 /// How many arguments the statements take: name, settings, owner of the handler.
 const COUNT: usize = SETTINGS.len() + 2;
@@ -98,6 +96,11 @@ impl<'a> Given<'a> {
         all.find(|(setting, _)| setting.column == column)?.1
     }
 
+    /// Whether it names a dead-letter queue.
+    pub(super) fn names_letters(&self) -> bool {
+        self.get(column::DEAD_LETTER).is_some()
+    }
+
     /// Refuses values that no queue can have.
     pub(super) fn check(&self) -> Result<()> {
         queues::check_name(&self.name)?;
@@ -169,14 +172,10 @@ impl<'a> Given<'a> {
     }
 }
 
-/// Settings that nothing obeys yet: only their defaults are accepted.
-const UNBUILT: [i32; 3] = [column::DEAD_LETTER, column::RETRY_ON, column::FAIL_ON];
-
 fn check_value(setting: &Setting, value: Datum<'_>) -> Result<()> {
     let name = setting.name();
-    if UNBUILT.contains(&setting.column) {
-        let message = format!("{name} is not supported yet");
-        return Err(PgError::new(FEATURE_NOT_SUPPORTED, message));
+    if matches!(setting.column, column::RETRY_ON | column::FAIL_ON) {
+        return rules::check(name, value);
     }
     let micros = |value| -> Result<Micros> { datum::interval_micros(value) };
     allowed(match setting.column {

@@ -23,8 +23,8 @@ use super::admit::{
 };
 use super::handler::{Named, quoted};
 use super::{
-    any_extension, bar, bound, column, consumed, handler, home, ids, keys, queues, rates, rights,
-    wake,
+    any_extension, bar, bound, claim, column, consumed, handler, home, ids, keys, queues, rates,
+    rights, wake,
 };
 use crate::shared::consumers;
 
@@ -57,7 +57,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         .get(column::QUEUE)
         .map_or(Ok(Vec::new()), datum::as_text)?;
     wake::on_any_end(forget)?;
-    let says_itself = row.get(column::HANDLER).is_some() || row.get(column::COMMAND).is_some();
+    let says_itself = claim::says_itself(|column| row.get(column).is_some());
     // Not the one that this session held: a worker finds out.
     let (id, mut resting, is_held, limited) = queues::last_held(&extension, &queue, |kept| {
         let is_held = kept.queue.holds(says_itself);

@@ -6,6 +6,7 @@
 
 pub mod admit;
 pub mod arrivals;
+mod aside;
 pub mod bar;
 pub mod bound;
 pub mod cancel;
@@ -26,6 +27,7 @@ pub mod keys;
 mod lease_change;
 pub mod lease_row;
 pub mod leases;
+mod letters;
 pub mod lists;
 pub mod live;
 pub mod offer;
@@ -34,13 +36,16 @@ pub mod purge;
 pub mod queues;
 pub mod rates;
 pub mod record;
+pub mod redrive;
 pub mod report;
 pub mod retry;
 pub mod rights;
-mod scoped;
+mod rules;
+pub mod scoped;
 pub mod served;
 mod settle;
 pub mod single;
+pub mod soon;
 pub mod told;
 pub mod wait;
 pub mod wake;
@@ -49,6 +54,7 @@ pub mod wake;
 pub use crate::logic::columns::job as column;
 use crate::logic::limits::LimitError;
 use crate::pg::catalog::{self, Extension, Fit};
+use crate::pg::datum::{self, Datum};
 use crate::pg::error::{
     INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
 };
@@ -107,6 +113,15 @@ pub fn allowed(checked: std::result::Result<(), LimitError>) -> Result<()> {
             None => error,
         }
     })
+}
+
+/// The longest error text that is kept, in bytes.
+const MAX_ERROR_BYTES: usize = 8192;
+
+/// A text cut to what is kept, between characters.
+fn capped(text: &[u8]) -> Result<Datum<'static>> {
+    let length = datum::clip_length(text, MAX_ERROR_BYTES);
+    datum::text_datum(text.get(..length).unwrap_or_default())
 }
 
 /// Runs statements of ours as the extension's owner.

@@ -47,8 +47,7 @@ impl Wanted<'_> {
 /// consumer.
 fn is_for_consumers(row: &Row) -> bool {
     let waits = row.get(column::STATUS);
-    row.get(column::HANDLER).is_none()
-        && row.get(column::COMMAND).is_none()
+    !claim::says_itself(|column| row.get(column).is_some())
         && waits.is_some_and(|status| datum::text_is(status, b"pending"))
         && home::is_own(row)
 }

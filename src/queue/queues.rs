@@ -6,6 +6,7 @@ use crate::logic::columns::{QUEUES, queue as column};
 use crate::logic::keys::Rule;
 use crate::logic::limits;
 use crate::logic::rates::Rate;
+use crate::logic::retry_rules::Codes;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result, UNDEFINED_OBJECT};
@@ -15,7 +16,7 @@ use crate::pg::xact;
 use crate::shared::SHARED;
 
 use super::handler::quoted;
-use super::wake;
+use super::{rules, wake};
 
 /// The first column of its key.
 const KEY_NAME: i16 = 1;
@@ -51,6 +52,12 @@ pub struct Queue {
     pub jobs_per_savepoint: i32,
     /// What it asks for of jobs that have the same key.
     pub by_key: Option<Rule>,
+    /// Where its jobs go that have failed for good.
+    pub dead_letter: Option<Vec<u8>>,
+    /// Only jobs that failed with these errors are tried again.
+    pub retry_on: Option<Codes>,
+    /// Jobs that failed with these are not.
+    pub fail_on: Option<Codes>,
 }
 
 impl Queue {
@@ -220,6 +227,30 @@ pub fn hold(extension: &Extension, name: &[u8], alone: bool) -> Result<()> {
     }
 }
 
+/// Like [`hold`] with others, without waiting; false if there is no such queue, or somebody drops it.
+pub fn hold_if_free(extension: &Extension, name: &[u8]) -> Result<bool> {
+    let last_id = || last_held(extension, name, |kept| kept.queue.id);
+    let id = match last_id() {
+        Some(id) => Some(id),
+        None => Kept::read(extension, name)?.map(|kept| kept.queue.id),
+    };
+    let Some(id) = id else { return Ok(false) };
+    if !table::try_hold_object(extension.queues, id)? {
+        return Ok(false);
+    }
+    // With the lock comes word of every change.
+    if last_id() == Some(id) {
+        return Ok(true);
+    }
+    match Kept::read(extension, name)? {
+        Some(kept) if kept.queue.id == id => {
+            LAST_HELD.set(Some(kept));
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
 /// The rows of the table have changed: every process reads them anew.
 pub fn changed() -> Result<()> {
     wake::settings_at_commit()?;
@@ -249,6 +280,12 @@ fn read(row: &crate::pg::table::Row, name: Datum<'_>) -> Result<Queue> {
             row.get(column::PER_KEY).map(datum::as_i32),
             row.get(column::FIFO).is_some_and(datum::as_bool),
         ),
+        dead_letter: row
+            .get(column::DEAD_LETTER)
+            .map(datum::as_text)
+            .transpose()?,
+        retry_on: row.get(column::RETRY_ON).map(rules::read).transpose()?,
+        fail_on: row.get(column::FAIL_ON).map(rules::read).transpose()?,
     })
 }
 

@@ -45,6 +45,7 @@ pub(super) fn line(names: impl FnOnce() -> String, outcome: Ending, ran: Micros)
         Ending::Retried => "will be retried",
         Ending::Failed => "failed",
         Ending::Cancelled => "was cancelled",
+        Ending::Snoozed => "was snoozed",
     };
     let names = names();
     Some(format!(

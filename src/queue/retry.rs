@@ -11,7 +11,7 @@ use crate::pg::log::{self, Level};
 use crate::pg::spi::Statement;
 
 use super::handler::quoted;
-use super::{admit, as_owner, enqueue, extension, ids, lists};
+use super::{admit, as_owner, enqueue, extension, ids, lists, redrive};
 
 /// A job that has not ended, or was set aside.
 static FIND_LIVE: Statement = Statement::new(
@@ -70,7 +70,10 @@ struct Finished {
 pub fn retry(job: i64) -> Result<bool> {
     let extension = extension()?;
     let Some(finished) = find_finished(&extension, job)? else {
-        return retry_set_aside(&extension, job);
+        return match redrive::one(&extension, job)? {
+            Some(went) => Ok(went),
+            None => retry_set_aside(&extension, job),
+        };
     };
     if !ids::is_good(job) {
         warn_no_retry(job, b"Its id is out of range.")?;

@@ -3,20 +3,17 @@
 //!
 //! The statements only: they are run by `end`, which has the end told.
 
-use crate::logic::backoff;
 use crate::logic::columns::history;
 use crate::logic::counters::Ending;
+use crate::logic::{backoff, retry_rules};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, ToDatum, types};
 use crate::pg::error::{PgError, Result};
 use crate::pg::spi::Statement;
-use crate::pg::{clock, guc, random, xact};
+use crate::pg::{clock, random};
 
-use super::queues::Queue;
-use super::{as_owner, into_history, lists};
-
-/// The longest error text that is kept, in bytes.
-const MAX_ERROR_BYTES: usize = 8192;
+use super::queues::{self, Queue};
+use super::{as_owner, capped, into_history, lists};
 
 /// An attempt that ended, of the job as it was found.
 #[derive(Clone, Copy)]
@@ -29,6 +26,19 @@ pub struct Attempt {
     pub ended: i32,
     /// When it began; 0 if it never did.
     pub started: Micros,
+}
+
+/// What follows from a failed attempt, if the job has one left.
+#[derive(Clone, Copy)]
+pub enum Next {
+    /// Another one, after the queue's backoff.
+    Backoff,
+    /// Another one at once; after several such in a row, after the backoff.
+    Quick,
+    /// Another one after that delay.
+    After(Micros),
+    /// None.
+    Never,
 }
 
 /// One entry of `errors`: what `$3`..`$9` say of the attempt.
@@ -49,14 +59,25 @@ const ENTRY_TYPES: [u32; 7] = [
     types::TEXT,
 ];
 
-static RETRY: Statement = Statement::new(
-    concat!(
-        "UPDATE my_worker._jobs SET status = 'pending', attempts = $3, last_error = $6, run_at = $10, \
-         started_at = $11, lease = NULL, lease_run_at = NULL, consumer = NULL, errors = \
-         coalesce(errors, '[]'::pg_catalog.jsonb) || ",
-        error_entry!(),
-        " WHERE id = $1 AND attempts = $2"
-    ),
+/// `$10`: after the backoff; `$12`: at once, unless as many attempts in a row as may be have met others.
+static RETRY: Statement = Statement::made(
+    || {
+        let codes = retry_rules::CONFLICTS.map(|code| String::from_utf8_lossy(code));
+        let codes = codes.join("', '");
+        let most = retry_rules::QUICK_IN_A_ROW;
+        let met = |n| format!("errors -> -{n} ->> 'sqlstate' = ANY (ARRAY['{codes}'])");
+        let in_a_row = (1..=most).map(met).collect::<Vec<_>>().join(" AND ");
+        // An attempt of before a retry() counts no more.
+        let run_at =
+            format!("CASE WHEN $12 IS NULL OR $3 > {most} AND {in_a_row} THEN $10 ELSE $12 END");
+        let entry = error_entry!();
+        format!(
+            "UPDATE my_worker._jobs SET status = 'pending', attempts = $3, last_error = $6, \
+             run_at = {run_at}, started_at = $11, lease = NULL, lease_run_at = NULL, consumer = NULL, \
+             errors = coalesce(errors, '[]'::pg_catalog.jsonb) || {entry} \
+             WHERE id = $1 AND attempts = $2"
+        )
+    },
     &[
         types::INT8,
         types::INT4,
@@ -67,6 +88,7 @@ static RETRY: Statement = Statement::new(
         ENTRY_TYPES[4],
         ENTRY_TYPES[5],
         ENTRY_TYPES[6],
+        types::TIMESTAMPTZ,
         types::TIMESTAMPTZ,
         types::TIMESTAMPTZ,
     ],
@@ -115,6 +137,19 @@ static FAIL: Statement = Statement::made(
         ENTRY_TYPES[5],
         ENTRY_TYPES[6],
         types::TIMESTAMPTZ,
+    ],
+);
+
+/// The execution is as if it had not been, for the job.
+static SNOOZE: Statement = Statement::new(
+    "UPDATE my_worker._jobs SET status = 'pending', run_at = $3, started_at = $4, attempts = $5 \
+     WHERE id = $1 AND attempts = $2",
+    &[
+        types::INT8,
+        types::INT4,
+        types::TIMESTAMPTZ,
+        types::TIMESTAMPTZ,
+        types::INT4,
     ],
 );
 
@@ -170,44 +205,28 @@ static COMPLETE: Statement = Statement::made(
     ],
 );
 
-/// Of a job whose end cannot be written down: what the attempt came to stays in its own row.
-macro_rules! set_aside {
-    ($more:literal) => {
-        concat!(
-            "UPDATE my_worker._jobs SET status = 'failed', unique_key = NULL, last_error = $2",
-            $more,
-            " WHERE ctid = ANY (ARRAY(SELECT ctid FROM my_worker._jobs \
-             WHERE id = $1 AND status <> 'failed' \
-             FOR UPDATE SKIP LOCKED))"
-        )
-    };
-}
-
-static SET_ASIDE: Statement = Statement::new(
-    set_aside!(
-        ", attempts = CASE WHEN status = 'processing' THEN attempts \
-         ELSE least(attempts, 2147483646) + 1 END, \
-         errors = coalesce(errors, '[]'::pg_catalog.jsonb) || \
-         pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(\
-         'attempt', attempts::pg_catalog.int8 + \
-         CASE WHEN status = 'processing' THEN 0 ELSE 1 END, \
-         'at', $3, 'sqlstate', $4, 'message', $5, 'detail', $6, 'hint', $7, 'context', $8))"
+/// Has a job that has failed for good go on in the dead-letter queue `$10`; not where it has been before.
+static GO_ON: Statement = Statement::new(
+    concat!(
+        "UPDATE my_worker._jobs SET queue = $10, origin = coalesce(origin, queue), status = 'pending', attempts = 0, \
+         last_error = $6, run_at = $4, started_at = NULL, lease = NULL, lease_run_at = NULL, consumer = NULL, \
+         errors = coalesce(errors, '[]'::pg_catalog.jsonb) || ",
+        error_entry!(),
+        " WHERE id = $1 AND attempts = $2 AND queue <> $10 AND origin IS DISTINCT FROM $10"
     ),
     &[
         types::INT8,
-        types::TEXT,
-        types::TIMESTAMPTZ,
-        types::TEXT,
-        types::TEXT,
-        types::TEXT,
-        types::TEXT,
+        types::INT4,
+        ENTRY_TYPES[0],
+        ENTRY_TYPES[1],
+        ENTRY_TYPES[2],
+        ENTRY_TYPES[3],
+        ENTRY_TYPES[4],
+        ENTRY_TYPES[5],
+        ENTRY_TYPES[6],
         types::TEXT,
     ],
 );
-
-/// The same where even that cannot be written: an index of a user's may refuse a long text, or a
-/// trigger any change.
-static SET_ASIDE_BARELY: Statement = Statement::new(set_aside!(""), &[types::INT8, types::TEXT]);
 
 /// Takes away what is left of a job that has ended.
 static FORGET: Statement =
@@ -228,49 +247,83 @@ pub fn forget(extension: &Extension, job: i64) -> Result<()> {
     })
 }
 
-/// Records a failed attempt and decides what follows; `None` if somebody else had settled it.
+/// Records a failed attempt, and has `next` follow; `None` if somebody else had settled it.
 pub fn fail(
     extension: &Extension,
     queue: Option<&Queue>,
     attempt: &Attempt,
     max_attempts: i32,
     error: &PgError,
-    delay: Option<Micros>,
+    next: Next,
 ) -> Result<Option<Ending>> {
-    let Some(queue) = queue.filter(|_| attempt.ended < max_attempts) else {
-        return fail_for_good(extension, attempt, error);
+    let has_more = attempt.ended < max_attempts && !matches!(next, Next::Never);
+    let Some(found) = queue.filter(|_| has_more) else {
+        return fail_for_good(extension, queue, attempt, error);
     };
     let now = clock::now();
-    let backoff = || {
-        backoff::delay(
-            queue.backoff,
-            queue.backoff_max,
+    let after = |delay: Micros| Some(now.saturating_add(delay.max(0)).datum());
+    let delay = match next {
+        Next::After(delay) => delay,
+        _ => backoff::delay(
+            found.backoff,
+            found.backoff_max,
             attempt.ended.max(1) as u32,
             random::unit(),
-        )
+        ),
     };
-    let delay = delay.unwrap_or_else(backoff).max(0);
+    // A shorter backoff stays.
+    let quick = matches!(next, Next::Quick).then(|| retry_rules::quick_delay(random::unit()));
+    let quick = quick.map(|quick| quick.min(delay));
     let changed = as_owner(extension, |spi| {
         let mut arguments = entry(attempt, now, error)?;
-        arguments.push(Some(now.saturating_add(delay).datum()));
+        arguments.push(after(delay));
         arguments.push(started(attempt));
+        arguments.push(quick.and_then(after));
         spi.run(&RETRY, &arguments).map(|rows| rows.count())
     })?;
     Ok((changed > 0).then_some(Ending::Retried))
 }
 
-/// Ends a job as failed whatever attempts it had left; `None` if somebody else had settled it.
-pub fn fail_for_good(
+/// Ends a job as failed whatever attempts it had left; `None` if somebody else had settled it. It goes on in its
+/// queue's dead-letter queue, if that is there.
+fn fail_for_good(
     extension: &Extension,
+    queue: Option<&Queue>,
     attempt: &Attempt,
     error: &PgError,
 ) -> Result<Option<Ending>> {
+    if let Some(letters) = queue.and_then(|queue| queue.dead_letter.as_deref())
+        && queues::hold_if_free(extension, letters)?
+    {
+        let moved = as_owner(extension, |spi| {
+            let mut arguments = entry(attempt, clock::now(), error)?;
+            arguments.push(Some(datum::text_datum(letters)?));
+            spi.run(&GO_ON, &arguments).map(|rows| rows.count())
+        })?;
+        if moved > 0 {
+            return Ok(Some(Ending::Failed));
+        }
+    }
     let changed = into_history(extension, |spi| {
         let mut arguments = entry(attempt, clock::now(), error)?;
         arguments.push(started(attempt));
         spi.run(&FAIL, &arguments).map(|rows| rows.count())
     })?;
     Ok((changed > 0).then_some(Ending::Failed))
+}
+
+/// Has a job come again after a delay, uncharged. True if it was there.
+pub fn snooze(extension: &Extension, attempt: &Attempt, delay: Micros) -> Result<bool> {
+    as_owner(extension, |spi| {
+        let arguments = [
+            Some(attempt.job.datum()),
+            Some(attempt.attempts.datum()),
+            Some(datum::timestamptz(clock::now().saturating_add(delay))),
+            started(attempt),
+            Some(attempt.ended.saturating_sub(1).datum()),
+        ];
+        spi.run(&SNOOZE, &arguments).map(|rows| rows.count() > 0)
+    })
 }
 
 /// Ends a job as cancelled, in an attempt or while it waited. True if it was there.
@@ -283,52 +336,6 @@ pub fn cancel(extension: &Extension, job: i64, attempt: Option<&Attempt>) -> Res
             Some(clock::now().datum()),
         ];
         spi.run(&CANCEL, &arguments).map(|rows| rows.count() > 0)
-    })
-}
-
-/// Sets a job aside: it stays in `my_queue` as `failed` until `retry()` or `purge_queue()`. `what` says
-/// what is wrong about it, `error` says why. In a transaction; nothing else is undone. False if it is
-/// gone, or somebody has its row.
-pub fn set_aside(extension: &Extension, job: i64, what: &str, error: &PgError) -> Result<bool> {
-    let code = error.sqlstate.text();
-    let why = [what.as_bytes(), b": ", error.message.as_slice()].concat();
-    let id = Some(job.datum());
-    let full = xact::subtransaction(|| {
-        let arguments = [
-            id,
-            Some(capped(&why)?),
-            Some(clock::now().datum()),
-            Some(datum::text_datum(code.as_bytes())?),
-            Some(capped(&error.message)?),
-            error.detail.as_deref().map(capped).transpose()?,
-            error.hint.as_deref().map(capped).transpose()?,
-            error.context.as_deref().map(capped).transpose()?,
-        ];
-        run_set_aside(extension, &SET_ASIDE, &arguments)
-    });
-    let set = match full {
-        Ok(set) => set,
-        Err(_) => {
-            let why = format!("{what}: SQLSTATE {code}");
-            let why = Some(datum::text_datum(why.as_bytes())?);
-            let level = guc::Level::open();
-            let set = guc::pass_by_triggers()
-                .and_then(|()| run_set_aside(extension, &SET_ASIDE_BARELY, &[id, why]));
-            level.end()?;
-            set?
-        }
-    };
-    Ok(set)
-}
-
-fn run_set_aside(
-    extension: &Extension,
-    statement: &Statement,
-    arguments: &[Option<Datum<'_>>],
-) -> Result<bool> {
-    as_owner(extension, |spi| {
-        let changed = spi.run(statement, arguments)?;
-        Ok(changed.count() > 0)
     })
 }
 
@@ -383,10 +390,4 @@ fn entry(attempt: &Attempt, now: Micros, error: &PgError) -> Result<Vec<Option<D
         error.hint.as_deref().map(capped).transpose()?,
         error.context.as_deref().map(capped).transpose()?,
     ])
-}
-
-/// A text cut to what is kept, between characters.
-fn capped(text: &[u8]) -> Result<Datum<'static>> {
-    let length = datum::clip_length(text, MAX_ERROR_BYTES);
-    datum::text_datum(text.get(..length).unwrap_or_default())
 }

@@ -14,7 +14,7 @@ use super::report::Runs;
 macro_rules! find_job {
     () => {
         "SELECT owner, queue, attempts, max_attempts, status = 'processing' AND lease IS NULL, \
-         handler, command IS NOT NULL, status = 'failed', lease, run_at, started_at, timeout, home \
+         CASE WHEN origin IS NULL THEN handler END, command IS NOT NULL AND origin IS NULL, status = 'failed', lease, run_at, started_at, timeout, home \
          FROM my_worker._jobs WHERE id = $1"
     };
 }

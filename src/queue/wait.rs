@@ -11,9 +11,9 @@ use crate::shared::{self, Kind, Phase, SHARED, Slot, own};
 
 use super::{as_owner, extension, queues, served};
 
-/// Of an id, the job that has not ended, and all that have.
+/// Of an id, the job that has not ended, and all that have. One in a dead-letter queue has failed.
 static STATUS: Statement = Statement::new(
-    "SELECT q.xmin, CASE WHEN q.status = 'failed' THEN q.status END, \
+    "SELECT q.xmin, CASE WHEN q.status = 'failed' OR q.origin IS NOT NULL THEN 'failed' END, \
      q.owner, q.xmax, NULL::pg_catalog.timestamptz, \
      q.handler IS NOT NULL OR q.command IS NOT NULL, n.handler IS NOT NULL FROM my_worker._jobs AS q \
      LEFT JOIN my_worker.queues AS n ON n.name = q.queue \

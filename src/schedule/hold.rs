@@ -22,7 +22,7 @@ const READ: i64 = 200;
 static HOLDING: Statement = Statement::new(
     "SELECT s.id, CASE WHEN s.overlap = 'queue' THEN \
      (SELECT q.id FROM pg_catalog.unnest(s.live_jobs) AS live JOIN my_worker._jobs AS q \
-     ON q.id = live AND q.status <> 'failed' LIMIT 1) END \
+     ON q.id = live AND q.status <> 'failed' AND q.origin IS NULL LIMIT 1) END \
      FROM my_worker._schedules AS s WHERE pg_catalog.cardinality(s.held_jobs) \
      > 0 AND s.id > $1 ORDER BY s.id LIMIT $2",
     &[types::INT8, types::INT8],

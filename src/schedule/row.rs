@@ -15,10 +15,10 @@ static LOCK: Statement = Statement::new(
      timezone, overlap, catchup, next_run_at, anchor, last_due, active, \
      ARRAY(SELECT q.id FROM pg_catalog.unnest(s.live_jobs) AS live \
      JOIN my_worker._jobs AS q ON q.id = live \
-     AND q.status <> 'failed' ORDER BY q.id), \
+     AND q.status <> 'failed' AND q.origin IS NULL ORDER BY q.id), \
      ARRAY(SELECT q.id FROM pg_catalog.unnest(s.held_jobs) AS held \
      JOIN my_worker._jobs AS q ON q.id = held \
-     AND q.status <> 'failed' ORDER BY q.id), home \
+     AND q.status <> 'failed' AND q.origin IS NULL ORDER BY q.id), home \
      FROM my_worker._schedules AS s WHERE s.id = $1 \
      FOR UPDATE OF s SKIP LOCKED",
     &[types::INT8],

@@ -20,12 +20,12 @@ use crate::shared::{Kind, Phase, SHARED, consumers};
 
 static LIVE: Statement = Statement::new(
     "SELECT q.owner, q.queue, q.status = 'processing', q.run_at, \
-     q.run_at::pg_catalog.text, q.handler IS NOT NULL OR q.command IS NOT NULL, q.attempts, \
+     q.run_at::pg_catalog.text, (q.handler IS NOT NULL OR q.command IS NOT NULL) AND q.origin IS NULL, q.attempts, \
      (SELECT l.pid FROM pg_catalog.pg_locks AS l \
      WHERE l.locktype = 'transactionid' AND l.granted \
      AND l.mode = 'ExclusiveLock' \
      AND l.transactionid = q.xmax LIMIT 1), \
-     q.status = 'failed', q.lease IS NOT NULL, q.group_key FROM my_worker._jobs AS q WHERE q.id = $1",
+     q.status = 'failed', q.lease IS NOT NULL, q.group_key, q.origin FROM my_worker._jobs AS q WHERE q.id = $1",
     &[types::INT8],
 );
 
@@ -50,6 +50,8 @@ struct Live {
     has_failed: bool,
     is_leased: bool,
     group_key: Option<Vec<u8>>,
+    /// Where it failed, if it stands in a dead-letter queue.
+    origin: Option<Vec<u8>>,
 }
 
 /// What shared memory says of a job, its queue and its role.
@@ -156,6 +158,7 @@ fn find_live(spi: &Spi, job: i64) -> Result<Option<Live>> {
         has_failed: row.bool(9),
         is_leased: row.bool(10),
         group_key: row.text(11)?,
+        origin: row.text(12)?,
     }))
 }
 
@@ -294,10 +297,20 @@ fn held(live: &Live, queue: &Queue, pool: &Pool) -> Option<Vec<u8>> {
 
 /// Whether it is for consumers.
 fn for_consumers(live: &Live, queue: &Queue) -> Option<Vec<u8>> {
-    let rest = " has a handler: it is held for other consumers";
-    queue
-        .holds(live.says_itself)
-        .then(|| quoted("neither the job nor queue ", &queue.name, rest))
+    if !queue.holds(live.says_itself) {
+        return None;
+    }
+    Some(match &live.origin {
+        Some(origin) => {
+            let failed = quoted("failed in queue ", origin, ", and waits in queue ");
+            let rest = " for a consumer, or for my_worker.redrive()";
+            [failed, quoted("", &queue.name, rest)].concat()
+        }
+        None => {
+            let rest = " has a handler: it is held for other consumers";
+            quoted("neither the job nor queue ", &queue.name, rest)
+        }
+    })
 }
 
 /// Whether the queue's rate holds it back.
