@@ -203,5 +203,6 @@ SELECT pg_extension_config_dump('my_worker.queues_id_seq', '');
 SELECT pg_extension_config_dump('my_worker._schedules', '');
 SELECT pg_extension_config_dump('my_worker._schedules_id_seq', '');
 SELECT pg_extension_config_dump('my_worker._consumers', '');
+SELECT pg_extension_config_dump('my_worker._dependencies', '');
 
 SELECT my_worker_internal.installed();

@@ -83,8 +83,6 @@ ALTER FUNCTION my_worker._is_running(bigint) SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._is_running(bigint) RENAME TO is_running;
 ALTER FUNCTION my_worker._installed() SET SCHEMA my_worker_internal;
 ALTER FUNCTION my_worker_internal._installed() RENAME TO installed;
-ALTER FUNCTION my_worker._queue_stats() SET SCHEMA my_worker_internal;
-ALTER FUNCTION my_worker_internal._queue_stats() RENAME TO queue_stats;
 -- It answers more now.
 DROP FUNCTION my_worker._health();
 ALTER FUNCTION my_worker._before_schedule_write() SET SCHEMA my_worker_internal;
@@ -151,6 +149,13 @@ $$;
 ALTER TABLE my_worker._jobs ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
 ALTER TABLE my_worker._jobs ADD COLUMN after bigint[], ADD COLUMN after_failed text, ADD COLUMN expires_at timestamptz,
     ADD COLUMN origin text COLLATE "C", ADD COLUMN schedule_id bigint, ADD COLUMN rerun boolean NOT NULL DEFAULT false;
+CREATE TABLE my_worker._dependencies (
+    job   bigint NOT NULL,
+    after bigint NOT NULL,
+    PRIMARY KEY (job, after)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX _dependencies_after_idx ON my_worker._dependencies (after, job);
+ALTER TABLE my_worker._dependencies ENABLE ROW LEVEL SECURITY;
 DROP INDEX my_worker._jobs_unique_key_idx;
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
     WHERE unique_key IS NOT NULL;
@@ -168,6 +173,7 @@ ALTER FUNCTION my_worker.alter_queue(text, text, integer, integer, interval, int
 -- Others, which answer more, have taken their places in the views.
 DROP FUNCTION my_worker._running();
 DROP FUNCTION my_worker._workers();
+DROP FUNCTION my_worker._queue_stats();
 
 CREATE POLICY jobs_consumed ON my_worker._jobs FOR SELECT USING (my_worker_internal.may_consume(queue));
 CREATE POLICY history_consumed ON my_worker.history FOR SELECT USING (my_worker_internal.may_consume(queue));
@@ -175,7 +181,10 @@ CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
     FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_delete();
 CREATE TRIGGER consumers_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._consumers
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER dependencies_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._dependencies
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 SELECT pg_extension_config_dump('my_worker._consumers', '');
+SELECT pg_extension_config_dump('my_worker._dependencies', '');
 
 SELECT my_worker_internal.index_strangers(my_worker_internal.home());
 
@@ -296,7 +305,7 @@ GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
     my_worker_internal.altered_columns(), my_worker_internal.has_consumer(text), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy() TO pg_monitor;
-GRANT EXECUTE ON FUNCTION my_worker_internal.processes() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION my_worker_internal.processes(), my_worker_internal.queue_stats() TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 
 -- Whoever enqueues by rights of his own, which caller() is one of, takes the home with it.

@@ -28,11 +28,14 @@ pub fn take(
     extension: &Extension,
     jobs: &Jobs,
     queue: &Queue,
-    found: Vec<Job>,
+    mut found: Vec<Job>,
     lease: Option<Micros>,
 ) -> Result<Vec<Leased>> {
     leases::begin_session()?;
-    let published = publish(extension, queue, &found, lease.is_some())?;
+    // From here on they run, unless somebody else has them.
+    let now = clock::now();
+    found.retain(|job| !job.is_expired(now));
+    let published = publish(extension, queue, &found, lease.is_some(), now)?;
     for (job, id) in found.iter().zip(&published) {
         if let Some(id) = id {
             leases::received(*id, lease.is_some(), job.candidate())?;
@@ -66,16 +69,15 @@ pub fn take(
         })
         .collect();
     match lease {
-        Some(length) => write_leases(extension, queue, &leased, length)?,
+        Some(length) => write_leases(extension, queue, &leased, now, length)?,
         None => tell_of_time_outs(queue, &leased)?,
     }
     Ok(leased)
 }
 
 /// A lease of each, not yet published.
-fn prepare(extension: &Extension, queue: &Queue, found: &[Job]) -> Result<Vec<Lease>> {
+fn prepare(extension: &Extension, queue: &Queue, found: &[Job], now: Micros) -> Result<Vec<Lease>> {
     let tokens = consumers::draw_tokens(found.len())?;
-    let now = clock::now();
     let (role, pid) = (identity::current_role(), bgworker::my_pid());
     let lease = |(job, token): (&Job, &i64)| Lease {
         token: *token,
@@ -113,8 +115,9 @@ fn publish(
     queue: &Queue,
     found: &[Job],
     is_timed: bool,
+    now: Micros,
 ) -> Result<Vec<Option<LeaseId>>> {
-    let new = prepare(extension, queue, found)?;
+    let new = prepare(extension, queue, found, now)?;
     let procno = latch::my_procno();
     let mut ids = Vec::with_capacity(new.len());
     let mut full = false;
@@ -200,12 +203,13 @@ fn write_leases(
     extension: &Extension,
     queue: &Queue,
     leased: &[Leased],
+    now: Micros,
     length: Micros,
 ) -> Result<()> {
     if leased.is_empty() {
         return Ok(());
     }
     let jobs: Vec<(i64, i64)> = leased.iter().map(|l| (l.job.id, l.token)).collect();
-    let until = lease_row::write(extension, queue, &jobs, clock::now(), length)?;
+    let until = lease_row::write(extension, queue, &jobs, now, length)?;
     until.map_or(Ok(()), wake::due_at_commit)
 }

@@ -14,6 +14,7 @@ use crate::stats::{self, queues};
 use crate::sys;
 
 sql_function!(mw_queue_stats, pg_finfo_mw_queue_stats, queue_stats);
+sql_function!(mw_queue_stats_1_1, pg_finfo_mw_queue_stats_1_1, queue_stats);
 sql_function!(mw_why, pg_finfo_mw_why, why);
 sql_function!(mw_health, pg_finfo_mw_health, health);
 sql_function!(
@@ -67,6 +68,7 @@ fn queue_stats(call: &Call) -> Answer {
         ];
         values.extend(summary(counters.and_then(|all| all.wait.summary())));
         values.extend(summary(counters.and_then(|all| all.run.summary())));
+        values.push(Some(waiting.blocked.datum()));
         call.add_row(&values)?;
     }
     Ok(None)

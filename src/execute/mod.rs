@@ -277,6 +277,9 @@ impl<'a> Batch<'a> {
     /// Charges a command and hands it out of the batch.
     fn claim(&mut self, job: &Job) -> Result<()> {
         let started = clock::now();
+        if job.is_expired(started) {
+            return self.expire(job);
+        }
         let attempts = job.attempts.saturating_add(1);
         marks::set(self.slot.index, self.database, job.id, attempts, true);
         // Until that is committed.
@@ -302,6 +305,9 @@ impl<'a> Batch<'a> {
     /// Runs one job and settles it. `known` is its function, or why there is none.
     fn run_job(&mut self, job: &Job, known: Result<usize>) -> Result<()> {
         let started = clock::now();
+        if job.is_expired(started) {
+            return self.expire(job);
+        }
         self.watch_overrun()?;
         let result = match known {
             Ok(index) => self.attempt(&[job], Hold::Locked, index, started)?,

@@ -87,12 +87,16 @@ impl Batch<'_> {
         self.called_batch = true;
         let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1);
         let others = more(first.place(), most.saturating_sub(1))?;
+        let started = clock::now();
+        if first.is_expired(started) {
+            self.last = Some(first.place());
+            return self.expire(&first).map(|()| Step::Next);
+        }
         let like = others
             .iter()
-            .take_while(|job| self.is_like(&first, job, index));
+            .take_while(|job| self.is_like(&first, job, index) && !job.is_expired(started));
         let mut jobs: Vec<&Job> = std::iter::once(&first).chain(like).collect();
         self.set_left(0);
-        let started = clock::now();
         self.watch_overrun()?;
         let function = self.functions.get(index).map_or(0, |k| k.handler.function);
         let mut away = !HOLDERS.with(|holders| holders.contains(&function));

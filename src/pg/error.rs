@@ -113,6 +113,10 @@ pub const TRANSACTION_ROLLBACK: SqlState = SqlState::new(b"40000");
 pub const ADMIN_SHUTDOWN: SqlState = SqlState::new(b"57P01");
 /// 57P02
 pub const CRASH_SHUTDOWN: SqlState = SqlState::new(b"57P02");
+/// Of ours: a job was not started before its `expires_at`.
+pub const JOB_EXPIRED: SqlState = SqlState::new(b"MWEXP");
+/// Of ours: a job that another one comes after did not end well.
+pub const DEPENDENCY_FAILED: SqlState = SqlState::new(b"MWDEP");
 /// XX000
 pub const INTERNAL_ERROR: SqlState = SqlState::new(b"XX000");
 

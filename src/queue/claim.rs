@@ -18,7 +18,7 @@ use crate::pg::error::{CHECK_VIOLATION, PgError, Result};
 use crate::pg::table::{Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
 use super::queues::{self, Queue};
-use super::{column, home, ids};
+use super::{column, expiry, home, ids};
 
 /// Columns of the claim's index.
 pub(super) mod key {
@@ -115,6 +115,8 @@ pub struct Job {
     pub timeout: Option<Micros>,
     /// When it was due: its `run_at`, or if that is -infinity, when it was enqueued.
     pub due: Micros,
+    /// When it expires; `Micros::MAX`: never.
+    expires_at: Micros,
 }
 
 impl Found for Job {
@@ -145,6 +147,11 @@ impl Job {
             return None;
         };
         Some(PgError::new(CHECK_VIOLATION, message))
+    }
+
+    /// Whether it must not start at that time any more.
+    pub fn is_expired(&self, now: Micros) -> bool {
+        self.expires_at <= now
     }
 
     /// The command's text, copied.
@@ -396,17 +403,19 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
             Micros::MIN => number(column::CREATED_AT),
             run_at => run_at,
         },
+        expires_at: get(column::EXPIRES_AT).map_or(Micros::MAX, datum::as_i64),
         values,
     })
 }
 
-/// Whether the job waits, is of this home, and says what to do, or its queue does. Others are held for other consumers;
-/// one that was set aside has ended; and a command that has been claimed is its worker's, or the
-/// keeper's, to settle.
+/// Whether the job waits, is of this home, has not expired, and says what to do, or its queue does. Others are held
+/// for other consumers; one that was set aside has ended; and a command that has been claimed is its worker's, or
+/// the keeper's, to settle.
 pub fn is_runnable(row: &Row, queue: &Queue) -> bool {
     let status = row.get(column::STATUS);
     let says = |column| row.get(column).is_some();
     !queue.holds(says(column::HANDLER) || says(column::COMMAND))
         && status.is_some_and(|status| datum::text_is(status, b"pending"))
         && home::is_own(row)
+        && !expiry::is_over(row)
 }

@@ -70,6 +70,8 @@ pub enum How<'a> {
     FailedForGood(&'a PgError, Said),
     /// Somebody cancelled it while it waited, whatever attempt that was.
     CancelledWaiting,
+    /// It waited, and ends as cancelled for that reason.
+    CancelledFor(&'a PgError),
     /// Somebody cancelled the attempt, or it ends so for another reason.
     Cancelled,
     /// Its end cannot be written, or nobody can run it: the text says which, the error says why.
@@ -138,6 +140,9 @@ pub fn write(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
             return fail(of, outcome, error, said);
         }
         How::CancelledWaiting => settle::cancel(extension, job, None)?.then_some(Ending::Cancelled),
+        How::CancelledFor(error) => {
+            settle::cancel_for(extension, &of.attempt, error)?.then_some(Ending::Cancelled)
+        }
         How::Cancelled => {
             settle::cancel(extension, job, Some(&of.attempt))?.then_some(Ending::Cancelled)
         }

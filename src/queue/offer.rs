@@ -10,8 +10,8 @@ use crate::pg::table::{Compare, Key, Lock, Row};
 use crate::pg::xact;
 
 use super::claim::{self, Candidate, Found, Job, Jobs, Walk};
-use super::home;
 use super::queues::Queue;
+use super::{expiry, home};
 
 /// Which jobs of a queue a consumer takes.
 pub struct Wanted<'a> {
@@ -40,7 +40,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Whether the job waits, is of this home and says nothing of what to do: where its queue says nothing either, it is for a
+/// Whether the job waits, is of this home, has not expired and says nothing of what to do: where its queue says nothing either, it is for a
 /// consumer.
 fn is_for_consumers(row: &Row) -> bool {
     let waits = row.get(column::STATUS);
@@ -48,6 +48,7 @@ fn is_for_consumers(row: &Row) -> bool {
         && row.get(column::COMMAND).is_none()
         && waits.is_some_and(|status| datum::text_is(status, b"pending"))
         && home::is_own(row)
+        && !expiry::is_over(row)
 }
 
 /// What a look for a consumer came to.

@@ -16,9 +16,9 @@ use super::{as_owner, column, extension, queues};
 static PURGE_WAITING: Statement = Statement::new(
     "DELETE FROM my_worker._jobs WHERE ctid = ANY (ARRAY(\
      SELECT ctid FROM my_worker._jobs WHERE queue = $1 \
-     AND status = ANY (ARRAY['pending', 'failed']) \
+     AND status = ANY (ARRAY['pending', 'blocked', 'failed']) \
      AND (id = my_worker.current_job()) IS NOT TRUE FOR UPDATE SKIP LOCKED)) \
-     RETURNING status = 'failed'",
+     RETURNING status = 'failed', id",
     &[types::TEXT],
 );
 
@@ -53,7 +53,8 @@ pub(super) fn purge_waiting(extension: &Extension, spi: &Spi, queue: &[u8]) -> R
     if !all {
         // Triggers are to hear of it, or another version of a row was there in time.
         let rows = spi.run(&PURGE_WAITING, &[Some(datum::text_datum(queue)?)])?;
-        rows.iter().for_each(|row| purged.add(row.bool(1)));
+        rows.iter()
+            .for_each(|row| purged.add(row.i64(2).unwrap_or(0), row.bool(1)));
     }
     Ok(purged)
 }
@@ -78,7 +79,7 @@ fn walk_and_purge(extension: &Extension, queue: &[u8], purged: &mut Purged) -> R
                 continue;
             }
             match table.delete_free(row.id())? {
-                Freed::Deleted => purged.add(was_aside),
+                Freed::Deleted => purged.add(job.unwrap_or(0), was_aside),
                 Freed::Changed => all = false,
                 Freed::Held => {}
             }
@@ -102,7 +103,7 @@ fn stands_in(row: &Row, queue: &[u8]) -> Option<bool> {
     let is = |word: &[u8]| status.is_some_and(|status| datum::text_is(status, word));
     match of_queue {
         true if is(b"failed") => Some(true),
-        true if is(b"pending") => Some(false),
+        true if is(b"pending") || is(b"blocked") => Some(false),
         _ => None,
     }
 }

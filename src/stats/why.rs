@@ -10,6 +10,7 @@ use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::{bgworker, clock, identity, xact};
+use crate::queue::after;
 use crate::queue::handler::quoted;
 use crate::queue::home;
 use crate::queue::queues::{self, Queue};
@@ -24,7 +25,8 @@ static LIVE: Statement = Statement::new(
      WHERE l.locktype = 'transactionid' AND l.granted \
      AND l.mode = 'ExclusiveLock' \
      AND l.transactionid = q.xmax LIMIT 1), \
-     q.status = 'failed', q.lease IS NOT NULL FROM my_worker._jobs AS q WHERE q.id = $1",
+     q.status = 'failed', q.lease IS NOT NULL, q.status = 'blocked', \
+     q.expires_at <= pg_catalog.clock_timestamp() FROM my_worker._jobs AS q WHERE q.id = $1",
     &[types::INT8],
 );
 
@@ -48,6 +50,8 @@ struct Live {
     locked_by: Option<i32>,
     has_failed: bool,
     is_leased: bool,
+    is_blocked: bool,
+    is_expired: bool,
 }
 
 /// What shared memory says of a job, its queue and its role.
@@ -113,6 +117,12 @@ fn look(job: i64) -> Result<Vec<u8>> {
     if let Some(reason) = nobody_runs(&pool)? {
         return Ok(reason.into_bytes());
     }
+    if live.is_expired {
+        return Ok(b"it has expired: the keeper will cancel it".to_vec());
+    }
+    if live.is_blocked {
+        return Ok(after::waits_for(&extension, job)?.into_bytes());
+    }
     if let Some(reason) = held(&live, &queue, &pool) {
         return Ok(reason);
     }
@@ -144,6 +154,8 @@ fn find_live(spi: &Spi, job: i64) -> Result<Option<Live>> {
         locked_by: row.i32(8),
         has_failed: row.bool(9),
         is_leased: row.bool(10),
+        is_blocked: row.bool(11),
+        is_expired: row.bool(12),
     }))
 }
 
