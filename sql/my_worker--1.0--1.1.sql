@@ -152,6 +152,13 @@ $$;
 ALTER TABLE my_worker._jobs ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
 ALTER TABLE my_worker._jobs ADD COLUMN after bigint[], ADD COLUMN after_failed text, ADD COLUMN expires_at timestamptz,
     ADD COLUMN origin text COLLATE "C", ADD COLUMN schedule_id bigint, ADD COLUMN rerun boolean NOT NULL DEFAULT false;
+CREATE TABLE my_worker._dependencies (
+    job   bigint NOT NULL,
+    after bigint NOT NULL,
+    PRIMARY KEY (job, after)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX _dependencies_after_idx ON my_worker._dependencies (after, job);
+ALTER TABLE my_worker._dependencies ENABLE ROW LEVEL SECURITY;
 DROP INDEX my_worker._jobs_unique_key_idx;
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
     WHERE unique_key IS NOT NULL AND origin IS NULL;
@@ -187,6 +194,7 @@ COMMENT ON COLUMN my_worker._jobs.origin IS 'the queue that the job failed in, b
 COMMENT ON COLUMN my_worker._jobs.schedule_id IS 'the schedule that enqueued the job';
 COMMENT ON COLUMN my_worker._jobs.rerun IS 'the job waits until the one that has its unique key has ended';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
+COMMENT ON TABLE my_worker._dependencies IS 'jobs that have not ended, and the jobs that come after them';
 CREATE OR REPLACE VIEW @extschema@.my_queue WITH (security_invoker = true) AS
     SELECT j.id, j.queue, j.status, j.handler, j.command, j.payload, j.priority, j.run_at, j.created_at,
            j.started_at, j.attempts, j.max_attempts, j.timeout, j.unique_key, j.owner, j.last_error,
@@ -313,6 +321,12 @@ CREATE OR REPLACE VIEW my_worker.jobs WITH (security_invoker = true) AS
            q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id, NULL
       FROM my_worker._jobs AS q LEFT JOIN LATERAL my_worker_internal.lease_progress(q.id, q.lease) AS p ON q.lease IS NOT NULL
      WHERE q.status = 'processing' AND (q.lease IS NOT NULL OR NOT my_worker_internal.is_running(q.id))
+    UNION ALL
+   (SELECT q.id, q.queue, 'blocked', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+      FROM my_worker._jobs AS q WHERE q.status = 'blocked' ORDER BY q.id DESC)
     UNION ALL
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
@@ -445,13 +459,13 @@ CREATE OR REPLACE FUNCTION my_worker_internal.queue_stats(
     OUT oldest timestamptz, OUT completed bigint, OUT failed bigint, OUT retried bigint,
     OUT cancelled bigint, OUT failed_at timestamptz, OUT wait_mean float8, OUT wait_p50 float8,
     OUT wait_p95 float8, OUT wait_p99 float8, OUT run_mean float8, OUT run_p50 float8,
-    OUT run_p95 float8, OUT run_p99 float8, OUT limited boolean) RETURNS SETOF record
+    OUT run_p95 float8, OUT run_p99 float8, OUT blocked bigint, OUT limited boolean) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_queue_stats_1_1' LANGUAGE C STRICT VOLATILE ROWS 10;
 CREATE OR REPLACE VIEW my_worker.queue_stats AS
     SELECT s.queue, s.pending, s.scheduled, s.processing,
            clock_timestamp() - s.oldest AS oldest_pending_age, s.completed, s.failed, s.retried,
            s.cancelled, s.wait_mean, s.wait_p50, s.wait_p95, s.wait_p99, s.run_mean, s.run_p50,
-           s.run_p95, s.run_p99, s.limited
+           s.run_p95, s.run_p99, s.blocked, s.limited
       FROM my_worker_internal.queue_stats() AS s;
 COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
 CREATE OR REPLACE FUNCTION my_worker.reset_stats() RETURNS void
@@ -502,7 +516,7 @@ BEGIN
            coalesce(bool_or(o.stops), false) AS stops
       INTO objects
       FROM (SELECT format('table my_worker.%s is missing', t.name), true
-              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers')) AS t (name)
+              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers'), ('_dependencies')) AS t (name)
              WHERE NOT EXISTS (
                    SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass('my_worker.' || t.name)
@@ -516,7 +530,8 @@ BEGIN
                            ('history', 'history_failed_idx', false),
                            ('_jobs', '_jobs_key_idx', true), ('_jobs', '_jobs_key_order_idx', true),
                            ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
-                           ('_consumers', '_consumers_pkey', true), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
+                           ('_consumers', '_consumers_pkey', true), ('_dependencies', '_dependencies_pkey', false),
+                           ('_dependencies', '_dependencies_after_idx', false), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
                            ('_schedules', '_schedules_pkey', false), ('_schedules', '_schedules_owner_name_key', false),
                            ('_schedules', '_schedules_name_idx', false),
                            ('_schedules', '_schedules_next_run_at_idx', false),
@@ -688,7 +703,8 @@ CREATE OR REPLACE FUNCTION my_worker_internal.index_strangers(home bigint) RETUR
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
 BEGIN
     DROP INDEX IF EXISTS my_worker._jobs_strangers_idx, my_worker._schedules_strangers_idx;
-    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home) WHERE home <> %L::bigint', home);
+    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home, expires_at, id) '
+                   'WHERE home <> %L::bigint OR expires_at IS NOT NULL', home);
     EXECUTE format('CREATE INDEX _schedules_strangers_idx ON my_worker._schedules (home) WHERE home <> %L::bigint', home);
 END
 $$;
@@ -882,7 +898,10 @@ CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
     FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_delete();
 CREATE TRIGGER consumers_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._consumers
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER dependencies_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._dependencies
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 SELECT pg_extension_config_dump('my_worker._consumers', $$WHERE role::pg_catalog.text !~ '^[0-9]+$'$$);
+SELECT pg_extension_config_dump('my_worker._dependencies', '');
 
 SELECT my_worker_internal.index_strangers(my_worker_internal.home());
 

@@ -131,6 +131,17 @@ CREATE INDEX _jobs_key_order_idx ON my_worker._jobs (queue, owner, group_key, pr
 CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
     WHERE status <> 'pending' OR run_at > created_at;
 
+-- Which jobs the blocked ones still wait for, a row each; the column "after" of a job says which it was given.
+-- The keeper deletes a row when that job has ended, and releases a job that has none left.
+CREATE TABLE my_worker._dependencies (
+    job   bigint NOT NULL,
+    after bigint NOT NULL,
+    PRIMARY KEY (job, after)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE my_worker._dependencies IS 'jobs that have not ended, and the jobs that come after them';
+CREATE INDEX _dependencies_after_idx ON my_worker._dependencies (after, job);
+ALTER TABLE my_worker._dependencies ENABLE ROW LEVEL SECURITY;
+
 -- The door to it, in a schema that may belong to anybody: nothing of ours goes through it. INSERT,
 -- UPDATE and DELETE reach the table by the server's own rules, COPY by the library, each with the
 -- caller's rights.
@@ -253,6 +264,8 @@ CREATE TRIGGER history_only_owner BEFORE INSERT OR UPDATE OR TRUNCATE ON my_work
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 CREATE TRIGGER jobs_only_owner BEFORE TRUNCATE ON my_worker._jobs
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER dependencies_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._dependencies
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 
 -- Roles see their own jobs, and those of the roles whose rights they have.
 ALTER TABLE my_worker._jobs ENABLE ROW LEVEL SECURITY;
@@ -368,6 +381,12 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
            q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id, NULL
       FROM my_worker._jobs AS q LEFT JOIN LATERAL my_worker_internal.lease_progress(q.id, q.lease) AS p ON q.lease IS NOT NULL
      WHERE q.status = 'processing' AND (q.lease IS NOT NULL OR NOT my_worker_internal.is_running(q.id))
+    UNION ALL
+   (SELECT q.id, q.queue, 'blocked', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+      FROM my_worker._jobs AS q WHERE q.status = 'blocked' ORDER BY q.id DESC)
     UNION ALL
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
@@ -542,14 +561,14 @@ CREATE FUNCTION my_worker_internal.queue_stats(
     OUT oldest timestamptz, OUT completed bigint, OUT failed bigint, OUT retried bigint,
     OUT cancelled bigint, OUT failed_at timestamptz, OUT wait_mean float8, OUT wait_p50 float8,
     OUT wait_p95 float8, OUT wait_p99 float8, OUT run_mean float8, OUT run_p50 float8,
-    OUT run_p95 float8, OUT run_p99 float8, OUT limited boolean) RETURNS SETOF record
+    OUT run_p95 float8, OUT run_p99 float8, OUT blocked bigint, OUT limited boolean) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_queue_stats_1_1' LANGUAGE C STRICT VOLATILE ROWS 10;
 
 CREATE VIEW my_worker.queue_stats AS
     SELECT s.queue, s.pending, s.scheduled, s.processing,
            clock_timestamp() - s.oldest AS oldest_pending_age, s.completed, s.failed, s.retried,
            s.cancelled, s.wait_mean, s.wait_p50, s.wait_p95, s.wait_p99, s.run_mean, s.run_p50,
-           s.run_p95, s.run_p99, s.limited
+           s.run_p95, s.run_p99, s.blocked, s.limited
       FROM my_worker_internal.queue_stats() AS s;
 COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
 
@@ -618,7 +637,7 @@ BEGIN
            coalesce(bool_or(o.stops), false) AS stops
       INTO objects
       FROM (SELECT format('table my_worker.%s is missing', t.name), true
-              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers')) AS t (name)
+              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers'), ('_dependencies')) AS t (name)
              WHERE NOT EXISTS (
                    SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass('my_worker.' || t.name)
@@ -632,7 +651,8 @@ BEGIN
                            ('history', 'history_failed_idx', false),
                            ('_jobs', '_jobs_key_idx', true), ('_jobs', '_jobs_key_order_idx', true),
                            ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
-                           ('_consumers', '_consumers_pkey', true), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
+                           ('_consumers', '_consumers_pkey', true), ('_dependencies', '_dependencies_pkey', false),
+                           ('_dependencies', '_dependencies_after_idx', false), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
                            ('_schedules', '_schedules_pkey', false), ('_schedules', '_schedules_owner_name_key', false),
                            ('_schedules', '_schedules_name_idx', false),
                            ('_schedules', '_schedules_next_run_at_idx', false),
@@ -860,12 +880,14 @@ BEGIN
 END
 $$;
 
--- Finds rows of other homes, which are none but in a copy: an INSERT pays for a comparison alone.
+-- Finds rows of other homes, which are none but in a copy, and jobs that expire, in the order in which they do. One
+-- index of the jobs for both: each costs every INSERT, also where its condition leaves the row out.
 CREATE FUNCTION my_worker_internal.index_strangers(home bigint) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
 BEGIN
     DROP INDEX IF EXISTS my_worker._jobs_strangers_idx, my_worker._schedules_strangers_idx;
-    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home) WHERE home <> %L::bigint', home);
+    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home, expires_at, id) '
+                   'WHERE home <> %L::bigint OR expires_at IS NOT NULL', home);
     EXECUTE format('CREATE INDEX _schedules_strangers_idx ON my_worker._schedules (home) WHERE home <> %L::bigint', home);
 END
 $$;
@@ -1112,5 +1134,6 @@ SELECT pg_extension_config_dump('my_worker._schedules', '');
 SELECT pg_extension_config_dump('my_worker._schedules_id_seq', '');
 -- A role that was dropped is written as its number, which elsewhere is another role's.
 SELECT pg_extension_config_dump('my_worker._consumers', $$WHERE role::pg_catalog.text !~ '^[0-9]+$'$$);
+SELECT pg_extension_config_dump('my_worker._dependencies', '');
 
 SELECT my_worker_internal.installed();

@@ -105,6 +105,16 @@ fn check_runnable(job: i64, found: &Standing) -> Result<()> {
             format!("job {job} has failed"),
             "Send it back to the queue with my_worker.retry().",
         )
+    } else if found.is_blocked {
+        (
+            format!("job {job} waits for jobs that it comes after"),
+            "It starts when they have ended; see my_worker.why().",
+        )
+    } else if found.expires_at.is_some_and(|at| at <= clock::now()) {
+        (
+            format!("job {job} has expired"),
+            "It was not started before its expires_at, and is about to be cancelled.",
+        )
     } else if found.is_held() {
         (
             format!("job {job} has no handler, nor has its queue"),

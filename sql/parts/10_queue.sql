@@ -103,6 +103,17 @@ CREATE INDEX _jobs_key_order_idx ON my_worker._jobs (queue, owner, group_key, pr
 CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
     WHERE status <> 'pending' OR run_at > created_at;
 
+-- Which jobs the blocked ones still wait for, a row each; the column "after" of a job says which it was given.
+-- The keeper deletes a row when that job has ended, and releases a job that has none left.
+CREATE TABLE my_worker._dependencies (
+    job   bigint NOT NULL,
+    after bigint NOT NULL,
+    PRIMARY KEY (job, after)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE my_worker._dependencies IS 'jobs that have not ended, and the jobs that come after them';
+CREATE INDEX _dependencies_after_idx ON my_worker._dependencies (after, job);
+ALTER TABLE my_worker._dependencies ENABLE ROW LEVEL SECURITY;
+
 -- The door to it, in a schema that may belong to anybody: nothing of ours goes through it. INSERT,
 -- UPDATE and DELETE reach the table by the server's own rules, COPY by the library, each with the
 -- caller's rights.
@@ -224,6 +235,8 @@ CREATE TRIGGER queues_only_owner BEFORE INSERT OR UPDATE OR DELETE ON my_worker.
 CREATE TRIGGER history_only_owner BEFORE INSERT OR UPDATE OR TRUNCATE ON my_worker.history
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 CREATE TRIGGER jobs_only_owner BEFORE TRUNCATE ON my_worker._jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER dependencies_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._dependencies
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 
 -- Roles see their own jobs, and those of the roles whose rights they have.

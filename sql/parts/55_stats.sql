@@ -4,14 +4,14 @@ CREATE FUNCTION my_worker_internal.queue_stats(
     OUT oldest timestamptz, OUT completed bigint, OUT failed bigint, OUT retried bigint,
     OUT cancelled bigint, OUT failed_at timestamptz, OUT wait_mean float8, OUT wait_p50 float8,
     OUT wait_p95 float8, OUT wait_p99 float8, OUT run_mean float8, OUT run_p50 float8,
-    OUT run_p95 float8, OUT run_p99 float8, OUT limited boolean) RETURNS SETOF record
+    OUT run_p95 float8, OUT run_p99 float8, OUT blocked bigint, OUT limited boolean) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_queue_stats_1_1' LANGUAGE C STRICT VOLATILE ROWS 10;
 
 CREATE VIEW my_worker.queue_stats AS
     SELECT s.queue, s.pending, s.scheduled, s.processing,
            clock_timestamp() - s.oldest AS oldest_pending_age, s.completed, s.failed, s.retried,
            s.cancelled, s.wait_mean, s.wait_p50, s.wait_p95, s.wait_p99, s.run_mean, s.run_p50,
-           s.run_p95, s.run_p99, s.limited
+           s.run_p95, s.run_p99, s.blocked, s.limited
       FROM my_worker_internal.queue_stats() AS s;
 COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
 
@@ -80,7 +80,7 @@ BEGIN
            coalesce(bool_or(o.stops), false) AS stops
       INTO objects
       FROM (SELECT format('table my_worker.%s is missing', t.name), true
-              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers')) AS t (name)
+              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers'), ('_dependencies')) AS t (name)
              WHERE NOT EXISTS (
                    SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass('my_worker.' || t.name)
@@ -94,7 +94,8 @@ BEGIN
                            ('history', 'history_failed_idx', false),
                            ('_jobs', '_jobs_key_idx', true), ('_jobs', '_jobs_key_order_idx', true),
                            ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
-                           ('_consumers', '_consumers_pkey', true), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
+                           ('_consumers', '_consumers_pkey', true), ('_dependencies', '_dependencies_pkey', false),
+                           ('_dependencies', '_dependencies_after_idx', false), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
                            ('_schedules', '_schedules_pkey', false), ('_schedules', '_schedules_owner_name_key', false),
                            ('_schedules', '_schedules_name_idx', false),
                            ('_schedules', '_schedules_next_run_at_idx', false),

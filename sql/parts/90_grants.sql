@@ -227,5 +227,6 @@ SELECT pg_extension_config_dump('my_worker._schedules', '');
 SELECT pg_extension_config_dump('my_worker._schedules_id_seq', '');
 -- A role that was dropped is written as its number, which elsewhere is another role's.
 SELECT pg_extension_config_dump('my_worker._consumers', $$WHERE role::pg_catalog.text !~ '^[0-9]+$'$$);
+SELECT pg_extension_config_dump('my_worker._dependencies', '');
 
 SELECT my_worker_internal.installed();

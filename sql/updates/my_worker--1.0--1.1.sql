@@ -152,6 +152,13 @@ $$;
 ALTER TABLE my_worker._jobs ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
 ALTER TABLE my_worker._jobs ADD COLUMN after bigint[], ADD COLUMN after_failed text, ADD COLUMN expires_at timestamptz,
     ADD COLUMN origin text COLLATE "C", ADD COLUMN schedule_id bigint, ADD COLUMN rerun boolean NOT NULL DEFAULT false;
+CREATE TABLE my_worker._dependencies (
+    job   bigint NOT NULL,
+    after bigint NOT NULL,
+    PRIMARY KEY (job, after)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX _dependencies_after_idx ON my_worker._dependencies (after, job);
+ALTER TABLE my_worker._dependencies ENABLE ROW LEVEL SECURITY;
 DROP INDEX my_worker._jobs_unique_key_idx;
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
     WHERE unique_key IS NOT NULL AND origin IS NULL;
@@ -177,7 +184,10 @@ CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
     FOR EACH ROW EXECUTE FUNCTION my_worker_internal.before_job_delete();
 CREATE TRIGGER consumers_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._consumers
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER dependencies_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._dependencies
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 SELECT pg_extension_config_dump('my_worker._consumers', $$WHERE role::pg_catalog.text !~ '^[0-9]+$'$$);
+SELECT pg_extension_config_dump('my_worker._dependencies', '');
 
 SELECT my_worker_internal.index_strangers(my_worker_internal.home());
 

@@ -43,11 +43,14 @@ pub fn take(
     extension: &Extension,
     jobs: &Jobs,
     queue: &Queue,
-    found: Vec<Job>,
+    mut found: Vec<Job>,
     lease: Option<Micros>,
 ) -> Result<Taken> {
     leases::begin_session()?;
-    let (published, full) = publish(extension, queue, &found, lease.is_some())?;
+    // From here on they run, unless somebody else has them.
+    let now = clock::now();
+    found.retain(|job| !job.is_expired(now));
+    let (published, full) = publish(extension, queue, &found, lease.is_some(), now)?;
     for (job, id) in found.iter().zip(&published) {
         if let Some(id) = id {
             leases::received(*id, lease.is_some(), &job.candidate())?;
@@ -71,10 +74,7 @@ pub fn take(
     if queue.concurrency.is_some() {
         keep_limit(extension, queue, &mut kept, &mut lost)?;
     }
-    let mut began = Began {
-        at: clock::now(),
-        next: 0,
-    };
+    let mut began = Began { at: now, next: 0 };
     if let Some(rate) = &queue.rate {
         began = keep_pace(queue, rate, &mut kept, &mut lost)?;
     }
@@ -124,7 +124,10 @@ fn keep_pace(
         match start {
             Start::At(at) => {
                 began.at = at;
-                allowed.push((job, id));
+                match job.is_expired(at) {
+                    true => lost.push(id),
+                    false => allowed.push((job, id)),
+                }
             }
             Start::Not(next) => {
                 began.next = sooner(began.next, next);
@@ -144,9 +147,8 @@ fn keep_pace(
 }
 
 /// A lease of each, not yet published.
-fn prepare(extension: &Extension, queue: &Queue, found: &[Job]) -> Result<Vec<Lease>> {
+fn prepare(extension: &Extension, queue: &Queue, found: &[Job], now: Micros) -> Result<Vec<Lease>> {
     let tokens = consumers::draw_tokens(found.len())?;
-    let now = clock::now();
     let (role, pid) = (identity::current_role(), bgworker::my_pid());
     let lease = |(job, token): (&Job, &i64)| Lease {
         token: *token,
@@ -186,8 +188,9 @@ fn publish(
     queue: &Queue,
     found: &[Job],
     is_timed: bool,
+    now: Micros,
 ) -> Result<(Vec<Option<LeaseId>>, bool)> {
-    let new = prepare(extension, queue, found)?;
+    let new = prepare(extension, queue, found, now)?;
     let procno = latch::my_procno();
     let mut ids = Vec::with_capacity(new.len());
     let mut full = false;

@@ -52,14 +52,18 @@ const FIRST_TIME: Micros = -211_813_488_000_000_000;
 
 /// As 1.0 declares it.
 fn queue_stats(call: &Call) -> Answer {
-    add_queues(call, |_| None)
+    add_queues(call, |_| Vec::new())
 }
 
 fn queue_stats_1_1(call: &Call) -> Answer {
-    add_queues(call, |row| Some(row.is_limited))
+    add_queues(call, |row| {
+        let (blocked, is_limited) = (row.waiting.blocked, row.is_limited);
+        vec![Some(blocked.datum()), Some(is_limited.datum())]
+    })
 }
 
-fn add_queues(call: &Call, is_limited: fn(&queues::QueueRow) -> Option<bool>) -> Answer {
+/// `more`: what the function answers of a queue behind what 1.0 did.
+fn add_queues(call: &Call, more: fn(&queues::QueueRow) -> Vec<Option<Datum<'static>>>) -> Answer {
     if !SHARED.is_attached() {
         return Err(shared::not_preloaded());
     }
@@ -82,7 +86,7 @@ fn add_queues(call: &Call, is_limited: fn(&queues::QueueRow) -> Option<bool>) ->
         ];
         values.extend(summary(counters.and_then(|all| all.wait.summary())));
         values.extend(summary(counters.and_then(|all| all.run.summary())));
-        values.extend(is_limited(&row).map(|is_limited| Some(is_limited.datum())));
+        values.extend(more(&row));
         call.add_row(&values)?;
     }
     Ok(None)

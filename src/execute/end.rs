@@ -12,7 +12,8 @@ use crate::pg::datum::{Datum, Micros};
 use crate::pg::error::{PgError, QUERY_CANCELED, Result};
 use crate::pg::{bgworker, latch, session, xact};
 use crate::queue::claim::Job;
-use crate::queue::end::{self, Attempt, Completion, EndOf, Execution, How, Said};
+use crate::queue::end::{self, Attempt, Completion, END_NOT_WRITTEN, EndOf, Execution, How, Said};
+use crate::queue::expiry;
 use crate::queue::record::History;
 use crate::queue::report::Runs;
 use crate::queue::told::Written;
@@ -169,6 +170,21 @@ impl<'a> Batch<'a> {
                 finished,
             }),
         }
+    }
+
+    /// Ends a job that has expired since it was found: it does not start.
+    pub(super) fn expire(&mut self, job: &Job) -> Result<()> {
+        let error = expiry::error();
+        let mut of = self.end_of(job, 0, 0);
+        of.attempt.ended = job.attempts;
+        of.execution = None;
+        let cancel = || end::write(self.extension, &of, How::CancelledFor(&error));
+        let written = match xact::subtransaction(cancel) {
+            Ok(written) => written,
+            Err(_) => end::write(self.extension, &of, How::SetAside(END_NOT_WRITTEN, &error))?,
+        };
+        self.add(written);
+        Ok(())
     }
 
     /// Adds an end that was written to those that are told once the batch has committed.

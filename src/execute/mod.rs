@@ -221,6 +221,9 @@ impl<'a> Batch<'a> {
     /// Runs one job and settles it. `known` is its function, or why there is none.
     fn run_job(&mut self, job: &Job, known: Result<usize>, granted: Granted) -> Result<()> {
         let started = granted.unwrap_or_else(clock::now);
+        if job.is_expired(started) {
+            return self.expire(job);
+        }
         self.watch_overrun()?;
         let result = match known {
             Ok(index) => self.attempt(&[job], Hold::Locked, index, started)?,

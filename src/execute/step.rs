@@ -123,6 +123,9 @@ impl Batch<'_> {
     /// Charges a command and hands it out of the batch.
     fn claim(&mut self, job: &Job, granted: Granted) -> Result<()> {
         let started = granted.unwrap_or_else(clock::now);
+        if job.is_expired(started) {
+            return self.expire(job);
+        }
         let attempts = job.attempts.saturating_add(1);
         marks::set(self.slot.index, self.database, job.id, attempts, true);
         // Until that is committed.

@@ -10,7 +10,6 @@ use std::ops::ControlFlow;
 
 use super::call::{call, limited, refuse_late};
 use super::end::Row;
-use super::pace::Granted;
 use super::{BUDGET_MS, Batch, Step, is_cancelling, seal, snooze};
 use crate::pg::datum::{Datum, Micros};
 use crate::pg::error::{PgError, Result};
@@ -112,8 +111,13 @@ impl Batch<'_> {
                     break;
                 }
             };
+            let started = granted.unwrap_or_else(clock::now);
+            if job.is_expired(started) {
+                stretch.ends_here = true;
+                break;
+            }
             stretch.running = Some(candidate.clone());
-            let done = self.run_within(job, index, granted, !stretch.done.is_empty())?;
+            let done = self.run_within(job, index, started, !stretch.done.is_empty())?;
             stretch.running = None;
             stretch.done.push(done);
             self.pass(&candidate, waiting);
@@ -134,10 +138,9 @@ impl Batch<'_> {
         &mut self,
         job: Job,
         index: usize,
-        granted: Granted,
+        started: Micros,
         others_wait: bool,
     ) -> Result<Done> {
-        let started = granted.unwrap_or_else(clock::now);
         if others_wait {
             session::overrun_cancels()?;
         } else {

@@ -108,15 +108,19 @@ impl Batch<'_> {
             0 => Vec::new(),
             most => more(first.place(), most)?,
         };
+        let started = granted.unwrap_or_else(clock::now);
+        if first.is_expired(started) {
+            self.last = Some(first.place());
+            return self.expire(&first).map(|()| Step::Next);
+        }
         let like = others
             .iter()
-            .take_while(|job| self.is_like(&first, job, index));
+            .take_while(|job| self.is_like(&first, job, index) && !job.is_expired(started));
         let mut jobs: Vec<&Job> = std::iter::once(&first).chain(like).collect();
         if self.queue.by_key.is_some() {
             self.keep_admitted(&mut jobs)?;
         }
         self.set_left(0);
-        let started = granted.unwrap_or_else(clock::now);
         let lots = self.grant_others(&mut jobs, granted)?;
         self.watch_overrun()?;
         let function = self.functions.get(index).map_or(0, |k| k.handler.function);

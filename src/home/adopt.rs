@@ -27,6 +27,14 @@ static MISSING: Statement = Statement::new(
     &[types::INT8],
 );
 
+/// Where jobs that come after others were brought without what they wait for, as by logical replication of a table.
+static MEND: Statement = Statement::new(
+    "INSERT INTO my_worker._dependencies (job, after) SELECT DISTINCT j.id, a.id FROM my_worker._jobs AS j \
+     CROSS JOIN LATERAL pg_catalog.unnest(j.after) AS a (id) WHERE j.status = 'blocked' AND a.id IS NOT NULL \
+     AND (SELECT d.job FROM my_worker._dependencies AS d WHERE d.job = j.id LIMIT 1) IS NULL",
+    &[],
+);
+
 /// Makes this database the home of its jobs and schedules, and says how many came from elsewhere.
 /// `force`: also where some of them can only fail.
 pub fn adopt(force: bool) -> Result<String> {
@@ -48,7 +56,9 @@ pub fn adopt(force: bool) -> Result<String> {
             None => found.birth.home,
             Some(_) => draw(spi)?,
         };
-        take_all(spi, home)
+        let taken = take_all(spi, home)?;
+        spi.run(&MEND, &[])?;
+        Ok(taken)
     })?;
     ids::mend(&found)?;
     wake::look_at_commit()?;

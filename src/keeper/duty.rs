@@ -10,18 +10,23 @@ pub(super) enum Duty {
     Release,
     Charge,
     Reclaim,
+    Unblock,
+    Sweep,
     Settle,
     End,
+    Expire,
     Prune,
 }
 
-pub(super) const DUTIES: usize = 8;
-pub(super) const URGENT: [Duty; 3] = [Duty::Find, Duty::Fire, Duty::Reclaim];
-pub(super) const CHORES: [Duty; 5] = [
+pub(super) const DUTIES: usize = 11;
+pub(super) const URGENT: [Duty; 4] = [Duty::Unblock, Duty::Find, Duty::Fire, Duty::Reclaim];
+pub(super) const CHORES: [Duty; 7] = [
     Duty::Release,
     Duty::Charge,
+    Duty::Sweep,
     Duty::Settle,
     Duty::End,
+    Duty::Expire,
     Duty::Prune,
 ];
 
@@ -33,8 +38,11 @@ impl Duty {
             Duty::Release => "releasing runs of schedules",
             Duty::Charge => "charging jobs whose process died",
             Duty::Reclaim => "charging consumers that have lost their jobs",
+            Duty::Unblock => "releasing jobs that come after others",
+            Duty::Sweep => "looking for jobs to release",
             Duty::Settle => "settling commands whose process died",
             Duty::End => "ending jobs that nobody may run",
+            Duty::Expire => "ending jobs that have expired",
             Duty::Prune => "forgetting finished jobs",
         }
     }

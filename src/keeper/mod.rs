@@ -5,43 +5,48 @@
 //! each nap, unless no transaction of the server has changed anything since the last look.
 //!
 //! Its duties are cut so that none keeps another waiting. Those that others wait for go first in
-//! each turn of the loop: the *finder* of due jobs and the *firer* of due schedules. Then one
-//! *chore* takes one step, some 20 ms at most: the releaser of runs that wait for an earlier one, the
-//! charger of the dead, the settler of orphans, the ender of jobs of roles that may have no session,
-//! the pruner of the history. A duty that is not done keeps the keeper awake; one without work costs
+//! each turn of the loop: the *unblocker* of jobs that come after others, the *finder* of due jobs and the *firer* of
+//! due schedules. Then one *chore* takes one step, some 20 ms at most: the releaser of runs that wait for an earlier
+//! one, the charger of the dead, the settler of orphans, the ender of jobs of roles that may have no session, the
+//! expirer of jobs that come too late, the pruner of the history. A duty that is not done keeps the keeper awake; one without work costs
 //! nothing. No row and no error ends the keeper: a row that cannot be dealt with is set aside or left
 //! out (`fence`), a duty that fails is put off.
 
 mod charger;
 mod duty;
 mod ender;
+mod expirer;
 mod fence;
 mod finder;
 mod gate;
 mod pruner;
 mod reclaimer;
+mod service;
 mod settler;
+mod unblocker;
 
 use crate::pg::catalog;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{PgError, Result};
 use crate::pg::log::{self, Level};
-use crate::pg::{activity, clock, guc, latch, session, wait_event, xact};
-use crate::queue::{extension, report};
+use crate::pg::{activity, clock, guc, latch, session, wait_event};
+use crate::queue::report;
 use crate::schedule::fire::{Firer, Left};
 use crate::schedule::hold::Releaser;
 use crate::settings;
-use crate::shared::{self, CHARGES, Known, Phase, SHARED, SLOTS, SlotId};
+use crate::shared::{CHARGES, Phase, SHARED, SLOTS, SlotId};
 
 use charger::Charger;
 use duty::{CHORES, DUTIES, Duty, Trouble, URGENT};
 use ender::Ender;
+use expirer::Expirer;
 use fence::LeftOut;
 use finder::Finder;
 use gate::Gate;
 use pruner::Pruner;
 use reclaimer::Reclaimer;
 use settler::Settler;
+use unblocker::Unblocker;
 
 /// So long a step of a duty may take, for those that can tell.
 const STEP: Micros = 15_000;
@@ -80,6 +85,8 @@ struct Keeper {
     reclaimer: Reclaimer,
     settler: Settler,
     ender: Ender,
+    expirer: Expirer,
+    unblocker: Unblocker,
     pruner: Pruner,
     /// Schedules that are left alone for a while.
     left: Left,
@@ -107,6 +114,8 @@ impl Keeper {
             reclaimer: Reclaimer::new(database),
             settler: Settler::new(database),
             ender: Ender::default(),
+            expirer: Expirer::new(database),
+            unblocker: Unblocker::new(database),
             pruner: Pruner::default(),
             left: Left::default(),
             left_out: LeftOut::default(),
@@ -114,75 +123,6 @@ impl Keeper {
             stirred: false,
             troubles: [Trouble::default(); DUTIES],
         }
-    }
-
-    /// Finds out whether the database has the extension, and tells the launcher.
-    fn introduce(&self) -> Result<bool> {
-        let seen = catalog::completed_transactions();
-        let asked = self.take_requests();
-        let (found, trouble) = xact::transaction(|| {
-            activity::introduce(None)?;
-            Ok((catalog::extension()?, extension().err()))
-        })?;
-        let current = found.is_some_and(|extension| extension.is_current());
-        if let Some(trouble) = trouble.filter(|_| found.is_some() && asked) {
-            let message = [b"jobs wait: ", trouble.message.as_slice()].concat();
-            let (detail, hint) = (trouble.detail.as_deref(), trouble.hint.as_deref());
-            log::report_with(Level::Log, trouble.sqlstate, &message, detail, hint)?;
-        }
-        if current {
-            self.begin_service();
-        } else {
-            self.end_service(seen);
-        }
-        Ok(current)
-    }
-
-    /// Before the catalogs are read: what is asked for from here on counts again. False if nobody
-    /// has asked.
-    fn take_requests(&self) -> bool {
-        let database = self.database;
-        let asked = SHARED.write(|state| {
-            let entry = state.database(database)?;
-            let was_absent = entry.known == Known::Absent;
-            if was_absent {
-                // Another keeper follows should this one not come to an answer.
-                entry.known = Known::Nothing;
-            }
-            entry.probe = false;
-            Some(std::mem::take(&mut entry.look) || !was_absent)
-        });
-        asked.flatten() == Some(true)
-    }
-
-    /// Tells the launcher that there is something to serve.
-    fn begin_service(&self) {
-        let database = self.database;
-        SHARED.write(|state| {
-            if let Some(entry) = state.database(database) {
-                entry.known = Known::Present;
-                entry.look = true;
-            }
-        });
-    }
-
-    /// Tells the launcher that there was nothing to serve when so many transactions had completed.
-    /// The workers go, too.
-    fn end_service(&self, seen: u64) {
-        let (database, now) = (self.database, clock::now());
-        // Under the lock nothing is allocated.
-        let mut leaving = Vec::with_capacity(shared::SLOTS);
-        shared::tell(|state| {
-            if let Some(entry) = state.database(database) {
-                entry.known = Known::Absent;
-                entry.absent_at = now;
-                entry.absent_seen = seen;
-                entry.waits_for_lane = false;
-            }
-            state.dismiss_workers(database, &mut leaving);
-            state.drop_lanes()
-        });
-        leaving.into_iter().for_each(shared::wake);
     }
 
     /// One turn of the loop: what is urgent, and a step of one chore; else a sleep. False to leave.
@@ -241,9 +181,11 @@ impl Keeper {
     fn begin_look(&mut self) -> Result<()> {
         let now = clock::now();
         let own = self.due_times().any(|next| next <= now);
+        let mut news = false;
         let announced = SHARED.write(|state| match state.database(self.database) {
             Some(entry) => {
                 let asked = std::mem::take(&mut entry.look);
+                news = entry.news;
                 let due = own || (entry.next_due != 0 && entry.next_due <= now);
                 if asked || due {
                     // From here on a commit that announces something earlier counts again.
@@ -254,6 +196,9 @@ impl Keeper {
             None => (false, own),
         });
         let (asked, due) = announced.unwrap_or((false, own));
+        if news {
+            self.unblocker.hear();
+        }
         // A nap that lies ahead: the clock was set back.
         let napped = !(0..nap()).contains(&now.saturating_sub(self.last_nap));
         if napped {
@@ -280,6 +225,8 @@ impl Keeper {
             self.finder.next = 0;
             self.firer.next = 0;
             self.reclaimer.next = 0;
+            self.expirer.next = 0;
+            self.unblocker.want();
             return Ok(());
         }
         self.finder.want(thorough);
@@ -288,6 +235,10 @@ impl Keeper {
         self.charger.want();
         self.reclaimer.want();
         self.settler.want();
+        self.expirer.want();
+        if thorough {
+            self.unblocker.want();
+        }
         self.pruner.want(now);
         Ok(())
     }
@@ -298,6 +249,7 @@ impl Keeper {
             (Duty::Find, self.finder.next),
             (Duty::Fire, self.firer.next),
             (Duty::Reclaim, self.reclaimer.next),
+            (Duty::Expire, self.expirer.next),
         ];
         let awake = known.into_iter().filter(|(duty, _)| !self.rests(*duty));
         let again = self.gate.again;
@@ -318,7 +270,10 @@ impl Keeper {
             Duty::Charge => self.charger.is_wanted(),
             Duty::Reclaim => self.reclaimer.is_wanted(),
             Duty::Settle => self.settler.is_wanted(),
+            Duty::Unblock => self.unblocker.is_wanted(),
+            Duty::Sweep => self.unblocker.is_sweeping(),
             Duty::End => self.ender.is_wanted(),
+            Duty::Expire => self.expirer.is_wanted(),
             Duty::Prune => self.pruner.is_wanted(),
         }
     }
@@ -347,7 +302,10 @@ impl Keeper {
             Duty::Charge => self.charger.step(&mut self.left_out).map(|()| true),
             Duty::Reclaim => self.reclaimer.step(&mut self.left_out).map(|()| true),
             Duty::Settle => self.settler.step(&mut self.left_out).map(|()| true),
+            Duty::Unblock => self.unblocker.step(&mut self.left_out).map(|()| true),
+            Duty::Sweep => self.unblocker.sweep(&mut self.left_out).map(|()| true),
             Duty::End => self.ender.step(&mut self.left_out).map(|()| true),
+            Duty::Expire => self.expirer.step(&mut self.left_out).map(|()| true),
             Duty::Prune => self.pruner.step().map(|()| true),
         };
         if let Some(error) = self.finder.failed.take() {
@@ -396,7 +354,9 @@ impl Keeper {
         let announced = SHARED.read(|state| {
             let mut entries = state.databases.iter();
             let entry = entries.find(|entry| entry.oid == self.database);
-            entry.map_or((0, false), |entry| (entry.next_due, entry.look))
+            entry.map_or((0, false), |entry| {
+                (entry.next_due, entry.look || entry.news)
+            })
         });
         let (due, asked) = announced.unwrap_or((0, false));
         // While this process gives way to work, the launcher has it back by then.
@@ -423,6 +383,7 @@ impl Keeper {
             true => self
                 .due_times()
                 .chain(rests)
+                .chain(Some(self.unblocker.next()).filter(|next| *next != 0))
                 .chain(announced)
                 .fold(nap, Micros::min),
         };

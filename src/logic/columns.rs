@@ -9,6 +9,7 @@ mod derived;
 
 use derived::{
     filled, given, given_count, in_jobs, live_before, live_columns, past_before, past_columns,
+    table_names,
 };
 
 /// The type of a column.
@@ -324,6 +325,12 @@ columns! {
     ROLE  "role"  Regrole Always;
 }
 
+columns! {
+    DEPENDENCY_COLUMNS dependency:
+    JOB   "job"   Bigint Always;
+    AFTER "after" Bigint Always;
+}
+
 /// `my_worker._jobs`
 pub const JOBS: Table = Table {
     name: "my_worker._jobs",
@@ -359,8 +366,28 @@ pub const CONSUMERS: Table = Table {
     is_read_by_place: true,
 };
 
+/// `my_worker._dependencies`
+pub const DEPENDENCIES: Table = Table {
+    name: "my_worker._dependencies",
+    columns: DEPENDENCY_COLUMNS,
+    is_read_by_place: true,
+};
+
+/// How many tables we have.
+pub const TABLE_COUNT: usize = 6;
+
 /// All our tables.
-pub const TABLES: [&Table; 5] = [&JOBS, &HISTORY, &QUEUES, &SCHEDULES, &CONSUMERS];
+pub const TABLES: [&Table; TABLE_COUNT] = [
+    &JOBS,
+    &HISTORY,
+    &QUEUES,
+    &SCHEDULES,
+    &CONSUMERS,
+    &DEPENDENCIES,
+];
+
+/// As statements name them.
+pub const TABLE_NAMES: [&str; TABLE_COUNT] = table_names();
 
 /// The place in `_jobs` of each column of `history`, in its order; 0 if it is not there.
 pub const IN_JOBS: [i32; history::COUNT] = in_jobs();

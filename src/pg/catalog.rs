@@ -16,7 +16,7 @@ pub use super::lookup::{
     why_no_function,
 };
 use super::{hold, lookup, syscache, triggers};
-use crate::logic::columns::{CONSUMERS, HISTORY, JOBS, QUEUES, SCHEDULES};
+use crate::logic::columns::{TABLE_COUNT, TABLE_NAMES};
 use crate::sys;
 
 /// The name of the extension, and of its schema.
@@ -57,6 +57,8 @@ pub struct Extension {
     pub consumers: Oid,
     /// Its primary key.
     pub consumers_key: Oid,
+    /// `my_worker._dependencies`
+    pub dependencies: Oid,
     /// Where this database is at home.
     pub birth: Birth,
     /// The view `my_queue` in the target schema: users' way to `_jobs`, never ours.
@@ -79,23 +81,18 @@ pub enum Fit {
 }
 
 /// The tables of [`Extension::tables`], as statements name them.
-pub const TABLES: [&str; 5] = [
-    JOBS.name,
-    HISTORY.name,
-    QUEUES.name,
-    SCHEDULES.name,
-    CONSUMERS.name,
-];
+pub const TABLES: [&str; TABLE_COUNT] = TABLE_NAMES;
 
 impl Extension {
     /// Our tables, whose rows only our own code and their owner change, in the order of [`TABLES`].
-    pub fn tables(&self) -> [Oid; 5] {
+    pub fn tables(&self) -> [Oid; TABLE_COUNT] {
         [
             self.jobs,
             self.history,
             self.queues,
             self.schedules,
             self.consumers,
+            self.dependencies,
         ]
     }
 
@@ -342,6 +339,7 @@ fn find_extension() -> Result<Option<Extension>> {
         schedules: relation(c"_schedules", own)?,
         consumers: relation(c"_consumers", own)?,
         consumers_key: relation(c"_consumers_pkey", own)?,
+        dependencies: relation(c"_dependencies", own)?,
         birth: birth::read(oid)?,
         door: relation(c"my_queue", target)?,
         fit: Fit::Good,

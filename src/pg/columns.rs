@@ -4,7 +4,7 @@
 use super::datum::{Oid, types};
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use super::guard::{protect, text};
-use crate::logic::columns::{Column, TABLES, Table};
+use crate::logic::columns::{Column, TABLE_COUNT, TABLES, Table};
 use crate::sys;
 
 /// A column of ours that is not as the extension made it.
@@ -63,7 +63,7 @@ fn refused(table: &Table, index: usize) -> PgError {
 }
 
 /// What is wrong with the columns of our tables, for `health()`; these are in the order of [`TABLES`].
-pub fn altered(tables: [Oid; 5]) -> Result<Vec<String>> {
+pub fn altered(tables: [Oid; TABLE_COUNT]) -> Result<Vec<String>> {
     let found = find_altered(tables)?;
     Ok(found.into_iter().map(Altered::trouble).collect())
 }
@@ -71,7 +71,7 @@ pub fn altered(tables: [Oid; 5]) -> Result<Vec<String>> {
 /// Looks at all columns of our tables, which are in the order of [`TABLES`]: those that are wrong. A table
 /// that is gone, or that somebody keeps from being read, passes: nothing waits, and what opens it looks
 /// again.
-pub(super) fn find_altered(tables: [Oid; 5]) -> Result<Vec<Altered>> {
+pub(super) fn find_altered(tables: [Oid; TABLE_COUNT]) -> Result<Vec<Altered>> {
     let mut all = Vec::new();
     for (index, (oid, table)) in tables.into_iter().zip(TABLES).enumerate() {
         all.extend(look_at(oid, table)?.into_iter().map(|column| Altered {

@@ -117,6 +117,10 @@ pub const ADMIN_SHUTDOWN: SqlState = SqlState::new(b"57P01");
 pub const CRASH_SHUTDOWN: SqlState = SqlState::new(b"57P02");
 /// MW001, which is ours: a job gives up (`logic::retry_rules`)
 pub const GIVE_UP: SqlState = SqlState::new(crate::logic::retry_rules::GIVE_UP);
+/// MW002, which is ours: a job was not started before its `expires_at`.
+pub const JOB_EXPIRED: SqlState = SqlState::new(b"MW002");
+/// MW003, which is ours: a job that another one comes after did not end well.
+pub const DEPENDENCY_FAILED: SqlState = SqlState::new(b"MW003");
 /// XX000
 pub const INTERNAL_ERROR: SqlState = SqlState::new(b"XX000");
 

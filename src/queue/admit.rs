@@ -3,14 +3,12 @@
 
 use crate::logic::limits;
 use crate::pg::datum::{self, Datum, Micros, Oid};
-use crate::pg::error::{
-    FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, PgError, Result,
-};
+use crate::pg::error::{INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, PgError, Result};
 use crate::pg::identity;
 use crate::pg::local::Local;
 
 use super::handler::{Named, quoted};
-use super::{allowed, any_extension, bar, column, extension, queues, served, wake};
+use super::{after, allowed, any_extension, bar, column, extension, queues, served, wake};
 
 /// The queue that this transaction found last.
 static KNOWN_QUEUE: Local<Option<Vec<u8>>> = Local::new(None);
@@ -27,6 +25,7 @@ pub(super) struct KnownHandler {
 pub(super) fn forget() {
     KNOWN_QUEUE.set(None);
     KNOWN_HANDLER.set(None);
+    after::forget();
     served::forget();
     bar::forget_warning();
 }
@@ -69,10 +68,6 @@ pub(super) fn check_flow<'a>(get: impl Fn(i32) -> Option<Datum<'a>>) -> Result<(
     {
         let message = quoted("after_failed must not be ", &name, "");
         return Err(PgError::new(INVALID_PARAMETER_VALUE, message).hint("It is cancel or run."));
-    }
-    if get(column::AFTER).is_some() || get(column::EXPIRES_AT).is_some() {
-        let message = "after and expires_at are not supported yet";
-        return Err(PgError::new(FEATURE_NOT_SUPPORTED, message));
     }
     Ok(())
 }

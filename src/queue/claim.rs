@@ -23,7 +23,7 @@ use super::key_look::{self, KeyLook, Turn};
 use super::keys::{GroupKey, KeyTables, KeysOf};
 use super::queues::{self, Queue};
 use super::rates::Pace;
-use super::{column, home, ids};
+use super::{column, expiry, home, ids};
 
 /// Columns of the claim's index.
 pub(super) mod key {
@@ -138,6 +138,8 @@ pub struct Job {
     pub due: Micros,
     /// Its key, where its queue goes by keys.
     pub key: Option<GroupKey>,
+    /// When it expires; `Micros::MAX`: never.
+    expires_at: Micros,
 }
 
 impl Found for Job {
@@ -172,6 +174,11 @@ impl Job {
             return None;
         };
         Some(PgError::new(CHECK_VIOLATION, message))
+    }
+
+    /// Whether it must not start at that time any more.
+    pub fn is_expired(&self, now: Micros) -> bool {
+        self.expires_at <= now
     }
 
     /// The command's text, copied.
@@ -524,6 +531,7 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
             run_at => run_at,
         },
         key: None,
+        expires_at: get(column::EXPIRES_AT).map_or(Micros::MAX, datum::as_i64),
         values,
     })
 }
@@ -534,12 +542,13 @@ pub fn says_itself(has: impl Fn(i32) -> bool) -> bool {
     (has(column::HANDLER) || has(column::COMMAND)) && !has(column::ORIGIN)
 }
 
-/// Whether the job waits, is of this home, and says what to do, or its queue does. Others are held for other consumers;
-/// one that was set aside has ended; and a command that has been claimed is its worker's, or the
-/// keeper's, to settle.
+/// Whether the job waits, is of this home, has not expired, and says what to do, or its queue does. Others are held
+/// for other consumers; one that was set aside has ended; and a command that has been claimed is its worker's, or
+/// the keeper's, to settle.
 pub fn is_runnable(row: &Row, queue: &Queue) -> bool {
     let status = row.get(column::STATUS);
     !queue.holds(says_itself(|column| row.get(column).is_some()))
         && status.is_some_and(|status| datum::text_is(status, b"pending"))
         && home::is_own(row)
+        && !expiry::is_over(row)
 }

@@ -77,6 +77,8 @@ pub enum How<'a> {
     Snoozed(Micros),
     /// Somebody cancelled it while it waited, whatever attempt that was.
     CancelledWaiting,
+    /// It waited, and ends as cancelled for that reason.
+    CancelledFor(&'a PgError),
     /// Somebody cancelled the attempt, or it ends so for another reason.
     Cancelled,
     /// Its end cannot be written, or nobody can run it: the text says which, the error says why.
@@ -145,6 +147,9 @@ pub fn write(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
             settle::snooze(extension, &of.attempt, delay)?.then_some(Ending::Snoozed)
         }
         How::CancelledWaiting => settle::cancel(extension, job, None)?.then_some(Ending::Cancelled),
+        How::CancelledFor(error) => {
+            settle::cancel_for(extension, &of.attempt, error)?.then_some(Ending::Cancelled)
+        }
         How::Cancelled => {
             settle::cancel(extension, job, Some(&of.attempt))?.then_some(Ending::Cancelled)
         }

@@ -11,6 +11,8 @@ pub(super) struct Ended {
     jobs: Vec<i64>,
     /// More than `jobs` can name: whoever waits for any job looks again.
     many: bool,
+    /// The least and the greatest of their ids; of many that nobody has named, all there are.
+    hull: (i64, i64),
 }
 
 impl Ended {
@@ -20,21 +22,33 @@ impl Ended {
             sum,
             jobs: job.into_iter().collect(),
             many: false,
+            hull: job.map_or((i64::MAX, i64::MIN), |job| (job, job)),
         }
     }
 
-    /// Any number of jobs.
-    pub(super) fn many(sum: Option<Ends>) -> Ended {
+    /// Any number of jobs, whose ids are in that range.
+    pub(super) fn many(sum: Option<Ends>, hull: (i64, i64)) -> Ended {
         Ended {
             sum,
             jobs: Vec::new(),
             many: true,
+            hull,
         }
     }
 
     /// Whether the job has ended, or may have.
     pub(super) fn has(&self, job: i64) -> bool {
         self.many || self.jobs.contains(&job)
+    }
+
+    /// The range of their ids, where they are many.
+    pub(super) fn range(&self) -> Option<(i64, i64)> {
+        self.many.then_some(self.hull)
+    }
+
+    /// Their ids, where they are few.
+    pub(super) fn jobs(&self) -> &[i64] {
+        &self.jobs
     }
 
     /// Takes in the jobs of another one; false if they are counted apart.
@@ -48,6 +62,7 @@ impl Ended {
             }
             _ => return false,
         }
+        self.hull = (self.hull.0.min(more.hull.0), self.hull.1.max(more.hull.1));
         self.many |= more.many || self.jobs.len() + more.jobs.len() > WAITERS;
         if !self.many {
             self.jobs.extend(&more.jobs);

@@ -6,7 +6,7 @@
 
 use crate::logic::columns::JOBS;
 use crate::pg::catalog::{self, Extension};
-use crate::pg::datum::{self, Datum, Oid, ToDatum};
+use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
 use crate::pg::error::{
     CHECK_VIOLATION, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED,
     OBJECT_IN_USE, PgError, Result, SUCCESSFUL_COMPLETION,
@@ -23,8 +23,8 @@ use super::admit::{
 };
 use super::handler::{Named, quoted};
 use super::{
-    any_extension, bar, bound, claim, column, consumed, handler, home, ids, keys, queues, rates,
-    rights, wake,
+    after, any_extension, bar, bound, claim, column, consumed, handler, home, ids, keys, queues,
+    rates, rights, wake,
 };
 use crate::shared::consumers;
 
@@ -57,6 +57,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         .get(column::QUEUE)
         .map_or(Ok(Vec::new()), datum::as_text)?;
     wake::on_any_end(forget)?;
+    let is_blocked = comes_after(&mut row, &extension, is_users)?;
     let says_itself = claim::says_itself(|column| row.get(column).is_some());
     // Not the one that this session held: a worker finds out.
     let (id, mut resting, is_held, limited) = queues::last_held(&extension, &queue, |kept| {
@@ -94,11 +95,15 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
     if row.is_update && !identity::is_ours() {
         refuse_leased(&row, &extension)?;
     }
-    if row.get(column::LEASE).is_some() {
-        // It waits for nobody: its consumer has it until it ends the lease.
+    let expires_at = row.get(column::EXPIRES_AT).map(datum::as_i64);
+    if let Some(at) = expires_at.filter(|at| *at != Micros::MAX) {
+        wake::due_at_commit(at)?;
+    }
+    if row.get(column::LEASE).is_some() || is_blocked && row.is_update {
+        // It waits for nobody: its consumer has it until it ends the lease; or for other jobs.
         return Ok(row.result());
     }
-    if is_held {
+    if is_held && !is_blocked {
         let kind = row.get(column::KIND).map(datum::as_text).transpose()?;
         consumed::came(id, role, kind.as_deref(), run_at)?;
     }
@@ -109,13 +114,26 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
     wake::note(&wake::Written {
         role,
         queue: id,
-        run_at,
+        run_at: if is_blocked { Micros::MAX } else { run_at },
         resting,
         limited_until,
         is_new: !row.is_update,
         before,
     })?;
     Ok(row.result())
+}
+
+/// Whether the job waits for jobs that it comes after. A new one is looked at, unless a dump brings it.
+fn comes_after(row: &mut TriggerRow, extension: &Extension, is_users: bool) -> Result<bool> {
+    if row.is_update && !identity::is_ours() {
+        after::refuse_change(row)?;
+    }
+    let is_new = !row.is_update && (is_users || identity::is_ours());
+    if is_new && row.get(column::AFTER).is_some() && extension.is_current() {
+        return after::resolve(row, extension);
+    }
+    let status = row.get(column::STATUS);
+    Ok(status.is_some_and(|status| datum::text_is(status, b"blocked")))
 }
 
 /// The trigger BEFORE DELETE of each row.
@@ -126,6 +144,8 @@ pub fn before_delete(row: &TriggerRow) -> Result<Datum<'static>> {
         let extension = any_extension()?;
         if !identity::is_ours() {
             refuse_leased(row, &extension)?;
+            let job = row.get(column::ID).map_or(0, datum::as_i64);
+            wake::gone_at_commit(job)?;
         }
         if is_keyed {
             tell_of_key(row, &extension)?;
@@ -260,8 +280,12 @@ fn check_values(row: &TriggerRow) -> Result<()> {
     let text = |column| row.get(column).map(datum::as_text).transpose();
     let status = text(column::STATUS)?;
     let (pending, processing) = (b"pending".as_slice(), b"processing".as_slice());
-    if status.is_some_and(|status| status != pending && status != processing)
-        && !may_be_failed(row)?
+    let is_given = |word| status.as_deref() == Some(word);
+    if status.is_some()
+        && !(is_given(pending)
+            || is_given(processing)
+            || is_given(b"failed") && may_be(row, b"failed")?
+            || is_given(b"blocked") && may_be(row, b"blocked")?)
     {
         return wrong("the status of a job in the queue must be \"pending\" or \"processing\"");
     }
@@ -280,13 +304,12 @@ fn check_values(row: &TriggerRow) -> Result<()> {
     check_flow(|column| row.get(column))
 }
 
-/// Only statements of ours set a job aside; one that is stays so until they take it back, also in a
-/// dump.
-fn may_be_failed(row: &TriggerRow) -> Result<bool> {
-    let is_failed =
-        |status: Option<Datum<'_>>| status.is_some_and(|s| datum::text_is(s, b"failed"));
-    let stays = row.is_update && is_failed(row.old(column::STATUS));
-    Ok(is_failed(row.get(column::STATUS)) && (stays || super::is_restore()?))
+/// Only statements of ours set a job aside, or have it wait for others; one that does stays so until they take it
+/// back, also in a dump.
+fn may_be(row: &TriggerRow, word: &[u8]) -> Result<bool> {
+    let old = row.old(column::STATUS);
+    let stays = row.is_update && old.is_some_and(|old| datum::text_is(old, word));
+    Ok(stays || super::is_restore()?)
 }
 
 /// The owner to fill in, if any; an error if the row names another role.

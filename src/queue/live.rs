@@ -31,6 +31,8 @@ pub struct Waiting {
     pub pending: i64,
     /// Due later.
     pub scheduled: i64,
+    /// Waiting for jobs that they come after.
+    pub blocked: i64,
     /// Since when the job that is due for longest has been due; 0: none is due.
     pub oldest: Micros,
 }
@@ -41,6 +43,7 @@ pub fn waiting(
     extension: &Extension,
     now: Micros,
     running: &[(i64, Vec<u8>)],
+    blocked: &[Blocked],
     sees: &dyn Fn(Oid) -> Result<bool>,
 ) -> Result<Vec<Waiting>> {
     let table = Table::open(extension.jobs, extension.claim_index, Lock::Read, &JOBS)?;
@@ -50,6 +53,7 @@ pub fn waiting(
         row: &row,
         now,
         running,
+        blocked,
         sees,
     };
     let mut found = Vec::new();
@@ -58,7 +62,27 @@ pub fn waiting(
     }
     row.end()?;
     table.close()?;
+    for one in blocked {
+        if sees(one.owner)? {
+            let index = place(&mut found, &one.queue);
+            if let Some(entry) = found.get_mut(index) {
+                entry.blocked += one.due + one.later;
+            }
+        }
+    }
     Ok(found)
+}
+
+/// Jobs of a queue and role that wait for others, by their own time.
+pub struct Blocked {
+    /// The queue's name.
+    pub queue: Vec<u8>,
+    /// Whose they are.
+    pub owner: Oid,
+    /// How many are due.
+    pub due: i64,
+    /// How many are not.
+    pub later: i64,
 }
 
 struct Look<'a> {
@@ -66,6 +90,7 @@ struct Look<'a> {
     row: &'a Row,
     now: Micros,
     running: &'a [(i64, Vec<u8>)],
+    blocked: &'a [Blocked],
     sees: &'a dyn Fn(Oid) -> Result<bool>,
 }
 
@@ -139,11 +164,15 @@ impl Look<'_> {
                 }
             }
             let oldest = self.oldest_due(&keys)?;
+            let mut blocked = self.blocked.iter();
+            let same = |one: &&Blocked| one.owner == group.first && one.queue == group.second;
+            let (due, later) = blocked.find(same).map_or((0, 0), |b| (b.due, b.later));
             let entry = Waiting {
+                pending: group.until.saturating_sub(due),
+                scheduled: group.after.saturating_sub(later),
                 queue: group.second,
-                pending: group.until,
-                scheduled: group.after,
                 oldest,
+                ..Waiting::default()
             };
             merge(&mut found, entry);
         }

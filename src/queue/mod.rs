@@ -5,6 +5,7 @@
 //! rare goes by SQL, as the extension's owner with a pinned search path (`pg::identity`).
 
 pub mod admit;
+pub mod after;
 pub mod arrivals;
 mod aside;
 pub mod bar;
@@ -13,10 +14,12 @@ pub mod cancel;
 pub mod claim;
 mod consumed;
 pub mod define;
+mod dependents;
 pub mod due;
 pub mod end;
 mod ended;
 pub mod enqueue;
+pub mod expiry;
 pub mod given;
 pub mod handler;
 pub mod home;
@@ -37,6 +40,7 @@ pub mod queues;
 pub mod rates;
 pub mod record;
 pub mod redrive;
+pub mod release;
 pub mod report;
 pub mod retry;
 pub mod rights;

@@ -11,10 +11,10 @@ use crate::pg::table::{Compare, Key, Lock, Row};
 use crate::pg::xact;
 
 use super::claim::{self, Candidate, Found, Job, Jobs, Walk};
-use super::home;
 use super::key_look::{self, KeyLook, Turn};
 use super::queues::Queue;
 use super::rates::Pace;
+use super::{expiry, home};
 
 /// Which jobs of a queue a consumer takes.
 pub struct Wanted<'a> {
@@ -43,13 +43,14 @@ impl Wanted<'_> {
     }
 }
 
-/// Whether the job waits, is of this home and says nothing of what to do: where its queue says nothing either, it is for a
+/// Whether the job waits, is of this home, has not expired and says nothing of what to do: where its queue says nothing either, it is for a
 /// consumer.
 fn is_for_consumers(row: &Row) -> bool {
     let waits = row.get(column::STATUS);
     !claim::says_itself(|column| row.get(column).is_some())
         && waits.is_some_and(|status| datum::text_is(status, b"pending"))
         && home::is_own(row)
+        && !expiry::is_over(row)
 }
 
 /// What a look for a consumer came to.

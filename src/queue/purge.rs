@@ -17,7 +17,7 @@ use super::{as_owner, column, extension, leases, queues};
 static PURGE_WAITING: Statement = Statement::new(
     "DELETE FROM my_worker._jobs WHERE ctid = ANY (ARRAY(\
      SELECT ctid FROM my_worker._jobs WHERE queue = $1 \
-     AND status = ANY (ARRAY['pending', 'failed']) \
+     AND status = ANY (ARRAY['pending', 'blocked', 'failed']) \
      AND (id = my_worker.current_job()) IS NOT TRUE AND id <> ALL ($2) FOR UPDATE SKIP LOCKED)) \
      RETURNING status = 'failed', id",
     &[types::TEXT, types::INT8_ARRAY],
@@ -59,9 +59,9 @@ pub(super) fn purge_waiting(extension: &Extension, spi: &Spi, queue: &[u8]) -> R
             &[Some(datum::text_datum(queue)?), Some(leased)],
         )?;
         for row in rows.iter() {
-            purged.add(row.bool(1));
-            // Received since.
             let job = row.i64(2).unwrap_or(0);
+            purged.add(job, row.bool(1));
+            // Received since.
             leases::ended_with_job(extension.jobs, job)?;
         }
     }
@@ -102,7 +102,7 @@ fn walk_and_purge(extension: &Extension, queue: &[u8], purged: &mut Purged) -> R
             }
             match table.delete_free(row.id())? {
                 Freed::Deleted => {
-                    purged.add(was_aside);
+                    purged.add(job.unwrap_or(0), was_aside);
                     // Received since.
                     leases::ended_with_job(extension.jobs, job.unwrap_or(0))?;
                 }
@@ -129,7 +129,7 @@ fn stands_in(row: &Row, queue: &[u8]) -> Option<bool> {
     let is = |word: &[u8]| status.is_some_and(|status| datum::text_is(status, word));
     match of_queue {
         true if is(b"failed") => Some(true),
-        true if is(b"pending") => Some(false),
+        true if is(b"pending") || is(b"blocked") => Some(false),
         _ => None,
     }
 }

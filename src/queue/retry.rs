@@ -11,7 +11,7 @@ use crate::pg::log::{self, Level};
 use crate::pg::spi::Statement;
 
 use super::handler::quoted;
-use super::{admit, as_owner, enqueue, extension, ids, lists, redrive};
+use super::{admit, after, as_owner, enqueue, extension, ids, lists, redrive};
 
 /// A job that has not ended, or was set aside.
 static FIND_LIVE: Statement = Statement::new(
@@ -31,13 +31,18 @@ static FIND_FINISHED: Statement = Statement::new(
     &[types::INT8, types::OID],
 );
 
+/// A time to expire at, unless that is over.
+const NOT_OVER: &str = "CASE WHEN expires_at > pg_catalog.clock_timestamp() THEN expires_at END";
+
 /// Takes nothing out of the history that does not come into the queue.
 static RETRY: Statement = Statement::made(
     || {
         let columns = lists::retried();
+        // What has expired is sent back to run.
+        let values = columns.replace("expires_at", NOT_OVER);
         format!(
             "WITH back AS (INSERT INTO my_worker._jobs ({columns}) \
-             OVERRIDING SYSTEM VALUE SELECT {columns} FROM my_worker.history \
+             OVERRIDING SYSTEM VALUE SELECT {values} FROM my_worker.history \
              WHERE id = $1 AND owner = $2 \
              AND finished_at = $3 \
              AND status = ANY (ARRAY['failed', 'cancelled']) LIMIT 1 \
@@ -52,7 +57,8 @@ static RETRY: Statement = Statement::made(
 
 static RETRY_SET_ASIDE: Statement = Statement::new(
     "UPDATE my_worker._jobs SET status = 'pending', attempts = 0, run_at = pg_catalog.now(), \
-     started_at = NULL WHERE id = $1 \
+     started_at = NULL, expires_at = CASE WHEN expires_at > pg_catalog.clock_timestamp() THEN expires_at END \
+     WHERE id = $1 \
      AND status = 'failed'",
     &[types::INT8],
 );
@@ -89,7 +95,9 @@ pub fn retry(job: i64) -> Result<bool> {
         Some(finished.finished_at.datum()),
     ];
     for _ in 0..10 {
-        let back = as_owner(&extension, |spi| Ok(spi.run(&RETRY, &arguments)?.count()))?;
+        let back = after::retrying(|| {
+            as_owner(&extension, |spi| Ok(spi.run(&RETRY, &arguments)?.count()))
+        })?;
         if back > 0 {
             return Ok(true);
         }

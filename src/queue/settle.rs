@@ -153,6 +153,37 @@ static SNOOZE: Statement = Statement::new(
     ],
 );
 
+/// Ends a job that waits as cancelled, with an error that says why.
+static CANCEL_FOR: Statement = Statement::made(
+    || {
+        let errors = concat!(
+            "coalesce(errors, '[]'::pg_catalog.jsonb) || ",
+            error_entry!()
+        );
+        moved_to_history(
+            "id = $1 AND attempts = $2",
+            &[
+                (history::STATUS, "'cancelled'"),
+                (history::LAST_ERROR, "$6"),
+                (history::FINISHED_AT, "$4"),
+                (history::ERRORS, errors),
+                LEASED_RUN_AT,
+            ],
+        )
+    },
+    &[
+        types::INT8,
+        types::INT4,
+        ENTRY_TYPES[0],
+        ENTRY_TYPES[1],
+        ENTRY_TYPES[2],
+        ENTRY_TYPES[3],
+        ENTRY_TYPES[4],
+        ENTRY_TYPES[5],
+        ENTRY_TYPES[6],
+    ],
+);
+
 static CANCEL: Statement = Statement::made(
     || {
         moved_to_history(
@@ -336,6 +367,15 @@ pub fn cancel(extension: &Extension, job: i64, attempt: Option<&Attempt>) -> Res
             Some(clock::now().datum()),
         ];
         spi.run(&CANCEL, &arguments).map(|rows| rows.count() > 0)
+    })
+}
+
+/// Ends a job that waits as cancelled, for that reason. True if it was there.
+pub fn cancel_for(extension: &Extension, attempt: &Attempt, error: &PgError) -> Result<bool> {
+    into_history(extension, |spi| {
+        let arguments = entry(attempt, clock::now(), error)?;
+        let rows = spi.run(&CANCEL_FOR, &arguments)?;
+        Ok(rows.count() > 0)
     })
 }
 

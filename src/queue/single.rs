@@ -14,7 +14,8 @@ use super::report::Runs;
 macro_rules! find_job {
     () => {
         "SELECT owner, queue, attempts, max_attempts, status = 'processing' AND lease IS NULL, \
-         CASE WHEN origin IS NULL THEN handler END, command IS NOT NULL AND origin IS NULL, status = 'failed', lease, run_at, started_at, timeout, home \
+         CASE WHEN origin IS NULL THEN handler END, command IS NOT NULL AND origin IS NULL, status = 'failed', \
+         lease, run_at, started_at, timeout, home, status = 'blocked', expires_at \
          FROM my_worker._jobs WHERE id = $1"
     };
 }
@@ -64,6 +65,10 @@ pub struct Standing {
     pub lease: Option<InRow>,
     /// How long an attempt may take, if it says so itself.
     timeout: Option<Micros>,
+    /// It waits for jobs that it comes after.
+    pub is_blocked: bool,
+    /// When it expires.
+    pub expires_at: Option<Micros>,
 }
 
 /// A lease that stands in a job's row.
@@ -99,6 +104,8 @@ impl Standing {
                 }),
                 timeout: row.datum(12).map(datum::interval_micros).transpose()?,
                 is_own: home::is_own_home(row.i64(13)),
+                is_blocked: row.bool(14),
+                expires_at: row.i64(15),
             }))
         })?;
         let Some(mut standing) = found else {

@@ -13,9 +13,9 @@ use crate::pg::error::Result;
 use crate::pg::log::{self, Level};
 use crate::shared::{self, SHARED, SlotId, WAITERS, Wake};
 
-use super::consumed;
 use super::report::{self, Dead};
 use super::wake;
+use super::{consumed, dependents};
 
 /// What was written of one end in this transaction, and told to nobody yet; nothing, if somebody else
 /// had written it.
@@ -80,6 +80,8 @@ pub struct Purged {
     waiting: i64,
     /// How many had been set aside, and counted then.
     aside: i64,
+    /// The least and the greatest of their ids.
+    ids: (i64, i64),
 }
 
 impl Purged {
@@ -87,10 +89,12 @@ impl Purged {
     pub(super) const NONE: Purged = Purged {
         waiting: 0,
         aside: 0,
+        ids: (i64::MAX, i64::MIN),
     };
 
     /// One more was deleted.
-    pub(super) fn add(&mut self, was_aside: bool) {
+    pub(super) fn add(&mut self, job: i64, was_aside: bool) {
+        self.ids = (self.ids.0.min(job), self.ids.1.max(job));
         match was_aside {
             true => self.aside += 1,
             false => self.waiting += 1,
@@ -115,7 +119,7 @@ impl Purged {
             end: Ending::Cancelled,
             count: self.waiting,
         });
-        wake::many_ended_at_commit(sum.filter(|sum| sum.count > 0))
+        wake::many_ended_at_commit(sum.filter(|sum| sum.count > 0), self.ids)
     }
 }
 
@@ -157,6 +161,7 @@ impl Untold {
             .iter()
             .try_for_each(|line| log::report(Level::Log, line));
         wake_waiters(&self.settled);
+        dependents::tell_settled(&self.settled);
         self.dead.iter().try_for_each(report::log_dead)?;
         logged
     }

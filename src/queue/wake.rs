@@ -14,10 +14,10 @@ use crate::pg::xact::{self, End};
 use crate::pg::{bgworker, clock};
 use crate::shared::{self, Go, SHARED, SlotId, State, WAITERS, Wake};
 
-use super::consumed;
 use super::ended::Ended;
 use super::report::{self, Dead};
 use super::scoped::Scoped;
+use super::{consumed, dependents};
 
 /// What one (sub)transaction enqueued for one role.
 struct Note {
@@ -81,6 +81,8 @@ enum Promise {
     Due(Micros),
     /// Jobs of a queue have ended.
     Ended(Ended),
+    /// The keeper shall look at jobs in this range of ids: some come after others.
+    Blocked((i64, i64)),
     /// The line of a job that has failed for good.
     Dead(Dead),
     /// Settings of queues have changed.
@@ -215,8 +217,18 @@ pub(super) fn ended_at_commit(
 }
 
 /// The same of any number of jobs: whoever waits for one looks whether it was among them.
-pub(super) fn many_ended_at_commit(sum: Option<Ends>) -> Result<()> {
-    promise(Promise::Ended(Ended::many(sum)))
+pub(super) fn many_ended_at_commit(sum: Option<Ends>, ids: (i64, i64)) -> Result<()> {
+    promise(Promise::Ended(Ended::many(sum, ids)))
+}
+
+/// Somebody deletes a job by hand, if this transaction commits.
+pub(super) fn gone_at_commit(job: i64) -> Result<()> {
+    promise(Promise::Ended(Ended::one(None, Some(job))))
+}
+
+/// The keeper looks at a job that comes after others, if this transaction commits.
+pub(super) fn blocked_at_commit(job: i64) -> Result<()> {
+    promise(Promise::Blocked((job, job)))
 }
 
 /// The settings of queues change, if this transaction commits: processes read them anew, and jobs may
@@ -253,6 +265,13 @@ fn promise(new: Promise) -> Result<()> {
 }
 
 impl Promise {
+    fn ended(&self) -> Option<&Ended> {
+        match self {
+            Promise::Ended(ended) => Some(ended),
+            _ => None,
+        }
+    }
+
     /// Becomes the promise of both; false if that takes two.
     fn takes_in(&mut self, new: &Promise) -> bool {
         match (self, new) {
@@ -266,6 +285,10 @@ impl Promise {
             (Promise::Ended(known), Promise::Ended(more)) => known.takes_in(more),
             (Promise::Keys(owner, known), Promise::Keys(of, more)) if owner == of => {
                 add_keys(known, more);
+                true
+            }
+            (Promise::Blocked(known), Promise::Blocked(more)) => {
+                *known = (known.0.min(more.0), known.1.max(more.1));
                 true
             }
             _ => false,
@@ -360,10 +383,15 @@ fn tell(pending: Pending, committed: bool) {
         _ => 0,
     };
     let keys: usize = pending.promises.iter().map(keys).sum();
-    let most = 2 * pending.notes.len() + pending.promises.count() + keys + 1;
+    let most = 2 * pending.notes.len() + pending.promises.count() + keys + 2;
     let waiters = if pending.ends_any() { WAITERS } else { 0 };
     let mut wake = Vec::with_capacity(most + waiters);
-    SHARED.write(|state| pending.apply(state, committed, now, &mut wake));
+    let ended = pending.promises.iter().filter(|_| committed);
+    let ended = dependents::ranges_of(ended.filter_map(Promise::ended));
+    SHARED.write(|state| {
+        pending.apply(state, committed, now, &mut wake);
+        wake.extend(dependents::tell_ranges(state, bgworker::my_database(), &ended).some());
+    });
     wake.sort_unstable();
     wake.dedup();
     wake.into_iter().for_each(shared::wake);
@@ -426,6 +454,9 @@ impl Pending {
             match promise {
                 Promise::Look if committed => add(state.ask_look(database)),
                 Promise::Due(time) if committed => add(state.due_at(database, *time)),
+                Promise::Blocked(ids) if committed => {
+                    add(dependents::tell_blocked(state, database, *ids));
+                }
                 Promise::Halt(queue) if committed => state.halt_queue(database, *queue),
                 Promise::Ended(Ended { sum: Some(sum), .. }) if committed => {
                     counted::count_ends(state, database, sum, now);
@@ -448,6 +479,7 @@ impl Pending {
                 | Promise::Due(_)
                 | Promise::Halt(_)
                 | Promise::Ended(..)
+                | Promise::Blocked(_)
                 | Promise::Dead(_)
                 | Promise::Settings => {}
                 Promise::Unblock(oid) => add(state.unblock(*oid)),

@@ -5,10 +5,10 @@ use crate::logic::counters::Counters;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::clock;
-use crate::pg::datum::{self, Micros};
+use crate::pg::datum::{self, Micros, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::{Row, Statement};
-use crate::queue::live::{self, Waiting};
+use crate::queue::live::{self, Blocked, Waiting};
 use crate::queue::{as_owner, extension, queues, rates};
 use crate::shared::{Phase, SHARED, SLOTS, consumers};
 
@@ -21,6 +21,13 @@ static LEASED: Statement = Statement::new(
     "SELECT queue, owner, pg_catalog.count(*) FROM my_worker._jobs \
      WHERE status = 'processing' AND lease IS NOT NULL GROUP BY queue, owner",
     &[],
+);
+
+static BLOCKED: Statement = Statement::new(
+    "SELECT queue, owner, pg_catalog.count(*) FILTER (WHERE run_at <= $1), \
+     pg_catalog.count(*) FILTER (WHERE run_at > $1) FROM my_worker._jobs \
+     WHERE status = 'blocked' GROUP BY queue, owner",
+    &[types::TIMESTAMPTZ],
 );
 
 /// One row of the view.
@@ -50,7 +57,9 @@ pub fn rows() -> Result<Vec<QueueRow>> {
     running.sort_unstable();
     let leased = leased(&extension, sight)?;
     let now: Micros = clock::now();
-    let waiting = live::waiting(&extension, now, &running, &|owner| sight.sees(owner))?;
+    let blocked = blocked(&extension, now)?;
+    let sees = |owner| sight.sees(owner);
+    let waiting = live::waiting(&extension, now, &running, &blocked, &sees)?;
     queues
         .into_iter()
         .map(|(name, id)| {
@@ -76,6 +85,22 @@ pub fn rows() -> Result<Vec<QueueRow>> {
 fn is_limited(extension: &Extension, queue: &[u8]) -> Result<bool> {
     let queue = queues::find(extension, datum::text_datum(queue)?)?;
     Ok(queue.is_some_and(|queue| rates::is_limited(&queue)))
+}
+
+/// How many wait for jobs that they come after.
+fn blocked(extension: &Extension, now: Micros) -> Result<Vec<Blocked>> {
+    as_owner(extension, |spi| {
+        let rows = spi.read(&BLOCKED, &[Some(now.datum())])?;
+        let blocked = |row: Row<'_>| {
+            Ok(Blocked {
+                queue: row.text(1)?.unwrap_or_default(),
+                owner: row.oid(2).unwrap_or(0),
+                due: row.i64(3).unwrap_or(0),
+                later: row.i64(4).unwrap_or(0),
+            })
+        };
+        rows.iter().map(blocked).collect()
+    })
 }
 
 /// The jobs that sessions of consumers hold and that the caller sees, with their queues.

@@ -10,6 +10,7 @@ use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::{bgworker, clock, identity, xact};
+use crate::queue::after;
 use crate::queue::handler::quoted;
 use crate::queue::home;
 use crate::queue::queues::{self, Queue};
@@ -25,7 +26,8 @@ static LIVE: Statement = Statement::new(
      WHERE l.locktype = 'transactionid' AND l.granted \
      AND l.mode = 'ExclusiveLock' \
      AND l.transactionid = q.xmax LIMIT 1), \
-     q.status = 'failed', q.lease IS NOT NULL, q.group_key, q.origin FROM my_worker._jobs AS q WHERE q.id = $1",
+     q.status = 'failed', q.lease IS NOT NULL, q.group_key, q.origin, q.status = 'blocked', \
+     q.expires_at <= pg_catalog.clock_timestamp() FROM my_worker._jobs AS q WHERE q.id = $1",
     &[types::INT8],
 );
 
@@ -52,6 +54,8 @@ struct Live {
     group_key: Option<Vec<u8>>,
     /// Where it failed, if it stands in a dead-letter queue.
     origin: Option<Vec<u8>>,
+    is_blocked: bool,
+    is_expired: bool,
 }
 
 /// What shared memory says of a job, its queue and its role.
@@ -117,6 +121,12 @@ fn look(job: i64) -> Result<Vec<u8>> {
     if let Some(reason) = nobody_runs(&pool)? {
         return Ok(reason.into_bytes());
     }
+    if live.is_expired {
+        return Ok(b"it has expired: the keeper will cancel it".to_vec());
+    }
+    if live.is_blocked {
+        return Ok(after::waits_for(&extension, job)?.into_bytes());
+    }
     if let Some(reason) = held(&live, &queue, &pool) {
         return Ok(reason);
     }
@@ -159,6 +169,8 @@ fn find_live(spi: &Spi, job: i64) -> Result<Option<Live>> {
         is_leased: row.bool(10),
         group_key: row.text(11)?,
         origin: row.text(12)?,
+        is_blocked: row.bool(13),
+        is_expired: row.bool(14),
     }))
 }
 

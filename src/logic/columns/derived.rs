@@ -2,7 +2,7 @@
 //!
 //! The compiler runs it: an index that is out of bounds, or a sum that is too large, is an error of the build.
 
-use super::{Column, JOB_COLUMNS, Presence, history, job};
+use super::{Column, JOB_COLUMNS, Presence, TABLE_COUNT, TABLES, history, job};
 
 /// How many of the first columns of the list stand in `_jobs`.
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
@@ -50,6 +50,17 @@ pub(super) const fn past_columns() -> [Column; history::COUNT] {
         turn += 1;
     }
     columns
+}
+
+#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+pub(super) const fn table_names() -> [&'static str; TABLE_COUNT] {
+    let mut names = [""; TABLE_COUNT];
+    let mut index = 0;
+    while index < TABLE_COUNT {
+        names[index] = TABLES[index].name;
+        index += 1;
+    }
+    names
 }
 
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]

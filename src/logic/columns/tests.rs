@@ -42,11 +42,14 @@ fn declared(table: &Table) -> Vec<(String, String, bool)> {
 
 #[test]
 fn each_table_is_declared_as_sql_makes_it() {
-    for (table, sql) in
-        TABLES
-            .iter()
-            .zip([JOBS_SQL, JOBS_SQL, JOBS_SQL, SCHEDULES_SQL, CONSUMERS_SQL])
-    {
+    for (table, sql) in TABLES.iter().zip([
+        JOBS_SQL,
+        JOBS_SQL,
+        JOBS_SQL,
+        SCHEDULES_SQL,
+        CONSUMERS_SQL,
+        JOBS_SQL,
+    ]) {
         assert_eq!(
             declared(table),
             columns_of(sql, table.name),

@@ -53,6 +53,10 @@ pub struct Database {
     pub absent_seen: u64,
     /// [W] it is a copy of another one: nothing runs in it.
     pub copy: bool,
+    /// [W B] there is news for its keeper, see [`super::News`].
+    pub news: bool,
+    /// [W B] some of it was lost: the keeper is to look at everything.
+    pub sweep: bool,
 }
 
 impl Database {
@@ -76,6 +80,8 @@ impl Database {
             absent_at: 0,
             absent_seen: 0,
             copy: false,
+            news: false,
+            sweep: false,
         }
     }
 }
@@ -133,7 +139,7 @@ impl State {
         self.keeper_or_launcher(oid)
     }
 
-    fn keeper_or_launcher(&self, database: Oid) -> Wake {
+    pub(super) fn keeper_or_launcher(&self, database: Oid) -> Wake {
         let keeper = self.keeper(database);
         Wake::process(keeper.map_or(self.launcher_procno, |slot| slot.procno))
     }

@@ -26,7 +26,7 @@ fn need(entry: &Database, now: Micros, nap: Micros, completed: u64) -> Need {
     match entry.known {
         Known::Absent if entry.look || entry.probe => Need::Now,
         Known::Absent => Need::No,
-        _ if !entry.away || entry.look || due => Need::Now,
+        _ if !entry.away || entry.look || entry.news || due => Need::Now,
         _ if napped && entry.seen != completed => Need::Nap,
         _ => Need::No,
     }
@@ -118,7 +118,8 @@ impl State {
                 continue;
             }
             let entry = self.databases.iter().find(|e| e.oid == slot.database);
-            let Some(entry) = entry.filter(|e| e.known == Known::Present && !e.look) else {
+            let Some(entry) = entry.filter(|e| e.known == Known::Present && !e.look && !e.news)
+            else {
                 continue;
             };
             let due = match entry.next_due {

@@ -16,10 +16,12 @@
 mod charge;
 mod database;
 mod decide;
+mod filter;
 mod keepers;
 mod keys;
 mod lane;
 mod launch;
+mod news;
 mod permits;
 mod places;
 mod room;
@@ -43,9 +45,11 @@ use charge::{STOPS, Stop};
 pub use charge::{CHARGES, Charge, Death};
 pub use database::{Database, Known};
 pub use decide::{Rules, Step, TURN};
+pub use filter::{Asked, Filters};
 pub use keys::TakenKey;
 pub use lane::{Lane, SeenArrivals};
 pub use launch::Refused;
+pub use news::{About, NEWS, News};
 pub use places::LeftOut;
 pub use slot::{Current, Go, Kind, Phase, Slot, SlotId};
 pub use text::Text;
@@ -142,6 +146,8 @@ pub struct State {
     stops: [Stop; STOPS],
     /// See [`Waiter`].
     pub waiters: [Waiter; WAITERS],
+    /// [W B] see [`News`].
+    news: [News; NEWS],
     /// See [`Slot`]. Who looks for one by what it says asks `used_slots`.
     pub slots: [Slot; SLOTS],
 }
@@ -177,6 +183,7 @@ impl State {
             charges_open: 0,
             stops: [Stop::NONE; STOPS],
             waiters: [Waiter::NONE; WAITERS],
+            news: [News::NONE; NEWS],
             slots: std::array::from_fn(|_| Slot::free()),
         });
         state.link(Unlocked::kept());

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 
-use super::{Current, Micros, OVERRUN, SLOTS};
+use super::{Current, Filters, Micros, OVERRUN, SLOTS};
 use crate::logic::repeats::Ration;
 
 /// All of it. Zero bytes are its first state.
@@ -13,6 +13,8 @@ pub struct Unlocked {
     pub queue_changes: AtomicU64,
     /// [W] jobs that have failed for good and had a line of their own in the log.
     pub deaths_told: Ration,
+    /// [W] which jobs others may come after.
+    pub dependents: Filters,
     /// What each slot says without the lock.
     pub slots: [UnlockedSlot; SLOTS],
 }
@@ -132,6 +134,7 @@ impl Unlocked {
         let new: &'static Unlocked = Box::leak(Box::new(Unlocked {
             queue_changes: AtomicU64::new(0),
             deaths_told: Ration::default(),
+            dependents: Filters::empty(),
             slots: std::array::from_fn(|_| UnlockedSlot::default()),
         }));
         KEPT.lock().unwrap().push(new);

@@ -1,0 +1,407 @@
+//! Releasing jobs that come after others: what the keeper reads and writes of `_dependencies`.
+//!
+//! A row of the table is deleted once the job that it names has ended. A blocked job without a row left is
+//! released; it is cancelled if one of those jobs ended badly. Both happen in the transaction that deletes the
+//! rows, so after a crash each row that is left is looked at again, and nothing else need be remembered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::pg::catalog::Extension;
+use crate::pg::datum::{ToDatum, types};
+use crate::pg::error::{DEPENDENCY_FAILED, PgError, Result};
+use crate::pg::spi::{Row, Spi, Statement};
+
+use super::after::array;
+use super::as_owner;
+use super::end::{self, How};
+use super::home;
+use super::single::{self, Taken};
+
+// The subqueries of these statements have limits so that each is a look by the index, whatever the server takes
+// the tables to be like.
+
+/// What has become of the job `a.id`: `live`, or how it ended. What is gone without a trace has completed.
+macro_rules! state {
+    () => {
+        "CASE WHEN q.id IS NULL THEN coalesce(h.status, 'completed') \
+         WHEN q.status = 'failed' OR q.origin IS NOT NULL THEN 'failed' ELSE 'live' END"
+    };
+}
+
+/// The message of a job that was cancelled since one that it comes after had failed: it names that one.
+macro_rules! cause {
+    () => {
+        "CASE WHEN h.status = 'cancelled' AND h.errors -> -1 ->> 'sqlstate' = 'MW003' \
+         AND (h.errors -> -1 ->> 'at')::pg_catalog.timestamptz = h.finished_at THEN h.last_error END"
+    };
+}
+
+macro_rules! standing_of_a {
+    () => {
+        " LEFT JOIN LATERAL (SELECT j.id, j.status, j.origin FROM my_worker._jobs AS j \
+         WHERE j.id = a.id LIMIT 1) AS q ON true \
+         LEFT JOIN LATERAL (SELECT p.status, p.errors, p.last_error, p.finished_at FROM my_worker.history AS p \
+         WHERE q.id IS NULL AND p.id = a.id ORDER BY p.finished_at DESC LIMIT 1) AS h ON true "
+    };
+}
+
+/// Of up to `$4` jobs from `$1` to `$3` that others come after, one after the other by the index: those that have
+/// ended, each with the jobs that come after it (of `$1` those behind `$2`), at most `$5`; and those that have not.
+static AFTER_ENDED: Statement = Statement::new(
+    concat!(
+        "WITH RECURSIVE a (id, turn) AS (\
+         (SELECT d.after, 1 FROM my_worker._dependencies AS d WHERE d.after >= $1 AND d.after <= $3 \
+         ORDER BY d.after LIMIT 1) \
+         UNION ALL SELECT (SELECT d.after FROM my_worker._dependencies AS d WHERE d.after > a.id AND d.after <= $3 \
+         ORDER BY d.after LIMIT 1), a.turn + 1 FROM a WHERE a.id IS NOT NULL AND a.turn < $4), \
+         s AS (SELECT a.id, ",
+        state!(),
+        " AS state, ",
+        cause!(),
+        " AS cause FROM a",
+        standing_of_a!(),
+        "WHERE a.id IS NOT NULL) \
+         SELECT s.id, e.job, s.state, s.cause FROM s LEFT JOIN LATERAL (\
+         SELECT d.job FROM my_worker._dependencies AS d WHERE s.state <> 'live' AND d.after = s.id \
+         AND (s.id > $1 OR d.job > $2) ORDER BY d.job LIMIT $5) AS e ON true ORDER BY s.id, e.job LIMIT $5"
+    ),
+    &[
+        types::INT8,
+        types::INT8,
+        types::INT8,
+        types::INT4,
+        types::INT8,
+    ],
+);
+
+/// What jobs up to `$3` wait for, behind a row of the table.
+static OF_JOBS: Statement = Statement::new(
+    "SELECT d.job, d.after FROM my_worker._dependencies AS d WHERE (d.job, d.after) > ($1, $2) \
+     AND d.job <= $3 ORDER BY d.job, d.after LIMIT $4",
+    &[types::INT8, types::INT8, types::INT8, types::INT8],
+);
+
+static STATES: Statement = Statement::new(
+    concat!(
+        "SELECT a.id, ",
+        state!(),
+        ", ",
+        cause!(),
+        " FROM pg_catalog.unnest($1) AS a (id)",
+        standing_of_a!()
+    ),
+    &[types::INT8_ARRAY],
+);
+
+static LOCK: Statement = Statement::new(
+    "SELECT j.id, j.status = 'blocked', j.home, j.after_failed IS DISTINCT FROM 'run' \
+     FROM my_worker._jobs AS j WHERE j.id = ANY ($1) ORDER BY j.id FOR UPDATE SKIP LOCKED",
+    &[types::INT8_ARRAY],
+);
+
+static ARE_THERE: Statement = Statement::new(
+    "SELECT j.id FROM my_worker._jobs AS j WHERE j.id = ANY ($1)",
+    &[types::INT8_ARRAY],
+);
+
+static FORGET: Statement = Statement::new(
+    "DELETE FROM my_worker._dependencies AS d WHERE d.ctid = ANY (ARRAY(SELECT f.ctid \
+     FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS e (job, after) CROSS JOIN LATERAL \
+     (SELECT g.ctid FROM my_worker._dependencies AS g WHERE g.job = e.job AND g.after = e.after LIMIT 1) AS f))",
+    &[types::INT8_ARRAY, types::INT8_ARRAY],
+);
+
+static FORGET_ALL: Statement = Statement::new(
+    "DELETE FROM my_worker._dependencies AS d WHERE d.job = $1",
+    &[types::INT8],
+);
+
+/// The first that each job waits for, from an id on.
+static FIRST_LEFT: Statement = Statement::new(
+    "SELECT e.job, (SELECT d.after FROM my_worker._dependencies AS d WHERE d.job = e.job AND d.after >= e.least \
+     ORDER BY d.after LIMIT 1) \
+     FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS e (job, least)",
+    &[types::INT8_ARRAY, types::INT8_ARRAY],
+);
+
+/// It is due from now on, like what was enqueued at this moment.
+static RELEASE: Statement = Statement::new(
+    "UPDATE my_worker._jobs AS j SET status = 'pending', \
+     run_at = greatest(j.run_at, pg_catalog.clock_timestamp()) WHERE j.id = ANY ($1) AND j.status = 'blocked' \
+     AND (SELECT d.job FROM my_worker._dependencies AS d WHERE d.job = j.id LIMIT 1) IS NULL",
+    &[types::INT8_ARRAY],
+);
+
+/// What has become of a job that others come after.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It has ended well.
+    Well,
+    /// It has failed, or was cancelled: the error that names it.
+    Badly(Vec<u8>),
+}
+
+/// A row of `_dependencies` whose `after` has ended.
+#[derive(Clone)]
+pub struct Ended {
+    /// The job that waits.
+    pub job: i64,
+    /// The one that has ended.
+    pub after: i64,
+    /// How.
+    pub fate: Fate,
+}
+
+/// What a look came to.
+#[derive(Default)]
+pub struct Seen {
+    /// What has ended.
+    pub ended: Vec<Ended>,
+    /// The last row that was read: its two ids, in the order of the look; `None`: there are no more.
+    pub unread: Option<(i64, i64)>,
+    /// How many rows there were.
+    pub rows: usize,
+}
+
+/// Jobs in a range that have ended, and those that come after them: `from` is the first id, and of that one only
+/// the jobs behind the second number.
+pub fn after_ended(extension: &Extension, from: (i64, i64), to: i64, most: usize) -> Result<Seen> {
+    as_owner(extension, |spi| {
+        let turns = i32::try_from(most).unwrap_or(i32::MAX);
+        let arguments = [
+            Some(from.0.datum()),
+            Some(from.1.datum()),
+            Some(to.datum()),
+            Some(turns.datum()),
+            Some((most as i64).datum()),
+        ];
+        let rows = spi.run(&AFTER_ENDED, &arguments)?;
+        let mut seen = Seen::default();
+        let mut last = None;
+        let mut names = BTreeSet::new();
+        for row in rows.iter() {
+            let after = row.i64(1).unwrap_or(0);
+            names.insert(after);
+            seen.rows += 1;
+            last = Some((after, row.i64(2).unwrap_or(i64::MAX)));
+            if let (Some(job), Some(fate)) = (row.i64(2), fate(&row, after, 3)?) {
+                seen.ended.push(Ended { job, after, fate });
+            }
+        }
+        // At the limit of rows or of jobs there may be more.
+        seen.unread = last.filter(|_| seen.rows >= most || names.len() >= most);
+        Ok(seen)
+    })
+}
+
+/// What the jobs in a range wait for and has ended, behind a row of the table. `note` is told of all that they
+/// wait for, before it is asked whether it has ended.
+pub fn of_jobs(
+    extension: &Extension,
+    behind: (i64, i64),
+    to: i64,
+    most: usize,
+    note: impl FnOnce(&[i64]),
+) -> Result<Seen> {
+    as_owner(extension, |spi| {
+        let arguments = [
+            Some(behind.0.datum()),
+            Some(behind.1.datum()),
+            Some(to.datum()),
+            Some((most as i64).datum()),
+        ];
+        let rows = spi.run(&OF_JOBS, &arguments)?;
+        let pair = |row: Row<'_>| (row.i64(1).unwrap_or(0), row.i64(2).unwrap_or(0));
+        let pairs: Vec<(i64, i64)> = rows.iter().map(pair).collect();
+        let names: BTreeSet<i64> = pairs.iter().map(|(_, after)| *after).collect();
+        let names: Vec<i64> = names.into_iter().collect();
+        if names.is_empty() {
+            return Ok(Seen::default());
+        }
+        note(&names);
+        let mut fates = BTreeMap::new();
+        for row in spi.run(&STATES, &[Some(array(&names)?)])?.iter() {
+            let after = row.i64(1).unwrap_or(0);
+            if let Some(fate) = fate(&row, after, 2)? {
+                fates.insert(after, fate);
+            }
+        }
+        let ended = pairs.iter().filter_map(|(job, after)| {
+            let fate = fates.get(after)?.clone();
+            let (job, after) = (*job, *after);
+            Some(Ended { job, after, fate })
+        });
+        Ok(Seen {
+            ended: ended.collect(),
+            unread: pairs.last().copied().filter(|_| pairs.len() >= most),
+            rows: pairs.len(),
+        })
+    })
+}
+
+/// How a job ended, from two columns of a row; `None` if it has not.
+fn fate(row: &Row<'_>, after: i64, first: i32) -> Result<Option<Fate>> {
+    let state = row.text(first)?.unwrap_or_default();
+    Ok(match state.as_slice() {
+        b"live" => None,
+        b"completed" => Some(Fate::Well),
+        how => Some(Fate::Badly(match row.text(first + 1)? {
+            Some(cause) => cause,
+            None => {
+                let how = if how == b"failed" {
+                    "failed"
+                } else {
+                    "was cancelled"
+                };
+                format!("job {after} {how}, which this job comes after").into_bytes()
+            }
+        })),
+    })
+}
+
+/// The first job that each job was found to wait for: where the next look at it begins. It may forget.
+pub type Known = BTreeMap<i64, i64>;
+
+/// What became of some rows.
+pub struct Applied {
+    /// Jobs that somebody has locked, which are left.
+    pub locked: Vec<i64>,
+    /// Jobs have ended.
+    pub ends_any: bool,
+}
+
+/// Deletes these rows, and releases or cancels the jobs that need not wait any more. In a transaction; if that is
+/// rolled back, `known` is to be forgotten.
+pub fn apply(extension: &Extension, ended: &[Ended], known: &mut Known) -> Result<Applied> {
+    let jobs: BTreeSet<i64> = ended.iter().map(|one| one.job).collect();
+    let jobs: Vec<i64> = jobs.into_iter().collect();
+    let mut cancel: BTreeMap<i64, &Ended> = BTreeMap::new();
+    let locked = as_owner(extension, |spi| {
+        let Held {
+            waiting,
+            locked,
+            foreign,
+        } = hold(spi, &jobs)?;
+        let stays = |job| locked.contains(&job) || foreign.contains(&job);
+        let mut gone = Vec::new();
+        for one in ended.iter().filter(|one| !stays(one.job)) {
+            match (&one.fate, waiting.get(&one.job)) {
+                (Fate::Badly(_), Some(true)) => {
+                    cancel.entry(one.job).or_insert(one);
+                }
+                _ => gone.push((one.job, one.after)),
+            }
+        }
+        gone.retain(|(job, _)| !cancel.contains_key(job));
+        forget(spi, &gone)?;
+        let released: BTreeSet<i64> = gone.iter().map(|(job, _)| *job).collect();
+        let released = released.into_iter().filter(|job| waiting.contains_key(job));
+        release(spi, &released.collect::<Vec<_>>(), known)?;
+        Ok(locked)
+    })?;
+    let ends_any = !cancel.is_empty();
+    for (job, one) in cancel {
+        cancel_one(extension, job, one)?;
+        known.remove(&job);
+    }
+    Ok(Applied { locked, ends_any })
+}
+
+/// The jobs of some rows.
+struct Held {
+    /// Those that wait, locked: whether a failure cancels them.
+    waiting: BTreeMap<i64, bool>,
+    /// Those that somebody else has locked.
+    locked: Vec<i64>,
+    /// Those of other homes.
+    foreign: Vec<i64>,
+}
+
+fn hold(spi: &Spi, jobs: &[i64]) -> Result<Held> {
+    let count = jobs.len();
+    let jobs = [Some(array(jobs)?)];
+    let mut held = Held {
+        waiting: BTreeMap::new(),
+        locked: Vec::new(),
+        foreign: Vec::new(),
+    };
+    let mut others = BTreeSet::new();
+    for row in spi.run(&LOCK, &jobs)?.iter() {
+        let job = row.i64(1).unwrap_or(0);
+        if !home::is_own_home(row.i64(3)) {
+            held.foreign.push(job);
+        } else if row.bool(2) {
+            held.waiting.insert(job, row.bool(4));
+        } else {
+            others.insert(job);
+        }
+    }
+    let seen = held.waiting.len() + others.len() + held.foreign.len();
+    if seen == count {
+        return Ok(held);
+    }
+    for row in spi.run(&ARE_THERE, &jobs)?.iter() {
+        let job = row.i64(1).unwrap_or(0);
+        let is_known = held.waiting.contains_key(&job) || others.contains(&job);
+        if !is_known && !held.foreign.contains(&job) {
+            held.locked.push(job);
+        }
+    }
+    Ok(held)
+}
+
+fn forget(spi: &Spi, gone: &[(i64, i64)]) -> Result<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let jobs: Vec<i64> = gone.iter().map(|(job, _)| *job).collect();
+    let after: Vec<i64> = gone.iter().map(|(_, after)| *after).collect();
+    let arguments = [Some(array(&jobs)?), Some(array(&after)?)];
+    spi.run(&FORGET, &arguments).map(|_| ())
+}
+
+/// Releases those of the jobs that wait for nothing any more. A look begins with the row that the last one found,
+/// so that it does not step over all that were deleted.
+fn release(spi: &Spi, jobs: &[i64], known: &mut Known) -> Result<()> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let least = jobs.iter().map(|job| known.get(job).copied());
+    let least: Vec<i64> = least.map(|known| known.unwrap_or(i64::MIN)).collect();
+    let mut free = Vec::new();
+    let arguments = [Some(array(jobs)?), Some(array(&least)?)];
+    for row in spi.run(&FIRST_LEFT, &arguments)?.iter() {
+        let job = row.i64(1).unwrap_or(0);
+        match row.i64(2) {
+            Some(first) => {
+                known.insert(job, first);
+            }
+            None => {
+                known.remove(&job);
+                free.push(job);
+            }
+        }
+    }
+    if free.is_empty() {
+        return Ok(());
+    }
+    spi.run(&RELEASE, &[Some(array(&free)?)]).map(|_| ())
+}
+
+/// Cancels a job that this transaction has locked.
+fn cancel_one(extension: &Extension, job: i64, one: &Ended) -> Result<()> {
+    let (Fate::Badly(message), Taken::Live(live)) = (&one.fate, single::take(extension, job)?)
+    else {
+        // Its queue is not there, perhaps not yet.
+        return Ok(());
+    };
+    let after = one.after;
+    let error = PgError::new(DEPENDENCY_FAILED, message.clone())
+        .detail(format!("It comes after job {after}."))
+        .hint("Use after_failed := 'run' for a job that runs all the same.");
+    let written = end::write(extension, &live.end_of(false), How::CancelledFor(&error))?;
+    written.tell_at_commit()?;
+    as_owner(extension, |spi| {
+        spi.run(&FORGET_ALL, &[Some(job.datum())]).map(|_| ())
+    })
+}
