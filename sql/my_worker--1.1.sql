@@ -350,6 +350,12 @@ CREATE VIEW my_worker.jobs WITH (security_invoker = true) AS
            q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
       FROM my_worker._jobs AS q WHERE q.status = 'failed'
     UNION ALL
+    SELECT q.id, q.queue, 'blocked', q.handler, q.command, q.payload, q.priority, q.run_at,
+           q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
+           q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+      FROM my_worker._jobs AS q WHERE q.status = 'blocked'
+    UNION ALL
     SELECT h.id, h.queue, h.status, h.handler, h.command, h.payload, h.priority, h.run_at,
            h.created_at, h.started_at, h.attempts, h.max_attempts, h.timeout, h.unique_key, h.owner,
            h.last_error, h.finished_at, h.result, h.errors, NULL, NULL, NULL, h.kind, h.headers, h.group_key, NULL, NULL,

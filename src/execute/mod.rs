@@ -33,7 +33,7 @@ use crate::queue::end::{self as ends, Attempt, CANNOT_BE_RUN, How, Said};
 use crate::queue::handler::{self, Shape};
 use crate::queue::queues::Queue;
 use crate::queue::record::{self, History};
-use crate::shared::{Current, SHARED, SlotId};
+use crate::shared::{Current, SHARED, SlotId, own};
 
 pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
 pub use tally::{Memory, Tally};
@@ -356,6 +356,7 @@ impl<'a> Batch<'a> {
         self.set_current(Current::Running(first.id), started);
         let timeout_ms = self.timeout_ms(first);
         let (slot, job, table) = (self.slot, first.id, self.jobs);
+        own::set_call(several(jobs));
         let level = guc::Level::open();
         let mut result = xact::subtransaction(|| {
             let jobs = hold.take(table, jobs)?;
@@ -368,6 +369,7 @@ impl<'a> Batch<'a> {
             Ok(value)
         });
         session::hold_cancels();
+        own::set_call(Vec::new());
         if let Err(error) = &result
             && table::append_failed()
         {
@@ -416,5 +418,13 @@ impl<'a> Batch<'a> {
                 slot.set_current(current, started);
             }
         });
+    }
+}
+
+/// The jobs of a call, if they are several.
+fn several(jobs: &[&Job]) -> Vec<i64> {
+    match jobs {
+        [_, _, ..] => jobs.iter().map(|job| job.id).collect(),
+        _ => Vec::new(),
     }
 }

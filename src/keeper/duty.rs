@@ -10,16 +10,18 @@ pub(super) enum Duty {
     Release,
     Charge,
     Reclaim,
+    Rerun,
     Settle,
     End,
     Prune,
 }
 
-pub(super) const DUTIES: usize = 8;
+pub(super) const DUTIES: usize = 9;
 pub(super) const URGENT: [Duty; 3] = [Duty::Find, Duty::Fire, Duty::Reclaim];
-pub(super) const CHORES: [Duty; 5] = [
+pub(super) const CHORES: [Duty; 6] = [
     Duty::Release,
     Duty::Charge,
+    Duty::Rerun,
     Duty::Settle,
     Duty::End,
     Duty::Prune,
@@ -33,6 +35,7 @@ impl Duty {
             Duty::Release => "releasing runs of schedules",
             Duty::Charge => "charging jobs whose process died",
             Duty::Reclaim => "charging consumers that have lost their jobs",
+            Duty::Rerun => "releasing jobs that wait for their unique key",
             Duty::Settle => "settling commands whose process died",
             Duty::End => "ending jobs that nobody may run",
             Duty::Prune => "forgetting finished jobs",

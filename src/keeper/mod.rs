@@ -20,6 +20,7 @@ mod finder;
 mod gate;
 mod pruner;
 mod reclaimer;
+mod rerunner;
 mod settler;
 
 use crate::pg::catalog;
@@ -41,6 +42,7 @@ use finder::Finder;
 use gate::Gate;
 use pruner::Pruner;
 use reclaimer::Reclaimer;
+use rerunner::Rerunner;
 use settler::Settler;
 
 /// So long a step of a duty may take, for those that can tell.
@@ -78,6 +80,7 @@ struct Keeper {
     releaser: Releaser,
     charger: Charger,
     reclaimer: Reclaimer,
+    rerunner: Rerunner,
     settler: Settler,
     ender: Ender,
     pruner: Pruner,
@@ -105,6 +108,7 @@ impl Keeper {
             releaser: Releaser::default(),
             charger: Charger::new(database),
             reclaimer: Reclaimer::new(database),
+            rerunner: Rerunner::default(),
             settler: Settler::new(database),
             ender: Ender::default(),
             pruner: Pruner::default(),
@@ -287,6 +291,7 @@ impl Keeper {
         self.releaser.want();
         self.charger.want();
         self.reclaimer.want();
+        self.rerunner.want(now);
         self.settler.want();
         self.pruner.want(now);
         Ok(())
@@ -317,6 +322,7 @@ impl Keeper {
             Duty::Release => self.releaser.is_wanted(),
             Duty::Charge => self.charger.is_wanted(),
             Duty::Reclaim => self.reclaimer.is_wanted(),
+            Duty::Rerun => self.rerunner.is_wanted(),
             Duty::Settle => self.settler.is_wanted(),
             Duty::End => self.ender.is_wanted(),
             Duty::Prune => self.pruner.is_wanted(),
@@ -346,6 +352,7 @@ impl Keeper {
             Duty::Release => self.releaser.step(&mut self.left).map(|()| true),
             Duty::Charge => self.charger.step(&mut self.left_out).map(|()| true),
             Duty::Reclaim => self.reclaimer.step(&mut self.left_out).map(|()| true),
+            Duty::Rerun => self.rerunner.step(&mut self.left_out).map(|()| true),
             Duty::Settle => self.settler.step(&mut self.left_out).map(|()| true),
             Duty::End => self.ender.step(&mut self.left_out).map(|()| true),
             Duty::Prune => self.pruner.step().map(|()| true),

@@ -64,6 +64,7 @@ pub mod pool;
 pub mod queue_settings;
 pub mod reach;
 pub mod repeats;
+pub mod reruns;
 pub mod rule;
 pub mod schedule;
 pub mod settled;

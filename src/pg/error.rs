@@ -68,6 +68,8 @@ pub const TRIGGERED_DATA_CHANGE_VIOLATION: SqlState = SqlState::new(b"27000");
 pub const INVALID_AUTHORIZATION: SqlState = SqlState::new(b"28000");
 /// 3F000
 pub const UNDEFINED_SCHEMA: SqlState = SqlState::new(b"3F000");
+/// 23505
+pub const UNIQUE_VIOLATION: SqlState = SqlState::new(b"23505");
 /// 42501
 pub const INSUFFICIENT_PRIVILEGE: SqlState = SqlState::new(b"42501");
 /// 42601

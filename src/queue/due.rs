@@ -320,7 +320,7 @@ impl Due {
         Ok((ended, next))
     }
 
-    /// Up to `most` rows that are neither pending nor set aside: commands that have been claimed, and
+    /// Up to `most` rows that are neither pending, blocked nor set aside: commands that have been claimed, and
     /// what only a hand can have written. Of `budget` entries; those of `avoid`, sorted, are left out.
     pub fn odd(&self, avoid: &[i64], most: usize, mut budget: i64) -> Result<Vec<Found>> {
         let mut found = Vec::new();
@@ -336,7 +336,7 @@ impl Due {
                 break;
             };
             let name = datum::as_text(status)?;
-            if !matches!(name.as_slice(), b"pending" | b"failed") {
+            if !matches!(name.as_slice(), b"pending" | b"failed" | b"blocked") {
                 let keys = [Key::word(later::STATUS, Compare::Equal, status)];
                 let scan = table.bounded_scan(&keys)?;
                 while found.len() < most && scan.next(&self.row, &mut budget)? == Step::Row {

@@ -23,7 +23,7 @@ use super::admit::{
 };
 use super::handler::{Named, quoted};
 use super::{
-    any_extension, bar, bound, column, consumed, handler, home, ids, queues, rights, wake,
+    any_extension, bar, bound, column, consumed, handler, home, ids, queues, rerun, rights, wake,
 };
 use crate::shared::consumers;
 
@@ -75,8 +75,11 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         wake::look_at_commit()?;
         return Ok(row.result());
     }
-    if row.is_update && !identity::is_ours() {
-        refuse_leased(&row, &extension)?;
+    if row.is_update {
+        if !identity::is_ours() {
+            refuse_leased(&row, &extension)?;
+        }
+        rerun::row_goes(&extension, &row)?;
     }
     if row.get(column::LEASE).is_some() {
         // It waits for nobody: its consumer has it until it ends the lease.
@@ -104,9 +107,11 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
 /// The trigger BEFORE DELETE of each row.
 pub fn before_delete(row: &TriggerRow) -> Result<Datum<'static>> {
     row.check(&JOBS)?;
+    let extension = any_extension()?;
     if !identity::is_ours() {
-        refuse_leased(row, &any_extension()?)?;
+        refuse_leased(row, &extension)?;
     }
+    rerun::row_goes(&extension, row)?;
     Ok(row.result())
 }
 
@@ -205,6 +210,7 @@ fn check_values(row: &TriggerRow) -> Result<()> {
     let status = text(column::STATUS)?;
     let (pending, processing) = (b"pending".as_slice(), b"processing".as_slice());
     if status.is_some_and(|status| status != pending && status != processing)
+        && !is_waiting_rerun(row)
         && !may_be_failed(row)?
     {
         return wrong("the status of a job in the queue must be \"pending\" or \"processing\"");
@@ -222,6 +228,13 @@ fn check_values(row: &TriggerRow) -> Result<()> {
     let (kind, group_key) = (text(column::KIND)?, text(column::GROUP_KEY)?);
     check_texts(kind.as_deref(), group_key.as_deref())?;
     check_flow(|column| row.get(column))
+}
+
+/// One that waits for the end of another says so in two columns, which only the owner of the extension sets.
+fn is_waiting_rerun(row: &TriggerRow) -> bool {
+    let blocked = row.get(column::STATUS);
+    blocked.is_some_and(|status| datum::text_is(status, b"blocked"))
+        && row.get(column::RERUN).is_some_and(datum::as_bool)
 }
 
 /// Only statements of ours set a job aside; one that is stays so until they take it back, also in a

@@ -32,6 +32,8 @@ pub mod purge;
 pub mod queues;
 pub mod record;
 pub mod report;
+pub mod rerun;
+pub mod reruns;
 pub mod retry;
 pub mod rights;
 mod scoped;
@@ -39,6 +41,7 @@ pub mod served;
 mod settle;
 pub mod single;
 pub mod told;
+mod unique;
 pub mod wait;
 pub mod wake;
 

@@ -16,7 +16,7 @@ use super::{as_owner, column, extension, queues};
 static PURGE_WAITING: Statement = Statement::new(
     "DELETE FROM my_worker._jobs WHERE ctid = ANY (ARRAY(\
      SELECT ctid FROM my_worker._jobs WHERE queue = $1 \
-     AND status = ANY (ARRAY['pending', 'failed']) \
+     AND status = ANY (ARRAY['pending', 'failed', 'blocked']) \
      AND (id = my_worker.current_job()) IS NOT TRUE FOR UPDATE SKIP LOCKED)) \
      RETURNING status = 'failed'",
     &[types::TEXT],
@@ -102,7 +102,7 @@ fn stands_in(row: &Row, queue: &[u8]) -> Option<bool> {
     let is = |word: &[u8]| status.is_some_and(|status| datum::text_is(status, word));
     match of_queue {
         true if is(b"failed") => Some(true),
-        true if is(b"pending") => Some(false),
+        true if is(b"pending") || is(b"blocked") => Some(false),
         _ => None,
     }
 }

@@ -13,6 +13,7 @@ use crate::pg::{bgworker, clock, identity, xact};
 use crate::queue::handler::quoted;
 use crate::queue::home;
 use crate::queue::queues::{self, Queue};
+use crate::queue::rerun;
 use crate::queue::{any_extension, as_owner, extension};
 use crate::settings;
 use crate::shared::{Kind, Phase, SHARED, consumers};
@@ -24,7 +25,7 @@ static LIVE: Statement = Statement::new(
      WHERE l.locktype = 'transactionid' AND l.granted \
      AND l.mode = 'ExclusiveLock' \
      AND l.transactionid = q.xmax LIMIT 1), \
-     q.status = 'failed', q.lease IS NOT NULL FROM my_worker._jobs AS q WHERE q.id = $1",
+     q.status = 'failed', q.lease IS NOT NULL, q.rerun FROM my_worker._jobs AS q WHERE q.id = $1",
     &[types::INT8],
 );
 
@@ -48,6 +49,7 @@ struct Live {
     locked_by: Option<i32>,
     has_failed: bool,
     is_leased: bool,
+    is_rerun: bool,
 }
 
 /// What shared memory says of a job, its queue and its role.
@@ -113,6 +115,11 @@ fn look(job: i64) -> Result<Vec<u8>> {
     if let Some(reason) = nobody_runs(&pool)? {
         return Ok(reason.into_bytes());
     }
+    if live.is_rerun
+        && let Some(reason) = rerun::waits_for(&extension, job)?
+    {
+        return Ok(reason.into_bytes());
+    }
     if let Some(reason) = held(&live, &queue, &pool) {
         return Ok(reason);
     }
@@ -144,6 +151,7 @@ fn find_live(spi: &Spi, job: i64) -> Result<Option<Live>> {
         locked_by: row.i32(8),
         has_failed: row.bool(9),
         is_leased: row.bool(10),
+        is_rerun: row.bool(11),
     }))
 }
 

@@ -35,6 +35,7 @@ mod world;
 
 use super::Micros;
 use super::counters::Board;
+use super::reruns::Reruns;
 use charge::{STOPS, Stop};
 
 pub use charge::{CHARGES, Charge, Death};
@@ -136,6 +137,8 @@ pub struct State {
     stops: [Stop; STOPS],
     /// See [`Waiter`].
     pub waiters: [Waiter; WAITERS],
+    /// [W B] keys of jobs that wait for another one's end, and of those that have ended.
+    pub reruns: Reruns,
     /// See [`Slot`]. Who looks for one by what it says asks `used_slots`.
     pub slots: [Slot; SLOTS],
 }
@@ -170,6 +173,7 @@ impl State {
             charges_open: 0,
             stops: [Stop::NONE; STOPS],
             waiters: [Waiter::NONE; WAITERS],
+            reruns: Reruns::EMPTY,
             slots: std::array::from_fn(|_| Slot::free()),
         });
         state.link(Unlocked::kept());
