@@ -284,6 +284,7 @@ impl Keeper {
             self.finder.next = 0;
             self.firer.next = 0;
             self.reclaimer.next = 0;
+            self.rerunner.next = 0;
             return Ok(());
         }
         self.finder.want(thorough);
@@ -303,6 +304,7 @@ impl Keeper {
             (Duty::Find, self.finder.next),
             (Duty::Fire, self.firer.next),
             (Duty::Reclaim, self.reclaimer.next),
+            (Duty::Rerun, self.rerunner.next),
         ];
         let awake = known.into_iter().filter(|(duty, _)| !self.rests(*duty));
         let again = self.gate.again;

@@ -20,6 +20,10 @@ const EVERY: Micros = 600_000_000;
 /// How often at most it looks while some wait, as a multiple of the time that this takes.
 const SPARING: Micros = 200;
 
+/// How soon it looks again for one that somebody has locked, and at the latest.
+const SOON: Micros = 10_000;
+const LATEST: Micros = 1_000_000;
+
 /// See the module.
 #[derive(Default)]
 pub struct Rerunner {
@@ -30,6 +34,9 @@ pub struct Rerunner {
     began: Micros,
     took: Micros,
     left: bool,
+    /// When to look again for what somebody had locked; 0: nobody had.
+    pub next: Micros,
+    pause: Micros,
 }
 
 impl Rerunner {
@@ -41,7 +48,9 @@ impl Rerunner {
             true => self.took.saturating_mul(SPARING).min(EVERY),
             false => EVERY,
         };
-        if self.asked.is_none() || self.asked != asked || !(0..rest).contains(&age) {
+        let again = self.next != 0 && self.next <= now;
+        if self.asked.is_none() || self.asked != asked || again || !(0..rest).contains(&age) {
+            self.next = 0;
             self.asked = Some(asked.unwrap_or(0));
             (self.began, self.took, self.left) = (now, 0, false);
             self.walk = Some(Walk::default());
@@ -68,7 +77,7 @@ impl Rerunner {
             })?;
         }
         while let Some(job) = walk.forgotten.pop() {
-            self.left |= left_out.deal(job, || let_go(job))? == Dealt::Later;
+            walk.locked |= left_out.deal(job, || let_go(job))? == Dealt::Later;
             if !(0..STEP).contains(&clock::now().saturating_sub(began)) {
                 break;
             }
@@ -76,7 +85,17 @@ impl Rerunner {
         let now = clock::now();
         self.took = self.took.saturating_add(now.saturating_sub(began).max(0));
         self.left |= walk.waiting > 0;
-        self.walk = (!walk.is_done || !walk.forgotten.is_empty()).then_some(walk);
+        if !walk.is_done || !walk.forgotten.is_empty() {
+            self.walk = Some(walk);
+            return Ok(());
+        }
+        self.pause = match walk.locked {
+            true => self.pause.saturating_mul(2).clamp(SOON, LATEST),
+            false => 0,
+        };
+        if walk.locked {
+            self.next = now.saturating_add(self.pause);
+        }
         Ok(())
     }
 }

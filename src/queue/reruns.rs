@@ -32,6 +32,8 @@ pub struct Walk {
     pub waiting: u64,
     /// Those that wait for nobody.
     pub forgotten: Vec<i64>,
+    /// Somebody had one of these.
+    pub locked: bool,
 }
 
 impl Walk {

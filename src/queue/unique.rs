@@ -165,8 +165,11 @@ impl Enqueued<'_> {
             UniqueMode::Replace | UniqueMode::Rerun => {}
         }
         if waiting.is_some() {
-            // Who ends the first one now may find this one locked, and leave it.
+            // Who would let it go now finds it locked, and leaves it.
             self.key.say_at_commit(Side::Waits, clock)?;
+            if first.is_none() {
+                rerun::ask_at_commit()?;
+            }
         }
         match at(extension, found, mode)? {
             At::Waiting => self.replace(extension, found.id),
