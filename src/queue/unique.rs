@@ -20,7 +20,7 @@ use crate::pg::error::{
 use crate::pg::spi::Statement;
 use crate::pg::table::Deed;
 use crate::pg::{clock, identity, latch, wait_event, xact};
-use crate::shared::{Kind, Phase, SHARED, Slot, consumers, own};
+use crate::shared::{Kind, Phase, SHARED, Slot, State, consumers, own};
 
 use super::claim::{Job, Jobs};
 use super::handler::quoted;
@@ -159,10 +159,17 @@ impl Enqueued<'_> {
         let Some(found) = waiting.as_ref().or(first.as_ref()) else {
             return self.insert(extension, &INSERT);
         };
-        match mode {
-            UniqueMode::Keep => return Ok(Some(found.id)),
-            UniqueMode::Error => return Err(self.taken()),
-            UniqueMode::Replace | UniqueMode::Rerun => {}
+        if matches!(mode, UniqueMode::Keep | UniqueMode::Error) {
+            if let Some(transaction) = taken_away(extension, found)? {
+                return xact::wait_for_end(transaction).map(|()| None);
+            }
+            if mode == UniqueMode::Error {
+                return Err(self.taken());
+            }
+            // With a snapshot from before that job it is the server that refuses to answer for it.
+            let is_new = xact::is_strict() && waiting.is_none();
+            let new = if is_new { self.insert(extension, &INSERT)? } else { None };
+            return Ok(new.or(Some(found.id)));
         }
         if waiting.is_some() {
             // Who would let it go now finds it locked, and leaves it.
@@ -259,6 +266,29 @@ fn at(extension: &Extension, job: &Job, mode: UniqueMode) -> Result<At> {
         }
     }
     Ok(At::Running)
+}
+
+/// The transaction that cancels or deletes the job, or has just ended it. The call of a batch handler deletes
+/// its jobs before it runs, and is not waited for.
+fn taken_away(extension: &Extension, job: &Job) -> Result<Option<u32>> {
+    let holder = xact::with_latest_snapshot(|| {
+        let jobs = Jobs::open_by_unique_key(extension)?;
+        let holder = jobs.holder(job)?;
+        jobs.close()?;
+        Ok(holder)
+    })?;
+    let holder = holder.filter(|holder| holder.deed == Deed::Deleted);
+    let runs = |pid: i32| {
+        let of_pid = |slot: &&Slot| slot.phase != Phase::Free && slot.pid == pid;
+        let look = |state: &State| {
+            let slot = state.used_slots().iter().find(of_pid);
+            slot.is_some_and(|slot| slot.current().job().is_some())
+        };
+        pid != 0 && SHARED.read(look) == Some(true)
+    };
+    Ok(holder
+        .filter(|holder| !runs(holder.pid))
+        .map(|holder| holder.transaction))
 }
 
 /// Locks the job's row, if nobody has it; else says who has.
