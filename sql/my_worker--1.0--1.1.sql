@@ -136,6 +136,7 @@ ALTER TABLE my_worker.queues ADD COLUMN per_key integer CHECK (per_key > 0), ADD
     ADD COLUMN retry_on text[], ADD COLUMN fail_on text[];
 ALTER TABLE my_worker.history ADD COLUMN after bigint[], ADD COLUMN after_failed text, ADD COLUMN expires_at timestamptz,
     ADD COLUMN origin text COLLATE "C", ADD COLUMN schedule_id bigint;
+CREATE INDEX history_schedule_idx ON my_worker.history (schedule_id, id) WHERE schedule_id IS NOT NULL;
 
 -- Where this database is at home; all that stands in it is.
 CREATE FUNCTION my_worker_internal.home() RETURNS bigint
@@ -162,7 +163,8 @@ ALTER TABLE my_worker._dependencies ENABLE ROW LEVEL SECURITY;
 DROP INDEX my_worker._jobs_unique_key_idx;
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
     WHERE unique_key IS NOT NULL AND origin IS NULL;
-ALTER TABLE my_worker._schedules ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
+ALTER TABLE my_worker._schedules ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home(),
+    ADD COLUMN runs bigint NOT NULL DEFAULT 0;
 
 -- These take more arguments now, so they are other functions, which get the rights of the old ones below.
 ALTER FUNCTION my_worker.enqueue(text, jsonb, text, integer, timestamptz, integer, interval, text) RENAME TO _old_enqueue;
@@ -527,7 +529,7 @@ BEGIN
               FROM (VALUES ('_jobs', '_jobs_pkey', true), ('_jobs', '_jobs_claim_idx', true),
                            ('_jobs', '_jobs_unique_key_idx', false), ('_jobs', '_jobs_later_idx', false),
                            ('history', 'history_id_idx', false), ('history', 'history_finished_at_idx', false),
-                           ('history', 'history_failed_idx', false),
+                           ('history', 'history_failed_idx', false), ('history', 'history_schedule_idx', false),
                            ('_jobs', '_jobs_key_idx', true), ('_jobs', '_jobs_key_order_idx', true),
                            ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
                            ('_consumers', '_consumers_pkey', true), ('_dependencies', '_dependencies_pkey', false),
@@ -640,6 +642,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION my_worker.health IS 'checks whether jobs can run and keep up, one row a check';
+COMMENT ON COLUMN my_worker._schedules.runs IS 'how many jobs the schedule has enqueued';
 COMMENT ON COLUMN my_worker._schedules.home IS 'the home of the database that the schedule was defined in';
 COMMENT ON COLUMN my_worker._schedules.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the schedule''s owner';
 COMMENT ON TABLE my_worker._schedules IS 'what the view my_worker.schedules shows, and what the keeper needs to know';
@@ -654,7 +657,8 @@ CREATE OR REPLACE VIEW my_worker.schedules WITH (security_invoker = true) AS
                 ELSE coalesce(j.status, 'completed') END AS last_status,
            s.last_job_id, s.owner, s.id, s.payload, s.queue, s.overlap, s.catchup, s.max_attempts,
            s.timeout, s.last_due, s.last_skipped_at, cardinality(s.held_jobs) AS held,
-           s.disabled_reason, s.created_at
+           s.disabled_reason, s.created_at, s.runs, e.finished_at - e.started_at AS last_duration,
+           CASE WHEN e.status = 'failed' THEN e.last_error END AS last_error
       FROM my_worker._schedules AS s
       LEFT JOIN my_worker_internal.at_work() AS r ON r.job_id = s.last_job_id
       LEFT JOIN LATERAL (
@@ -662,7 +666,10 @@ CREATE OR REPLACE VIEW my_worker.schedules WITH (security_invoker = true) AS
                  FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
                UNION ALL
                SELECT h.status, h.started_at FROM my_worker.history AS h WHERE h.id = s.last_job_id
-               LIMIT 1) AS j ON true;
+               LIMIT 1) AS j ON true
+      LEFT JOIN LATERAL (
+               SELECT h.status, h.started_at, h.finished_at, h.last_error FROM my_worker.history AS h
+                WHERE h.schedule_id = s.id ORDER BY h.id DESC LIMIT 1) AS e ON true;
 COMMENT ON VIEW my_worker.schedules IS 'schedules with their next and last run';
 CREATE OR REPLACE FUNCTION my_worker.schedule(
     name text, schedule text, command text DEFAULT NULL, handler text DEFAULT NULL,

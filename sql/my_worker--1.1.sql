@@ -191,6 +191,8 @@ CREATE INDEX history_finished_at_idx ON my_worker.history USING brin (finished_a
     WITH (pages_per_range = 32, autosummarize = on);
 -- What health() and bulk retries look for.
 CREATE INDEX history_failed_idx ON my_worker.history (finished_at) WHERE status = 'failed';
+-- The past of a schedule, the latest last. Jobs of no schedule are not in it.
+CREATE INDEX history_schedule_idx ON my_worker.history (schedule_id, id) WHERE schedule_id IS NOT NULL;
 
 -- Checks and completes each row, and remembers to wake a worker at COMMIT. Runs with the caller's
 -- own search path, by which it finds an unqualified handler.
@@ -648,7 +650,7 @@ BEGIN
               FROM (VALUES ('_jobs', '_jobs_pkey', true), ('_jobs', '_jobs_claim_idx', true),
                            ('_jobs', '_jobs_unique_key_idx', false), ('_jobs', '_jobs_later_idx', false),
                            ('history', 'history_id_idx', false), ('history', 'history_finished_at_idx', false),
-                           ('history', 'history_failed_idx', false),
+                           ('history', 'history_failed_idx', false), ('history', 'history_schedule_idx', false),
                            ('_jobs', '_jobs_key_idx', true), ('_jobs', '_jobs_key_order_idx', true),
                            ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
                            ('_consumers', '_consumers_pkey', true), ('_dependencies', '_dependencies_pkey', false),
@@ -791,9 +793,11 @@ CREATE TABLE my_worker._schedules (
     created_at       timestamptz NOT NULL DEFAULT now(),
     handler_owner    regrole,
     home             bigint NOT NULL DEFAULT my_worker_internal.home(),
+    runs             bigint NOT NULL DEFAULT 0,
     UNIQUE (owner, name),
     CHECK ((command IS NULL) <> (handler IS NULL))
 );
+COMMENT ON COLUMN my_worker._schedules.runs IS 'how many jobs the schedule has enqueued';
 COMMENT ON COLUMN my_worker._schedules.home IS 'the home of the database that the schedule was defined in';
 COMMENT ON COLUMN my_worker._schedules.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the schedule''s owner';
 COMMENT ON TABLE my_worker._schedules IS 'what the view my_worker.schedules shows, and what the keeper needs to know';
@@ -813,7 +817,8 @@ CREATE TRIGGER schedules_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCAT
 ALTER TABLE my_worker._schedules ENABLE ROW LEVEL SECURITY;
 CREATE POLICY schedules_own ON my_worker._schedules USING (pg_has_role(owner, 'USAGE'));
 
--- A job that has gone without a trace had completed, as in my_worker.wait().
+-- A job that has gone without a trace had completed, as in my_worker.wait(). Of the runs that have ended the one
+-- that was enqueued last is the last one.
 CREATE VIEW my_worker.schedules WITH (security_invoker = true) AS
     SELECT s.name, s.schedule, s.timezone, s.command, s.handler, s.active, s.next_run_at,
            CASE WHEN s.last_job_id IS NOT NULL
@@ -823,7 +828,8 @@ CREATE VIEW my_worker.schedules WITH (security_invoker = true) AS
                 ELSE coalesce(j.status, 'completed') END AS last_status,
            s.last_job_id, s.owner, s.id, s.payload, s.queue, s.overlap, s.catchup, s.max_attempts,
            s.timeout, s.last_due, s.last_skipped_at, cardinality(s.held_jobs) AS held,
-           s.disabled_reason, s.created_at
+           s.disabled_reason, s.created_at, s.runs, e.finished_at - e.started_at AS last_duration,
+           CASE WHEN e.status = 'failed' THEN e.last_error END AS last_error
       FROM my_worker._schedules AS s
       LEFT JOIN my_worker_internal.at_work() AS r ON r.job_id = s.last_job_id
       LEFT JOIN LATERAL (
@@ -831,7 +837,10 @@ CREATE VIEW my_worker.schedules WITH (security_invoker = true) AS
                  FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
                UNION ALL
                SELECT h.status, h.started_at FROM my_worker.history AS h WHERE h.id = s.last_job_id
-               LIMIT 1) AS j ON true;
+               LIMIT 1) AS j ON true
+      LEFT JOIN LATERAL (
+               SELECT h.status, h.started_at, h.finished_at, h.last_error FROM my_worker.history AS h
+                WHERE h.schedule_id = s.id ORDER BY h.id DESC LIMIT 1) AS e ON true;
 COMMENT ON VIEW my_worker.schedules IS 'schedules with their next and last run';
 
 CREATE FUNCTION my_worker.schedule(

@@ -120,7 +120,7 @@ fn read_marks() -> Result<()> {
         log::report(Level::Warning, &text)?;
     }
     let left = marks::left_behind();
-    let first = SHARED.write(|state| !std::mem::replace(&mut state.marks_read, true));
+    let first = SHARED.read(|state| !state.marks_read);
     if first != Some(true) {
         return Ok(());
     }
@@ -144,6 +144,8 @@ fn read_marks() -> Result<()> {
         };
         SHARED.write(|state| state.charge(charge));
     }
+    // From here on who asks what is charged is told all.
+    SHARED.write(|state| state.marks_read = true);
     Ok(())
 }
 

@@ -163,6 +163,8 @@ CREATE INDEX history_finished_at_idx ON my_worker.history USING brin (finished_a
     WITH (pages_per_range = 32, autosummarize = on);
 -- What health() and bulk retries look for.
 CREATE INDEX history_failed_idx ON my_worker.history (finished_at) WHERE status = 'failed';
+-- The past of a schedule, the latest last. Jobs of no schedule are not in it.
+CREATE INDEX history_schedule_idx ON my_worker.history (schedule_id, id) WHERE schedule_id IS NOT NULL;
 
 -- Checks and completes each row, and remembers to wake a worker at COMMIT. Runs with the caller's
 -- own search path, by which it finds an unqualified handler.

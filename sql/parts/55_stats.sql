@@ -91,7 +91,7 @@ BEGIN
               FROM (VALUES ('_jobs', '_jobs_pkey', true), ('_jobs', '_jobs_claim_idx', true),
                            ('_jobs', '_jobs_unique_key_idx', false), ('_jobs', '_jobs_later_idx', false),
                            ('history', 'history_id_idx', false), ('history', 'history_finished_at_idx', false),
-                           ('history', 'history_failed_idx', false),
+                           ('history', 'history_failed_idx', false), ('history', 'history_schedule_idx', false),
                            ('_jobs', '_jobs_key_idx', true), ('_jobs', '_jobs_key_order_idx', true),
                            ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
                            ('_consumers', '_consumers_pkey', true), ('_dependencies', '_dependencies_pkey', false),

@@ -28,9 +28,11 @@ CREATE TABLE my_worker._schedules (
     created_at       timestamptz NOT NULL DEFAULT now(),
     handler_owner    regrole,
     home             bigint NOT NULL DEFAULT my_worker_internal.home(),
+    runs             bigint NOT NULL DEFAULT 0,
     UNIQUE (owner, name),
     CHECK ((command IS NULL) <> (handler IS NULL))
 );
+COMMENT ON COLUMN my_worker._schedules.runs IS 'how many jobs the schedule has enqueued';
 COMMENT ON COLUMN my_worker._schedules.home IS 'the home of the database that the schedule was defined in';
 COMMENT ON COLUMN my_worker._schedules.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the schedule''s owner';
 COMMENT ON TABLE my_worker._schedules IS 'what the view my_worker.schedules shows, and what the keeper needs to know';
@@ -50,7 +52,8 @@ CREATE TRIGGER schedules_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCAT
 ALTER TABLE my_worker._schedules ENABLE ROW LEVEL SECURITY;
 CREATE POLICY schedules_own ON my_worker._schedules USING (pg_has_role(owner, 'USAGE'));
 
--- A job that has gone without a trace had completed, as in my_worker.wait().
+-- A job that has gone without a trace had completed, as in my_worker.wait(). Of the runs that have ended the one
+-- that was enqueued last is the last one.
 CREATE VIEW my_worker.schedules WITH (security_invoker = true) AS
     SELECT s.name, s.schedule, s.timezone, s.command, s.handler, s.active, s.next_run_at,
            CASE WHEN s.last_job_id IS NOT NULL
@@ -60,7 +63,8 @@ CREATE VIEW my_worker.schedules WITH (security_invoker = true) AS
                 ELSE coalesce(j.status, 'completed') END AS last_status,
            s.last_job_id, s.owner, s.id, s.payload, s.queue, s.overlap, s.catchup, s.max_attempts,
            s.timeout, s.last_due, s.last_skipped_at, cardinality(s.held_jobs) AS held,
-           s.disabled_reason, s.created_at
+           s.disabled_reason, s.created_at, s.runs, e.finished_at - e.started_at AS last_duration,
+           CASE WHEN e.status = 'failed' THEN e.last_error END AS last_error
       FROM my_worker._schedules AS s
       LEFT JOIN my_worker_internal.at_work() AS r ON r.job_id = s.last_job_id
       LEFT JOIN LATERAL (
@@ -68,7 +72,10 @@ CREATE VIEW my_worker.schedules WITH (security_invoker = true) AS
                  FROM my_worker._jobs AS q WHERE q.id = s.last_job_id
                UNION ALL
                SELECT h.status, h.started_at FROM my_worker.history AS h WHERE h.id = s.last_job_id
-               LIMIT 1) AS j ON true;
+               LIMIT 1) AS j ON true
+      LEFT JOIN LATERAL (
+               SELECT h.status, h.started_at, h.finished_at, h.last_error FROM my_worker.history AS h
+                WHERE h.schedule_id = s.id ORDER BY h.id DESC LIMIT 1) AS e ON true;
 COMMENT ON VIEW my_worker.schedules IS 'schedules with their next and last run';
 
 CREATE FUNCTION my_worker.schedule(

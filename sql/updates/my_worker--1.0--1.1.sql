@@ -136,6 +136,7 @@ ALTER TABLE my_worker.queues ADD COLUMN per_key integer CHECK (per_key > 0), ADD
     ADD COLUMN retry_on text[], ADD COLUMN fail_on text[];
 ALTER TABLE my_worker.history ADD COLUMN after bigint[], ADD COLUMN after_failed text, ADD COLUMN expires_at timestamptz,
     ADD COLUMN origin text COLLATE "C", ADD COLUMN schedule_id bigint;
+CREATE INDEX history_schedule_idx ON my_worker.history (schedule_id, id) WHERE schedule_id IS NOT NULL;
 
 -- Where this database is at home; all that stands in it is.
 CREATE FUNCTION my_worker_internal.home() RETURNS bigint
@@ -162,7 +163,8 @@ ALTER TABLE my_worker._dependencies ENABLE ROW LEVEL SECURITY;
 DROP INDEX my_worker._jobs_unique_key_idx;
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
     WHERE unique_key IS NOT NULL AND origin IS NULL;
-ALTER TABLE my_worker._schedules ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home();
+ALTER TABLE my_worker._schedules ADD COLUMN home bigint NOT NULL DEFAULT my_worker_internal.home(),
+    ADD COLUMN runs bigint NOT NULL DEFAULT 0;
 
 -- These take more arguments now, so they are other functions, which get the rights of the old ones below.
 ALTER FUNCTION my_worker.enqueue(text, jsonb, text, integer, timestamptz, integer, interval, text) RENAME TO _old_enqueue;

@@ -36,7 +36,7 @@ use crate::queue::claim::{Candidate, Job, Jobs};
 use crate::queue::handler;
 use crate::queue::queues::Queue;
 use crate::queue::record::{self, History};
-use crate::shared::{Current, SHARED, SlotId};
+use crate::shared::{Current, SHARED, SlotId, own};
 
 pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
 pub use tally::{Memory, Tally};
@@ -270,6 +270,7 @@ impl<'a> Batch<'a> {
         self.begin_call(jobs, index, started);
         let timeout_ms = self.timeout_ms(first);
         let (slot, job, table) = (self.slot, first.id, self.jobs);
+        own::set_call(several(jobs));
         let level = guc::Level::open();
         snooze::take();
         let mut result = xact::subtransaction(|| {
@@ -283,6 +284,7 @@ impl<'a> Batch<'a> {
             Ok(value)
         });
         session::hold_cancels();
+        own::set_call(Vec::new());
         self.snoozed = snooze::take();
         if let Err(error) = &result
             && table::append_failed()
@@ -348,5 +350,13 @@ impl<'a> Batch<'a> {
                 slot.set_current(current, started);
             }
         });
+    }
+}
+
+/// The jobs of a call, if they are several.
+fn several(jobs: &[&Job]) -> Vec<i64> {
+    match jobs {
+        [_, _, ..] => jobs.iter().map(|job| job.id).collect(),
+        _ => Vec::new(),
     }
 }

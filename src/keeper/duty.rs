@@ -12,18 +12,20 @@ pub(super) enum Duty {
     Reclaim,
     Unblock,
     Sweep,
+    Rerun,
     Settle,
     End,
     Expire,
     Prune,
 }
 
-pub(super) const DUTIES: usize = 11;
+pub(super) const DUTIES: usize = 12;
 pub(super) const URGENT: [Duty; 4] = [Duty::Unblock, Duty::Find, Duty::Fire, Duty::Reclaim];
-pub(super) const CHORES: [Duty; 7] = [
+pub(super) const CHORES: [Duty; 8] = [
     Duty::Release,
     Duty::Charge,
     Duty::Sweep,
+    Duty::Rerun,
     Duty::Settle,
     Duty::End,
     Duty::Expire,
@@ -40,6 +42,7 @@ impl Duty {
             Duty::Reclaim => "charging consumers that have lost their jobs",
             Duty::Unblock => "releasing jobs that come after others",
             Duty::Sweep => "looking for jobs to release",
+            Duty::Rerun => "releasing jobs that wait for their unique key",
             Duty::Settle => "settling commands whose process died",
             Duty::End => "ending jobs that nobody may run",
             Duty::Expire => "ending jobs that have expired",

@@ -21,6 +21,7 @@ mod finder;
 mod gate;
 mod pruner;
 mod reclaimer;
+mod rerunner;
 mod service;
 mod settler;
 mod unblocker;
@@ -45,6 +46,7 @@ use finder::Finder;
 use gate::Gate;
 use pruner::Pruner;
 use reclaimer::Reclaimer;
+use rerunner::Rerunner;
 use settler::Settler;
 use unblocker::Unblocker;
 
@@ -83,6 +85,7 @@ struct Keeper {
     releaser: Releaser,
     charger: Charger,
     reclaimer: Reclaimer,
+    rerunner: Rerunner,
     settler: Settler,
     ender: Ender,
     expirer: Expirer,
@@ -112,6 +115,7 @@ impl Keeper {
             releaser: Releaser::default(),
             charger: Charger::new(database),
             reclaimer: Reclaimer::new(database),
+            rerunner: Rerunner::default(),
             settler: Settler::new(database),
             ender: Ender::default(),
             expirer: Expirer::new(database),
@@ -227,6 +231,7 @@ impl Keeper {
             self.reclaimer.next = 0;
             self.expirer.next = 0;
             self.unblocker.want();
+            self.rerunner.next = 0;
             return Ok(());
         }
         self.finder.want(thorough);
@@ -234,6 +239,7 @@ impl Keeper {
         self.releaser.want();
         self.charger.want();
         self.reclaimer.want();
+        self.rerunner.want(now);
         self.settler.want();
         self.expirer.want();
         if thorough {
@@ -250,6 +256,7 @@ impl Keeper {
             (Duty::Fire, self.firer.next),
             (Duty::Reclaim, self.reclaimer.next),
             (Duty::Expire, self.expirer.next),
+            (Duty::Rerun, self.rerunner.next),
         ];
         let awake = known.into_iter().filter(|(duty, _)| !self.rests(*duty));
         let again = self.gate.again;
@@ -269,6 +276,7 @@ impl Keeper {
             Duty::Release => self.releaser.is_wanted(),
             Duty::Charge => self.charger.is_wanted(),
             Duty::Reclaim => self.reclaimer.is_wanted(),
+            Duty::Rerun => self.rerunner.is_wanted(),
             Duty::Settle => self.settler.is_wanted(),
             Duty::Unblock => self.unblocker.is_wanted(),
             Duty::Sweep => self.unblocker.is_sweeping(),
@@ -301,6 +309,7 @@ impl Keeper {
             Duty::Release => self.releaser.step(&mut self.left).map(|()| true),
             Duty::Charge => self.charger.step(&mut self.left_out).map(|()| true),
             Duty::Reclaim => self.reclaimer.step(&mut self.left_out).map(|()| true),
+            Duty::Rerun => self.rerunner.step(&mut self.left_out).map(|()| true),
             Duty::Settle => self.settler.step(&mut self.left_out).map(|()| true),
             Duty::Unblock => self.unblocker.step(&mut self.left_out).map(|()| true),
             Duty::Sweep => self.unblocker.sweep(&mut self.left_out).map(|()| true),

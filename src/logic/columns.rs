@@ -317,6 +317,7 @@ columns! {
     CREATED_AT       "created_at"       Timestamptz Always;
     HANDLER_OWNER    "handler_owner"    Regrole     Maybe;
     HOME             "home"             Bigint      Always;
+    RUNS             "runs"             Bigint      Always;
 }
 
 columns! {

@@ -68,6 +68,7 @@ pub mod queue_settings;
 pub mod rates;
 pub mod reach;
 pub mod repeats;
+pub mod reruns;
 pub mod retry_rules;
 pub mod rule;
 pub mod schedule;

@@ -43,6 +43,8 @@ pub struct Extension {
     pub later_index: Oid,
     /// The indexes of jobs with a key: by id within status, and in the order of the claim.
     pub key_indexes: [Oid; 2],
+    /// The index of unique keys; 0 if somebody has dropped it.
+    pub unique_index: Oid,
     /// The indexes of jobs and schedules of other homes.
     pub strangers: [Oid; 2],
     /// `my_worker.history`
@@ -242,7 +244,14 @@ fn watch() -> Result<()> {
 
 unsafe extern "C-unwind" fn on_relation_change(_: sys::Datum, relation: Oid) {
     let ours = CACHED.get().is_none_or(|e| {
-        let indexes = [0, e.claim_index, e.later_index, e.jobs_key, e.queues_key];
+        let indexes = [
+            0,
+            e.claim_index,
+            e.later_index,
+            e.unique_index,
+            e.jobs_key,
+            e.queues_key,
+        ];
         indexes.contains(&relation)
             || e.door == relation
             || e.strangers.contains(&relation)
@@ -329,6 +338,7 @@ fn find_extension() -> Result<Option<Extension>> {
             relation(c"_jobs_key_idx", own)?,
             relation(c"_jobs_key_order_idx", own)?,
         ],
+        unique_index: relation(c"_jobs_unique_key_idx", own)?,
         strangers: [
             relation(c"_jobs_strangers_idx", own)?,
             relation(c"_schedules_strangers_idx", own)?,

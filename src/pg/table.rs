@@ -35,6 +35,19 @@ pub struct Holder {
     pub transaction: u32,
     /// Its process; 0 if it is prepared, or has just ended.
     pub pid: i32,
+    /// What it has done.
+    pub deed: Deed,
+}
+
+/// What keeps others from a row version.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// It was locked.
+    Locked,
+    /// There is a newer version.
+    Replaced,
+    /// It was deleted.
+    Deleted,
 }
 
 /// Strength of a table lock.
@@ -216,11 +229,12 @@ impl Table {
     /// still open.
     pub fn holder(&self, id: RowId) -> Result<Option<Holder>> {
         let (relation, mut tid) = (self.relation, id.0);
-        let (mut is_multi, mut only_locked) = (false, false);
+        let (mut is_multi, mut only_locked, mut is_replaced) = (false, false, false);
         let tid = &raw mut tid;
         let (multi, locked) = (&raw mut is_multi, &raw mut only_locked);
+        let replaced = &raw mut is_replaced;
         // SAFETY: the table is open, and the row was read from it under a snapshot that is active.
-        let xmax = protect(|| unsafe { sys::mw_row_xmax(relation, tid, multi, locked) })?;
+        let xmax = protect(|| unsafe { sys::mw_row_xmax(relation, tid, multi, locked, replaced) })?;
         let transaction = match is_multi {
             true => member_that_goes_on(xmax, only_locked)?,
             false if goes_on(xmax)? => xmax,
@@ -233,7 +247,16 @@ impl Table {
         let pid = protect(|| unsafe {
             sys::BackendXidGetPid(sys::SubTransGetTopmostTransaction(transaction))
         })?;
-        Ok(Some(Holder { transaction, pid }))
+        let deed = match (only_locked, is_replaced) {
+            (true, _) => Deed::Locked,
+            (false, true) => Deed::Replaced,
+            (false, false) => Deed::Deleted,
+        };
+        Ok(Some(Holder {
+            transaction,
+            pid,
+            deed,
+        }))
     }
 
     /// Whether the active snapshot sees a row version that is the newest, and nobody has it locked, or is

@@ -14,11 +14,6 @@ use crate::settings;
 use super::claim::Jobs;
 use super::{extension, is_restore, wake};
 
-/// Whether there is a limit.
-pub fn is_set() -> bool {
-    settings::MAX_WAITING_PER_ROLE.get() != 0
-}
-
 /// Refuses another job of a role that has as many as it may have; answers how many it had before
 /// this transaction, if that matters.
 pub fn admit(role: Oid) -> Result<Option<i64>> {

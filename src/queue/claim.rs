@@ -17,7 +17,7 @@ use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{CHECK_VIOLATION, PgError, Result};
-use crate::pg::table::{Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
+use crate::pg::table::{Compare, Holder, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
 use super::key_look::{self, KeyLook, Turn};
 use super::keys::{GroupKey, KeyTables, KeysOf};
@@ -470,6 +470,11 @@ impl Jobs {
     /// Locks a job that was not locked before. False if somebody else has it.
     pub fn lock(&self, job: &Job) -> Result<bool> {
         Ok(self.table.lock_row(job.row, &self.row)? == Locked::Yes)
+    }
+
+    /// Who keeps others from the row of a job.
+    pub fn holder(&self, job: &Job) -> Result<Option<Holder>> {
+        self.table.holder(job.row)
     }
 
     /// Takes away jobs that were not locked before, in a subtransaction in which they are run: a

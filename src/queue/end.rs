@@ -21,6 +21,7 @@ use super::claim::{Job, Jobs};
 use super::queues::Queue;
 use super::record::{self, Ended, History};
 use super::report::{self, Dead, Runs};
+use super::rerun;
 use super::settle::{self, Next};
 use super::told::{End, Written};
 
@@ -115,6 +116,14 @@ pub struct Completion<'a> {
 /// Writes how a job, or an execution, ends. In a transaction. Nothing is
 /// written, and nothing to be told, if somebody else was faster.
 pub fn write(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
+    let at_hand = match &how {
+        How::Completed(completion) => Some(completion.job),
+        _ => None,
+    };
+    rerun::following(extension, at_hand, || write_end(extension, of, how))
+}
+
+fn write_end(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
     let job = of.attempt.job;
     let outcome = match how {
         How::Completed(completion) => {

@@ -8,10 +8,7 @@ use crate::logic::columns::GIVEN;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Oid, ToDatum, types};
-use crate::pg::error::{
-    FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError,
-    Result,
-};
+use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use crate::pg::identity;
 use crate::pg::spi::{Spi, Statement};
 
@@ -21,37 +18,11 @@ use super::admit::{
 use super::claim::value;
 use super::handler::{Named, quoted};
 use super::lists::{self, GIVEN_TYPES};
-use super::{as_owner, bar, bound, column, extension, queues, wake};
+use super::rerun::UniqueKey;
+use super::unique::{DEFAULTS, Enqueued};
+use super::{as_owner, bar, column, extension, queues, wake};
 
-/// What enqueueing does if a live job has the unique key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UniqueMode {
-    /// Adds nothing and answers that job's id.
-    Keep,
-    /// The same, and a waiting one gets the new payload, priority and time.
-    Replace,
-    /// The same, and if it runs, adds one that starts when it has ended.
-    Rerun,
-    /// Fails with 23505.
-    Error,
-}
-
-impl UniqueMode {
-    /// The one of that name.
-    pub fn named(name: &[u8]) -> Result<Self> {
-        match name {
-            b"keep" => Ok(UniqueMode::Keep),
-            b"replace" => Ok(UniqueMode::Replace),
-            b"rerun" => Ok(UniqueMode::Rerun),
-            b"error" => Ok(UniqueMode::Error),
-            _ => {
-                let message = quoted("unique_mode must not be ", name, "");
-                Err(PgError::new(INVALID_PARAMETER_VALUE, message)
-                    .hint("It is keep, replace, rerun or error."))
-            }
-        }
-    }
-}
+pub use super::unique::UniqueMode;
 
 /// A job on its way in: the values of the columns of `_jobs` that it gives, and nothing yet in the others.
 /// They live as long as the memory that they were made in.
@@ -98,50 +69,35 @@ impl<'a> NewJob<'a> {
     }
 }
 
-/// The INSERT of the functions: its payload, and what follows.
-fn insert(payload: &str, rest: &str) -> String {
-    let payload = format!("coalesce({payload}, '{{}}'::pg_catalog.jsonb)");
-    let changes = [
-        (column::PAYLOAD, payload.as_str()),
-        (column::RUN_AT, "coalesce(@, pg_catalog.now())"),
-    ];
-    lists::insert_job(&changes, rest)
-}
-
-static INSERT_ONE: Statement = Statement::made(|| insert("@", "RETURNING id"), &GIVEN_TYPES);
+static INSERT_ONE: Statement = Statement::made(
+    || lists::insert_job(&DEFAULTS, &[], "RETURNING id"),
+    &GIVEN_TYPES,
+);
 
 /// One statement for all: a row costs a fraction of a statement of its own.
 static INSERT_MANY: Statement = Statement::made(
     || {
         let payloads = lists::parameter(column::PAYLOAD);
-        insert(
-            "p.payload",
-            &format!("FROM pg_catalog.unnest({payloads}) AS p (payload) RETURNING id"),
-        )
+        let changes = DEFAULTS.map(|(place, value)| match place {
+            column::PAYLOAD => (place, "coalesce(p.payload, '{}'::pg_catalog.jsonb)"),
+            _ => (place, value),
+        });
+        let rest = format!("FROM pg_catalog.unnest({payloads}) AS p (payload) RETURNING id");
+        lists::insert_job(&changes, &[], &rest)
     },
     &lists::given_types_with(column::PAYLOAD, types::JSONB_ARRAY),
 );
 
-static INSERT_UNIQUE: Statement = Statement::made(
-    || {
-        let rest = "ON CONFLICT (queue, owner, unique_key, rerun) WHERE unique_key IS NOT NULL \
-                    AND origin IS NULL DO NOTHING RETURNING id";
-        insert("@", rest)
-    },
-    &GIVEN_TYPES,
-);
-
 static FIND_UNIQUE: Statement = Statement::new(
     "SELECT id FROM my_worker._jobs WHERE queue = $1 \
-     AND owner = $2 AND unique_key = $3 AND origin IS NULL",
+     AND owner = $2 AND unique_key = $3 AND origin IS NULL ORDER BY rerun LIMIT 1",
     &[types::TEXT, types::REGROLE, types::TEXT],
 );
 
 /// Enqueues the job and answers its id, or if a live job has its unique key, what `mode` says.
 pub fn enqueue(mut job: NewJob<'_>, mode: UniqueMode) -> Result<i64> {
-    check_mode(mode)?;
     let extension = admit(&mut job)?;
-    as_owner(&extension, |spi| insert_one(spi, &job))
+    enqueue_one(&extension, &job, mode)
 }
 
 /// Enqueues the job once for each payload and answers the ids in order: its payload is a `jsonb[]`.
@@ -150,13 +106,11 @@ pub fn enqueue_many(mut job: NewJob<'_>) -> Result<Vec<i64>> {
     insert_many(&extension, &job)
 }
 
-fn check_mode(mode: UniqueMode) -> Result<()> {
-    match mode {
-        UniqueMode::Keep => Ok(()),
-        _ => Err(PgError::new(
-            FEATURE_NOT_SUPPORTED,
-            "this unique_mode is not supported yet",
-        )),
+fn enqueue_one(extension: &Extension, job: &NewJob<'_>, mode: UniqueMode) -> Result<i64> {
+    let arguments = job.arguments();
+    match UniqueKey::of(|column| job.get(column))? {
+        Some(key) => Enqueued { arguments, key }.enqueue(extension, mode),
+        None => as_owner(extension, |spi| insert_one(spi, job)),
     }
 }
 
@@ -169,10 +123,9 @@ fn insert_many(extension: &Extension, job: &NewJob<'_>) -> Result<Vec<i64>> {
 
 /// The same of a job for a consumer. 55000 if its queue has a handler, by which the server would run it.
 pub fn send(mut job: NewJob<'_>, mode: UniqueMode) -> Result<i64> {
-    check_mode(mode)?;
     let extension = admit_any(&mut job)?;
     refuse_handler(&extension, &job)?;
-    as_owner(&extension, |spi| insert_one(spi, &job))
+    enqueue_one(&extension, &job, mode)
 }
 
 /// The same for each payload of a `jsonb[]`.
@@ -213,35 +166,11 @@ fn admit_any(job: &mut NewJob<'_>) -> Result<Extension> {
     Ok(extension)
 }
 
-/// Inserts one checked job, which has an owner, and answers its id.
+/// Inserts one checked job, which has an owner and no unique key, and answers its id.
 pub fn insert_one(spi: &Spi, job: &NewJob<'_>) -> Result<i64> {
-    let key = job.get(column::UNIQUE_KEY);
-    let arguments = job.arguments();
-    let statement = match key {
-        Some(_) => &INSERT_UNIQUE,
-        None => &INSERT_ONE,
-    };
-    // A row that is only tried counts as one more of the role.
-    let bounded = key.is_some() && bound::is_set();
-    for attempt in 0..10 {
-        if !bounded || attempt > 0 {
-            let inserted = spi.run(statement, &arguments)?;
-            if let Some(id) = inserted.first().and_then(|row| row.i64(1)) {
-                return Ok(id);
-            }
-        }
-        // Somebody's job has the key, unless it has ended just now.
-        let same = [job.get(column::QUEUE), job.get(column::OWNER), key];
-        let found = spi.run(&FIND_UNIQUE, &same)?;
-        if let Some(id) = found.first().and_then(|row| row.i64(1)) {
-            return Ok(id);
-        }
-    }
-    Err(PgError::new(
-        OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "could not decide whether the unique key is in use",
-    )
-    .hint("Retry the transaction in READ COMMITTED isolation."))
+    let inserted = spi.run(&INSERT_ONE, &job.arguments())?;
+    let id = inserted.first().and_then(|row| row.i64(1));
+    id.ok_or_else(|| PgError::internal("a job was not inserted"))
 }
 
 /// The live job of that owner that has the key, if any.

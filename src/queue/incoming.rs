@@ -24,7 +24,7 @@ use super::admit::{
 use super::handler::{Named, quoted};
 use super::{
     after, any_extension, bar, bound, claim, column, consumed, handler, home, ids, keys, queues,
-    rates, rights, wake,
+    rates, rerun, rights, wake,
 };
 use crate::shared::consumers;
 
@@ -92,8 +92,11 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         wake::look_at_commit()?;
         return Ok(row.result());
     }
-    if row.is_update && !identity::is_ours() {
-        refuse_leased(&row, &extension)?;
+    if row.is_update {
+        if !identity::is_ours() {
+            refuse_leased(&row, &extension)?;
+        }
+        rerun::row_goes(&extension, &row)?;
     }
     let expires_at = row.get(column::EXPIRES_AT).map(datum::as_i64);
     if let Some(at) = expires_at.filter(|at| *at != Micros::MAX) {
@@ -129,8 +132,12 @@ fn comes_after(row: &mut TriggerRow, extension: &Extension, is_users: bool) -> R
         after::refuse_change(row)?;
     }
     let is_new = !row.is_update && (is_users || identity::is_ours());
-    if is_new && row.get(column::AFTER).is_some() && extension.is_current() {
-        return after::resolve(row, extension);
+    if is_new
+        && row.get(column::AFTER).is_some()
+        && extension.is_current()
+        && after::resolve(row, extension)?
+    {
+        return Ok(true);
     }
     let status = row.get(column::STATUS);
     Ok(status.is_some_and(|status| datum::text_is(status, b"blocked")))
@@ -140,17 +147,16 @@ fn comes_after(row: &mut TriggerRow, extension: &Extension, is_users: bool) -> R
 pub fn before_delete(row: &TriggerRow) -> Result<Datum<'static>> {
     row.check(&JOBS)?;
     let is_keyed = row.get(column::GROUP_KEY).is_some();
-    if !identity::is_ours() || is_keyed {
-        let extension = any_extension()?;
-        if !identity::is_ours() {
-            refuse_leased(row, &extension)?;
-            let job = row.get(column::ID).map_or(0, datum::as_i64);
-            wake::gone_at_commit(job)?;
-        }
-        if is_keyed {
-            tell_of_key(row, &extension)?;
-        }
+    let extension = any_extension()?;
+    if !identity::is_ours() {
+        refuse_leased(row, &extension)?;
+        let job = row.get(column::ID).map_or(0, datum::as_i64);
+        wake::gone_at_commit(job)?;
     }
+    if is_keyed {
+        tell_of_key(row, &extension)?;
+    }
+    rerun::row_goes(&extension, row)?;
     Ok(row.result())
 }
 
@@ -285,7 +291,7 @@ fn check_values(row: &TriggerRow) -> Result<()> {
         && !(is_given(pending)
             || is_given(processing)
             || is_given(b"failed") && may_be(row, b"failed")?
-            || is_given(b"blocked") && may_be(row, b"blocked")?)
+            || is_given(b"blocked") && (is_waiting_rerun(row) || may_be(row, b"blocked")?))
     {
         return wrong("the status of a job in the queue must be \"pending\" or \"processing\"");
     }
@@ -302,6 +308,13 @@ fn check_values(row: &TriggerRow) -> Result<()> {
     let (kind, group_key) = (text(column::KIND)?, text(column::GROUP_KEY)?);
     check_texts(kind.as_deref(), group_key.as_deref())?;
     check_flow(|column| row.get(column))
+}
+
+/// One that waits for the end of another says so in two columns, which only the owner of the extension sets.
+fn is_waiting_rerun(row: &TriggerRow) -> bool {
+    let blocked = row.get(column::STATUS);
+    blocked.is_some_and(|status| datum::text_is(status, b"blocked"))
+        && row.get(column::RERUN).is_some_and(datum::as_bool)
 }
 
 /// Only statements of ours set a job aside, or have it wait for others; one that does stays so until they take it

@@ -10,6 +10,18 @@ pub const HISTORY_TYPES: [Oid; history::COUNT] = history_types();
 /// The types of the columns of [`GIVEN`], in order.
 pub const GIVEN_TYPES: [Oid; GIVEN.len()] = given_types();
 
+/// Those of [`GIVEN`], and one more.
+#[allow(clippy::indexing_slicing)]
+pub const fn given_types_and(last: Oid) -> [Oid; GIVEN.len() + 1] {
+    let mut all = [last; GIVEN.len() + 1];
+    let mut index = 0;
+    while index < GIVEN.len() {
+        all[index] = GIVEN_TYPES[index];
+        index += 1;
+    }
+    all
+}
+
 /// Those of [`GIVEN`] where a statement takes many values of one column at once.
 #[allow(clippy::indexing_slicing)]
 pub const fn given_types_with(place: i32, other: Oid) -> [Oid; GIVEN.len()] {
@@ -90,17 +102,33 @@ pub fn parameter(place: i32) -> String {
 
 /// INSERT of a new job, whose parameters are the columns of [`GIVEN`]; `changes` says by place what is
 /// stored in place of a parameter, which stands in it as `@`.
-pub fn insert_job(changes: &[(i32, &str)], rest: &str) -> String {
-    let names = GIVEN.iter().filter_map(|place| {
-        let index = usize::try_from(place.saturating_sub(1)).ok()?;
-        JOBS.columns.get(index).map(|column| column.name)
-    });
-    let values = GIVEN.iter().map(|place| {
-        let changed = changes.iter().find(|change| change.0 == *place);
-        let value = changed.map_or("@", |change| change.1);
-        value.replace('@', &parameter(*place))
-    });
+/// `more` says names and values of other columns.
+pub fn insert_job(changes: &[(i32, &str)], more: &[(&str, &str)], rest: &str) -> String {
+    let names = GIVEN.iter().map(|place| name(*place));
+    let names = names.chain(more.iter().map(|more| more.0));
+    let values = GIVEN.iter().map(|place| stored(*place, changes));
+    let values = values.chain(more.iter().map(|more| more.1.to_string()));
     let names = names.collect::<Vec<_>>().join(", ");
     let values = values.collect::<Vec<_>>().join(", ");
     format!("INSERT INTO my_worker._jobs ({names}) SELECT {values} {rest}")
+}
+
+/// What an UPDATE of a job sets these columns to, by the same parameters and changes.
+pub fn set_job(places: &[i32], changes: &[(i32, &str)]) -> String {
+    let set = |place: &i32| format!("{} = {}", name(*place), stored(*place, changes));
+    places.iter().map(set).collect::<Vec<_>>().join(", ")
+}
+
+/// The name of a column of a job.
+fn name(place: i32) -> &'static str {
+    let index = usize::try_from(place.saturating_sub(1)).ok();
+    let column = index.and_then(|index| JOBS.columns.get(index));
+    column.map_or("", |column| column.name)
+}
+
+/// What is stored in a column: its parameter, or what `changes` makes of that.
+fn stored(place: i32, changes: &[(i32, &str)]) -> String {
+    let changed = changes.iter().find(|change| change.0 == place);
+    let value = changed.map_or("@", |change| change.1);
+    value.replace('@', &parameter(place))
 }

@@ -42,6 +42,8 @@ pub mod record;
 pub mod redrive;
 pub mod release;
 pub mod report;
+pub mod rerun;
+pub mod reruns;
 pub mod retry;
 pub mod rights;
 mod rules;
@@ -51,6 +53,7 @@ mod settle;
 pub mod single;
 pub mod soon;
 pub mod told;
+mod unique;
 pub mod wait;
 pub mod wake;
 

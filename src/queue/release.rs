@@ -127,7 +127,7 @@ static FIRST_LEFT: Statement = Statement::new(
 /// It is due from now on, like what was enqueued at this moment.
 static RELEASE: Statement = Statement::new(
     "UPDATE my_worker._jobs AS j SET status = 'pending', \
-     run_at = greatest(j.run_at, pg_catalog.clock_timestamp()) WHERE j.id = ANY ($1) AND j.status = 'blocked' \
+     run_at = greatest(j.run_at, pg_catalog.clock_timestamp()) WHERE j.id = ANY ($1) AND j.status = 'blocked' AND NOT j.rerun \
      AND (SELECT d.job FROM my_worker._dependencies AS d WHERE d.job = j.id LIMIT 1) IS NULL",
     &[types::INT8_ARRAY],
 );

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use crate::counted::{self, Ends};
 use crate::logic::keys::KeyId;
+use crate::logic::reruns::Word;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use crate::pg::local::Local;
@@ -93,6 +94,10 @@ enum Promise {
     Keys(Oid, Vec<KeyId>),
     /// Processes of ours may be in that database again, however the transaction ends.
     Unblock(Oid),
+    /// It did something to jobs that others wait for, or that wait for others.
+    Reruns(Word),
+    /// The keeper shall look for jobs that wait for one that has ended.
+    AskReruns,
 }
 
 /// Everything that the open transaction has to tell at its end.
@@ -248,6 +253,16 @@ pub(super) fn key_is_free(owner: Oid, key: KeyId) -> Result<()> {
     promise(Promise::Keys(owner, vec![key]))
 }
 
+/// The transaction did something to unique keys; whoever passes it has the keeper look.
+pub(super) fn reruns_at_commit(word: Word) -> Result<()> {
+    promise(Promise::Reruns(word))
+}
+
+/// The keeper shall look for jobs that wait for one that has ended, if this transaction commits.
+pub(super) fn ask_reruns_at_commit() -> Result<()> {
+    promise(Promise::AskReruns)
+}
+
 /// Our processes keep out of a database until this transaction ends.
 pub fn unblock_at_end(database: Oid) -> Result<()> {
     promise(Promise::Unblock(database))
@@ -277,7 +292,8 @@ impl Promise {
         match (self, new) {
             (Promise::Look, Promise::Look)
             | (Promise::Resolve, Promise::Resolve)
-            | (Promise::Settings, Promise::Settings) => true,
+            | (Promise::Settings, Promise::Settings)
+            | (Promise::AskReruns, Promise::AskReruns) => true,
             (Promise::Due(known), Promise::Due(time)) => {
                 *known = *time.min(known);
                 true
@@ -291,6 +307,7 @@ impl Promise {
                 *known = (known.0.min(more.0), known.1.max(more.1));
                 true
             }
+            (Promise::Reruns(known), Promise::Reruns(more)) => known.takes_in(more),
             _ => false,
         }
     }
@@ -473,7 +490,16 @@ impl Pending {
                     state.resolve = true;
                     add(Wake::process(state.launcher_procno));
                 }
+                Promise::Reruns(word) if committed && state.reruns.say(word) => {
+                    add(state.ask_look(database));
+                }
+                Promise::AskReruns if committed => {
+                    state.reruns.ask();
+                    add(state.ask_look(database));
+                }
                 Promise::Look
+                | Promise::Reruns(_)
+                | Promise::AskReruns
                 | Promise::Resolve
                 | Promise::Keys(..)
                 | Promise::Due(_)

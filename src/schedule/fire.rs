@@ -68,7 +68,7 @@ static ADVANCE: Statement = Statement::new(
      last_job_id = coalesce($4, last_job_id), \
      last_enqueued_at = CASE WHEN $4 IS NULL THEN last_enqueued_at ELSE $5 END, \
      last_skipped_at = CASE WHEN $6 THEN $5 ELSE last_skipped_at END, \
-     live_jobs = $7, held_jobs = $8 WHERE id = $1",
+     live_jobs = $7, held_jobs = $8, runs = runs + $9 WHERE id = $1",
     &[
         types::INT8,
         types::TIMESTAMPTZ,
@@ -78,6 +78,7 @@ static ADVANCE: Statement = Statement::new(
         types::BOOL,
         types::INT8_ARRAY,
         types::INT8_ARRAY,
+        types::INT8,
     ],
 );
 
@@ -369,6 +370,7 @@ fn advance(
         Some(plan.left_out.datum()),
         Some(array(live)?),
         Some(array(&found.held)?),
+        Some((plan.enqueue.len() as i64).datum()),
     ];
     spi.run(&ADVANCE, &arguments).map(|_| ())
 }

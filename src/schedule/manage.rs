@@ -55,7 +55,7 @@ static LOCK: Statement = Statement::new(
 
 static NOTE_RUN: Statement = Statement::new(
     "UPDATE my_worker._schedules SET last_job_id = $2, last_enqueued_at = $3, \
-     live_jobs = live_jobs || $2 WHERE id = $1",
+     live_jobs = live_jobs || $2, runs = runs + 1 WHERE id = $1",
     &[types::INT8, types::INT8, types::TIMESTAMPTZ],
 );
 
@@ -132,6 +132,7 @@ pub fn run_now(name: &[u8], owner: Option<Oid>) -> Result<i64> {
         bar::warn(row.oid(8).unwrap_or(0))?;
         let mut job = job_of(&row, 1);
         job.set(column::RUN_AT, Some(clock::now().datum()));
+        job.set(column::SCHEDULE_ID, Some(id.datum()));
         let job = enqueue::insert_one(spi, &job)?;
         note_run(spi, id, job)?;
         Ok(job)

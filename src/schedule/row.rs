@@ -62,11 +62,13 @@ pub fn find(spi: &Spi, id: i64) -> Result<Option<Found<'_>>> {
     let Some(row) = rows.first() else {
         return Ok(None);
     };
+    let mut job = job_of(&row, 1);
+    job.set(column::SCHEDULE_ID, Some(id.datum()));
     let overlap = row.text(11)?.unwrap_or_default();
     let catchup = row.text(12)?.unwrap_or_default();
     Ok(Some(Found {
         id,
-        job: job_of(&row, 1),
+        job,
         schedule: row.text(9)?.unwrap_or_default(),
         timezone: row.text(10)?.unwrap_or_default(),
         overlap: Overlap::from_name(&overlap).ok_or_else(|| unknown_word(&overlap))?,

@@ -4,6 +4,8 @@ use super::{SHARED, SlotId};
 use crate::pg::local::Local;
 
 static SLOT: Local<Option<SlotId>> = Local::new(None);
+/// The jobs of the running call, if they are several.
+static CALL: Local<Vec<i64>> = Local::new(Vec::new());
 
 /// This process has taken the slot over.
 pub fn set_slot(id: SlotId) {
@@ -26,4 +28,14 @@ pub fn job() -> Option<i64> {
     SHARED
         .peek(|unlocked| unlocked.slots.get(slot.index)?.current().job())
         .flatten()
+}
+
+/// This process runs these jobs in one call; none: it runs one, which its slot shows, or nothing.
+pub fn set_call(jobs: Vec<i64>) {
+    CALL.set(jobs);
+}
+
+/// Whether the job is one of several of the running call.
+pub fn has_in_call(job: i64) -> bool {
+    CALL.with(|call| call.contains(&job))
 }

@@ -14,8 +14,8 @@ use crate::queue::after;
 use crate::queue::handler::quoted;
 use crate::queue::home;
 use crate::queue::queues::{self, Queue};
-use crate::queue::rates;
 use crate::queue::{any_extension, as_owner, extension};
+use crate::queue::{rates, rerun};
 use crate::settings;
 use crate::shared::{Kind, Phase, SHARED, consumers};
 
@@ -27,7 +27,7 @@ static LIVE: Statement = Statement::new(
      AND l.mode = 'ExclusiveLock' \
      AND l.transactionid = q.xmax LIMIT 1), \
      q.status = 'failed', q.lease IS NOT NULL, q.group_key, q.origin, q.status = 'blocked', \
-     q.expires_at <= pg_catalog.clock_timestamp() FROM my_worker._jobs AS q WHERE q.id = $1",
+     q.expires_at <= pg_catalog.clock_timestamp(), q.rerun FROM my_worker._jobs AS q WHERE q.id = $1",
     &[types::INT8],
 );
 
@@ -56,6 +56,7 @@ struct Live {
     origin: Option<Vec<u8>>,
     is_blocked: bool,
     is_expired: bool,
+    is_rerun: bool,
 }
 
 /// What shared memory says of a job, its queue and its role.
@@ -124,6 +125,11 @@ fn look(job: i64) -> Result<Vec<u8>> {
     if live.is_expired {
         return Ok(b"it has expired: the keeper will cancel it".to_vec());
     }
+    if live.is_rerun
+        && let Some(reason) = rerun::waits_for(&extension, job)?
+    {
+        return Ok(reason.into_bytes());
+    }
     if live.is_blocked {
         return Ok(after::waits_for(&extension, job)?.into_bytes());
     }
@@ -171,6 +177,7 @@ fn find_live(spi: &Spi, job: i64) -> Result<Option<Live>> {
         origin: row.text(12)?,
         is_blocked: row.bool(13),
         is_expired: row.bool(14),
+        is_rerun: row.bool(15),
     }))
 }
 

@@ -83,10 +83,10 @@ mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot, CommandId comman
 
 /*
  * The transaction, or multixact, that has locked, changed or deleted a row version;
- * InvalidTransactionId if there is none.
+ * InvalidTransactionId if there is none.  is_replaced: there is a newer version.
  */
 TransactionId
-mw_row_xmax(Relation rel, ItemPointer tid, bool *is_multi, bool *only_locked)
+mw_row_xmax(Relation rel, ItemPointer tid, bool *is_multi, bool *only_locked, bool *is_replaced)
 {
 	HeapTupleData tuple = {.t_self = *tid};
 	TransactionId xmax;
@@ -98,6 +98,7 @@ mw_row_xmax(Relation rel, ItemPointer tid, bool *is_multi, bool *only_locked)
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	infomask = tuple.t_data->t_infomask;
 	xmax = HeapTupleHeaderGetRawXmax(tuple.t_data);
+	*is_replaced = !ItemPointerEquals(&tuple.t_self, &tuple.t_data->t_ctid);
 	UnlockReleaseBuffer(buffer);
 
 	if (infomask & HEAP_XMAX_INVALID || HEAP_LOCKED_UPGRADED(infomask))

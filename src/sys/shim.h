@@ -42,7 +42,8 @@ extern bool mw_fetch_row(Relation rel, ItemPointer tid, TupleTableSlot *slot);
 extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
 extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot, CommandId command,
 						  bool wait);
-extern TransactionId mw_row_xmax(Relation rel, ItemPointer tid, bool *is_multi, bool *only_locked);
+extern TransactionId mw_row_xmax(Relation rel, ItemPointer tid, bool *is_multi, bool *only_locked,
+								 bool *is_replaced);
 struct TableScanDescData;
 extern struct TableScanDescData *mw_table_beginscan(Relation rel, Snapshot snapshot);
 extern bool mw_table_next(struct TableScanDescData *scan, TupleTableSlot *slot);

@@ -51,6 +51,38 @@ SELECT active, last_status, last_job_id = :job AS that_job, last_run_at IS NOT N
 SELECT handler, payload, status, attempts FROM my_worker.jobs WHERE id = :job;
 SELECT payload FROM schedules.ran;
 
+-- Its past: each job knows the schedule that it comes from, also when it is retried.
+SELECT j.schedule_id = s.id AS of_it FROM my_worker.jobs AS j, my_worker.schedules AS s WHERE j.id = :job AND s.name = 'hand';
+SELECT my_worker.schedule('fails', '@yearly', 'SELECT 1 / 0') AS fails \gset
+SELECT my_worker.run_now('fails') AS a, my_worker.run_now('fails') AS b \gset
+SELECT schedule_id = :fails AS of_it FROM my_queue WHERE id = :b
+ UNION ALL SELECT schedule_id = :fails FROM my_worker.history WHERE id = :b;
+SELECT my_worker.wait(:a, '30 s'), my_worker.wait(:b, '30 s');
+SELECT runs, last_duration > '0' AS lasted, last_error FROM my_worker.schedules WHERE name IN ('hand', 'fails') ORDER BY name;
+SELECT my_worker.retry(:b);
+SELECT my_worker.wait(:b, '30 s');
+SELECT runs FROM my_worker.schedules WHERE name = 'fails';
+SELECT id IN (:a, :b) AS known, status, attempts FROM my_worker.history WHERE schedule_id = :fails ORDER BY id DESC LIMIT 10;
+SET enable_seqscan = off;
+EXPLAIN (COSTS OFF) SELECT * FROM my_worker.history WHERE schedule_id = 7 ORDER BY id DESC LIMIT 10;
+RESET enable_seqscan;
+-- A new rule keeps the count, and what is unscheduled keeps its past.
+SELECT my_worker.schedule('fails', '@monthly', 'SELECT 1') = :fails AS same_id;
+SELECT runs FROM my_worker.schedules WHERE name = 'fails';
+SELECT my_worker.unschedule('fails');
+SELECT count(*) FROM my_worker.history WHERE schedule_id = :fails;
+-- No job of others says that it is of a schedule.
+CREATE ROLE schedules_stranger;
+GRANT ALL ON my_queue, my_worker._jobs TO schedules_stranger;
+GRANT USAGE ON SCHEMA my_worker TO schedules_stranger;
+SET ROLE schedules_stranger;
+\set VERBOSITY sqlstate
+INSERT INTO my_worker._jobs (command, schedule_id) VALUES ('SELECT 1', 1);
+\set VERBOSITY default
+RESET ROLE;
+DROP OWNED BY schedules_stranger;
+DROP ROLE schedules_stranger;
+
 -- Unschedule.
 SELECT my_worker.unschedule('tick');
 SELECT my_worker.unschedule('tick');

@@ -124,6 +124,10 @@ wait_for($node, q{SELECT count(*) >= 2 FROM ran WHERE name = 'skip'});
 is(sql(q{SELECT count(*) FROM ran AS a JOIN ran AS b ON a.name = b.name AND a.job < b.job AND b.started < a.ended
 		WHERE a.name <> 'allow'}), '0', 'skip and queue: never two runs at a time');
 is(sql(q{SELECT held > 1 FROM my_worker.schedules WHERE name = 'queue'}), 't', 'queue: due runs wait');
+is(sql(q{SELECT count(*) FROM my_worker.jobs AS j LEFT JOIN my_worker.schedules AS s ON s.id = j.schedule_id AND s.name = j.payload->>'name'
+		WHERE j.payload->>'name' IN ('skip', 'queue', 'allow') AND s.id IS NULL}), '0', 'each job knows its schedule');
+is(sql(q{SELECT count(*) FROM my_worker.schedules AS s
+		WHERE s.runs <> (SELECT count(*) FROM my_worker.jobs AS j WHERE j.schedule_id = s.id)}), '0', 'and each schedule counts them');
 cmp_ok(sql(q{SELECT count(*) FROM my_worker.jobs WHERE payload->>'name' = 'allow' AND status = 'processing'}),
 	'>', 1, 'allow: several run at a time');
 is(sql(q{SELECT count(*) < 5 FROM my_worker.jobs WHERE payload->>'name' = 'skip'}), 't', 'skip: leaves runs out');

@@ -40,6 +40,7 @@ mod world;
 use super::Micros;
 use super::counters::Board;
 use super::keys::freed::Freed;
+use super::reruns::Reruns;
 use charge::{STOPS, Stop};
 
 pub use charge::{CHARGES, Charge, Death};
@@ -148,6 +149,8 @@ pub struct State {
     pub waiters: [Waiter; WAITERS],
     /// [W B] see [`News`].
     news: [News; NEWS],
+    /// [W B] keys of jobs that wait for another one's end, and of those that have ended.
+    pub reruns: Reruns,
     /// See [`Slot`]. Who looks for one by what it says asks `used_slots`.
     pub slots: [Slot; SLOTS],
 }
@@ -184,6 +187,7 @@ impl State {
             stops: [Stop::NONE; STOPS],
             waiters: [Waiter::NONE; WAITERS],
             news: [News::NONE; NEWS],
+            reruns: Reruns::EMPTY,
             slots: std::array::from_fn(|_| Slot::free()),
         });
         state.link(Unlocked::kept());
