@@ -262,6 +262,10 @@ CREATE FUNCTION my_worker.wait(job_id bigint, timeout interval DEFAULT NULL) RET
     AS 'MODULE_PATHNAME', 'mw_wait' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.wait IS 'waits for a job to finish and returns its final status, NULL on time-out';
 
+CREATE FUNCTION my_worker.perform(job_id bigint) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'mw_perform' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION my_worker.perform IS 'runs a waiting job of the caller''s at once, in this session and transaction, and returns its result';
+
 CREATE FUNCTION my_worker.progress(percent real, message text DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_progress' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.progress(real, text) IS 'reports how far the running job is';
@@ -843,7 +847,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs', 'reassign',
-           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running',
+           'launch_dynamic_worker', 'perform', 'caller', 'home', 'at_work', 'is_running',
            -- consumers
            'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
            -- statistics

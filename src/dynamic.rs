@@ -111,7 +111,8 @@ fn check_runnable(job: i64, found: &Standing) -> Result<()> {
     Err(PgError::new(OBJECT_NOT_IN_PREREQUISITE_STATE, message).hint(hint))
 }
 
-fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
+/// Takes a place beside the pool for that job.
+pub fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
     let most = usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(1);
     let (database, now) = (bgworker::my_database(), clock::now());
     let taken = SHARED.write(|state| state.take_launch(database, owner, job, most, now));

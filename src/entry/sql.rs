@@ -11,7 +11,7 @@ use crate::queue::wait;
 use crate::queue::{cancel, column, handler, incoming, purge, queues, retry, rights};
 use crate::shared::{self, SHARED, own};
 use crate::sys;
-use crate::{progress, stats};
+use crate::{perform, progress, stats};
 
 /// Exports a function of the version-1 calling convention: the call itself and its record.
 macro_rules! sql_function {
@@ -61,6 +61,7 @@ sql_function!(mw_retry, pg_finfo_mw_retry, retry);
 sql_function!(mw_wait, pg_finfo_mw_wait, wait_for);
 sql_function!(mw_progress, pg_finfo_mw_progress, report_progress);
 sql_function!(mw_current_job, pg_finfo_mw_current_job, current_job);
+sql_function!(mw_perform, pg_finfo_mw_perform, perform_now);
 sql_function!(mw_create_queue, pg_finfo_mw_create_queue, create_queue);
 sql_function!(mw_alter_queue, pg_finfo_mw_alter_queue, alter_queue);
 sql_function!(mw_drop_queue, pg_finfo_mw_drop_queue, drop_queue);
@@ -288,6 +289,10 @@ fn report_progress(call: &Call) -> Answer {
 
 fn current_job(_: &Call) -> Answer {
     Ok(own::job().map(ToDatum::datum))
+}
+
+fn perform_now(call: &Call) -> Answer {
+    perform::perform(bigint(call))
 }
 
 fn queue_settings(call: &Call) -> Result<QueueSettings<'_>> {

@@ -45,6 +45,12 @@ pub fn in_restricted_operation() -> bool {
     unsafe { sys::InSecurityRestrictedOperation() }
 }
 
+/// Whether the current role is that of a function that runs with its owner's rights, or of an operation of ours.
+pub fn in_changed_role() -> bool {
+    // SAFETY: reads process-local state.
+    unsafe { sys::InLocalUserIdChange() }
+}
+
 /// Makes one call of the server with the rights of `owner`, which runs no code of anybody's.
 pub(super) fn with_rights_of<T>(owner: Oid, call: impl FnOnce() -> Result<T>) -> Result<T> {
     let (mut role, mut context) = (0, 0);

@@ -70,6 +70,8 @@ enum Promise {
     Halt(i32),
     /// A dynamic worker that waits for this transaction.
     Launch(SlotId),
+    /// A slot that this session holds for a queue's permit.
+    Permit(SlotId, i32),
     /// This database's keeper shall look, or one shall be started.
     Look,
     /// It shall look at that time.
@@ -163,6 +165,17 @@ fn earlier(known: Micros, new: Micros) -> Micros {
 /// A dynamic worker waits for the end of this transaction.
 pub fn launched(slot: SlotId) -> Result<()> {
     promise(Promise::Launch(slot))
+}
+
+/// The slot, by which this transaction holds a permit of a queue, is given back at its end.
+pub fn permit_until_end(slot: SlotId, queue: i32) -> Result<()> {
+    promise(Promise::Permit(slot, queue))
+}
+
+/// Whether this transaction holds a permit of that queue.
+pub fn holds_permit(queue: i32) -> bool {
+    let is_of_queue = |promise: &Promise| matches!(promise, Promise::Permit(_, of) if *of == queue);
+    PENDING.with(|pending| pending.promises.iter().any(is_of_queue))
 }
 
 /// The keeper of this database shall look when this transaction has committed.
@@ -397,6 +410,7 @@ impl Pending {
                 | Promise::Dead(_)
                 | Promise::Settings => {}
                 Promise::Unblock(oid) => add(state.unblock(*oid)),
+                Promise::Permit(id, _) => add(state.free_slot(*id)),
                 Promise::Launch(id) => {
                     if let Some(slot) = state.slot(*id) {
                         slot.go = if committed { Go::Yes } else { Go::No };
