@@ -40,6 +40,9 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            'launch_dynamic_worker', 'perform', 'caller', 'home', 'at_work', 'is_running',
            -- consumers
            'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
+           -- imports
+           'import_pg_cron', 'import_pgmq', 'import_pg_cron_job', 'pg_cron_table', 'take_over', 'pgmq_table', 'pgmq_headers',
+           'is_trusted', 'has_code',
            -- statistics
            'get_worker_stats', 'processes', 'queue_stats', 'health', 'health_facts', 'named_databases',
            'altered_columns', 'has_consumer', 'late_schedules', 'failed_jobs', 'why_copy')

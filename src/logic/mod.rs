@@ -23,6 +23,7 @@
 //! | [`limits`] | which names, counts and intervals are accepted |
 //! | [`low_water`] | from where a claim reads its index |
 //! | [`names`] | which lists of databases are accepted, and which names nobody has |
+//! | [`pg_cron`] | what a schedule text of pg_cron means, and which of ours means the same |
 //! | [`pool`] | which processes start, stay and leave |
 //! | [`reach`] | which part of a queue is another worker's |
 //! | [`repeats`] | which lines of the log are held back |
@@ -60,6 +61,7 @@ pub mod home;
 pub mod limits;
 pub mod low_water;
 pub mod names;
+pub mod pg_cron;
 pub mod pool;
 pub mod reach;
 pub mod repeats;

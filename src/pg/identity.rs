@@ -6,7 +6,7 @@
 
 use super::datum::Oid;
 use super::error::Result;
-use super::guard::protect;
+use super::guard::{protect, text};
 use super::guc;
 use super::local::Local;
 use crate::sys;
@@ -144,6 +144,14 @@ fn as_owner_within<T>(owner: Oid, flags: u32, body: impl FnOnce() -> Result<T>) 
     // SAFETY: as above.
     unsafe { sys::SetUserIdAndSecContext(role, context) };
     result.and_then(|value| ended.map(|()| value))
+}
+
+/// The role of that name, if there is one.
+pub fn role_named(name: &[u8]) -> Result<Option<Oid>> {
+    let name = text(name);
+    // SAFETY: a catalog look-up by a string that outlives it.
+    let role = protect(|| unsafe { sys::get_role_oid(name.as_ptr(), true) })?;
+    Ok((role != 0).then_some(role))
 }
 
 /// The name of a role, or its number if it is gone.

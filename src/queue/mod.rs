@@ -25,6 +25,7 @@ pub mod lease_row;
 pub mod leases;
 pub mod lists;
 pub mod live;
+pub mod messages;
 pub mod offer;
 pub mod prune;
 pub mod purge;
