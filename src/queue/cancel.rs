@@ -5,10 +5,10 @@ use crate::logic::consumers::lease::JobKey;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Micros;
-use crate::pg::error::Result;
+use crate::pg::error::{PgError, QUERY_CANCELED, Result};
 use crate::pg::table::{Compare, Holder, Key, Lock, Table};
 use crate::pg::{clock, identity, latch, marks, wait_event, xact};
-use crate::shared::{Current, Phase, SHARED, SLOTS, Slot, consumers};
+use crate::shared::{Current, Phase, SHARED, SLOTS, Slot, consumers, own};
 
 use super::end::{self, How};
 use super::single::{self, Standing, lock, still_there};
@@ -23,6 +23,11 @@ pub fn cancel(job: i64) -> Result<bool> {
     };
     if found.has_failed || !identity::has_rights_of(identity::current_role(), found.owner)? {
         return Ok(false);
+    }
+    if own::performs() && own::job() == Some(job) {
+        // Nobody but this call can end it.
+        let message = "canceling job due to user request";
+        return Err(PgError::new(QUERY_CANCELED, message));
     }
     let mut pause_ms = 1;
     loop {

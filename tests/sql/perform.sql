@@ -93,6 +93,13 @@ SELECT my_worker.enqueue('public.play_own_row', queue => 'stage') AS a,
 SELECT my_worker.perform(:a), my_worker.perform(:b);
 SELECT count(*), min(status) FROM my_worker.jobs WHERE id IN (:a, :b);
 
+-- One that cancels itself has failed, and waits.
+CREATE FUNCTION public.play_cancel(id bigint, p jsonb) RETURNS boolean LANGUAGE sql AS 'SELECT my_worker.cancel(id)';
+SELECT my_worker.enqueue('public.play_cancel', queue => 'stage') AS job \gset
+SELECT my_worker.perform(:job);
+SELECT status FROM my_worker.jobs WHERE id = :job;
+SELECT my_worker.cancel(:job);
+
 -- What a job enqueues, also by the constraints that it defers.
 CREATE TABLE parents (id int PRIMARY KEY);
 CREATE TABLE children (parent int REFERENCES parents DEFERRABLE INITIALLY DEFERRED);
@@ -108,7 +115,7 @@ SELECT my_worker.perform(:job) > '0' AS enqueued;
 INSERT INTO parents VALUES (1);
 COMMIT;
 SELECT count(*) FROM my_queue WHERE queue = 'stage';
-SELECT my_worker.purge_queue('stage');
+SELECT my_worker.purge_queue('stage') > 0 AS purged;
 
 -- What is not to be performed.
 SELECT my_worker.run('SELECT 1', 'stage') AS command, my_worker.send('plain') AS message,
@@ -191,7 +198,7 @@ SELECT count(*) FROM my_worker.workers WHERE queue = 'narrow';
 SELECT my_worker.purge_queue('stage') > 0 AS purged;
 SELECT my_worker.drop_queue(q, force => true) FROM unnest('{stage, plain, handled, narrow}'::text[]) AS q;
 DROP TABLE played, indexed, children, parents;
-DROP FUNCTION public.play, public.play_payload, public.play_nothing, public.play_batch, public.play_own_row, public.play_orphan,
+DROP FUNCTION public.play, public.play_payload, public.play_nothing, public.play_batch, public.play_own_row, public.play_cancel, public.play_orphan,
     public.play_within, public.play_lent, public.play_index, public.play_until;
 SELECT my_worker.revoke_usage('regress_mw_actor'), my_worker.revoke_usage('regress_mw_boss');
 REVOKE CREATE ON SCHEMA public FROM regress_mw_actor;
