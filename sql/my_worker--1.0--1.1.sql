@@ -640,12 +640,28 @@ CREATE OR REPLACE FUNCTION my_worker_internal.is_trusted(role oid) RETURNS boole
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT r.rolsuper OR r.rolname = current_user FROM pg_roles AS r WHERE r.oid = role
 $$;
+CREATE OR REPLACE FUNCTION my_worker_internal.has_code(source regclass, event integer) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT bool_or(
+               EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+                        WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype::integer & event <> 0
+                          AND (t.tgqual IS NOT NULL OR my_worker_internal.is_trusted(p.proowner) IS NOT TRUE))
+               OR my_worker_internal.is_trusted(c.relowner) IS NOT TRUE AND (
+                   c.relkind NOT IN ('r', 'p') OR c.relhasrules OR c.relrowsecurity OR c.relhassubclass AND c.relkind = 'r'
+                   OR EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+                   OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND num_nonnulls(i.indexprs, i.indpred) > 0)
+                   OR EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype = 'c')
+                   OR EXISTS (SELECT FROM pg_statistic_ext AS x WHERE x.stxrelid = c.oid AND x.stxexprs IS NOT NULL)
+                   OR EXISTS (SELECT FROM pg_partitioned_table AS p WHERE p.partrelid = c.oid AND p.partexprs IS NOT NULL)))
+      FROM pg_class AS c
+     WHERE c.oid = source OR c.oid IN (SELECT t.relid FROM pg_partition_tree(source) AS t)
+$$;
 CREATE OR REPLACE FUNCTION my_worker_internal.import_pg_cron_job(
     jobid bigint, jobname text, schedule text, command text, nodename text, nodeport integer, database text,
     username text, active boolean, write boolean) RETURNS text[]
     AS 'MODULE_PATHNAME', 'mw_import_pg_cron_job' LANGUAGE C VOLATILE;
 CREATE OR REPLACE FUNCTION my_worker_internal.pg_cron_table(dry_run boolean, OUT source regclass, OUT may_update boolean)
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     owners oid[];
     may_alter boolean;
@@ -666,7 +682,17 @@ BEGIN
             HINT = 'Call it as the owner of the schema and the table.';
     END IF;
     may_update := has_column_privilege(source, 'active', 'UPDATE');
-    IF dry_run OR may_update THEN
+    IF dry_run THEN
+        RETURN;
+    END IF;
+    -- So that no trigger comes after the look.
+    IF has_table_privilege(source, 'UPDATE') THEN
+        EXECUTE format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', source);
+    END IF;
+    IF my_worker_internal.has_code(source, 16) THEN
+        RAISE insufficient_privilege USING MESSAGE = 'cron.job has a trigger of a role that is no superuser',
+            HINT = 'Drop the trigger, or call it as that role.';
+    ELSIF may_update THEN
         RETURN;
     END IF;
     SELECT bool_or(has_function_privilege(p.oid, 'EXECUTE')) INTO may_alter
@@ -734,18 +760,6 @@ CREATE OR REPLACE FUNCTION my_worker_internal.take_over(
     queue text, payloads jsonb[], headers jsonb[], run_at timestamptz[], created_at timestamptz[], attempts bigint[])
     RETURNS bigint[]
     AS 'MODULE_PATHNAME', 'mw_take_over' LANGUAGE C VOLATILE;
-CREATE OR REPLACE FUNCTION my_worker_internal.has_code(source regclass) RETURNS boolean
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT bool_or(
-               c.relkind NOT IN ('r', 'p') OR c.relhasrules OR c.relrowsecurity OR c.relhassubclass AND c.relkind = 'r'
-               OR EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
-               OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND num_nonnulls(i.indexprs, i.indpred) > 0)
-               OR EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype = 'c')
-               OR EXISTS (SELECT FROM pg_statistic_ext AS x WHERE x.stxrelid = c.oid AND x.stxexprs IS NOT NULL)
-               OR EXISTS (SELECT FROM pg_partitioned_table AS p WHERE p.partrelid = c.oid AND p.partexprs IS NOT NULL))
-      FROM pg_class AS c
-     WHERE c.oid = source OR c.oid IN (SELECT t.relid FROM pg_partition_tree(source) AS t)
-$$;
 CREATE OR REPLACE FUNCTION my_worker_internal.pgmq_table(queue text, OUT source regclass, OUT has_headers boolean)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -762,12 +776,11 @@ BEGIN
             HINT = 'Call it as the owner of the schema.';
     END IF;
     EXECUTE format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', source);
-    IF (SELECT my_worker_internal.is_trusted(c.relowner) FROM pg_class AS c WHERE c.oid = source) IS NOT TRUE
-       AND my_worker_internal.has_code(source) THEN
+    IF my_worker_internal.has_code(source, 8) THEN
         RAISE insufficient_privilege
-            USING MESSAGE = format('the table of queue "%s" of pgmq may run code of its owner', queue),
+            USING MESSAGE = format('the table of queue "%s" of pgmq may run code of others', queue),
                   DETAIL = 'It has triggers, rules, policies, expressions or constraints of a role that is no superuser.',
-                  HINT = 'Call it as the owner of the table.';
+                  HINT = 'Call it as that role, or without the code.';
     END IF;
     IF (SELECT count(*) FROM pg_attribute AS a
          WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped

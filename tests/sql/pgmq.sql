@@ -127,6 +127,17 @@ DROP TRIGGER trap ON pgmq.q_trap;
 ALTER TABLE pgmq.q_trap ADD CHECK (public.mw_trap(msg_id::int)) NOT VALID;
 RESET ROLE;
 SELECT * FROM my_worker.import_pgmq('trap', false);
+-- Nor where somebody was granted the right to a trigger.
+GRANT TRIGGER ON pgmq.q_mails TO regress_mw_queuer;
+ALTER FUNCTION public.mw_trap() OWNER TO regress_mw_queuer;
+SET ROLE regress_mw_queuer;
+CREATE TRIGGER trap BEFORE INSERT ON pgmq.q_mails FOR EACH ROW WHEN (NEW.msg_id < 0) EXECUTE FUNCTION public.mw_trap();
+RESET ROLE;
+SELECT * FROM my_worker.import_pgmq('Mails', false);
+SET ROLE regress_mw_queuer;
+CREATE TRIGGER trap2 BEFORE DELETE ON pgmq.q_mails FOR EACH ROW EXECUTE FUNCTION public.mw_trap();
+RESET ROLE;
+SELECT * FROM my_worker.import_pgmq('Mails', false);
 ALTER SCHEMA pgmq OWNER TO regress_mw_queuer;
 SELECT * FROM my_worker.import_pgmq('trap', false);
 

@@ -173,6 +173,13 @@ is(sql(q{SELECT my_worker_internal.import_pg_cron_job(1, repeat('x', 64), '* * *
 	current_user, true, true)}), '{' . 'x' x 64 . ',"not imported","schedule name must not be longer than 63 bytes"}', 'a name that is too long');
 is(sql(q{SELECT count(*) FROM my_worker.schedules WHERE name <> 'taken'}), '0', 'so far there are no schedules');
 
+# A trigger of somebody with a right to it would run as the superuser.
+sql(q{GRANT TRIGGER ON cron.job TO ann; GRANT CREATE ON SCHEMA public TO ann; SET ROLE ann;
+	CREATE FUNCTION trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'runs as %', current_user; END $$;
+	CREATE TRIGGER trap BEFORE UPDATE ON cron.job FOR EACH ROW EXECUTE FUNCTION trap()});
+like(query_error($node, 'SELECT * FROM my_worker.import_pg_cron(false)'), qr/^42501: cron\.job has a trigger of a role that is no superuser/, 'a trigger of a user');
+sql(q{DROP TRIGGER trap ON cron.job; REVOKE TRIGGER ON cron.job FROM ann});
+
 # A look-alike is nothing to a superuser.
 $node->safe_psql('other', q{
 	CREATE EXTENSION my_worker;
