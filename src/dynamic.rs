@@ -139,7 +139,8 @@ fn check_turn(job: i64, found: &Standing) -> Result<()> {
         .hint("Its queue is fifo: launch the first job of the key, or wait until it has ended."))
 }
 
-fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
+/// Takes a place beside the pool for that job.
+pub fn take_slot(job: i64, owner: Oid) -> Result<SlotId> {
     let most = usize::try_from(settings::MAX_WORKERS.get()).unwrap_or(1);
     let (database, now) = (bgworker::my_database(), clock::now());
     let taken = SHARED.write(|state| state.take_launch(database, owner, job, most, now));
@@ -358,7 +359,7 @@ fn find_and_enter(id: SlotId, extension: &Extension) -> Result<Found> {
 }
 
 /// Takes the key of the job, if it has one; false if it is not its turn.
-fn has_key(
+pub fn has_key(
     id: SlotId,
     extension: &Extension,
     queue: &queues::Queue,

@@ -23,6 +23,7 @@
 //! | `greeting`   | what the log says when the launcher starts                                    |
 //! | `worker`     | a process of the pool: takes due jobs of one role                             |
 //! | `dynamic`    | a process of `launch_dynamic_worker`: runs one job                            |
+//! | `perform`    | runs a job at once, in the session that asks for it                           |
 //! | `keeper`     | the process of one database: finds due work, ends and forgets jobs            |
 //! | `launcher`   | the process of the server: starts the others                                  |
 //! | `entry`      | what the server calls                                                         |
@@ -56,6 +57,8 @@ mod home;
 mod keeper;
 #[cfg(not(test))]
 mod launcher;
+#[cfg(not(test))]
+mod perform;
 #[cfg(not(test))]
 mod pg;
 #[cfg(not(test))]

@@ -71,7 +71,6 @@ pub fn report(percent: f32, message: Option<&[u8]>) -> Result<()> {
             "progress() can only be called within a job",
         )
     };
-    let slot = own::slot().ok_or_else(outside)?;
     own::job().ok_or_else(outside)?;
     if !(0.0..=100.0).contains(&percent) {
         return Err(PgError::new(
@@ -81,6 +80,10 @@ pub fn report(percent: f32, message: Option<&[u8]>) -> Result<()> {
     }
     let message = message.unwrap_or_default();
     let length = datum::clip_length(message, MESSAGE_BYTES);
+    // Nobody else sees a job that this session performs.
+    let Some(slot) = own::slot().filter(|_| !own::performs()) else {
+        return Ok(());
+    };
     SHARED.write(|state| {
         if let Some(slot) = state.slot(slot) {
             slot.progress = percent;

@@ -50,6 +50,10 @@ CREATE FUNCTION my_worker.wait(job_id bigint, timeout interval DEFAULT NULL) RET
     AS 'MODULE_PATHNAME', 'mw_wait' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.wait IS 'waits for a job to finish and returns its final status, NULL on time-out';
 
+CREATE FUNCTION my_worker.perform(job_id bigint) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'mw_perform' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION my_worker.perform IS 'runs a waiting job of the caller''s at once, in this session and transaction, and returns its result';
+
 CREATE FUNCTION my_worker.progress(percent real, message text DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'mw_progress' LANGUAGE C;
 COMMENT ON FUNCTION my_worker.progress(real, text) IS 'reports how far the running job is';

@@ -37,9 +37,12 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
        AND p.proname IN (
            'enqueue', 'enqueue_many', 'run', 'cancel', 'retry', 'redrive', 'run_soon', 'snooze', 'give_up', 'wait', 'why', 'progress', 'current_job',
            'schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'next_runs', 'reassign',
-           'launch_dynamic_worker', 'caller', 'home', 'at_work', 'is_running', 'waits_for',
+           'launch_dynamic_worker', 'perform', 'caller', 'home', 'at_work', 'is_running', 'waits_for',
            -- consumers
            'send', 'send_many', 'receive', 'ack', 'ack_many', 'nack', 'release', 'extend', 'lease_progress',
+           -- imports
+           'import_pg_cron', 'import_pgmq', 'import_pg_cron_job', 'pg_cron_table', 'take_over', 'pgmq_table', 'pgmq_headers',
+           'is_trusted', 'has_code',
            -- statistics
            'get_worker_stats', 'processes', 'queue_stats', 'health', 'health_facts', 'named_databases',
            'altered_columns', 'has_consumer', 'late_schedules', 'failed_jobs', 'why_copy')

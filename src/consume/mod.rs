@@ -28,7 +28,7 @@ fn admitted(call: &'static std::ffi::CStr, writes: bool) -> Result<Extension> {
     if writes {
         xact::refuse_read_only(call)?;
     }
-    if own::slot().is_some() {
+    if own::slot().is_some() || own::performs() {
         return Err(PgError::new(
             OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("cannot call {} within a job", call.to_string_lossy()),

@@ -4,6 +4,7 @@
 mod bgw;
 mod consume;
 mod home;
+mod messages;
 mod probe;
 mod queue;
 mod schedule;

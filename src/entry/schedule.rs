@@ -4,6 +4,7 @@ use super::sql::{Answer, null, required, sql_function, text};
 use crate::pg::datum::{self, Oid, ToDatum};
 use crate::pg::fmgr::Call;
 use crate::pg::guard;
+use crate::schedule::import::{self, Source};
 use crate::schedule::{self, Definition};
 use crate::sys;
 
@@ -13,6 +14,11 @@ sql_function!(mw_pause_schedule, pg_finfo_mw_pause_schedule, pause);
 sql_function!(mw_resume_schedule, pg_finfo_mw_resume_schedule, resume);
 sql_function!(mw_run_now, pg_finfo_mw_run_now, run_now);
 sql_function!(mw_next_runs, pg_finfo_mw_next_runs, next_runs);
+sql_function!(
+    mw_import_pg_cron_job,
+    pg_finfo_mw_import_pg_cron_job,
+    import_pg_cron_job
+);
 sql_function!(
     mw_before_schedule_write,
     pg_finfo_mw_before_schedule_write,
@@ -67,6 +73,26 @@ fn next_runs(call: &Call) -> Answer {
         call.add_row(&[Some(time.datum())])
     })?;
     Ok(None)
+}
+
+fn import_pg_cron_job(call: &Call) -> Answer {
+    let source = Source {
+        id: call.arg(0).map_or(0, datum::as_i64),
+        name: text(call, 1)?,
+        schedule: required(call, 2, "schedule")?,
+        command: required(call, 3, "command")?,
+        host: text(call, 4)?.unwrap_or_default(),
+        port: call.arg(5).map_or(0, datum::as_i32),
+        database: text(call, 6)?.unwrap_or_default(),
+        role: text(call, 7)?.unwrap_or_default(),
+        is_active: call.arg(8).is_some_and(datum::as_bool),
+    };
+    let write = call.arg(9).is_some_and(datum::as_bool);
+    let verdict = import::import(&source, write)?;
+    let texts = [&verdict.name, verdict.outcome.as_bytes(), &verdict.detail];
+    let texts = texts.map(datum::text_datum);
+    let [name, outcome, detail] = texts;
+    datum::array_datum(&[name?, outcome?, detail?], datum::types::TEXT).map(Some)
 }
 
 fn before_write(call: &Call) -> Answer {

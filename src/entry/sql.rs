@@ -11,7 +11,7 @@ use crate::queue::{self, wait};
 use crate::queue::{cancel, column, handler, incoming, queues, retry, rights, soon};
 use crate::shared::{self, SHARED, own};
 use crate::sys;
-use crate::{progress, stats};
+use crate::{perform, progress, stats};
 
 /// Exports a function of the version-1 calling convention: the call itself and its record.
 macro_rules! sql_function {
@@ -68,6 +68,7 @@ sql_function!(mw_give_up, pg_finfo_mw_give_up, give_up);
 sql_function!(mw_wait, pg_finfo_mw_wait, wait_for);
 sql_function!(mw_progress, pg_finfo_mw_progress, report_progress);
 sql_function!(mw_current_job, pg_finfo_mw_current_job, current_job);
+sql_function!(mw_perform, pg_finfo_mw_perform, perform_now);
 sql_function!(
     mw_launch_dynamic_worker,
     pg_finfo_mw_launch_dynamic_worker,
@@ -349,6 +350,10 @@ fn report_progress(call: &Call) -> Answer {
 
 fn current_job(_: &Call) -> Answer {
     Ok(own::job().map(ToDatum::datum))
+}
+
+fn perform_now(call: &Call) -> Answer {
+    perform::perform(bigint(call))
 }
 
 fn launch_integer(call: &Call) -> Answer {

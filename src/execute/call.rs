@@ -56,11 +56,7 @@ pub(super) fn refuse_late(began: Micros, timeout_ms: i32) -> Result<()> {
 }
 
 /// Calls the handler as its signature wants it; its result as `jsonb`.
-pub(super) fn call(
-    function: Function,
-    shape: Shape,
-    jobs: &[&Job],
-) -> Result<Option<Datum<'static>>> {
+pub fn call(function: Function, shape: Shape, jobs: &[&Job]) -> Result<Option<Datum<'static>>> {
     let Some(first) = jobs.first() else {
         return Ok(None);
     };

@@ -12,7 +12,7 @@
 //! A command cannot run in a transaction of ours: the batch claims it, ends, and `command` runs it.
 
 pub mod aside;
-mod call;
+pub mod call;
 pub mod command;
 mod end;
 mod find;

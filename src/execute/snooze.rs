@@ -47,7 +47,7 @@ fn require_job(function: &str) -> Result<()> {
 }
 
 /// What was asked for last and not rolled back, once. Before a job starts: forgets it.
-pub(super) fn take() -> Option<Micros> {
+pub fn take() -> Option<Micros> {
     let committed = COMMITTED.take();
     ASKED.with(|asked| {
         if asked.is_empty() {

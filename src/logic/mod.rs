@@ -24,6 +24,7 @@
 //! | [`limits`] | which names, counts and intervals are accepted |
 //! | [`low_water`] | from where a claim reads its index |
 //! | [`names`] | which lists of databases are accepted, and which names nobody has |
+//! | [`pg_cron`] | what a schedule text of pg_cron means, and which of ours means the same |
 //! | [`pool`] | which processes start, stay and leave |
 //! | [`rates`] | when the next job of a queue, or of a key, may start |
 //! | [`reach`] | which part of a queue is another worker's |
@@ -63,6 +64,7 @@ pub mod keys;
 pub mod limits;
 pub mod low_water;
 pub mod names;
+pub mod pg_cron;
 pub mod pool;
 pub mod queue_settings;
 pub mod rates;

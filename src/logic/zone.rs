@@ -104,7 +104,7 @@ fn repeated(zone: &dyn Zone, first: i64, second: i64, before: i64, after: i64) -
 }
 
 /// The first instant in (low, high] whose offset is not that of `low`; `high` if there is none.
-fn change_between(zone: &dyn Zone, low: UtcSecs, high: UtcSecs) -> UtcSecs {
+pub(super) fn change_between(zone: &dyn Zone, low: UtcSecs, high: UtcSecs) -> UtcSecs {
     let (old, mut low, mut high) = (offset(zone, low), low, high);
     while high.saturating_sub(low) > 1 {
         let middle = low.midpoint(high);

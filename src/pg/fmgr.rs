@@ -333,6 +333,7 @@ pub struct Function {
     /// The types of its first arguments.
     arguments: [Oid; MOST_ARGUMENTS],
     count: usize,
+    in_query: bool,
 }
 
 /// So many arguments [`Function::call`] passes at most.
@@ -360,7 +361,16 @@ impl Function {
             result,
             arguments,
             count,
+            in_query: false,
         })
+    }
+
+    /// The same for a call within a query: the triggers that it defers wait for the end of the transaction.
+    pub fn within_query(self) -> Self {
+        Function {
+            in_query: true,
+            ..self
+        }
     }
 
     /// Calls it, outside of any query, and fires the triggers that it deferred; the result is `None` for
@@ -378,12 +388,15 @@ impl Function {
             return Err(PgError::internal("a handler takes other arguments"));
         }
         let (info, arguments) = (self.info, arguments.map(Datum::raw));
+        let in_query = self.in_query;
         // SAFETY: a snapshot is active; the arguments fit the function's signature, as was checked. No event
         // of an outer transaction level waits: AfterTriggerFireDeferred() frees events, which a rollback to
         // that level would bring back (trigger.c).
         let (value, null) = protect(|| unsafe {
             let result = call::call((*info).fn_addr, info, &arguments);
-            sys::AfterTriggerFireDeferred();
+            if !in_query {
+                sys::AfterTriggerFireDeferred();
+            }
             result
         })?;
         // SAFETY: what it returned, in the memory context that is current.

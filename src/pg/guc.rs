@@ -259,6 +259,14 @@ pub fn reserve_prefix(prefix: &'static CStr) -> Result<()> {
     protect(|| unsafe { sys::MarkGUCPrefixReserved(prefix.as_ptr()) })
 }
 
+/// The value of a setting of anybody's, whoever asks; `None` if there is none of that name.
+pub fn value(name: &'static CStr) -> Result<Option<Vec<u8>>> {
+    // SAFETY: a constant name; NULL, or a string that is copied before anything else is done.
+    let value = protect(|| unsafe { sys::GetConfigOption(name.as_ptr(), true, false) })?;
+    // SAFETY: as above.
+    Ok((!value.is_null()).then(|| unsafe { CStr::from_ptr(value) }.to_bytes().to_vec()))
+}
+
 /// Sets one of the server's settings for this process, over the user's own.
 pub fn override_setting(name: &'static CStr, value: &'static CStr) -> Result<()> {
     // SAFETY: constant strings.

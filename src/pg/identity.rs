@@ -6,7 +6,7 @@
 
 use super::datum::Oid;
 use super::error::Result;
-use super::guard::protect;
+use super::guard::{protect, text};
 use super::guc;
 use super::local::Local;
 use crate::sys;
@@ -43,6 +43,12 @@ pub fn reads_all_stats(role: Oid) -> Result<bool> {
 pub fn in_restricted_operation() -> bool {
     // SAFETY: reads process-local state.
     unsafe { sys::InSecurityRestrictedOperation() }
+}
+
+/// Whether the current role is that of a function that runs with its owner's rights, or of an operation of ours.
+pub fn in_changed_role() -> bool {
+    // SAFETY: reads process-local state.
+    unsafe { sys::InLocalUserIdChange() }
 }
 
 /// Makes one call of the server with the rights of `owner`, which runs no code of anybody's.
@@ -138,6 +144,14 @@ fn as_owner_within<T>(owner: Oid, flags: u32, body: impl FnOnce() -> Result<T>) 
     // SAFETY: as above.
     unsafe { sys::SetUserIdAndSecContext(role, context) };
     result.and_then(|value| ended.map(|()| value))
+}
+
+/// The role of that name, if there is one.
+pub fn role_named(name: &[u8]) -> Result<Option<Oid>> {
+    let name = text(name);
+    // SAFETY: a catalog look-up by a string that outlives it.
+    let role = protect(|| unsafe { sys::get_role_oid(name.as_ptr(), true) })?;
+    Ok((role != 0).then_some(role))
 }
 
 /// The name of a role, or its number if it is gone.

@@ -4,10 +4,10 @@ use crate::logic::columns::JOBS;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Micros;
-use crate::pg::error::Result;
+use crate::pg::error::{PgError, QUERY_CANCELED, Result};
 use crate::pg::table::{Compare, Holder, Key, Lock, Table};
 use crate::pg::{clock, identity, latch, marks, wait_event, xact};
-use crate::shared::{Current, Phase, SHARED, SLOTS, Slot};
+use crate::shared::{Current, Phase, SHARED, SLOTS, Slot, own};
 
 use super::end::{self, How};
 use super::single::{self, Standing, still_there};
@@ -22,6 +22,11 @@ pub fn cancel(job: i64) -> Result<bool> {
     };
     if !may_cancel(&found)? {
         return Ok(false);
+    }
+    if own::performs() && own::job() == Some(job) {
+        // Nobody but this call can end it.
+        let message = "canceling job due to user request";
+        return Err(PgError::new(QUERY_CANCELED, message));
     }
     let mut pause_ms = 1;
     loop {

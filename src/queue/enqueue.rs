@@ -121,6 +121,12 @@ fn insert_many(extension: &Extension, job: &NewJob<'_>) -> Result<Vec<i64>> {
     })
 }
 
+/// Checks a message that becomes a job for a consumer; the caller becomes its owner.
+pub(super) fn admit_message(job: &mut NewJob<'_>) -> Result<Extension> {
+    let extension = admit_any(job)?;
+    refuse_handler(&extension, job).map(|()| extension)
+}
+
 /// The same of a job for a consumer. 55000 if its queue has a handler, by which the server would run it.
 pub fn send(mut job: NewJob<'_>, mode: UniqueMode) -> Result<i64> {
     let extension = admit_any(&mut job)?;

@@ -33,6 +33,7 @@ pub mod leases;
 mod letters;
 pub mod lists;
 pub mod live;
+pub mod messages;
 pub mod offer;
 pub mod prune;
 pub mod purge;

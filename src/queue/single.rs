@@ -128,6 +128,11 @@ impl Standing {
         self.timeout.or_else(of_queue)
     }
 
+    /// Whether it runs a command.
+    pub fn is_command(&self) -> bool {
+        self.is_command
+    }
+
     /// Whether it is held for other consumers.
     pub fn is_held(&self) -> bool {
         let queue_says = self.queue.as_ref().is_some_and(|q| q.handler.is_some());

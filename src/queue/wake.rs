@@ -76,6 +76,8 @@ enum Promise {
     Halt(i32),
     /// A dynamic worker that waits for this transaction.
     Launch(SlotId),
+    /// A slot that this session holds for a queue's permit.
+    Permit(SlotId, i32),
     /// This database's keeper shall look, or one shall be started.
     Look,
     /// It shall look at that time.
@@ -186,6 +188,20 @@ fn earlier(known: Micros, new: Micros) -> Micros {
 /// A dynamic worker waits for the end of this transaction.
 pub fn launched(slot: SlotId) -> Result<()> {
     promise(Promise::Launch(slot))
+}
+
+/// The slot, by which this transaction holds a permit of a queue, is given back at its end.
+pub fn permit_until_end(slot: SlotId, queue: i32) -> Result<()> {
+    promise(Promise::Permit(slot, queue))
+}
+
+/// The slot by which this transaction holds a permit of that queue, if it does.
+pub fn permit_of(queue: i32) -> Option<SlotId> {
+    let slot = |promise: &Promise| match promise {
+        Promise::Permit(slot, of) if *of == queue => Some(*slot),
+        _ => None,
+    };
+    PENDING.with(|pending| pending.promises.iter().find_map(slot))
 }
 
 /// The keeper of this database shall look when this transaction has committed.
@@ -509,6 +525,10 @@ impl Pending {
                 | Promise::Dead(_)
                 | Promise::Settings => {}
                 Promise::Unblock(oid) => add(state.unblock(*oid)),
+                Promise::Permit(id, _) => {
+                    add(state.give_back_keys(*id));
+                    add(state.free_slot(*id));
+                }
                 Promise::Launch(id) => {
                     if let Some(slot) = state.slot(*id) {
                         slot.go = if committed { Go::Yes } else { Go::No };

@@ -17,6 +17,7 @@
 mod define;
 pub mod fire;
 pub mod hold;
+pub mod import;
 mod manage;
 mod row;
 

@@ -22,8 +22,36 @@ pub fn take_slot() -> Option<SlotId> {
     SLOT.take()
 }
 
+/// The job that `perform()` runs in this session.
+static PERFORMED: Local<Option<i64>> = Local::new(None);
+
+/// While it lives, this session runs a job by `perform()`.
+pub struct Performing(());
+
+impl Performing {
+    /// The session begins to.
+    pub fn begin(job: i64) -> Self {
+        PERFORMED.set(Some(job));
+        Performing(())
+    }
+}
+
+impl Drop for Performing {
+    fn drop(&mut self) {
+        PERFORMED.set(None);
+    }
+}
+
+/// Whether this session runs a job by `perform()`.
+pub fn performs() -> bool {
+    PERFORMED.get().is_some()
+}
+
 /// The job that this process runs.
 pub fn job() -> Option<i64> {
+    if let Some(job) = PERFORMED.get() {
+        return Some(job);
+    }
     let slot = SLOT.get()?;
     SHARED
         .peek(|unlocked| unlocked.slots.get(slot.index)?.current().job())

@@ -41,7 +41,7 @@ is($standby->safe_psql('postgres', q{SELECT detail FROM my_worker.health() WHERE
 
 my $begin = time;
 like(query_error($standby, $_), qr/^25006: /, "an error: $_")
-  for q{SELECT my_worker.enqueue('work')}, "SELECT launch_dynamic_worker($running)",
+  for q{SELECT my_worker.enqueue('work')}, "SELECT launch_dynamic_worker($running)", "SELECT my_worker.perform($running)",
   q{INSERT INTO my_queue (handler) VALUES ('work')}, "SELECT my_worker.cancel($later)";
 cmp_ok(time - $begin, '<', 5, 'at once');
 

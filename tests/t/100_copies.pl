@@ -98,6 +98,7 @@ sub is_asleep
 	is($node->safe_psql($db, 'SELECT count(*) FROM my_worker.history'), '0', "$db: nothing has ended");
 	is($node->safe_psql($db, q{SELECT count(*) FROM my_worker.schedules WHERE active AND disabled_reason IS NULL}), $SCHEDULES, "$db: no schedule is disabled");
 	like(query_error($node, 'SELECT launch_dynamic_worker(min(id)) FROM my_queue', $db), qr/^55000: .*copy.*adopt/s, "$db: nothing is launched");
+	like(query_error($node, 'SELECT my_worker.perform(min(id)) FROM my_queue', $db), qr/^55000: .*copy.*adopt/s, "$db: nor performed");
 	return;
 }
 
