@@ -330,7 +330,7 @@ CREATE OR REPLACE VIEW my_worker.jobs WITH (security_invoker = true) AS
    (SELECT q.id, q.queue, 'blocked', q.handler, q.command, q.payload, q.priority, q.run_at,
            q.created_at, q.started_at, q.attempts, q.max_attempts, q.timeout, q.unique_key, q.owner,
            q.last_error, NULL, NULL, q.errors, NULL, NULL, NULL, q.kind, q.headers, q.group_key, NULL, NULL,
-           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id
+           q.after, q.after_failed, q.expires_at, q.origin, q.schedule_id, my_worker_internal.waits_for(q.id)
       FROM my_worker._jobs AS q WHERE q.status = 'blocked' ORDER BY q.id DESC)
     UNION ALL
     SELECT q.id, q.queue, 'failed', q.handler, q.command, q.payload, q.priority, q.run_at,
