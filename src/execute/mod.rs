@@ -33,7 +33,7 @@ use crate::queue::end::{self as ends, Attempt, CANNOT_BE_RUN, How, Said};
 use crate::queue::handler::{self, Shape};
 use crate::queue::queues::Queue;
 use crate::queue::record::{self, History};
-use crate::shared::{Current, SHARED, SlotId};
+use crate::shared::{Current, SHARED, SlotId, consumers};
 
 pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
 pub use tally::{Memory, Tally};
@@ -201,7 +201,11 @@ impl<'a> Batch<'a> {
         let Some(candidate) = waiting.front().copied() else {
             return Ok(Step::End);
         };
-        let Some(job) = self.jobs.take(candidate)? else {
+        let taken = match self.is_out(candidate.place.id) {
+            true => None,
+            false => self.jobs.take(candidate)?,
+        };
+        let Some(job) = taken else {
             self.tally.missed.push(candidate.place.id);
             self.last = Some(candidate.place);
             self.reached = clock::now();
@@ -240,6 +244,11 @@ impl<'a> Batch<'a> {
         waiting.pop_front();
         self.last = Some(candidate.place);
         Ok(Step::Next)
+    }
+
+    /// Whether a consumer has the job: its queue may have been given a handler since.
+    fn is_out(&self, job: i64) -> bool {
+        consumers::of_job(self.extension.jobs, job).is_some()
     }
 
     /// Fails a job that nobody can run; if even that cannot be written, it is set aside.

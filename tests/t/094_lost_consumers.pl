@@ -91,6 +91,7 @@ my $locker = $node->background_psql('postgres');
 ($session, $got, $lease) = consumer('');
 $locker->query_safe("BEGIN; SELECT FROM my_queue WHERE id = $job FOR UPDATE");
 $session->quit;
+wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'consumer'}, '0');
 crash($node, $locker->query_safe('SELECT pg_backend_pid()'));
 eval { $locker->quit };
 becomes($job, 'pending|1|08006', 'what was lost before a crash is charged after it');
@@ -153,6 +154,28 @@ $patient->{run}->pump until $patient->{stdout} =~ /took\|(\d+)/;
 is($1, $job, 'then who waits is told');
 $patient->quit;
 sql(q{SELECT my_worker.cancel(id) FROM my_queue});
+
+# A queue that gets a handler while consumers have its jobs: the server runs those that nobody has, and the others when they
+# come back.
+sql(q{CREATE TABLE ran (job bigint); CREATE FUNCTION note(id bigint, p jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO ran VALUES (id)';
+	CREATE FUNCTION note_all(ids bigint[], p jsonb[]) RETURNS void LANGUAGE sql AS 'INSERT INTO ran SELECT unnest(ids)'});
+for my $handler ('note', 'note_all')
+{
+	sql("SELECT my_worker.create_queue('$handler', backoff => '1 ms')");
+	my @jobs = split /\n/, sql("SELECT my_worker.send_many('$handler', array_fill('{}'::jsonb, ARRAY[6]))");
+	my $one = $node->background_psql('postgres');
+	my @leases = split /\n/, $one->query_safe("SELECT lease FROM my_worker.receive('$handler', 3)");
+	sql("TRUNCATE ran; SELECT my_worker.alter_queue('$handler', handler => '$handler')");
+	wait_for($node, 'SELECT count(*) FROM ran', '3');
+	my $fresh = sql("SELECT my_worker.enqueue('$handler', queue => '$handler')");
+	is(sql("SELECT my_worker.wait($fresh, '20 s')"), 'completed', "$handler: the server runs the jobs of the queue");
+	is(sql("SELECT string_agg(job::text, ' ' ORDER BY job) FROM ran"), "$jobs[3] $jobs[4] $jobs[5] $fresh", 'but those that a consumer has');
+	is(sql("SELECT my_worker.ack($jobs[0], $leases[0])"), 't', 'it ends one');
+	is(sql("SELECT count(*) FROM my_worker.receive('$handler', 5)"), '0', 'and receives no more');
+	$one->quit;
+	is(sql("SELECT my_worker.wait($_, '20 s')"), 'completed', 'what it loses the server runs') for @jobs[ 1, 2 ];
+	is(sql('SELECT count(*), count(DISTINCT job) FROM ran'), '6|6', 'each once');
+}
 
 # The wait has its bound, and ends at once by a cancel and by a shutdown.
 my ($took) = sql(q{SELECT count(*), extract(epoch FROM clock_timestamp() - now()) FROM my_worker.receive('q', wait => '1 min')}) =~ /^0\|(.*)/;
