@@ -21,6 +21,7 @@ mod together;
 
 use std::collections::VecDeque;
 
+use crate::logic::consumers::Channel;
 use crate::logic::low_water::Place;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -75,6 +76,8 @@ pub struct Batch<'a> {
     reached: Micros,
     /// The last job that was reached.
     last: Option<Place>,
+    /// Consumers may have jobs of the queue, which has been given a handler since.
+    leased: bool,
     /// Whether a batch handler may get several jobs in one call.
     together: bool,
     /// The last job was one of a batch handler's call.
@@ -119,6 +122,11 @@ impl<'a> Batch<'a> {
             began,
             reached: began,
             last: None,
+            leased: queue.handler.is_some()
+                && consumers::may_have(Channel {
+                    database: bgworker::my_database(),
+                    queue: queue.id,
+                }),
             together: !strict,
             called_batch: false,
             single: strict,
@@ -246,9 +254,9 @@ impl<'a> Batch<'a> {
         Ok(Step::Next)
     }
 
-    /// Whether a consumer has the job: its queue may have been given a handler since.
+    /// Whether a consumer has the job. What is received later sees that the queue has a handler.
     fn is_out(&self, job: i64) -> bool {
-        consumers::of_job(self.extension.jobs, job).is_some()
+        self.leased && consumers::of_job(self.extension.jobs, job).is_some()
     }
 
     /// Fails a job that nobody can run; if even that cannot be written, it is set aside.
