@@ -5,6 +5,9 @@
  * takes, works and finishes in one transaction, whose BEGIN costs no round trip of its own. Ends when it is
  * told "stop".
  *
+ * "listener receive" is a consumer of ours instead: it waits in receive(), notes and acknowledges; a job of the kind
+ * "stop" ends it.
+ *
  * "listener read" only reads what it is told: what NOTIFY costs in use without what a consumer does then.
  */
 #include <libpq-fe.h>
@@ -86,6 +89,73 @@ take(const char *ids)
 	need(PQexitPipelineMode(conn));
 }
 
+/* Appends an element to an array's text. */
+static void
+append(char *array, const char *element)
+{
+	size_t		used = strlen(array);
+
+	if (used < (1 << 20) - 64)
+		snprintf(array + used, 64, "%c%.40s", used ? ',' : '{', element);
+}
+
+static int
+receive(void)
+{
+	static char ids[1 << 20],
+				leases[1 << 20];
+	char		started[32];
+	const char *notes[] = {started, ids},
+			   *acks[] = {ids, leases};
+	int			stop = 0;
+
+	prepare("begin", "BEGIN");
+	prepare("commit", "COMMIT");
+	prepare("receive", "SELECT id, lease, kind FROM my_worker.receive('consumed', 100, '5 s')");
+	prepare("note", "INSERT INTO bench.starts (what, committed, started) "
+			"SELECT 'receive', pg_xact_commit_timestamp(xmin), to_timestamp($1) FROM my_worker._jobs WHERE id = ANY ($2::bigint[])");
+	prepare("ack", "SELECT my_worker.ack_many($1, $2)");
+	puts("ready");
+	fflush(stdout);
+	while (!stop)
+	{
+		PGresult   *jobs = PQexecPrepared(conn, "receive", 0, NULL, NULL, NULL, 0);
+		struct timespec now;
+
+		clock_gettime(CLOCK_REALTIME, &now);
+		need(PQresultStatus(jobs) == PGRES_TUPLES_OK);
+		ids[0] = leases[0] = '\0';
+		for (int i = 0; i < PQntuples(jobs); i++)
+		{
+			append(ids, PQgetvalue(jobs, i, 0));
+			append(leases, PQgetvalue(jobs, i, 1));
+			stop |= strcmp(PQgetvalue(jobs, i, 2), "stop") == 0;
+		}
+		PQclear(jobs);
+		if (!ids[0])
+			continue;
+		strcat(ids, "}");
+		strcat(leases, "}");
+		snprintf(started, sizeof(started), "%lld.%06ld", (long long) now.tv_sec, now.tv_nsec / 1000);
+		need(PQenterPipelineMode(conn));
+		need(PQsendQueryPrepared(conn, "begin", 0, NULL, NULL, NULL, 0));
+		if (!stop)
+			need(PQsendQueryPrepared(conn, "note", 2, notes, NULL, NULL, 0));
+		need(PQsendQueryPrepared(conn, "ack", 2, acks, NULL, NULL, 0));
+		need(PQsendQueryPrepared(conn, "commit", 0, NULL, NULL, NULL, 0));
+		need(PQpipelineSync(conn));
+		PQclear(next_result(PGRES_COMMAND_OK));
+		if (!stop)
+			PQclear(next_result(PGRES_COMMAND_OK));
+		PQclear(next_result(PGRES_TUPLES_OK));
+		PQclear(next_result(PGRES_COMMAND_OK));
+		PQclear(next_result(PGRES_PIPELINE_SYNC));
+		need(PQexitPipelineMode(conn));
+	}
+	PQfinish(conn);
+	return 0;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -96,6 +166,8 @@ main(int argc, char **argv)
 
 	conn = PQconnectdb("");
 	need(PQstatus(conn) == CONNECTION_OK);
+	if (argc > 1 && strcmp(argv[1], "receive") == 0)
+		return receive();
 	prepare("begin", "BEGIN");
 	prepare("commit", "COMMIT");
 	prepare("take", "DELETE FROM bench.jobs WHERE id = ANY ($1::bigint[]) RETURNING payload, pg_xact_commit_timestamp(xmin)");

@@ -396,6 +396,119 @@ close_listener() {
     exec {LISTENER}<&-
 }
 
+# ---- consumers: sessions outside of the pool take the jobs -----------------------------------------
+
+# consumed BATCH JOBS [LEASE]: prints the milliseconds in which one session receives and acknowledges so many.
+consumed() {
+    fresh
+    run_sql -c "SELECT count(*) FROM my_worker.send_many('consumed', array_fill('{}'::jsonb, ARRAY[$2]))" \
+        -c "VACUUM ANALYZE my_worker._jobs" -c "CHECKPOINT" >/dev/null || return
+    timed_call "bench.consume($1, ${3:-NULL})"
+}
+
+read_and_deleted() { # read_and_deleted BATCH JOBS: the same with pgmq's table and statements
+    run_sql -c "TRUNCATE bench.messages" \
+        -c "INSERT INTO bench.messages (vt, message) SELECT now(), '{}' FROM generate_series(1, $2)" \
+        -c "VACUUM ANALYZE bench.messages" -c "CHECKPOINT" >/dev/null || return
+    timed_call "bench.read_and_delete($1)"
+}
+
+# Twenty sessions that wait in a queue where nothing comes, and one more that has a job.
+consumers_wait() {
+    local i
+    sql "SELECT my_worker.send('held', kind => 'taken')" >/dev/null || return
+    printf "SELECT count(*) FROM my_worker.receive('held', kinds => '{taken}');\n" >"$WORK/tmp/waits.sql"
+    for ((i = 0; i < 500; i++)); do printf "SELECT count(*) FROM my_worker.receive('held', wait => '5 s', kinds => '{none}');\n"; done >>"$WORK/tmp/waits.sql"
+    for ((i = 0; i < 20; i++)); do PGAPPNAME=waits run_sql -f "$WORK/tmp/waits.sql" >/dev/null 2>&1 & done
+    await 30 "SELECT count(*) = 20 FROM my_worker.workers WHERE kind = 'consumer'"
+}
+consumers_leave() {
+    sql "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'waits'" >/dev/null
+    await 30 "SELECT count(*) = 0 FROM my_worker.workers WHERE kind = 'consumer'"
+}
+
+# How many ms of CPU a second the sessions of consumers take.
+waiting_cost() { # waiting_cost SECONDS
+    local pids before after
+    pids=$(sql "SELECT string_agg(pid::text, ' ') FROM my_worker.workers WHERE kind = 'consumer'")
+    before=$(cpu_ticks "$pids")
+    pause "$1"
+    after=$(cpu_ticks "$pids")
+    awk -v a="$before" -v b="$after" -v s="$1" -v hz="$(getconf CLK_TCK)" 'BEGIN { printf "%.2f", (b - a) * 1000 / hz / s }'
+}
+cpu_ticks() { # cpu_ticks "PID ..."
+    local pid
+    for pid in $1; do sed 's/.*) //' "/proc/$pid/stat"; done 2>/dev/null | awk '{ sum += $12 + $13 } END { print sum + 0 }'
+}
+
+# From the COMMIT of a job until a client that waits in receive() has it.
+received() { # received RATE SECONDS FLUSHED SUFFIX
+    fresh
+    open_listener "$WORK/tmp/listener" receive || return
+    send "$1" "$2" "$3" "SELECT my_worker.send('consumed')"
+    await 60 "SELECT NOT EXISTS (SELECT FROM my_queue WHERE queue = 'consumed')"
+    sql "SELECT my_worker.send('consumed', kind => 'stop')" >/dev/null
+    read -r -t 20 -u "$LISTENER" ANSWER
+    exec {LISTENER}<&-
+    record_delays "my_worker: receive()" "$1" "$4"
+}
+
+scenario_consumers() {
+    local jobs batch p seconds suffix
+    seconds=$(count 15 2)
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        for batch in 1 10 100; do
+            # Ours waits once for the disk, theirs twice; "unflushed" leaves that out.
+            jobs=$(count $((batch == 1 ? 3000 : 1000 * batch)))
+            speed "receive and ack, $batch at a time" "$jobs" consumed "$batch" "$jobs"
+            speed "read and delete by SQL, $batch at a time" "$jobs" read_and_deleted "$batch" "$jobs"
+            speed "receive for a time and ack, $batch at a time" "$jobs" consumed "$batch" "$jobs" "'1 min'"
+            jobs=$(count 50000)
+            PGOPTIONS="-c synchronous_commit=off" speed "receive and ack, $batch at a time, unflushed" "$jobs" consumed "$batch" "$jobs"
+            PGOPTIONS="-c synchronous_commit=off" speed "read and delete by SQL, $batch at a time, unflushed" "$jobs" read_and_deleted "$batch" "$jobs"
+        done
+        if compile_listener; then
+            received 20 "$seconds" on "" || failed "my_worker: receive() at 20/s" "$(tail -n 1 "$WORK/tmp/listener.log")"
+            listened "$BY_C" 20 "$seconds" on "" "$WORK/tmp/listener" || failed "$BY_C: at 20/s"
+            received 20 "$seconds" off ", unflushed" || failed "my_worker: receive() at 20/s, unflushed"
+            listened "$BY_C" 20 "$seconds" off ", unflushed" "$WORK/tmp/listener" || failed "$BY_C: at 20/s, unflushed"
+        else
+            left_out "$BY_C" "$WHY"
+        fi
+        jobs=$(count 100000)
+        speed "workers, no consumer" "$jobs" ours plain "$jobs"
+        if consumers_wait; then
+            record "20 consumers wait" "ms of CPU a second" "$(waiting_cost "$seconds")"
+            speed "workers, 20 consumers wait and hold" "$jobs" drain_beside "$jobs"
+            consumers_leave
+        else
+            failed "20 consumers"
+        fi
+    done
+    for batch in 1 10 100; do
+        for suffix in "" ", unflushed"; do
+            target "receive and ack, $batch at a time$suffix" "read and delete by SQL, $batch at a time$suffix" "$([ -z "$suffix" ] && echo ">= 1.5" || echo ">= 2")"
+        done
+        target "receive for a time and ack, $batch at a time" "read and delete by SQL, $batch at a time" "-"
+    done
+    for suffix in "" ", unflushed"; do
+        target "my_worker: receive(): p50 at 20/s$suffix" "$BY_C: p50 at 20/s$suffix" "<= 1"
+        target "my_worker: receive(): p99 at 20/s$suffix" "$BY_C: p99 at 20/s$suffix" "-"
+    done
+    target "workers, 20 consumers wait and hold" "workers, no consumer" ">= 0.97"
+    target "20 consumers wait" - "<= 10"
+}
+
+# As `ours`, but what consumers hold stays there.
+drain_beside() { # drain_beside JOBS
+    setting my_worker.enabled off
+    await 30 "SELECT current_setting('my_worker.enabled') = 'off' AND NOT EXISTS (SELECT FROM my_worker.workers WHERE kind = 'worker' AND job_id IS NOT NULL)" || return
+    run_sql -c "TRUNCATE bench.marks" -c "CALL bench.fill('plain', $1)" -c "VACUUM ANALYZE my_worker._jobs" -c "CHECKPOINT" >/dev/null || return
+    ours_on
+    await 600 "SELECT EXISTS (SELECT FROM bench.marks WHERE what = 'last') AND NOT EXISTS (SELECT FROM my_queue WHERE queue = 'plain')" || return
+    sql "SELECT bench.elapsed('first', 'last')"
+}
+
 # ---- mixed: one long job among short ones --------------------------------------------------------
 
 # Two workers, many short jobs, and one of two seconds near the head: until all short ones are done and

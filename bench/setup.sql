@@ -45,6 +45,8 @@ SELECT my_worker.create_queue('batch_write', handler => 'bench.touch_batch', ret
 SELECT my_worker.create_queue('write', handler => 'bench.touch', retention => '0');
 -- One whose jobs no worker can run: without a handler they are held for other consumers.
 SELECT my_worker.create_queue('held', retention => '0');
+-- One whose jobs consumers take.
+SELECT my_worker.create_queue('consumed', retention => '0');
 
 -- As `plain`, each with a limit that never limits: `flow` compares them.
 SELECT my_worker.create_queue('rate', handler => 'bench.noop', retention => '0', rate => 1000000, rate_period => '1 s', burst => 1000000);
@@ -125,5 +127,42 @@ BEGIN
         COMMIT;
         total := total + done;
         EXIT WHEN done = 0 OR total >= enough;
+    END LOOP;
+END $$;
+
+-- Consumers: each receives and acknowledges in transactions of their own, as one outside of the server does.
+CREATE PROCEDURE bench.consume(batch integer, lease interval) LANGUAGE plpgsql AS $$
+DECLARE
+    jobs bigint[];
+    leases bigint[];
+BEGIN
+    LOOP
+        SELECT array_agg(r.id), array_agg(r.lease) INTO jobs, leases FROM my_worker.receive('consumed', batch, lease => consume.lease) AS r;
+        COMMIT;
+        EXIT WHEN jobs IS NULL;
+        PERFORM my_worker.ack_many(jobs, leases);
+        COMMIT;
+    END LOOP;
+END $$;
+
+-- The same by a time of invisibility, with the columns, the index and the statements of pgmq.
+CREATE TABLE bench.messages (msg_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, read_ct integer NOT NULL DEFAULT 0,
+    enqueued_at timestamptz NOT NULL DEFAULT now(), vt timestamptz NOT NULL, message jsonb);
+CREATE INDEX ON bench.messages (vt);
+CREATE PROCEDURE bench.read_and_delete(batch integer) LANGUAGE plpgsql AS $$
+DECLARE
+    taken bigint[];
+BEGIN
+    LOOP
+        WITH due AS (
+            SELECT msg_id FROM bench.messages WHERE vt <= clock_timestamp() ORDER BY msg_id LIMIT batch FOR UPDATE SKIP LOCKED),
+        read AS (
+            UPDATE bench.messages AS m SET vt = clock_timestamp() + interval '60 s', read_ct = read_ct + 1
+              FROM due WHERE m.msg_id = due.msg_id RETURNING m.msg_id, m.message)
+        SELECT array_agg(msg_id) INTO taken FROM read;
+        COMMIT;
+        EXIT WHEN taken IS NULL;
+        DELETE FROM bench.messages WHERE msg_id = ANY (taken);
+        COMMIT;
     END LOOP;
 END $$;

@@ -158,7 +158,7 @@ fn held_by_sessions(database: Oid) -> Vec<Running> {
     consumers::write(|consumers| {
         let room = jobs.capacity();
         let held = consumers.of_database(database);
-        for lease in held.filter(|lease| lease.pid != 0).take(room) {
+        for lease in held.filter(|lease| lease.is_valid()).take(room) {
             let note = consumers.head.notes.get(lease.key, lease.token);
             jobs.push(Running {
                 id: lease.key.job,
@@ -213,7 +213,7 @@ fn sessions() -> Vec<Process> {
         let room = found.capacity();
         let held = consumers
             .of_database(database)
-            .filter(|lease| lease.pid != 0);
+            .filter(|lease| lease.is_valid());
         let held = held.map(|l| (l.pid, l.role, l.channel.queue, Some(l.key.job), l.since));
         let waiting = consumers.head.waiting.sessions(database);
         let waiting = waiting.map(|(pid, role, queue)| (pid, role, queue, None, 0));

@@ -6,11 +6,11 @@ use crate::logic::consumers::{Channel, sooner};
 use crate::logic::keys::KeyId;
 use crate::logic::rates::Rate;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::Micros;
+use crate::pg::datum::{self, Micros};
 use crate::pg::error::{CONFIGURATION_LIMIT_EXCEEDED, PgError, Result};
 use crate::pg::{bgworker, clock, identity, latch, xact};
 use crate::queue::claim::{Job, Jobs};
-use crate::queue::queues::Queue;
+use crate::queue::queues::{self, Queue};
 use crate::queue::rates::{self, Lots, Start};
 use crate::queue::{keys, lease_row, leases, wake};
 use crate::shared::{SHARED, consumers};
@@ -59,9 +59,11 @@ pub fn take(
     let mut kept = Vec::with_capacity(found.len());
     let mut lost = Vec::new();
     xact::with_latest_snapshot(|| {
+        let gives = still_gives(extension, queue)?;
         for (job, id) in found.into_iter().zip(published) {
             let Some(id) = id else { continue };
-            let is_free = jobs.is_free(&job)?
+            let is_free = gives
+                && jobs.is_free(&job)?
                 && keys::is_turn_of(jobs, queue, &job)?
                 && (lease.is_none() || jobs.lock(&job)?);
             match is_free {
@@ -144,6 +146,14 @@ fn keep_pace(
         }
     });
     Ok(began)
+}
+
+/// Whether the queue still gives its jobs to consumers. A worker that knows of a handler looks for leases before
+/// it takes a job: so either it sees the one that was published, or this sees the handler.
+fn still_gives(extension: &Extension, queue: &Queue) -> Result<bool> {
+    let name = datum::text_datum(&queue.name)?;
+    let now = queues::find(extension, name)?;
+    Ok(now.is_some_and(|now| now.id == queue.id && now.handler.is_none() && !now.paused))
 }
 
 /// A lease of each, not yet published.

@@ -25,6 +25,7 @@ mod together;
 
 use std::collections::VecDeque;
 
+use crate::logic::consumers::Channel;
 use crate::logic::low_water::Place;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -36,7 +37,7 @@ use crate::queue::claim::{Candidate, Job, Jobs};
 use crate::queue::handler;
 use crate::queue::queues::Queue;
 use crate::queue::record::{self, History};
-use crate::shared::{Current, SHARED, SlotId, own};
+use crate::shared::{Current, SHARED, SlotId, consumers, own};
 
 pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
 pub use tally::{Memory, Tally};
@@ -78,6 +79,8 @@ pub struct Batch<'a> {
     reached: Micros,
     /// The last job that was reached.
     last: Option<Place>,
+    /// Consumers may have jobs of the queue, which has been given a handler since.
+    leased: bool,
     /// Whether a batch handler may get several jobs in one call.
     together: bool,
     /// The execution that was the last one asked to come again after that.
@@ -125,6 +128,11 @@ impl<'a> Batch<'a> {
             began,
             reached: began,
             last: None,
+            leased: queue.handler.is_some()
+                && consumers::may_have(Channel {
+                    database: bgworker::my_database(),
+                    queue: queue.id,
+                }),
             together: !strict,
             snoozed: None,
             called_batch: false,

@@ -13,7 +13,7 @@ use crate::queue::claim::{Candidate, Job};
 use crate::queue::end::{self as ends, Attempt, CANNOT_BE_RUN, How, Said};
 use crate::queue::handler::Shape;
 use crate::queue::keys::{self, Admitted};
-use crate::shared::Current;
+use crate::shared::{Current, consumers};
 
 impl Batch<'_> {
     /// Takes the next candidate and runs it, alone or with others of its batch handler.
@@ -39,6 +39,7 @@ impl Batch<'_> {
             Admitted::Full => return Ok(Step::End),
         }
         let taken = match self.strict {
+            _ if self.is_out(candidate.place.id) => None,
             true => self.jobs.take_from_before(&candidate)?,
             false => self.jobs.take(&candidate)?,
         };
@@ -97,6 +98,11 @@ impl Batch<'_> {
         }
         let job = candidate.place.id;
         keys::admit(self.jobs, self.slot, self.queue, self.role, key, job)
+    }
+
+    /// Whether a consumer has the job. What is received later sees that the queue has a handler.
+    pub(super) fn is_out(&self, job: i64) -> bool {
+        self.leased && consumers::of_job(self.extension.jobs, job).is_some()
     }
 
     /// Leaves a candidate behind.

@@ -84,7 +84,11 @@ impl Batch<'_> {
                     break;
                 }
             }
-            let Some(mut job) = self.jobs.take_into(&candidate, &row)? else {
+            let taken = match self.is_out(candidate.place.id) {
+                true => None,
+                false => self.jobs.take_into(&candidate, &row)?,
+            };
+            let Some(mut job) = taken else {
                 self.tally.missed.push(candidate.place.id);
                 self.pass(&candidate, waiting);
                 continue;

@@ -247,5 +247,6 @@ impl Batch<'_> {
             && !job.is_command
             && job.attempts == 0
             && job.timeout.is_none()
+            && !self.is_out(job.id)
     }
 }

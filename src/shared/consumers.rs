@@ -139,6 +139,11 @@ pub fn of_job(table: Oid, job: i64) -> Option<Lease> {
     .flatten()
 }
 
+/// False if none of a queue's jobs is out.
+pub fn may_have(channel: Channel) -> bool {
+    any_out() && write(|consumers| consumers.head.by_queue.may_have(channel)) != Some(false)
+}
+
 /// How many of a queue's jobs are out, and run in the pool.
 pub fn at_work(consumers: &Consumers, channel: Channel) -> usize {
     let (database, queue) = (channel.database, channel.queue);

@@ -127,6 +127,21 @@ SELECT my_worker.cancel(:i);
 SELECT my_worker.ack(:i, :l) AS ack, my_worker.extend(:i, :l, '1 s') AS extend;
 SELECT status, attempts FROM my_worker.jobs WHERE id = :i;
 
+-- Given back for later; an error without words; what many have in common.
+SELECT my_worker.send('post', max_attempts => 1) AS i \gset
+SELECT lease AS l FROM my_worker.receive('post') \gset
+SELECT my_worker.release(:i, :l, '1 h');
+SELECT status, attempts, run_at > now() + interval '50 min' AS later, pid FROM my_worker.jobs WHERE id = :i;
+SELECT my_worker.cancel(:i);
+SELECT my_worker.send('post', max_attempts => 1) AS i \gset
+SELECT lease AS l FROM my_worker.receive('post') \gset
+SELECT my_worker.nack(:i, :l);
+SELECT status, attempts, last_error, errors->0->>'sqlstate' AS sqlstate FROM my_worker.jobs WHERE id = :i;
+CREATE TEMPORARY TABLE sent AS SELECT * FROM my_worker.send_many('post', '{1, 2}', kind => 'k', headers => '{"h": 1}', priority => 3,
+    run_at => '2100-01-01 00:00+00', max_attempts => 2, timeout => '7 s', group_key => 'g') AS id;
+SELECT payload, kind, headers, priority, run_at = '2100-01-01 00:00+00' AS run_at, max_attempts, timeout, group_key FROM my_worker.jobs JOIN sent USING (id) ORDER BY id;
+SELECT count(my_worker.cancel(id)) FROM sent;
+
 -- Many at once.
 SELECT count(*) FROM my_worker.send_many('post', array_fill('{}'::jsonb, ARRAY[5]), kind => 'bulk');
 SELECT array_agg(id) AS ids, array_agg(lease) AS ls FROM my_worker.receive('post', 10) \gset
@@ -199,6 +214,31 @@ SELECT my_worker.grant_consume('shared', 'regress_mw_con');
 SET ROLE regress_mw_con;
 SELECT owner, count(*) FROM my_worker.jobs GROUP BY 1 ORDER BY 1;
 SELECT count(DISTINCT owner) FROM my_worker.receive('shared', 10);
+RESET ROLE;
+-- Where several owners' jobs wait, they take turns, whoever has come first.
+SELECT my_worker.create_queue('turns');
+SET ROLE regress_mw_ann;
+SELECT count(*) FROM my_worker.send_many('turns', array_fill('{}'::jsonb, ARRAY[6]));
+SET ROLE regress_mw_ben;
+SELECT count(*) FROM my_worker.send_many('turns', array_fill('{}'::jsonb, ARRAY[3]));
+RESET ROLE;
+SELECT my_worker.grant_consume('turns', 'regress_mw_con');
+SET ROLE regress_mw_con;
+CREATE FUNCTION pg_temp.turns() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    owners text := '';
+BEGIN
+    FOR i IN 1 .. 6 LOOP
+        owners := owners || (SELECT right(r.owner::text, 3) FROM my_worker.receive('turns') AS r) || ' ';
+    END LOOP;
+    RETURN owners;
+END $$;
+SELECT pg_temp.turns() IN ('ann ben ann ben ann ben ', 'ben ann ben ann ben ann ') AS turns;
+RESET ROLE;
+SELECT count(my_worker.cancel(id)) FROM my_queue WHERE queue = 'turns';
+SELECT my_worker.drop_queue('turns');
+DELETE FROM my_worker.history WHERE queue = 'turns';
+SET ROLE regress_mw_con;
 SELECT my_worker.send('shared');
 SELECT my_worker.cancel(:i);
 SELECT count(*) FROM my_worker.receive('post', 10);

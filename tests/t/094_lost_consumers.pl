@@ -91,9 +91,108 @@ my $locker = $node->background_psql('postgres');
 ($session, $got, $lease) = consumer('');
 $locker->query_safe("BEGIN; SELECT FROM my_queue WHERE id = $job FOR UPDATE");
 $session->quit;
+wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'consumer'}, '0');
 crash($node, $locker->query_safe('SELECT pg_backend_pid()'));
 eval { $locker->quit };
 becomes($job, 'pending|1|08006', 'what was lost before a crash is charged after it');
+
+# An end in an open transaction: meanwhile nothing expires, neither by time nor with the session that held the job.
+sql(q{SELECT my_worker.cancel(id) FROM my_queue});
+for my $how (", lease => '1 s'", '')
+{
+	$job = sql($how ? q{SELECT my_worker.send('q')} : q{SELECT my_worker.send('q', timeout => '0.5 s')});
+	($session, $got, $lease) = consumer($how);
+	is($session->query_safe("BEGIN; SELECT my_worker.ack($job, $lease); SELECT pg_sleep(1.5) IS NULL; COMMIT"), "t\nf", 'a slow end of a lease' . ($how || ' with a time-out'));
+	is(job($job), 'completed|1|', 'ends it');
+	$session->quit;
+}
+for my $end ('COMMIT', 'ROLLBACK')
+{
+	$job = sql(q{SELECT my_worker.send('q')});
+	($session, $got, $lease) = consumer('');
+	my $ender = $node->background_psql('postgres');
+	is($ender->query_safe("BEGIN; SELECT my_worker.ack($job, $lease)"), 't', 'another session ends the lease');
+	$session->quit;
+	wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'consumer'}, '0');
+	$ender->query_safe($end);
+	becomes($job, $end eq 'COMMIT' ? 'completed|1|' : 'pending|1|08006', "then its holder goes, and then comes $end");
+	$ender->quit;
+}
+
+# What the statistics say: waited until it was received, ran until it was acknowledged.
+sql(q{SELECT my_worker.cancel(id) FROM my_queue; SELECT my_worker.reset_stats(); SELECT my_worker.create_queue('stats', backoff => '1 ms')});
+sql(q{SELECT my_worker.send('stats', run_at => now() - interval '2 s')});
+sql(q{DO $$DECLARE r record; BEGIN
+	SELECT * INTO r FROM my_worker.receive('stats'); COMMIT; PERFORM pg_sleep(0.2); PERFORM my_worker.nack(r.id, r.lease); COMMIT;
+	SELECT * INTO r FROM my_worker.receive('stats', wait => '5 s'); COMMIT; PERFORM pg_sleep(0.2); PERFORM my_worker.ack(r.id, r.lease);
+END$$});
+is(sql(q{SELECT completed, failed, retried, cancelled, pending, processing, run_mean BETWEEN 200 AND 1500, wait_mean BETWEEN 900 AND 2500
+	FROM my_worker.queue_stats WHERE queue = 'stats'}), '1|0|1|0|0|0|t|t', 'the statistics have the times of both attempts');
+
+# A backlog is an alarm where no consumer lives, and none while one does.
+sql(q{SELECT my_worker.send('stats', run_at => now() - interval '2 h')});
+my $alarm = q{SELECT count(*) FROM my_worker.health() WHERE NOT ok AND detail LIKE '%stats%'};
+is(sql($alarm), '1', 'a backlog for consumers is an alarm') or diag(sql('SELECT * FROM my_worker.health()'));
+my $living = $node->background_psql('postgres');
+$living->query_safe(q{SELECT count(*) FROM my_worker.receive('stats')});
+sql(q{SELECT my_worker.send('stats', run_at => now() - interval '2 h')});
+is(sql($alarm), '0', 'but not while a consumer lives');
+$living->quit;
+sql(q{SELECT my_worker.cancel(id) FROM my_queue});
+
+# While jobs are disabled nothing comes; then who waits is told.
+sub setting { sql("ALTER SYSTEM SET my_worker.enabled = $_[0]"); sql('SELECT pg_reload_conf()'); wait_for($node, 'SHOW my_worker.enabled', $_[0]); return }
+$job = sql(q{SELECT my_worker.send('q')});
+setting('off');
+is(sql(q{SELECT count(*) FROM my_worker.receive('q')}), '0', 'while jobs are disabled nothing comes');
+my $patient = $node->background_psql('postgres');
+$patient->{stdin} .= "SELECT 'took', id FROM my_worker.receive('q', wait => '5 s');\n";
+$patient->{run}->pump_nb;
+wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'consumer' AND state = 'idle'}, '1');
+setting('on');
+$patient->{run}->pump until $patient->{stdout} =~ /took\|(\d+)/;
+is($1, $job, 'then who waits is told');
+$patient->quit;
+sql(q{SELECT my_worker.cancel(id) FROM my_queue});
+
+# A queue that gets a handler while consumers have its jobs: the server runs those that nobody has, and the others when they
+# come back.
+sql(q{CREATE TABLE ran (job bigint); CREATE FUNCTION note(id bigint, p jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO ran VALUES (id)';
+	CREATE FUNCTION note_all(ids bigint[], p jsonb[]) RETURNS void LANGUAGE sql AS 'INSERT INTO ran SELECT unnest(ids)'});
+for my $handler ('note', 'note_all')
+{
+	sql("SELECT my_worker.create_queue('$handler', backoff => '1 ms')");
+	my @jobs = split /\n/, sql("SELECT my_worker.send_many('$handler', array_fill('{}'::jsonb, ARRAY[6]))");
+	my $one = $node->background_psql('postgres');
+	my @leases = split /\n/, $one->query_safe("SELECT lease FROM my_worker.receive('$handler', 3)");
+	sql("TRUNCATE ran; SELECT my_worker.alter_queue('$handler', handler => '$handler')");
+	wait_for($node, 'SELECT count(*) FROM ran', '3');
+	my $fresh = sql("SELECT my_worker.enqueue('$handler', queue => '$handler')");
+	is(sql("SELECT my_worker.wait($fresh, '20 s')"), 'completed', "$handler: the server runs the jobs of the queue");
+	is(sql("SELECT string_agg(job::text, ' ' ORDER BY job) FROM ran"), "$jobs[3] $jobs[4] $jobs[5] $fresh", 'but those that a consumer has');
+	is(sql("SELECT my_worker.ack($jobs[0], $leases[0])"), 't', 'it ends one');
+	is(sql("SELECT count(*) FROM my_worker.receive('$handler', 5)"), '0', 'and receives no more');
+	$one->quit;
+	is(sql("SELECT my_worker.wait($_, '20 s')"), 'completed', 'what it loses the server runs') for @jobs[ 1, 2 ];
+	is(sql('SELECT count(*), count(DISTINCT job) FROM ran'), '6|6', 'each once');
+}
+
+# The wait has its bound, and ends at once by a cancel and by a shutdown.
+my ($took) = sql(q{SELECT count(*), extract(epoch FROM clock_timestamp() - now()) FROM my_worker.receive('q', wait => '1 min')}) =~ /^0\|(.*)/;
+cmp_ok($took, '>=', 5, 'a call that waits for long returns not before 5 s');
+cmp_ok($took, '<', 8, 'and not much later');
+my $begin = time;
+like(query_error($node, q{SET statement_timeout = '300 ms'; SELECT my_worker.receive('q', wait => '1 min')}), qr/^57014/, 'a cancel ends the wait');
+cmp_ok(time - $begin, '<', 3, 'at once');
+$patient = $node->background_psql('postgres');
+$patient->{stdin} .= "SELECT my_worker.receive('q', wait => '1 min');\n";
+$patient->{run}->pump_nb;
+wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'consumer' AND state = 'idle'}, '1');
+$begin = time;
+$node->stop('fast');
+cmp_ok(time - $begin, '<', 3, 'so does a shutdown');
+eval { $patient->quit };
+$node->start;
 
 # Waiting: a COMMIT wakes the session, a due time and a backoff do, and a client that goes ends the wait.
 sql(q{SELECT my_worker.cancel(id) FROM my_queue});

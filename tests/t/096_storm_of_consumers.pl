@@ -80,6 +80,7 @@ for my $n (1 .. $CONSUMERS)
 
 my ($terminated, $killed, $crashes, $round) = (0, 0, 0, 0);
 my $since = time;
+my $next_crash = $since + 4;
 while (time - $since < 18)
 {
 	usleep(200_000);
@@ -89,8 +90,9 @@ while (time - $since < 18)
 	my ($status, $found) = eval { $node->psql('postgres', $query) };
 	next unless defined $status && $status == 0 && $found;
 	my ($pid, $client) = split /\|/, $found;
-	if ($round % 25 == 0)
+	if (time >= $next_crash)
 	{
+		$next_crash = time + 4;
 		eval { crash($node, $pid); 1 } and $crashes++;
 	}
 	elsif ($round % 3 == 0)

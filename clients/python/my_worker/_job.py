@@ -13,6 +13,7 @@ import psycopg
 if TYPE_CHECKING:
     from ._worker import Worker
 
+PROGRESS = "SELECT my_worker.progress(%s::bigint, %s::bigint, %s::real, %s::text) AS held"
 Delay = Union[timedelta, float]  # a number counts seconds
 
 
@@ -72,7 +73,7 @@ class Job:
 
     def progress(self, percent: float, message: Optional[str] = None) -> bool:
         """Shows in `my_worker.jobs` how far the job is. False: the lease is lost."""
-        report = self._worker._progress(self, percent, message)
+        report = self._worker._tell(PROGRESS, self, percent, message)
         return asyncio.run_coroutine_threadsafe(report, self._worker._loop).result()
 
     def _abort(self) -> None:
@@ -84,7 +85,7 @@ class AsyncJob(Job):
 
     async def progress(self, percent: float, message: Optional[str] = None) -> bool:  # type: ignore[override]
         """Shows in `my_worker.jobs` how far the job is. False: the lease is lost."""
-        return await self._worker._progress(self, percent, message)
+        return await self._worker._tell(PROGRESS, self, percent, message)
 
     def _abort(self) -> None:
         self.stop.set()

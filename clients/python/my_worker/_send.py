@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Coroutine, Mapping, TypedDict, Union, overload
+from typing import TYPE_CHECKING, Any, Coroutine, TypedDict, Union, overload
 
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import tuple_row
@@ -35,14 +35,6 @@ class SendOptions(TypedDict, total=False):
     expires_at: datetime
 
 
-TYPES: Mapping[str, str] = {
-    "handler": "text", "queue": "text", "payload": "jsonb", "payloads": "jsonb[]", "kind": "text",
-    "headers": "jsonb", "priority": "integer", "run_at": "timestamptz", "max_attempts": "integer",
-    "timeout": "interval", "unique_key": "text", "unique_mode": "text", "group_key": "text",
-    "after": "bigint[]", "after_failed": "text", "expires_at": "timestamptz",
-}  # fmt: skip
-
-
 @overload
 def send(conn: Connection[Any], queue: str, payload: Any = ..., **options: Unpack[SendOptions]) -> int: ...
 @overload
@@ -51,7 +43,7 @@ def send(
 ) -> Coroutine[Any, Any, int]: ...
 def send(conn: AnyConnection, queue: str, payload: Any = {}, **options: Any) -> Any:
     """Sends a job to a queue's consumers and returns its id. To be awaited if the connection is."""
-    return _call(conn, "send", True, dict(options, queue=queue, payload=payload))
+    return _call(conn, "send", True, options, queue=queue, payload=payload)
 
 
 @overload
@@ -64,7 +56,7 @@ def send_many(
 ) -> Coroutine[Any, Any, list[int]]: ...
 def send_many(conn: AnyConnection, queue: str, payloads: Iterable[Any], **options: Any) -> Any:
     """Sends a job for each payload and returns their ids. To be awaited if the connection is."""
-    return _call(conn, "send_many", False, dict(options, queue=queue, payloads=payloads))
+    return _call(conn, "send_many", False, options, queue=queue, payloads=[Jsonb(one) for one in payloads])
 
 
 @overload
@@ -79,26 +71,22 @@ def enqueue(
     conn: AnyConnection, handler: str, payload: Any = {}, queue: str = "default", **options: Any
 ) -> Any:
     """Enqueues a call of a function in the server. To be awaited if the connection is."""
-    return _call(conn, "enqueue", True, dict(options, handler=handler, payload=payload, queue=queue))
+    return _call(conn, "enqueue", True, options, handler=handler, payload=payload, queue=queue)
 
 
-def _call(conn: AnyConnection, function: str, single: bool, given: dict[str, Any]) -> Any:
-    values = {}
-    for name, value in given.items():
-        if name not in TYPES:
-            raise TypeError(f"{function}() has no parameter {name!r}")
-        if name == "payloads":
-            value = [Jsonb(one) for one in value]
-        elif name == "payload" or (name == "headers" and value is not None):
-            value = Jsonb(value)
-        if value is not None:
-            values[name] = value
-    arguments = ", ".join(f"{name} => %({name})s::{TYPES[name]}" for name in values)
+def _call(conn: AnyConnection, function: str, single: bool, options: dict[str, Any], **given: Any) -> Any:
+    for name in options.keys() - SendOptions.__annotations__.keys():
+        raise TypeError(f"{function}() has no parameter {name!r}")
+    given |= {name: value for name, value in options.items() if value is not None}
+    for name in {"payload", "headers"} & given.keys():
+        given[name] = Jsonb(given[name])
+    casts = {"after": "::bigint[]", "payloads": "::jsonb[]"}
+    arguments = ", ".join(f"{name} => %({name})s{casts.get(name, '')}" for name in given)
     sql = f"SELECT * FROM my_worker.{function}({arguments})"
     if isinstance(conn, AsyncConnection):
-        return _fetch_async(conn, sql, values, single)
+        return _fetch_async(conn, sql, given, single)
     with conn.cursor(row_factory=tuple_row) as cursor:
-        return _ids(cursor.execute(sql, values).fetchall(), single)
+        return _ids(cursor.execute(sql, given).fetchall(), single)
 
 
 async def _fetch_async(conn: AsyncConnection[Any], sql: str, values: dict[str, Any], single: bool) -> Any:

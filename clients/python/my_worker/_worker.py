@@ -38,19 +38,18 @@ SELECT id, lease, %(queue)s::text AS queue, kind, payload, headers, attempt, max
   FROM my_worker.receive(queue => %(queue)s::text, n => %(n)s::integer, wait => %(wait)s::interval,
                          lease => %(lease)s::interval, kinds => %(kinds)s::text[])"""
 ACK = "SELECT my_worker.ack(%s::bigint, %s::bigint, %s::jsonb)"
-ACK_PLAIN = "SELECT unnest(my_worker.ack_many(%s::bigint[], %s::bigint[])) AS id"
-ACK_RESULTS = """
+ACK_MANY = """
 SELECT t.id FROM unnest(%s::bigint[], %s::bigint[], %s::jsonb[]) AS t(id, lease, result)
  WHERE my_worker.ack(t.id, t.lease, t.result)"""
 NACK = """SELECT my_worker.nack(%s::bigint, %s::bigint, error => %s::text, delay => %s::interval,
                       fail => %s::boolean) AS held"""
 RELEASE = "SELECT my_worker.release(%s::bigint, %s::bigint, %s::interval) AS held"
-PROGRESS = "SELECT my_worker.progress(%s::bigint, %s::bigint, %s::real, %s::text) AS held"
 EXTEND = """
 SELECT t.id, t.lease, my_worker.extend(t.id, t.lease, %s::interval) AS held
   FROM unnest(%s::bigint[], %s::bigint[]) AS t(id, lease)"""
 
 SERVER_GOES = ("57P01", "57P02")  # ended by an administrator, or by another process's crash
+CONNECTION_LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 PATIENCE = 30.0  # seconds that an answer may take beyond the wait that was asked for
 
 
@@ -58,12 +57,6 @@ class _Handler(NamedTuple):
     function: Callable[..., Any]
     transaction: bool
     is_async: bool
-
-
-class _Ack(NamedTuple):
-    job: Job
-    result: Optional[str]
-    acked: asyncio.Future[bool]
 
 
 class _Link:
@@ -79,13 +72,13 @@ class _Link:
 
     async def query(self, sql: str, values: Any) -> list[Row]:
         async with self._lock:
-            if self.connection is None or self.connection.closed:
+            if self.connection is None or self.lost:
                 self.connection = await self._connect()
             async with self.connection.cursor(row_factory=dict_row) as cursor:
                 return await (await cursor.execute(sql, values)).fetchall()
 
     async def cancel(self) -> None:
-        if self.connection is not None and not self.connection.closed:
+        if self.connection is not None and not self.lost:
             with contextlib.suppress(psycopg.Error):
                 await self.connection.cancel_safe(timeout=5)
 
@@ -121,7 +114,7 @@ class Worker:
         self._connect_with.update(connect or {})
         self._handlers: dict[Optional[str], _Handler] = {}
         self._hand: dict[Job, None] = {}  # the jobs that this worker has, in order of arrival
-        self._acks: list[_Ack] = []
+        self._acks: list[tuple[Job, Optional[str], asyncio.Future[bool]]] = []
         self._idle: list[psycopg.Connection[Any]] = []
         self._idle_async: list[psycopg.AsyncConnection[Any]] = []
 
@@ -210,14 +203,12 @@ class Worker:
             log.info("stopping: %d jobs have %g s to end", len(tasks), self.grace)
             hurry = asyncio.create_task(self._hurry.wait())
             ended = asyncio.gather(*tasks, return_exceptions=True)
-            either: set[asyncio.Future[Any]] = {ended, hurry}
+            either: list[asyncio.Future[Any]] = [ended, hurry]
             await asyncio.wait(either, timeout=self.grace, return_when=asyncio.FIRST_COMPLETED)
             hurry.cancel()
         await self._give_back(list(self._hand))
-        for connection in self._idle:
-            connection.close()
-        for a_connection in self._idle_async:
-            await a_connection.close()
+        for connection in (*self._idle, *self._idle_async):
+            connection.pgconn.finish()
 
     async def _give_back(self, jobs: list[Job]) -> None:
         for job in jobs:
@@ -321,16 +312,13 @@ class Worker:
             if self._stopping.is_set():
                 raise Release()
             if not await self._call(self._handler(job.kind), job):
-                # Changes nothing where the lease was lost, and ends what a handler rolled back.
-                await self._nack(job, LeaseLost("the lease was lost, or the handler rolled back"))
+                # To say so changes nothing where the lease was lost, and ends what a handler rolled back.
+                raise LeaseLost("the lease was lost, or the handler rolled back")
         except asyncio.CancelledError:
             raise
-        except Release as release:
-            delay = release.delay
-            await self._retry(job, lambda: self._tell(RELEASE, job, delay))
         except BaseException as error:
-            if getattr(error, "sqlstate", None) in SERVER_GOES:
-                await self._retry(job, lambda: self._tell(RELEASE, job, None))
+            if isinstance(error, Release) or getattr(error, "sqlstate", None) in SERVER_GOES:
+                await self._tell(RELEASE, job, getattr(error, "delay", None))
             else:
                 await self._nack(job, error)
 
@@ -372,45 +360,40 @@ class Worker:
     # ---- ending jobs ----
 
     async def _ack(self, job: Job, result: Any) -> bool:
-        """Acknowledges together with all that end while the connection is busy: one COMMIT."""
+        acked: asyncio.Future[bool] = self._loop.create_future()
+        self._acks.append((job, _dump(result), acked))
         job._ending = True
-        dumped = _dump(result)
-
-        async def once() -> bool:
-            ack = _Ack(job, dumped, self._loop.create_future())
-            self._acks.append(ack)
-            if self._flusher is None or self._flusher.done():
-                self._flusher = asyncio.create_task(self._flush())
-            return await ack.acked
-
-        return await self._retry(job, once)
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
+        return await acked
 
     async def _flush(self) -> None:
+        """Acknowledges together all that end while the connection is busy: one COMMIT."""
         while self._acks:
             batch, self._acks = self._acks, []
-            await self._send_acks(ACK_PLAIN, [ack for ack in batch if ack.result is None])
-            await self._send_acks(ACK_RESULTS, [ack for ack in batch if ack.result is not None])
+            await self._send_acks(batch)
 
-    async def _send_acks(self, sql: str, acks: list[_Ack]) -> None:
-        if not acks:
-            return
-        columns: list[list[Any]] = [[ack.job.id for ack in acks], [ack.job.lease for ack in acks]]
-        if sql is ACK_RESULTS:
-            columns.append([ack.result for ack in acks])
+    async def _send_acks(self, batch: list[tuple[Job, Optional[str], asyncio.Future[bool]]]) -> None:
+        jobs = [job for job, _, _ in batch]
+        columns = [[job.id for job in jobs], [job.lease for job in jobs], [result for _, result, _ in batch]]
+        error: Optional[BaseException] = None
         try:
-            acked = {row["id"] for row in await self._control.query(sql, columns)}
-        except psycopg.Error as error:
-            if len(acks) > 1 and isinstance(error, psycopg.DataError):
-                for ack in acks:  # find the one whose result the server does not take
-                    await self._send_acks(sql, [ack])
+            acked = {row["id"] for row in await self._patiently(jobs, ACK_MANY, columns)}
+        except psycopg.DataError as refused:
+            if len(batch) > 1:
+                for one in batch:  # find the one whose result the server does not take
+                    await self._send_acks([one])
+                return
+            error = refused
+        except psycopg.Error as failed:
+            error = failed
+        for job, _, future in batch:
+            if future.done():
+                continue  # the job was given back meanwhile
+            if error:
+                future.set_exception(error)
             else:
-                for ack in acks:
-                    if not ack.acked.done():
-                        ack.acked.set_exception(error)
-        else:
-            for ack in acks:
-                if not ack.acked.done():
-                    ack.acked.set_result(ack.job.id in acked)
+                future.set_result(job.id in acked)
 
     async def _nack(self, job: Job, error: BaseException) -> None:
         text, fail = error_text(error), isinstance(error, Fail)
@@ -418,27 +401,24 @@ class Worker:
         expected = isinstance(error, (RetryIn, Fail, LeaseLost))
         log.warning("job %s failed: %s", job.id, text, exc_info=None if expected else error)
         try:
-            await self._retry(job, lambda: self._tell(NACK, job, text, delay, fail))
+            await self._tell(NACK, job, text, delay, fail)
         except psycopg.DataError:  # a character that the database's encoding does not have
-            text = text.encode("ascii", "backslashreplace").decode()
-            await self._retry(job, lambda: self._tell(NACK, job, text, delay, fail))
-
-    async def _progress(self, job: Job, percent: float, message: Optional[str]) -> bool:
-        return await self._tell(PROGRESS, job, percent, message)
+            await self._tell(NACK, job, text.encode("ascii", "backslashreplace").decode(), delay, fail)
 
     async def _tell(self, sql: str, job: Job, *values: Any) -> bool:
-        return bool((await self._control.query(sql, (job.id, job.lease, *values)))[0]["held"])
+        """Says something of a job. False: the lease is lost."""
+        return bool((await self._patiently([job], sql, (job.id, job.lease, *values)))[0]["held"])
 
-    async def _retry(self, job: Job, call: Callable[[], Awaitable[bool]]) -> bool:
-        """Tries over lost connections until the server has answered or the lease is gone."""
+    async def _patiently(self, jobs: list[Job], sql: str, values: Any) -> list[Row]:
+        """Tries over lost connections until the server has answered or the leases are gone."""
         failures = 0
         while True:
             try:
-                return await call()
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                if job.stop.is_set():
+                return await self._control.query(sql, values)
+            except CONNECTION_LOST as error:
+                if all(job.stop.is_set() for job in jobs):
                     raise
-                log.warning("job %s: %s; trying again", job.id, error_text(error))
+                log.warning("%d jobs: %s; trying again", len(jobs), error_text(error))
                 await asyncio.sleep(_backoff(failures))
                 failures += 1
 
@@ -486,17 +466,15 @@ def _dump(result: Any) -> Optional[str]:
 
 def _pop_alive(idle: list[Any]) -> Any:
     """An open connection that was used before, or None."""
-    while True:
-        try:
+    with contextlib.suppress(IndexError):
+        while True:
             connection = idle.pop()
-        except IndexError:
-            return None
-        try:
-            connection.pgconn.consume_input()  # takes a last message, if the server sent one
-            connection.pgconn.consume_input()  # raises if the server closed
-            return connection
-        except psycopg.OperationalError:
+            with contextlib.suppress(psycopg.OperationalError):
+                connection.pgconn.consume_input()  # takes a last message, if the server sent one
+                connection.pgconn.consume_input()  # raises if the server closed
+                return connection
             connection.pgconn.finish()
+    return None
 
 
 @contextlib.contextmanager

@@ -277,6 +277,7 @@ impl Consumers<'_> {
             entry.first = number;
         }
         self.head.out = self.head.out.saturating_add(1);
+        self.head.by_queue.add(new.channel);
         let token = new.token;
         Published::Yes(LeaseId { index, token })
     }
@@ -321,6 +322,7 @@ impl Consumers<'_> {
         };
         self.head.free = number;
         self.head.out = self.head.out.saturating_sub(1);
+        self.head.by_queue.remove(lease.channel);
         Some(lease)
     }
 

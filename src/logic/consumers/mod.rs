@@ -4,6 +4,7 @@
 //! The table `my_worker._jobs` is the truth about jobs; after a crash this starts from zero.
 
 pub mod arrivals;
+pub mod by_queue;
 mod groups;
 pub mod lease;
 pub mod notes;
@@ -13,6 +14,7 @@ pub mod waiting;
 use super::Micros;
 use super::pool::Oid;
 use arrivals::Boards;
+use by_queue::ByQueue;
 use lease::Lease;
 use notes::Notes;
 use rollbacks::Rollbacks;
@@ -27,6 +29,8 @@ pub struct Head {
     used: usize,
     /// The first free entry among those that were used, from 1; 0: none.
     free: u32,
+    /// See [`ByQueue`].
+    pub by_queue: ByQueue,
     /// See [`Rollbacks`].
     rollbacks: Rollbacks,
     /// See [`Boards`].
@@ -96,6 +100,7 @@ pub(super) mod testing {
                 out: 0,
                 used: 0,
                 free: 0,
+                by_queue: super::by_queue::ByQueue::empty(),
                 rollbacks: super::rollbacks::Rollbacks::empty(),
                 boards: super::arrivals::Boards::empty(),
                 waiting: super::waiting::Waiting::empty(),
