@@ -46,7 +46,7 @@ impl Batch<'_> {
         let (database, role) = (self.database, self.role);
         SHARED.write(|state| {
             if let Some(lane) = state.lane(database, role) {
-                lane.expect(next);
+                lane.note_start(next);
             }
         });
     }

@@ -58,25 +58,12 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         .map_or(Ok(Vec::new()), datum::as_text)?;
     wake::on_any_end(forget)?;
     let is_blocked = comes_after(&mut row, &extension, is_users)?;
-    let says_itself = claim::says_itself(|column| row.get(column).is_some());
-    // Not the one that this session held: a worker finds out.
-    let (id, mut resting, is_held, limited) = queues::last_held(&extension, &queue, |kept| {
-        let is_held = kept.queue.holds(says_itself);
-        let limited = kept.queue.rate.is_some().then(|| {
-            let key = row.get(column::GROUP_KEY);
-            rates::held_until(&kept.queue, role, key).map(|until| (kept.told(), until))
-        });
-        let resting = kept.resting(says_itself);
-        (kept.queue.id, resting, is_held, limited)
-    })
-    .unwrap_or((0, None, !says_itself, None));
-    let mut limited_until = 0;
-    if let Some((told, until)) = limited.transpose()?
-        && resting.is_none()
-        && until != 0
-    {
-        (resting, limited_until) = (Some(told), until);
-    }
+    let Target {
+        id,
+        resting,
+        is_held,
+        limited_until,
+    } = target(&row, &extension, &queue, role)?;
     if is_users && !row.is_update {
         match is_held {
             true if id != 0 => tell_of_consumers(id, &queue)?,
@@ -141,6 +128,39 @@ fn comes_after(row: &mut TriggerRow, extension: &Extension, is_users: bool) -> R
     }
     let status = row.get(column::STATUS);
     Ok(status.is_some_and(|status| datum::text_is(status, b"blocked")))
+}
+
+/// What is known of the queue that a row is for.
+struct Target {
+    id: i32,
+    resting: Option<u64>,
+    is_held: bool,
+    limited_until: datum::Micros,
+}
+
+/// Only of the queue that this session held last: else a worker finds out.
+fn target(row: &TriggerRow, extension: &Extension, queue: &[u8], role: Oid) -> Result<Target> {
+    let says_itself = claim::says_itself(|column| row.get(column).is_some());
+    let known = queues::last_held(extension, queue, |kept| {
+        let mut target = Target {
+            id: kept.queue.id,
+            resting: kept.resting(says_itself),
+            is_held: kept.queue.holds(says_itself),
+            limited_until: 0,
+        };
+        if kept.queue.rate.is_some() && target.resting.is_none() {
+            let key = row.get(column::GROUP_KEY);
+            target.limited_until = rates::held_until(&kept.queue, role, key)?;
+            target.resting = (target.limited_until != 0).then(|| kept.told());
+        }
+        Ok(target)
+    });
+    known.unwrap_or(Ok(Target {
+        id: 0,
+        resting: None,
+        is_held: !says_itself,
+        limited_until: 0,
+    }))
 }
 
 /// The trigger BEFORE DELETE of each row.

@@ -320,7 +320,7 @@ impl Worker {
             let Some(lane) = state.lane(database, role).filter(|_| tells) else {
                 return (true, Wake::NOBODY);
             };
-            lane.expect(limited);
+            lane.note_start(limited);
             // More than this worker takes at once, and others may help with it.
             if crowded && round.room {
                 lane.set_pending();

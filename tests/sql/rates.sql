@@ -51,9 +51,9 @@ SELECT pg_temp.until($$SELECT count(*) = 0 FROM my_worker.workers WHERE kind = '
 SELECT limited FROM my_worker.queue_stats WHERE queue = 'r';
 
 -- Consumers.
-SELECT my_worker.create_queue('c', rate => 2, rate_period => '100 ms', burst => 3);
+SELECT my_worker.create_queue('c', rate => 2, rate_period => '1 s', burst => 3);
 SELECT count(my_worker.send('c')) FROM generate_series(1, 5);
-SELECT pg_temp.until($$SELECT clock_timestamp() > pg_postmaster_start_time() + interval '1 s'$$);
+SELECT pg_temp.until($$SELECT clock_timestamp() > pg_postmaster_start_time() + interval '2 s'$$);
 SELECT count(*) FROM my_worker.receive('c', 5);
 SELECT count(*) FROM my_worker.receive('c', 5, wait => '5 s');
 SELECT my_worker.alter_queue('c', rate => 1, rate_period => '1 h');

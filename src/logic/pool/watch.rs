@@ -14,7 +14,7 @@ pub(super) const NOBODY: SlotId = SlotId {
 
 impl Lane {
     /// Something may start at that time (0: nothing that is known).
-    pub fn expect(&mut self, time: Micros) {
+    pub fn note_start(&mut self, time: Micros) {
         self.watch_until = sooner(self.watch_until, time);
     }
 
@@ -77,7 +77,7 @@ impl State {
             }
             Some(lane) if !some_idles => {
                 lane.arrived(run_at);
-                lane.expect(start);
+                lane.note_start(start);
                 Wake::process(launcher)
             }
             // It looks, and sleeps to it.
@@ -193,7 +193,7 @@ mod tests {
             .set_current(super::super::Current::Running(1), 1);
         let idle = worker(&mut state, Phase::Idle);
         state.slot(idle).unwrap().procno = 77;
-        state.lane(LANE.0, LANE.1).unwrap().expect(900_000);
+        state.lane(LANE.0, LANE.1).unwrap().note_start(900_000);
         // The busy one may come back soon.
         assert_eq!(worker_step(&mut state, 10_000).0, None);
         let (step, _) = worker_step(&mut state, 100_000);
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_worker_starts_in_time_where_there_is_none() {
         let mut state = state();
-        state.lane(LANE.0, LANE.1).unwrap().expect(900_000);
+        state.lane(LANE.0, LANE.1).unwrap().note_start(900_000);
         let (step, next) = worker_step(&mut state, 100_000);
         assert_eq!((step, next.min(900_000)), (None, next));
         let (step, _) = worker_step(&mut state, 900_000);
