@@ -1,6 +1,7 @@
 # per_key: at most two jobs of a key run at once: eight workers and four consumers at 50 keys, with errors and kills
-# with -9. Each job says from when to when it ran by advisory locks of its own session, which no rollback takes back and
-# which end with the process: sampling them shows how many of a key run at any moment.
+# with -9. While a job is at work, until its transaction has ended, its session has an advisory lock of the key and the
+# job. Samples of the locks show how many of a key run at any moment; jobs of one batch, which run one after the other,
+# count as one.
 
 use strict;
 use warnings;
@@ -15,7 +16,6 @@ my $node = new_node('per_key', 'my_worker.max_workers' => 8, 'max_worker_process
 	'my_worker.naptime' => 2);
 $node->safe_psql('postgres', q{
 	CREATE TABLE done (job bigint, key integer);
-	-- The lock of a key and a job: held while the job runs, whatever becomes of its transaction.
 	CREATE FUNCTION at_work(id bigint, p jsonb) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		PERFORM pg_advisory_xact_lock((p->>'key')::integer, (id % 1000000)::integer);
@@ -37,26 +37,26 @@ sub fill
 	return;
 }
 
-# The most jobs of one key at one moment, and of all: one statement that samples for so many seconds.
-my $sample = q{
-	DO $$
-	DECLARE
-		until timestamptz := clock_timestamp() + interval '%s s';
-		most integer; jobs integer; worst integer := 0; best integer := 0; samples integer := 0;
-	BEGIN
-		WHILE clock_timestamp() < until LOOP
-			SELECT max(n), sum(n) INTO most, jobs FROM (SELECT count(*) AS n FROM pg_locks
-			 WHERE locktype = 'advisory' AND objsubid = 2 AND granted GROUP BY classid) AS k;
-			worst := greatest(worst, most); best := greatest(best, jobs); samples := samples + 1;
-			PERFORM pg_sleep(0.004);
-		END LOOP;
-		RAISE NOTICE 'worst % of a key, % at once, % samples', worst, best, samples;
-	END $$};
-
+# The most jobs of one key at one moment, and of all: one statement that samples for so many seconds. Locks of consumers
+# stand at 1000 and above.
 sub sampled
 {
 	my ($seconds) = @_;
-	my ($status, undef, $stderr) = $node->psql('postgres', sprintf $sample, $seconds);
+	my ($status, undef, $stderr) = $node->psql('postgres', q{
+	DO $$
+	DECLARE
+		until timestamptz := clock_timestamp() + interval 'SECONDS';
+		most integer; jobs integer; worst integer := 0; best integer := 0; samples integer := 0;
+	BEGIN
+		WHILE clock_timestamp() < until LOOP
+			SELECT max(n), sum(n) INTO most, jobs FROM (
+				SELECT count(DISTINCT pid) FILTER (WHERE classid < 1000) + count(*) FILTER (WHERE classid >= 1000) AS n
+				  FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted GROUP BY classid::bigint % 1000) AS k;
+			worst := greatest(worst, most); best := greatest(best, jobs); samples := samples + 1;
+			PERFORM pg_sleep(0.003);
+		END LOOP;
+		RAISE NOTICE 'worst % of a key, % at once, % samples', worst, best, samples;
+	END $$} =~ s/SECONDS/$seconds s/r);
 	return ($status, $stderr =~ /worst (\d+) of a key, (\d+) at once, (\d+) samples/);
 }
 
@@ -91,7 +91,7 @@ $node->safe_psql('postgres', q{
 			  FROM my_worker.receive('two', 3, wait => '0.2 s', lease => length) AS j;
 			COMMIT;
 			IF ids IS NOT NULL THEN
-				PERFORM pg_advisory_lock(keys[i], (ids[i] % 1000000)::integer) FROM generate_subscripts(ids, 1) AS i;
+				PERFORM pg_advisory_lock(keys[i] + 1000, (ids[i] % 1000000)::integer) FROM generate_subscripts(ids, 1) AS i;
 				PERFORM pg_sleep(0.002 + random() * 0.01);
 				PERFORM pg_advisory_unlock_all();
 				FOR i IN 1 .. cardinality(ids) LOOP
