@@ -178,7 +178,7 @@ fn prepare(extension: &Extension, queue: &Queue, found: &[Job], now: Micros) -> 
         since: now,
         until: timeout_of(job, queue).map_or(0, |timeout| now.saturating_add(timeout)),
         loss: Loss::None,
-        group: job.key.as_ref().map_or(KeyId::NONE, |key| key.id),
+        group: keys::number_of(queue, job).unwrap_or(KeyId::NONE),
         ..Lease::NONE
     };
     Ok(found.iter().zip(&tokens).map(lease).collect())

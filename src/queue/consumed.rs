@@ -177,17 +177,23 @@ fn at_end(end: End) -> Result<()> {
     Ok(())
 }
 
-/// A session's lease stands in no table, so nothing of it is there for COMMIT PREPARED.
+/// A session's lease stands in no table, nor does a key, so nothing of them is there for COMMIT PREPARED.
 fn refuse_prepare() -> Result<()> {
-    let is_bound = PENDING.with(|pending| pending.changes.iter().any(|c| c.is_of_session()));
-    if !is_bound {
+    let is_any = |of: fn(Change) -> bool| PENDING.with(|p| p.changes.iter().any(|c| of(*c)));
+    let (message, hint) = if is_any(Change::is_of_session) {
+        (
+            "cannot PREPARE a transaction that has received or ended a job of a session's lease",
+            "Pass \"lease\" to receive(): then the job's row holds the lease.",
+        )
+    } else if is_any(Change::holds_key) {
+        (
+            "cannot PREPARE a transaction that has received a job with a key",
+            "The queue has the setting \"per_key\" or \"fifo\". Commit what was received first.",
+        )
+    } else {
         return Ok(());
-    }
-    Err(PgError::new(
-        FEATURE_NOT_SUPPORTED,
-        "cannot PREPARE a transaction that has received or ended a job of a session's lease",
-    )
-    .hint("Pass \"lease\" to receive(): then the job's row holds the lease."))
+    };
+    Err(PgError::new(FEATURE_NOT_SUPPORTED, message).hint(hint))
 }
 
 fn tell(pending: Pending, committed: bool) {

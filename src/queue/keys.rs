@@ -260,6 +260,13 @@ pub(super) fn unaccounted(table: Oid, at_work: &[i64]) -> usize {
     at_work.iter().filter(|job| !is_out(**job)).count()
 }
 
+/// The number of a job's key, if it has one, whether its queue goes by keys or not: it may some time.
+pub fn number_of(queue: &Queue, job: &Job) -> Option<KeyId> {
+    let key = job.value(column::GROUP_KEY)?;
+    let numbers = Numbers::of(bgworker::my_database(), &queue.name, job.owner());
+    datum::with_text(key, |text| numbers.number(text)).ok()
+}
+
 /// Whether one more lease of that job's key may be published. Under the lock of consumers.
 pub fn has_room(consumers: &Consumers, queue: &Queue, lease: &Lease) -> bool {
     let Some(rule) = queue.by_key.filter(|_| lease.group.is_some()) else {

@@ -186,16 +186,11 @@ impl Change {
 
     /// Whether PREPARE TRANSACTION cannot hand it over.
     pub fn is_of_session(self) -> bool {
-        let is_of_row = |change| {
-            matches!(
-                change,
-                Change::Received {
-                    is_timed: true,
-                    has_key: false,
-                    ..
-                }
-            )
-        };
-        !is_of_row(self)
+        !matches!(self, Change::Received { is_timed: true, .. })
+    }
+
+    /// The same: shared memory alone knows that its job's key is held.
+    pub fn holds_key(self) -> bool {
+        matches!(self, Change::Received { has_key: true, .. })
     }
 }
