@@ -111,9 +111,11 @@ fn comes_after(row: &mut TriggerRow, extension: &Extension, is_users: bool) -> R
     if row.is_update && !identity::is_ours() {
         after::refuse_change(row)?;
     }
-    let is_new = !row.is_update && (is_users || identity::is_ours());
-    if is_new && row.get(column::AFTER).is_some() && extension.is_current() {
-        return after::resolve(row, extension);
+    if !row.is_update && (is_users || identity::is_ours()) {
+        return match row.get(column::AFTER) {
+            Some(_) if extension.is_current() => after::resolve(row, extension),
+            _ => Ok(false),
+        };
     }
     let status = row.get(column::STATUS);
     Ok(status.is_some_and(|status| datum::text_is(status, b"blocked")))
