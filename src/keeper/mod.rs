@@ -266,6 +266,16 @@ impl Keeper {
             .filter(|next| *next != 0)
     }
 
+    /// When the unblocker goes on by itself: no look of all duties is due then.
+    fn unblocker_times(&self) -> impl Iterator<Item = Micros> {
+        let [again, sweep] = self.unblocker.next();
+        let times = [(Duty::Unblock, again), (Duty::Sweep, sweep)].into_iter();
+        let goes_on = |(duty, time): &(Duty, Micros)| {
+            *time != 0 && !self.gate.is_shut() && !self.rests(*duty)
+        };
+        times.filter(goes_on).map(|(_, time)| time)
+    }
+
     fn wants(&self, duty: Duty) -> bool {
         if self.gate.is_shut() || self.rests(duty) {
             return false;
@@ -392,7 +402,7 @@ impl Keeper {
             true => self
                 .due_times()
                 .chain(rests)
-                .chain(Some(self.unblocker.next()).filter(|next| *next != 0))
+                .chain(self.unblocker_times())
                 .chain(announced)
                 .fold(nap, Micros::min),
         };

@@ -114,14 +114,13 @@ impl Unblocker {
         self.sweep.is_some() || self.is_sweep_wanted && self.sweep_at <= clock::now()
     }
 
-    /// When one of both will be; 0: not by itself.
-    pub fn next(&self) -> Micros {
-        let sweep = if self.is_sweep_wanted {
-            self.sweep_at
-        } else {
-            0
+    /// When it comes back for jobs that were locked, and when the next sweep may begin; 0: not by itself.
+    pub fn next(&self) -> [Micros; 2] {
+        let sweep = match self.is_sweep_wanted {
+            true => self.sweep_at,
+            false => 0,
         };
-        crate::logic::consumers::sooner(self.again, sweep)
+        [self.again, sweep]
     }
 
     /// Looks at a part of a range.

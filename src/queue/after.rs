@@ -37,8 +37,14 @@ static LAST_ID: Statement = Statement::new(
 
 static ADD: Statement = Statement::new(
     "INSERT INTO my_worker._dependencies (job, after) \
-     SELECT $1, a.id FROM pg_catalog.unnest($2) AS a (id)",
+     SELECT $1, a.id FROM pg_catalog.unnest($2) AS a (id) ON CONFLICT DO NOTHING",
     &[types::INT8, types::INT8_ARRAY],
+);
+
+/// What an earlier life of a job that `retry()` sends back has left.
+static FORGET: Statement = Statement::new(
+    "DELETE FROM my_worker._dependencies AS d WHERE d.job = $1",
+    &[types::INT8],
 );
 
 /// How many a job waits for, and the first of them.
@@ -106,7 +112,12 @@ pub(super) fn resolve(row: &mut TriggerRow, extension: &Extension) -> Result<boo
     let is_blocked = !waits_for.is_empty();
     if is_blocked {
         let arguments = [Some(job.datum()), Some(array(&waits_for)?)];
-        as_owner(extension, |spi| spi.run(&ADD, &arguments).map(|_| ()))?;
+        as_owner(extension, |spi| {
+            if asked.again {
+                spi.run(&FORGET, &[Some(job.datum())])?;
+            }
+            spi.run(&ADD, &arguments).map(|_| ())
+        })?;
         changes.push((column::STATUS, Some(datum::text_datum(b"blocked")?)));
         wake::blocked_at_commit(job)?;
     }
@@ -177,7 +188,9 @@ fn look_now(extension: &Extension, asked: &Asked) -> Result<Vec<i64>> {
             let (is_live, ended_badly) = (row.bool(3), row.bool(4) && !row.bool(3));
             match row.oid(2) {
                 Some(owner) if !identity::has_rights_of(asked.owner, owner)? => {
-                    return Err(unknown(id));
+                    if !asked.again {
+                        return Err(unknown(id));
+                    }
                 }
                 Some(_) if is_live || ended_badly && !asked.runs && !asked.again => {
                     waits_for.push(id);

@@ -118,13 +118,12 @@ fn comes_after(row: &mut TriggerRow, extension: &Extension, is_users: bool) -> R
     if row.is_update && !identity::is_ours() {
         after::refuse_change(row)?;
     }
-    let is_new = !row.is_update && (is_users || identity::is_ours());
-    if is_new
-        && row.get(column::AFTER).is_some()
-        && extension.is_current()
-        && after::resolve(row, extension)?
-    {
-        return Ok(true);
+    if !row.is_update && (is_users || identity::is_ours()) {
+        let waits = match row.get(column::AFTER) {
+            Some(_) if extension.is_current() => after::resolve(row, extension)?,
+            _ => false,
+        };
+        return Ok(waits || row.get(column::RERUN).is_some_and(datum::as_bool));
     }
     let status = row.get(column::STATUS);
     Ok(status.is_some_and(|status| datum::text_is(status, b"blocked")))

@@ -45,32 +45,46 @@ macro_rules! standing_of_a {
     };
 }
 
-/// Of up to `$4` jobs from `$1` to `$3` that others come after, one after the other by the index: those that have
-/// ended, each with the jobs that come after it (of `$1` those behind `$2`), at most `$5`; and those that have not.
-static AFTER_ENDED: Statement = Statement::new(
+/// Of the jobs that `a` names: those that have ended, each with the jobs that come after it (of `$1` those behind
+/// `$2`), at most `$3`; and those that have not.
+macro_rules! after_those_of_a {
+    () => {
+        concat!(
+            "SELECT s.id, e.job, s.state, s.cause FROM (SELECT a.id, ",
+            state!(),
+            " AS state, ",
+            cause!(),
+            " AS cause FROM a",
+            standing_of_a!(),
+            "WHERE a.id IS NOT NULL) AS s LEFT JOIN LATERAL (\
+             SELECT d.job FROM my_worker._dependencies AS d WHERE s.state <> 'live' AND d.after = s.id \
+             AND (s.id > $1 OR d.job > $2) ORDER BY d.job LIMIT $3) AS e ON true ORDER BY s.id, e.job LIMIT $3"
+        )
+    };
+}
+
+/// Of one job.
+static AFTER_ONE: Statement = Statement::new(
+    concat!("WITH a (id) AS (SELECT $1) ", after_those_of_a!()),
+    &[types::INT8, types::INT8, types::INT8],
+);
+
+/// Of up to `$5` jobs from `$1` to `$4`, one after the other by the index.
+static AFTER_SOME: Statement = Statement::new(
     concat!(
         "WITH RECURSIVE a (id, turn) AS (\
-         (SELECT d.after, 1 FROM my_worker._dependencies AS d WHERE d.after >= $1 AND d.after <= $3 \
+         (SELECT d.after, 1 FROM my_worker._dependencies AS d WHERE d.after >= $1 AND d.after <= $4 \
          ORDER BY d.after LIMIT 1) \
-         UNION ALL SELECT (SELECT d.after FROM my_worker._dependencies AS d WHERE d.after > a.id AND d.after <= $3 \
-         ORDER BY d.after LIMIT 1), a.turn + 1 FROM a WHERE a.id IS NOT NULL AND a.turn < $4), \
-         s AS (SELECT a.id, ",
-        state!(),
-        " AS state, ",
-        cause!(),
-        " AS cause FROM a",
-        standing_of_a!(),
-        "WHERE a.id IS NOT NULL) \
-         SELECT s.id, e.job, s.state, s.cause FROM s LEFT JOIN LATERAL (\
-         SELECT d.job FROM my_worker._dependencies AS d WHERE s.state <> 'live' AND d.after = s.id \
-         AND (s.id > $1 OR d.job > $2) ORDER BY d.job LIMIT $5) AS e ON true ORDER BY s.id, e.job LIMIT $5"
+         UNION ALL SELECT (SELECT d.after FROM my_worker._dependencies AS d WHERE d.after > a.id AND d.after <= $4 \
+         ORDER BY d.after LIMIT 1), a.turn + 1 FROM a WHERE a.id IS NOT NULL AND a.turn < $5) ",
+        after_those_of_a!()
     ),
     &[
         types::INT8,
         types::INT8,
         types::INT8,
-        types::INT4,
         types::INT8,
+        types::INT4,
     ],
 );
 
@@ -127,8 +141,9 @@ static FIRST_LEFT: Statement = Statement::new(
 /// It is due from now on, like what was enqueued at this moment.
 static RELEASE: Statement = Statement::new(
     "UPDATE my_worker._jobs AS j SET status = 'pending', \
-     run_at = greatest(j.run_at, pg_catalog.clock_timestamp()) WHERE j.id = ANY ($1) AND j.status = 'blocked' AND NOT j.rerun \
-     AND (SELECT d.job FROM my_worker._dependencies AS d WHERE d.job = j.id LIMIT 1) IS NULL",
+     run_at = greatest(j.run_at, pg_catalog.clock_timestamp()) WHERE j.id = ANY ($1) AND j.status = 'blocked' \
+     AND NOT j.rerun AND (SELECT d.job FROM my_worker._dependencies AS d WHERE d.job = j.id LIMIT 1) IS NULL \
+     RETURNING j.id",
     &[types::INT8_ARRAY],
 );
 
@@ -168,14 +183,14 @@ pub struct Seen {
 pub fn after_ended(extension: &Extension, from: (i64, i64), to: i64, most: usize) -> Result<Seen> {
     as_owner(extension, |spi| {
         let turns = i32::try_from(most).unwrap_or(i32::MAX);
-        let arguments = [
-            Some(from.0.datum()),
-            Some(from.1.datum()),
-            Some(to.datum()),
-            Some(turns.datum()),
-            Some((most as i64).datum()),
-        ];
-        let rows = spi.run(&AFTER_ENDED, &arguments)?;
+        let limit = (most as i64).datum();
+        let mut arguments = vec![Some(from.0.datum()), Some(from.1.datum()), Some(limit)];
+        let rows = if from.0 == to {
+            spi.run(&AFTER_ONE, &arguments)?
+        } else {
+            arguments.extend([Some(to.datum()), Some(turns.datum())]);
+            spi.run(&AFTER_SOME, &arguments)?
+        };
         let mut seen = Seen::default();
         let mut last = None;
         let mut names = BTreeSet::new();
@@ -360,15 +375,36 @@ fn forget(spi: &Spi, gone: &[(i64, i64)]) -> Result<()> {
     spi.run(&FORGET, &arguments).map(|_| ())
 }
 
-/// Releases those of the jobs that wait for nothing any more. A look begins with the row that the last one found,
-/// so that it does not step over all that were deleted.
+/// Releases those of the jobs that wait for nothing any more. What a look finds that a job still waits for is where
+/// the next one begins, so that it does not step over all rows that were deleted.
 fn release(spi: &Spi, jobs: &[i64], known: &mut Known) -> Result<()> {
     if jobs.is_empty() {
         return Ok(());
     }
+    let (waited, mut free): (Vec<i64>, Vec<i64>) =
+        jobs.iter().partition(|job| known.contains_key(job));
+    free.extend(look_at(spi, &waited, known)?);
+    if free.is_empty() {
+        return Ok(());
+    }
+    let mut left: BTreeSet<i64> = free.iter().copied().collect();
+    for row in spi.run(&RELEASE, &[Some(array(&free)?)])?.iter() {
+        let job = row.i64(1).unwrap_or(0);
+        known.remove(&job);
+        left.remove(&job);
+    }
+    let left: Vec<i64> = left.into_iter().collect();
+    look_at(spi, &left, known).map(|_| ())
+}
+
+/// Finds out what each job waits for; answers those for which nothing was found.
+fn look_at(spi: &Spi, jobs: &[i64], known: &mut Known) -> Result<Vec<i64>> {
+    let mut free = Vec::new();
+    if jobs.is_empty() {
+        return Ok(free);
+    }
     let least = jobs.iter().map(|job| known.get(job).copied());
     let least: Vec<i64> = least.map(|known| known.unwrap_or(i64::MIN)).collect();
-    let mut free = Vec::new();
     let arguments = [Some(array(jobs)?), Some(array(&least)?)];
     for row in spi.run(&FIRST_LEFT, &arguments)?.iter() {
         let job = row.i64(1).unwrap_or(0);
@@ -382,10 +418,7 @@ fn release(spi: &Spi, jobs: &[i64], known: &mut Known) -> Result<()> {
             }
         }
     }
-    if free.is_empty() {
-        return Ok(());
-    }
-    spi.run(&RELEASE, &[Some(array(&free)?)]).map(|_| ())
+    Ok(free)
 }
 
 /// Cancels a job that this transaction has locked.
