@@ -159,8 +159,8 @@ fn release_next(extension: &Extension, key: &UniqueKey) -> Result<()> {
         return Ok(());
     };
     // A statement of a transaction with one snapshot may not see its row as it is, and would fail.
-    let released =
-        !xact::is_strict() && xact::subtransaction(|| release(extension, waiting.id)).is_ok_and(|done| done);
+    let released = !xact::is_strict()
+        && xact::subtransaction(|| release(extension, waiting.id)).is_ok_and(|done| done);
     match released {
         true => Ok(()),
         // Somebody changes it, and may be rolled back.

@@ -168,7 +168,11 @@ impl Enqueued<'_> {
             }
             // With a snapshot from before that job it is the server that refuses to answer for it.
             let is_new = xact::is_strict() && waiting.is_none();
-            let new = if is_new { self.insert(extension, &INSERT)? } else { None };
+            let new = if is_new {
+                self.insert(extension, &INSERT)?
+            } else {
+                None
+            };
             return Ok(new.or(Some(found.id)));
         }
         if waiting.is_some() {
