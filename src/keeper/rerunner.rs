@@ -1,7 +1,7 @@
 //! The rerunner: lets jobs go that were added while another one with their unique key ran, where the end of that
 //! one has not done so.
 //!
-//! It looks when it is asked, when it begins, while such jobs wait, and now and then.
+//! It looks when it is asked, when it begins, at the keeper's looks while such jobs wait, and now and then.
 
 use super::STEP;
 use super::fence::{Dealt, LeftOut};
@@ -30,6 +30,8 @@ pub struct Rerunner {
     walk: Option<Walk>,
     /// How many looks had been asked for at the last one; `None`: there was none.
     asked: Option<u64>,
+    /// How many had said by then that a job waits.
+    waits: u64,
     /// When the last walk began, how long it took, and whether it has left something.
     began: Micros,
     took: Micros,
@@ -42,16 +44,17 @@ pub struct Rerunner {
 impl Rerunner {
     /// A look of the keeper begins.
     pub fn want(&mut self, now: Micros) {
-        let asked = SHARED.read(|state| state.reruns.asked());
+        let said = SHARED.read(|state| (state.reruns.asked(), state.reruns.waits()));
+        let (asked, waits) = said.unwrap_or((0, 0));
         let age = now.saturating_sub(self.began);
-        let rest = match self.left {
+        let rest = match self.left || self.waits != waits {
             true => self.took.saturating_mul(SPARING).min(EVERY),
             false => EVERY,
         };
         let again = self.next != 0 && self.next <= now;
-        if self.asked.is_none() || self.asked != asked || again || !(0..rest).contains(&age) {
+        if self.asked != Some(asked) || again || !(0..rest).contains(&age) {
             self.next = 0;
-            self.asked = Some(asked.unwrap_or(0));
+            (self.asked, self.waits) = (Some(asked), waits);
             (self.began, self.took, self.left) = (now, 0, false);
             self.walk = Some(Walk::default());
         }

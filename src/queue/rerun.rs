@@ -52,9 +52,10 @@ pub struct UniqueKey {
 }
 
 impl UniqueKey {
-    /// The one that a row has, whose columns `get` reads.
+    /// The one that a row has, whose columns `get` reads. It rests in a dead-letter queue.
     pub fn of<'a>(get: impl Fn(i32) -> Option<Datum<'a>>) -> Result<Option<UniqueKey>> {
-        let Some(key) = get(column::UNIQUE_KEY) else {
+        let key = get(column::UNIQUE_KEY).filter(|_| get(column::ORIGIN).is_none());
+        let Some(key) = key else {
             return Ok(None);
         };
         Ok(Some(UniqueKey {

@@ -9,7 +9,7 @@ use lib $FindBin::RealBin;
 use MyWorkerTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 my $node = new_node('edge', 'restart_after_crash' => 'on', 'my_worker.naptime' => 1, 'max_prepared_transactions' => 5,
 	'my_worker.max_workers' => 4, 'max_worker_processes' => 24);
@@ -65,6 +65,16 @@ sub pair
 	return ($first, $second);
 }
 sub status { my ($job) = @_; return sql("SELECT status FROM my_worker.jobs WHERE id = $job") }
+# The keeper has looked: it has found what nobody announced.
+my $unannounced = 0;
+sub keeper_looks
+{
+	$unannounced--;
+	sql(qq{BEGIN; SELECT my_worker.enqueue('note', '{"n": $unannounced}', 'q'); PREPARE TRANSACTION 'unannounced'});
+	sql("COMMIT PREPARED 'unannounced'");
+	wait_for($node, "SELECT count(*) FROM ran WHERE n = $unannounced", '1');
+	return;
+}
 sub goes { my ($job, $what) = @_; is(sql("SELECT my_worker.wait($job, '20 s')"), 'completed', $what); return }
 
 my ($first, $second) = pair('purged');
@@ -102,7 +112,7 @@ $holder->quit;
 $holder = $node->background_psql('postgres');
 sql("SET session_replication_role = replica; UPDATE my_worker._jobs SET unique_key = NULL WHERE id = $first; " .
 	"INSERT INTO my_worker._jobs (queue, handler, unique_key, run_at, payload) VALUES ('q', 'note(bigint, jsonb)', 'slipped', 'infinity', '{}')");
-usleep(1_500_000);
+keeper_looks() for 1 .. 2;
 is(status($second), 'blocked', 'the second waits for a row that has slipped in');
 like(sql("SELECT my_worker.why($second)"), qr/^job \d+, which has its unique key, has not ended$/, 'and says so');
 my $slipped = sql(q{SELECT id FROM my_queue WHERE unique_key = 'slipped' AND status = 'pending'});
@@ -111,10 +121,8 @@ goes($second, 'until that has ended');
 ($first, $second) = pair('slipping');
 $holder->query_safe("SET session_replication_role = replica; BEGIN; DELETE FROM my_worker._jobs WHERE id = $first; COMMIT; BEGIN; " .
 	"INSERT INTO my_worker._jobs (queue, handler, unique_key, payload) VALUES ('q', 'note(bigint, jsonb)', 'slipping', '{}') ON CONFLICT DO NOTHING");
-# The keeper serves others meanwhile: what nobody has announced runs.
-sql("BEGIN; SELECT my_worker.enqueue('note', '{\"n\": -1}', 'q'); PREPARE TRANSACTION 'unannounced'");
-sql("COMMIT PREPARED 'unannounced'");
-wait_for($node, 'SELECT count(*) FROM ran WHERE n = -1', '1');
+keeper_looks() for 1 .. 3;
+is(status($second), 'blocked', 'the second waits for a row that is being inserted');
 pass('the keeper waits for no row that somebody inserts');
 $holder->query_safe('ROLLBACK');
 goes($second, 'the second goes in the end');
