@@ -9,7 +9,7 @@ use super::{Batch, Step};
 use crate::logic::low_water::Place;
 use crate::pg::error::{PgError, Result};
 use crate::pg::{clock, marks, xact};
-use crate::queue::claim::{Candidate, Job};
+use crate::queue::claim::{Candidate, Found, Job};
 use crate::queue::end::{self as ends, Attempt, CANNOT_BE_RUN, How, Said};
 use crate::queue::handler::Shape;
 use crate::queue::keys::{self, Admitted};
@@ -61,6 +61,17 @@ impl Batch<'_> {
             ControlFlow::Continue(granted) => granted,
             ControlFlow::Break(step) => return Ok(step),
         };
+        self.start(job, granted, waiting, more)
+    }
+
+    /// Starts a job that is locked and may run.
+    fn start(
+        &mut self,
+        job: Job,
+        granted: Granted,
+        waiting: &mut VecDeque<Candidate>,
+        more: impl Fn(Place, usize) -> Result<Vec<Job>>,
+    ) -> Result<Step> {
         if job.is_command {
             waiting.pop_front();
             self.claim(&job, granted)?;
@@ -83,7 +94,7 @@ impl Batch<'_> {
             return Ok(Step::End);
         }
         waiting.pop_front();
-        self.last = Some(candidate.place);
+        self.last = Some(job.place());
         Ok(Step::Next)
     }
 

@@ -143,19 +143,7 @@ impl Batch<'_> {
             }
         }
         if !away && leave_running(self.slot, first.id) {
-            let mut count = 1;
-            while let Some(job) = jobs.get(count)
-                && self.jobs.lock(job)?
-            {
-                count += 1;
-            }
-            self.keep_taken(&mut jobs, count, true);
-            let found = self.find_function(&first);
-            let found = found.and_then(|index| self.check_author(&first, index));
-            result = match found {
-                Ok(index) => self.attempt(&jobs, Hold::Locked, index, started)?,
-                Err(error) => Err(error),
-            };
+            result = self.call_locked(&first, &mut jobs, started)?;
         }
         self.give_back(lots, &jobs)?;
         let finished = clock::now();
@@ -163,6 +151,27 @@ impl Batch<'_> {
         let step = self.end_together(&first, &jobs, away, [started, finished], result)?;
         self.leave();
         Ok(step)
+    }
+
+    /// Calls a batch handler with its jobs locked, up to one that somebody else has.
+    fn call_locked(
+        &mut self,
+        first: &Job,
+        jobs: &mut Vec<&Job>,
+        started: Micros,
+    ) -> Result<Result<Option<Datum<'static>>>> {
+        let mut count = 1;
+        while let Some(job) = jobs.get(count)
+            && self.jobs.lock(job)?
+        {
+            count += 1;
+        }
+        self.keep_taken(jobs, count, true);
+        let found = self.find_function(first);
+        match found.and_then(|index| self.check_author(first, index)) {
+            Ok(index) => self.attempt(jobs, Hold::Locked, index, started),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     /// Ends the jobs of a call; `away`: their rows are gone already. Whether the batch goes on.

@@ -234,6 +234,12 @@ impl Keeper {
             self.rerunner.next = 0;
             return Ok(());
         }
+        self.want_all(thorough, now);
+        Ok(())
+    }
+
+    /// All duties begin anew.
+    fn want_all(&mut self, thorough: bool, now: Micros) {
         self.finder.want(thorough);
         self.firer.want();
         self.releaser.want();
@@ -246,7 +252,6 @@ impl Keeper {
             self.unblocker.want();
         }
         self.pruner.want(now);
-        Ok(())
     }
 
     /// When a duty that does not rest has to begin anew, as far as the duties know.

@@ -47,7 +47,7 @@ pub struct Candidate {
 
 /// What a look for candidates leaves out.
 #[derive(Default)]
-pub struct Avoid {
+pub struct Avoid<'k> {
     /// What other workers have of the queue.
     pub others: Reaches,
     /// Jobs that run, or that somebody had locked; sorted.
@@ -56,6 +56,8 @@ pub struct Avoid {
     pub passed: Vec<i64>,
     /// What its queue's rate lets start.
     pub pace: Pace,
+    /// What its queue asks for of jobs with a key.
+    pub keys: Option<KeyLook<'k>>,
 }
 
 /// How a walk through the due jobs goes on.
@@ -338,38 +340,44 @@ impl Jobs {
         queue: &Queue,
         now: Micros,
         limit: usize,
-        avoid: &mut Avoid,
+        avoid: &mut Avoid<'_>,
         low: &mut LowWater,
-        mut keys: Option<KeyLook>,
     ) -> Result<Vec<F>> {
+        let Avoid {
+            others,
+            jobs,
+            passed,
+            pace,
+            keys,
+        } = avoid;
         let name = datum::text_datum(&queue.name)?;
         let mut found = Vec::with_capacity(limit);
-        let stirred = match &mut keys {
+        let stirred = match keys {
             Some(keys) => keys.stirred(now, limit, |row, place| {
-                let is_taken = avoid.others.end_of(place).is_some()
-                    || avoid.jobs.binary_search(&place.id).is_ok();
+                let is_taken =
+                    others.end_of(place).is_some() || jobs.binary_search(&place.id).is_ok();
                 if is_taken {
                     return Ok(None);
                 }
                 if !is_runnable(row, queue) {
                     return Ok(Some(false));
                 }
-                Ok(avoid.pace.allows(row)?.then_some(true))
+                Ok(pace.allows(row)?.then_some(true))
             })?,
             None => Vec::new(),
         };
         self.walk_due(owner, name, now, low, |row, place| {
-            if let Some(end) = avoid.others.end_of(place) {
+            if let Some(end) = others.end_of(place) {
                 return Ok(Walk::Behind(end));
             }
-            if avoid.jobs.binary_search(&place.id).is_ok() {
-                avoid.passed.push(place.id);
+            if jobs.binary_search(&place.id).is_ok() {
+                passed.push(place.id);
                 return Ok(Walk::On);
             }
             if !is_runnable(row, queue) {
                 return Ok(Walk::Past);
             }
-            let turn = match &mut keys {
+            let turn = match keys {
                 Some(keys) => keys.turn(row, place)?,
                 None => Turn::Now(None),
             };
@@ -378,7 +386,7 @@ impl Jobs {
                 Turn::Passed => return Ok(Walk::Past),
                 Turn::Later => return Ok(Walk::On),
             };
-            if !avoid.pace.allows(row)? {
+            if !pace.allows(row)? {
                 return Ok(Walk::On);
             }
             let mut job = F::read(row, place)?;

@@ -243,7 +243,7 @@ fn tell(pending: Pending, committed: bool) {
 
 fn tell_pool(pending: &Pending, committed: bool, heard: &Heard, now: Micros, wake: &mut Vec<Wake>) {
     let keys = heard.keys.as_slice();
-    if !(heard.charge || heard.permit || !keys.is_empty() || !pending.executed.is_empty()) {
+    if !heard.charge && !heard.permit && keys.is_empty() && pending.executed.is_empty() {
         return;
     }
     let database = bgworker::my_database();

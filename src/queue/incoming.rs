@@ -71,19 +71,13 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
             false => bar::warn(identity::current_role())?,
         }
     }
-    if row.is_update && row.old(column::GROUP_KEY).is_some() {
-        tell_of_key(&row, &extension)?;
-    }
     if !home::is_own_home(row.get(column::HOME).map(datum::as_i64)) {
         // It came with a copy: the keeper finds that out, and nobody runs it meanwhile.
         wake::look_at_commit()?;
         return Ok(row.result());
     }
     if row.is_update {
-        if !identity::is_ours() {
-            refuse_leased(&row, &extension)?;
-        }
-        rerun::row_goes(&extension, &row)?;
+        hear_of_update(&row, &extension)?;
     }
     let expires_at = row.get(column::EXPIRES_AT).map(datum::as_i64);
     if let Some(at) = expires_at.filter(|at| *at != Micros::MAX) {
@@ -111,6 +105,17 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         before,
     })?;
     Ok(row.result())
+}
+
+/// What an UPDATE takes from the job may be what others wait for.
+fn hear_of_update(row: &TriggerRow, extension: &Extension) -> Result<()> {
+    if !identity::is_ours() {
+        refuse_leased(row, extension)?;
+    }
+    if row.old(column::GROUP_KEY).is_some() {
+        tell_of_key(row, extension)?;
+    }
+    rerun::row_goes(extension, row)
 }
 
 /// Whether the job waits for jobs that it comes after. A new one is looked at, unless a dump brings it.

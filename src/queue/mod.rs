@@ -35,6 +35,7 @@ pub mod lists;
 pub mod live;
 pub mod messages;
 pub mod offer;
+mod promise;
 pub mod prune;
 pub mod purge;
 pub mod queues;

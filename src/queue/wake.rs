@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::counted::{self, Ends};
+use crate::counted::Ends;
 use crate::logic::keys::KeyId;
 use crate::logic::reruns::Word;
 use crate::pg::datum::{Micros, Oid};
@@ -13,9 +13,10 @@ use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
 use crate::pg::local::Local;
 use crate::pg::xact::{self, End};
 use crate::pg::{bgworker, clock};
-use crate::shared::{self, Go, SHARED, SlotId, State, WAITERS, Wake};
+use crate::shared::{self, SHARED, SlotId, State, WAITERS, Wake};
 
 use super::ended::Ended;
+use super::promise::Promise;
 use super::report::{self, Dead};
 use super::scoped::Scoped;
 use super::{consumed, dependents};
@@ -70,38 +71,6 @@ pub fn noted(role: Oid) -> (Option<i64>, i64) {
     })
 }
 
-/// What else waits for the end of the transaction.
-enum Promise {
-    /// Nobody shall take more jobs of the queue of this number.
-    Halt(i32),
-    /// A dynamic worker that waits for this transaction.
-    Launch(SlotId),
-    /// A slot that this session holds for a queue's permit.
-    Permit(SlotId, i32),
-    /// This database's keeper shall look, or one shall be started.
-    Look,
-    /// It shall look at that time.
-    Due(Micros),
-    /// Jobs of a queue have ended.
-    Ended(Ended),
-    /// The keeper shall look at jobs in this range of ids: some come after others.
-    Blocked((i64, i64)),
-    /// The line of a job that has failed for good.
-    Dead(Dead),
-    /// Settings of queues have changed.
-    Settings,
-    /// The launcher shall look which databases there are.
-    Resolve,
-    /// Keys of a role's jobs are free, or have another first job.
-    Keys(Oid, Vec<KeyId>),
-    /// Processes of ours may be in that database again, however the transaction ends.
-    Unblock(Oid),
-    /// It did something to jobs that others wait for, or that wait for others.
-    Reruns(Word),
-    /// The keeper shall look for jobs that wait for one that has ended.
-    AskReruns,
-}
-
 /// Everything that the open transaction has to tell at its end.
 struct Pending {
     notes: Vec<Note>,
@@ -112,9 +81,6 @@ static PENDING: Local<Pending> = Local::new(Pending {
     notes: Vec::new(),
     promises: Scoped::EMPTY,
 });
-
-/// The most keys that a transaction tells one by one.
-const MOST_KEYS: usize = 64;
 
 /// Functions that are told, too, that a transaction has ended.
 static FORGET: Local<Option<fn()>> = Local::new(None);
@@ -295,56 +261,6 @@ fn promise(new: Promise) -> Result<()> {
     Ok(())
 }
 
-impl Promise {
-    fn ended(&self) -> Option<&Ended> {
-        match self {
-            Promise::Ended(ended) => Some(ended),
-            _ => None,
-        }
-    }
-
-    /// Becomes the promise of both; false if that takes two.
-    fn takes_in(&mut self, new: &Promise) -> bool {
-        match (self, new) {
-            (Promise::Look, Promise::Look)
-            | (Promise::Resolve, Promise::Resolve)
-            | (Promise::Settings, Promise::Settings)
-            | (Promise::AskReruns, Promise::AskReruns) => true,
-            (Promise::Due(known), Promise::Due(time)) => {
-                *known = *time.min(known);
-                true
-            }
-            (Promise::Ended(known), Promise::Ended(more)) => known.takes_in(more),
-            (Promise::Keys(owner, known), Promise::Keys(of, more)) if owner == of => {
-                add_keys(known, more);
-                true
-            }
-            (Promise::Blocked(known), Promise::Blocked(more)) => {
-                *known = (known.0.min(more.0), known.1.max(more.1));
-                true
-            }
-            (Promise::Reruns(known), Promise::Reruns(more)) => known.takes_in(more),
-            _ => false,
-        }
-    }
-}
-
-/// Any key, if they are too many.
-fn add_keys(known: &mut Vec<KeyId>, more: &[KeyId]) {
-    if known.contains(&KeyId::ANY) {
-        return;
-    }
-    let new: Vec<KeyId> = more
-        .iter()
-        .copied()
-        .filter(|k| !known.contains(k))
-        .collect();
-    known.extend(new);
-    if known.len() > MOST_KEYS {
-        *known = vec![KeyId::ANY];
-    }
-}
-
 fn at_end(end: End) -> Result<()> {
     match end {
         End::BeforePrepare => return refuse_prepare(),
@@ -411,12 +327,8 @@ fn tell(pending: Pending, committed: bool) {
     }
     let now = clock::now();
     // Room for all before the lock: nothing allocates under it.
-    let keys = |promise: &Promise| match promise {
-        Promise::Keys(_, keys) => keys.len(),
-        _ => 0,
-    };
-    let keys: usize = pending.promises.iter().map(keys).sum();
-    let most = 2 * pending.notes.len() + pending.promises.count() + keys + 2;
+    let promised: usize = pending.promises.iter().map(Promise::wakes).sum();
+    let most = 2 * pending.notes.len() + promised + 2;
     let waiters = if pending.ends_any() { WAITERS } else { 0 };
     let mut wake = Vec::with_capacity(most + waiters);
     let ended = pending.promises.iter().filter(|_| committed);
@@ -483,59 +395,12 @@ impl Pending {
                 add(state.due_at(database, note.later));
             }
         }
-        for promise in self.promises.iter() {
-            match promise {
-                Promise::Look if committed => add(state.ask_look(database)),
-                Promise::Due(time) if committed => add(state.due_at(database, *time)),
-                Promise::Blocked(ids) if committed => {
-                    add(dependents::tell_blocked(state, database, *ids));
-                }
-                Promise::Halt(queue) if committed => state.halt_queue(database, *queue),
-                Promise::Ended(Ended { sum: Some(sum), .. }) if committed => {
-                    counted::count_ends(state, database, sum, now);
-                }
-                Promise::Settings if committed => {
-                    SHARED.peek(|unlocked| unlocked.queue_changes.fetch_add(1, Ordering::Release));
-                    add(state.ask_look(database));
-                }
-                Promise::Keys(owner, keys) if committed => {
-                    let free = |key: &KeyId| state.free_key(database, *owner, *key);
-                    keys.iter().map(free).for_each(&mut add);
-                }
-                Promise::Resolve if committed => {
-                    state.resolve = true;
-                    add(Wake::process(state.launcher_procno));
-                }
-                Promise::Reruns(word) if committed && state.reruns.say(word) => {
-                    add(state.ask_look(database));
-                }
-                Promise::AskReruns if committed => {
-                    state.reruns.ask();
-                    add(state.ask_look(database));
-                }
-                Promise::Look
-                | Promise::Reruns(_)
-                | Promise::AskReruns
-                | Promise::Resolve
-                | Promise::Keys(..)
-                | Promise::Due(_)
-                | Promise::Halt(_)
-                | Promise::Ended(..)
-                | Promise::Blocked(_)
-                | Promise::Dead(_)
-                | Promise::Settings => {}
-                Promise::Unblock(oid) => add(state.unblock(*oid)),
-                Promise::Permit(id, _) => {
-                    add(state.give_back_keys(*id));
-                    add(state.free_slot(*id));
-                }
-                Promise::Launch(id) => {
-                    if let Some(slot) = state.slot(*id) {
-                        slot.go = if committed { Go::Yes } else { Go::No };
-                        add(Wake::process(slot.procno));
-                    }
-                }
-            }
+        for promise in self
+            .promises
+            .iter()
+            .filter(|promise| committed || promise.is_kept_always())
+        {
+            promise.keep(state, committed, now, &mut add);
         }
     }
 }

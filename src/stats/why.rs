@@ -122,16 +122,8 @@ fn look(job: i64) -> Result<Vec<u8>> {
     if let Some(reason) = nobody_runs(&pool)? {
         return Ok(reason.into_bytes());
     }
-    if live.is_expired {
-        return Ok(b"it has expired: the keeper will cancel it".to_vec());
-    }
-    if live.is_rerun
-        && let Some(reason) = rerun::waits_for(&extension, job)?
-    {
+    if let Some(reason) = barred_by_others(&extension, job, &live)? {
         return Ok(reason.into_bytes());
-    }
-    if live.is_blocked {
-        return Ok(after::waits_for(&extension, job)?.into_bytes());
     }
     if let Some(reason) = held(&live, &queue, &pool) {
         return Ok(reason);
@@ -285,6 +277,24 @@ fn leased(extension: &Extension, job: i64, live: &Live) -> Result<Option<String>
     Ok(Some(format!(
         "held by a consumer since {since} in process {pid}"
     )))
+}
+
+/// Whether it waits for other jobs, or was waited for in vain.
+fn barred_by_others(extension: &Extension, job: i64, live: &Live) -> Result<Option<String>> {
+    if live.is_expired {
+        return Ok(Some(
+            "it has expired: the keeper will cancel it".to_string(),
+        ));
+    }
+    if live.is_rerun
+        && let Some(reason) = rerun::waits_for(extension, job)?
+    {
+        return Ok(Some(reason));
+    }
+    match live.is_blocked {
+        true => after::waits_for(extension, job).map(Some),
+        false => Ok(None),
+    }
 }
 
 /// What holds the job itself or its queue back.

@@ -361,19 +361,20 @@ impl Worker {
             running.extend(self.running(state));
             running.extend(state.charged(self.database));
         });
+        let keys = known.keys.begin(self.id, queue, self.role);
         let mut avoid = Avoid {
             others: Reaches::new(others),
             jobs: running,
             passed: Vec::new(),
             pace: Pace::new(queue, self.role),
+            keys: None,
         };
         avoid.jobs.extend(&known.skip);
         avoid.jobs.sort_unstable();
         let (role, low) = (self.role, &mut known.low);
-        let keys = known.keys.begin(self.id, queue, role);
         let found = xact::with_next_snapshot(|| {
-            let keys = keys.as_ref().map(|keys| keys.look(jobs)).transpose()?;
-            jobs.look(role, queue, now, limit, &mut avoid, low, keys)
+            avoid.keys = keys.as_ref().map(|keys| keys.look(jobs)).transpose()?;
+            jobs.look(role, queue, now, limit, &mut avoid, low)
         })?;
         self.limited.until(avoid.pace.next);
         avoid.passed.sort_unstable();
