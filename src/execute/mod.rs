@@ -38,7 +38,7 @@ use crate::queue::record::{self, History};
 use crate::shared::{Current, SHARED, SlotId};
 
 pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
-pub use tally::{Memory, Tally};
+pub use tally::{Grant, Memory, Tally};
 
 use call::{call, describe, limited, refuse_late};
 use command::Claimed;
@@ -84,6 +84,8 @@ pub struct Batch<'a> {
     called_batch: bool,
     /// It takes one job.
     single: bool,
+    /// Starts that were allowed before, and came to nothing.
+    kept: Vec<Grant>,
     /// Its transaction has one snapshot for all, which an error may doom.
     strict: bool,
     tally: Tally,
@@ -125,6 +127,7 @@ impl<'a> Batch<'a> {
             together: !strict,
             called_batch: false,
             single: strict,
+            kept: Vec::new(),
             strict,
             tally: Tally {
                 queue: queue.id,
@@ -308,13 +311,15 @@ impl<'a> Batch<'a> {
 
     /// Runs one job and settles it. `known` is its function, or why there is none.
     fn run_job(&mut self, job: &Job, known: Result<usize>, granted: Granted) -> Result<()> {
-        let started = granted.unwrap_or_else(clock::now);
+        let started = clock::now();
         self.watch_overrun()?;
         let result = match known {
             Ok(index) => self.attempt(&[job], Hold::Locked, index, started)?,
             Err(error) => Err(error),
         };
         self.reached = clock::now();
+        // That may be a while ago, if it was run with others before.
+        let started = granted.unwrap_or(started);
         let settled = self.settle(job, started, self.reached, result);
         self.leave();
         settled
