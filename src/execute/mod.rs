@@ -40,7 +40,7 @@ use crate::queue::record::{self, History};
 use crate::shared::{Current, SHARED, SlotId, consumers, own};
 
 pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
-pub use tally::{Memory, Tally};
+pub use tally::{Grant, Memory, Tally};
 
 use call::{call, describe, limited, refuse_late};
 use find::Known;
@@ -89,6 +89,8 @@ pub struct Batch<'a> {
     called_batch: bool,
     /// It takes one job.
     single: bool,
+    /// Starts that were allowed before, and came to nothing.
+    kept: Vec<Grant>,
     /// Its transaction has one snapshot for all, which an error may doom.
     strict: bool,
     tally: Tally,
@@ -137,6 +139,7 @@ impl<'a> Batch<'a> {
             snoozed: None,
             called_batch: false,
             single: strict,
+            kept: Vec::new(),
             strict,
             tally: Tally {
                 queue: queue.id,
@@ -228,8 +231,8 @@ impl<'a> Batch<'a> {
 
     /// Runs one job and settles it. `known` is its function, or why there is none.
     fn run_job(&mut self, job: &Job, known: Result<usize>, granted: Granted) -> Result<()> {
-        let started = granted.unwrap_or_else(clock::now);
-        if job.is_expired(started) {
+        let started = clock::now();
+        if job.is_expired(granted.unwrap_or(started)) {
             return self.expire(job);
         }
         self.watch_overrun()?;
@@ -238,6 +241,8 @@ impl<'a> Batch<'a> {
             Err(error) => Err(error),
         };
         self.reached = clock::now();
+        // That may be a while ago, if it was run with others before.
+        let started = granted.unwrap_or(started);
         let settled = self.settle(job, started, self.reached, result);
         self.leave();
         settled

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use super::{Batch, Step};
+use super::{Batch, Grant, Step};
 use crate::pg::datum::Micros;
 use crate::pg::error::Result;
 use crate::queue::claim::{Candidate, Job};
@@ -15,6 +15,12 @@ use crate::shared::SHARED;
 pub(super) type Granted = Option<Micros>;
 
 impl Batch<'_> {
+    /// What was allowed to jobs of a batch before, of which nothing is left: they start by it again.
+    pub fn with_kept(mut self, kept: Vec<Grant>) -> Self {
+        self.kept = kept;
+        self
+    }
+
     /// Starts a job that is locked and about to run. Else the batch ends, or goes on with the jobs of other
     /// keys.
     pub(super) fn grant(
@@ -25,9 +31,19 @@ impl Batch<'_> {
         let Some(rate) = &self.queue.rate else {
             return Ok(ControlFlow::Continue(None));
         };
-        let group_key = job.value(column::GROUP_KEY);
-        match rates::start(self.queue, rate, self.role, group_key)? {
-            Start::At(time) => Ok(ControlFlow::Continue(Some(time))),
+        let of = (job.id, job.attempts);
+        let start = match self.kept.iter().find(|grant| grant.job == of) {
+            Some(kept) => Start::At(kept.at),
+            None => {
+                let group_key = job.value(column::GROUP_KEY);
+                rates::start(self.queue, rate, self.role, group_key)?
+            }
+        };
+        match start {
+            Start::At(at) => {
+                self.tally.grants.push(Grant { job: of, at });
+                Ok(ControlFlow::Continue(Some(at)))
+            }
             Start::Not(next) => {
                 self.hold_back(next);
                 if !rate.per_key {
@@ -81,7 +97,11 @@ impl Batch<'_> {
                 continue;
             }
             match lots.start(self.queue, rate, self.role, group_key, time)? {
-                Start::At(_) => started.push(*job),
+                Start::At(at) => {
+                    let job_of = (job.id, job.attempts);
+                    self.tally.grants.push(Grant { job: job_of, at });
+                    started.push(*job);
+                }
                 Start::Not(next) => {
                     held_back = Some(held_back.map_or(next, |known: Micros| known.min(next)));
                     if !rate.per_key {

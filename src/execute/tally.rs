@@ -2,9 +2,19 @@
 
 use super::command::Claimed;
 use super::end::Blame;
+use crate::pg::datum::Micros;
 use crate::pg::error::{PgError, Result};
 use crate::pg::memcx::MemoryContext;
 use crate::queue::told::Untold;
+
+/// A start that a queue's rate has allowed.
+#[derive(Clone, Copy)]
+pub struct Grant {
+    /// The job, as it was then: executions of it that had ended.
+    pub job: (i64, i32),
+    /// When it started.
+    pub at: Micros,
+}
 
 /// What a batch came to, once it has committed.
 #[derive(Default)]
@@ -17,6 +27,8 @@ pub struct Tally {
     pub missed: Vec<i64>,
     /// Its queue's rate held some back that were to start.
     pub limited: bool,
+    /// What its queue's rate has let start.
+    pub grants: Vec<Grant>,
     /// A job was cancelled because others waited for it: run it alone.
     pub interrupted: bool,
     /// The session's temporary schema was used: drop what is in it.

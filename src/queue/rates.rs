@@ -60,6 +60,8 @@ fn bucket(queue: &Queue, rate: &Rate, owner: Oid, group_key: Option<Datum<'_>>) 
 #[derive(Default)]
 pub struct Pace {
     limited: Option<Limited>,
+    /// Jobs that may start, whatever the rate says: it has allowed them before.
+    allowed: Vec<i64>,
     /// When the first of what is held back may start; 0: nothing is.
     pub next: Micros,
 }
@@ -81,7 +83,17 @@ impl Pace {
             owner,
             left: HashMap::new(),
         });
-        Pace { limited, next: 0 }
+        Pace {
+            limited,
+            allowed: Vec::new(),
+            next: 0,
+        }
+    }
+
+    /// These jobs may start anyway.
+    pub fn with_allowed(mut self, jobs: impl Iterator<Item = i64>) -> Pace {
+        self.allowed.extend(jobs);
+        self
     }
 
     /// How many of `most` jobs a look may take, whatever they are, and whether more might be taken by others; 0 if
@@ -91,6 +103,9 @@ impl Pace {
             return (most, true);
         };
         let (left, next) = left(&of_queue(limited.queue), &limited.rate.limit, true);
+        if left == 0 && !self.allowed.is_empty() {
+            return (1, false);
+        }
         if left == 0 {
             self.next = next;
         }
@@ -102,6 +117,12 @@ impl Pace {
         let Some(limited) = self.limited.as_mut().filter(|l| l.rate.per_key) else {
             return Ok(true);
         };
+        if !self.allowed.is_empty() {
+            let id = row.get(column::ID).map_or(0, datum::as_i64);
+            if self.allowed.contains(&id) {
+                return Ok(true);
+            }
+        }
         let key = of_key(limited.queue, limited.owner, row.get(column::GROUP_KEY))?;
         if limited.left.len() >= MOST_KEYS {
             limited.left.clear();

@@ -1,6 +1,6 @@
 //! One batch of a worker: what it takes, runs and learns from it, and what follows its COMMIT.
 
-use crate::execute::{Batch, Tally, command};
+use crate::execute::{Batch, Grant, Tally, command};
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::Micros;
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
@@ -16,6 +16,9 @@ use crate::shared::{self, Current, SHARED, UnlockedSlot, Wake};
 use super::Worker;
 use super::blame::{self, Suspects};
 use super::look::{MAX_ROUND, Round};
+
+/// The most starts that a worker keeps for jobs that it runs again.
+const MAX_KEPT: usize = 10_000;
 
 impl Worker {
     /// Runs one batch in one transaction; false if there was nothing to do.
@@ -184,15 +187,37 @@ impl Worker {
         activity::title(&[b"running ", queue.name.as_slice()].concat());
         let batch =
             Batch::new(extension, &queue, jobs, self.id, self.memory)?.one_by_one(self.alone > 0);
+        let batch = batch.with_kept(self.kept.clone());
         let stop = || self.stopped();
         let candidates = std::mem::take(&mut round.candidates);
         let behind = |last, one| self.next_round(jobs, &queue, &round, last, one);
         let more = |last, limit| self.more(jobs, &queue, &round, last, limit);
         let (done, mut tally) = batch.run(candidates, more, behind, stop);
+        self.keep(std::mem::take(&mut tally.grants), done.is_err(), &tally);
         *suspects = Suspects::of(&queue, &mut tally);
         done?;
         self.learn(&queue, &tally);
         Ok(tally)
+    }
+
+    /// What the queue's rate has allowed in a batch that failed, or to jobs that are run again: they need not ask
+    /// again. Those of a batch that fails at its COMMIT ask.
+    fn keep(&mut self, grants: Vec<Grant>, has_failed: bool, tally: &Tally) {
+        if grants.is_empty() && self.kept.is_empty() {
+            return;
+        }
+        if tally.limited {
+            // Another job stands first, and waits for its time: these wait behind it.
+            self.kept.clear();
+        }
+        let used = |kept: &Grant| grants.iter().any(|grant| grant.job == kept.job);
+        self.kept.retain(|kept| !used(kept));
+        if has_failed || tally.interrupted || tally.split > 0 {
+            let ended = tally.untold.list();
+            let is_left = |grant: &Grant| has_failed || !ended.iter().any(|e| e.job == grant.job.0);
+            self.kept.extend(grants.into_iter().filter(is_left));
+            self.kept.truncate(MAX_KEPT);
+        }
     }
 
     /// Runs the command that the batch claimed, if any, now that the claim is committed.

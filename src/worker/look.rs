@@ -179,7 +179,7 @@ impl Worker {
         if queue.paused {
             return Ok(None);
         }
-        let mut pace = Pace::new(queue, self.role);
+        let mut pace = self.pace(queue);
         let (allowed, spare) = pace.most(self.batch_size(queue));
         let most = allowed.max(1);
         let limit = KnownKeys::round(queue, most);
@@ -366,7 +366,7 @@ impl Worker {
             others: Reaches::new(others),
             jobs: running,
             passed: Vec::new(),
-            pace: Pace::new(queue, self.role),
+            pace: self.pace(queue),
             keys: None,
         };
         avoid.jobs.extend(&known.skip);
@@ -391,6 +391,11 @@ impl Worker {
             *index != self.id.index && slot.phase != Phase::Free && slot.database == self.database
         });
         others.filter_map(|(_, slot)| slot.current().job())
+    }
+
+    fn pace(&self, queue: &Queue) -> Pace {
+        let allowed = self.kept.iter().map(|grant| grant.job.0);
+        Pace::new(queue, self.role).with_allowed(allowed)
     }
 
     fn batch_size(&self, queue: &Queue) -> usize {

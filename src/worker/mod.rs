@@ -17,7 +17,7 @@ mod renew;
 use std::collections::BTreeMap;
 
 use crate::counted;
-use crate::execute::{Memory, command};
+use crate::execute::{Grant, Memory, command};
 use crate::logic::keys::freed;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::Result;
@@ -124,6 +124,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         rested: false,
         passed: Passed::default(),
         limited: Limited::default(),
+        kept: Vec::new(),
         gone: false,
         alone: 0,
         role_settings: None,
@@ -154,6 +155,8 @@ struct Worker {
     passed: Passed,
     /// When it looks again for what its queue's rate holds back.
     limited: Limited,
+    /// What rates have allowed to jobs that came to nothing with others, and are run alone next.
+    kept: Vec<Grant>,
     /// It is to leave: the extension was dropped, the role may run nothing any more, or a job has left
     /// in this process what cannot be taken away.
     gone: bool,
@@ -217,6 +220,7 @@ impl Worker {
         let Some(watched) = self.go_idle() else {
             return Ok(true);
         };
+        self.kept.clear();
         report::log_held_back(false)?;
         activity::idle();
         activity::title(b"idle");
