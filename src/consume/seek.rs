@@ -4,7 +4,7 @@
 //! before a mark later is announced (`logic::consumers::arrivals`); announcements that were lost are
 //! made up for by a look without marks now and then.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -183,7 +183,8 @@ impl Search {
         };
         // As of a moment before the snapshot that is active, or after: who gets a job asks again.
         let held = keys::held(&of, None);
-        let look = KeyLook::new(jobs.keys()?, &of, &held, passed, true);
+        let count = Cell::new(0);
+        let look = KeyLook::new(jobs.keys()?, &of, &held, passed, true, &count);
         jobs.offer(owner, wanted, low, Some(look))
     }
 }

@@ -5,7 +5,7 @@
 //! within its bounds whether something is due that nobody has announced, the finder walks on through
 //! that queue in later steps, behind everything else, when somebody asked or a nap is over.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use super::ender::Ender;
@@ -322,6 +322,7 @@ struct Starter<'q> {
     avoid: &'q [i64],
     keys: Option<(KeysOf<'q>, HeldKeys)>,
     passed: RefCell<Passed>,
+    count: Cell<usize>,
     /// What its rate allows.
     pace: RefCell<Pace>,
 }
@@ -342,6 +343,7 @@ impl<'q> Starter<'q> {
             avoid,
             keys,
             passed: RefCell::default(),
+            count: Cell::default(),
             pace: RefCell::new(pace),
         }
     }
@@ -354,7 +356,8 @@ impl<'q> Starter<'q> {
     fn look<'a>(&'a self, due: &'a Due) -> Result<Look<'a>> {
         let keys = match (&self.keys, due.keys(self.queue)?) {
             (Some((of, held)), Some(tables)) => {
-                Some(KeyLook::new(tables, of, held, &self.passed, false))
+                let passed = (&self.passed, &self.count);
+                Some(KeyLook::new(tables, of, held, passed.0, false, passed.1))
             }
             _ => None,
         };

@@ -69,6 +69,32 @@ impl LowWater {
         }
     }
 
+    /// The marks, in order.
+    pub fn marks(&self) -> &[Place] {
+        &self.marks
+    }
+
+    /// Takes over the marks that another process of the same kind has further on; whether there are any.
+    pub fn advance(&mut self, further: &LowWater) -> bool {
+        let mut some = false;
+        for mark in &further.marks {
+            let own = self.marks.iter().find(|m| m.priority == mark.priority);
+            if own.is_none_or(|own| own < mark) {
+                self.found(*mark, Timestamp::MAX);
+                some = true;
+            }
+        }
+        some
+    }
+
+    /// From marks that stood in order.
+    pub fn of(marks: &[Place]) -> Self {
+        LowWater {
+            marks: marks.to_vec(),
+            closed: false,
+        }
+    }
+
     /// What is to be read, in order.
     pub fn stretches(&self) -> Vec<Stretch> {
         let below = |index: usize| self.marks.get(index).map(|mark| mark.priority);
@@ -227,6 +253,22 @@ mod tests {
             low.stretches(),
             expected.map(|(from, below)| Stretch { from, below })
         );
+    }
+
+    #[test]
+    fn marks_of_others_are_taken_over_where_they_are_further_on() {
+        let (mut own, mut others) = (LowWater::default(), LowWater::default());
+        own.found(place(0, 10, 1), 100);
+        own.found(place(2, 50, 1), 100);
+        others.found(place(0, 20, 1), 100);
+        others.found(place(1, 30, 1), 100);
+        others.found(place(2, 40, 1), 100);
+        assert!(own.advance(&others));
+        assert_eq!(
+            own.marks,
+            [place(0, 20, 1), place(1, 30, 1), place(2, 50, 1)]
+        );
+        assert!(!own.advance(&others));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! A look for candidates in a queue that goes by keys: each key is asked for once a look, whatever the number of
 //! its jobs, and keys that were given back are looked at by themselves, wherever their jobs stand.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::logic::keys::KeyId;
 use crate::logic::keys::passed::Passed;
+use crate::logic::keys::verdict::Verdict;
 use crate::logic::low_water::Place;
 use crate::pg::datum::{self, Micros};
 use crate::pg::error::Result;
@@ -38,6 +39,8 @@ pub struct KeyLook<'a> {
     /// The key of the job that was passed last, which most often has the next one, too, and the only one of its
     /// jobs that may start.
     last: Option<(Rc<[u8]>, i64)>,
+    /// How many jobs were passed.
+    count: &'a Cell<usize>,
 }
 
 struct Known {
@@ -45,19 +48,6 @@ struct Known {
     verdict: Verdict,
     /// Its jobs may be passed by the marks.
     is_remembered: Option<bool>,
-}
-
-/// Which jobs of a key may start.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// None.
-    Nothing,
-    /// This one.
-    Only(i64),
-    /// Those behind this one, in order.
-    Behind(i64),
-    /// So many.
-    Room(usize),
 }
 
 /// What becomes of a job that the look comes upon.
@@ -78,6 +68,7 @@ impl<'a> KeyLook<'a> {
         held: &'a HeldKeys,
         passed: &'a RefCell<Passed>,
         at_once: bool,
+        count: &'a Cell<usize>,
     ) -> Self {
         KeyLook {
             tables,
@@ -87,11 +78,19 @@ impl<'a> KeyLook<'a> {
             at_once,
             known: HashMap::new(),
             last: None,
+            count,
         }
     }
 
     /// Whether a job that is due, and could run, may start.
     pub fn turn(&mut self, row: &Row, place: Place) -> Result<Turn> {
+        let turn = self.find_turn(row, place)?;
+        let passed = usize::from(matches!(turn, Turn::Passed));
+        self.count.set(self.count.get().saturating_add(passed));
+        Ok(turn)
+    }
+
+    fn find_turn(&mut self, row: &Row, place: Place) -> Result<Turn> {
         let Some(text) = row.get(column::GROUP_KEY) else {
             return Ok(Turn::Now(None));
         };
@@ -158,20 +157,20 @@ impl<'a> KeyLook<'a> {
                 return Ok((Verdict::Nothing, unknown));
             }
             let head = tables.head(self.of, &key.text)?;
-            return Ok(match head {
-                Head::Waits(id) => (Verdict::Only(id), head),
-                Head::Blocked(_) | Head::None => (Verdict::Nothing, head),
-            });
+            let first = match head {
+                Head::Waits(id) => Some(id),
+                Head::Blocked(_) | Head::None => None,
+            };
+            return Ok((Verdict::of_first(first), head));
         }
         if is_own {
             return Ok((Verdict::Room(usize::MAX), Head::Waits(0)));
         }
-        let unaccounted = unaccounted(tables.table, &at_work);
-        let room = rule.most.saturating_sub(others.saturating_add(unaccounted));
-        Ok(match room {
-            0 => (Verdict::Nothing, unknown),
-            room if self.at_once => (Verdict::Room(room), Head::Waits(0)),
-            _ => (Verdict::Room(usize::MAX), Head::Waits(0)),
+        let others = others.saturating_add(unaccounted(tables.table, &at_work));
+        let verdict = Verdict::of_room(rule, others, self.at_once);
+        Ok(match verdict {
+            Verdict::Nothing => (verdict, unknown),
+            _ => (verdict, Head::Waits(0)),
         })
     }
 
@@ -305,35 +304,6 @@ enum State {
     Gone,
     /// Nobody tells when.
     Stays,
-}
-
-impl Verdict {
-    /// Whether this job may start; it counts then.
-    fn lets(&mut self, job: i64, at_once: bool) -> bool {
-        match *self {
-            Verdict::Nothing => false,
-            Verdict::Only(first) if first == job => {
-                *self = match at_once {
-                    true => Verdict::Nothing,
-                    false => Verdict::Behind(job),
-                };
-                true
-            }
-            Verdict::Only(_) => false,
-            Verdict::Behind(last) if last < job => {
-                *self = Verdict::Behind(job);
-                true
-            }
-            Verdict::Behind(_) => false,
-            Verdict::Room(room) => {
-                *self = match room.saturating_sub(1) {
-                    0 => Verdict::Nothing,
-                    left => Verdict::Room(if at_once { left } else { room }),
-                };
-                true
-            }
-        }
-    }
 }
 
 /// Puts together what a walk has found, and what was found of keys that were given back.

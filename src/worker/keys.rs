@@ -1,30 +1,38 @@
 //! What a worker knows of jobs that have a key: the keys that it has passed by in each queue, and which of them
 //! were given back since.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use super::Worker;
-use crate::logic::keys::Rule;
+use super::look::Known;
 use crate::logic::keys::freed::{Freed, Since};
 use crate::logic::keys::passed::Passed;
+use crate::logic::keys::{KeyId, Rule};
 use crate::pg::datum::Oid;
 use crate::pg::error::Result;
 use crate::queue::claim::Jobs;
 use crate::queue::key_look::{HeldKeys, KeyLook};
 use crate::queue::keys::{self, KeysOf};
 use crate::queue::queues::Queue;
-use crate::shared::{SHARED, SlotId};
+use crate::shared::{KeyBoard, KeyBoardOf, SHARED, SlotId};
 
 /// A round of a queue that goes by keys has no more jobs: what this worker announces, others read past, and with
 /// it the keys that they could go on with.
 const ROUND: usize = 8;
+/// What looks have passed is put up for others once it was so much.
+const MANY: usize = 2000;
 
 /// The keys of one queue. All looks share what is remembered.
 #[derive(Clone, Default)]
 pub(super) struct KnownKeys {
     rule: Option<Rule>,
     passed: Rc<RefCell<Passed>>,
+    /// Jobs that looks have passed since a board was put up.
+    count: Rc<Cell<usize>>,
+    /// The board that was put up, or taken over, last.
+    board: u64,
 }
 
 /// One look at a queue that goes by keys.
@@ -32,6 +40,7 @@ pub(super) struct KeyView<'q> {
     of: KeysOf<'q>,
     held: HeldKeys,
     passed: Rc<RefCell<Passed>>,
+    count: Rc<Cell<usize>>,
 }
 
 impl KnownKeys {
@@ -40,6 +49,8 @@ impl KnownKeys {
         KnownKeys {
             rule: queue.by_key,
             passed: Rc::default(),
+            count: Rc::default(),
+            board: 0,
         }
     }
 
@@ -67,6 +78,7 @@ impl KnownKeys {
         Some(KeyView {
             held: keys::held(&of, Some(slot)),
             passed: Rc::clone(&self.passed),
+            count: Rc::clone(&self.count),
             of,
         })
     }
@@ -82,14 +94,71 @@ impl KeyView<'_> {
             &self.held,
             &self.passed,
             false,
+            &self.count,
         ))
     }
 }
 
 impl Worker {
+    /// Of which queue a board is, with the settings as they are told.
+    fn board_of(&self, queue: &Queue) -> KeyBoardOf {
+        let told = SHARED.peek(|unlocked| unlocked.queue_changes.load(Ordering::Acquire));
+        KeyBoardOf {
+            database: self.database,
+            role: self.role,
+            queue: queue.id,
+            told: told.unwrap_or(0),
+        }
+    }
+
+    /// Takes over how far another worker of the lane has read in a queue. What came since is read, and each key that
+    /// its marks have passed is looked at.
+    pub(super) fn adopt(&self, queue: &Queue, known: &mut Known) {
+        if queue.by_key.is_none() {
+            return;
+        }
+        let (database, role) = (self.database, self.role);
+        let (of, but) = (self.board_of(queue), known.keys.board);
+        let found = SHARED.change(|state| {
+            let board = state.board(&of, but)?;
+            // Not read for this worker, which hears of what comes from here on by itself.
+            let late = state.lane(database, role)?.arrivals_between(board.seen());
+            Some((board, late))
+        });
+        let Some((board, late)) = found else { return };
+        known.keys.board = board.number();
+        let mut low = board.low();
+        if let Some(run_at) = late {
+            low.step_back(run_at);
+        }
+        let mut passed = known.keys.passed.borrow_mut();
+        let mut remember = |(key, text): (KeyId, &[u8])| {
+            let is_known = passed.remember(key, &Rc::from(text));
+            passed.stir(key);
+            is_known
+        };
+        if board.keys().all(&mut remember) {
+            known.low.advance(&low);
+        }
+    }
+
+    /// Puts up for others what a look has passed by, if that was much.
+    pub(super) fn put_up(&self, queue: &Queue, known: &mut Known) {
+        if known.keys.count.get() < MANY {
+            return;
+        }
+        known.keys.count.set(0);
+        let of = self.board_of(queue);
+        let passed = known.keys.passed.borrow();
+        let board = KeyBoard::new(of, self.arrivals, &known.low, passed.keys());
+        let number = board.and_then(|board| SHARED.write(|state| state.put_up(&board)));
+        drop(passed);
+        known.keys.board = number.unwrap_or(known.keys.board);
+    }
+
     /// Before a look: notes which of the keys that it has passed by were given back.
     pub(super) fn hear_of_keys(&mut self) {
-        let has_passed = |known: &super::look::Known| !known.keys.passed.borrow().is_empty();
+        let has_passed = |known: &Known| !known.keys.passed.borrow().is_empty();
         if !self.known.values().any(has_passed) {
             return;
         }

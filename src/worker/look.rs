@@ -192,7 +192,9 @@ impl Worker {
             known.has_handler = has_handler;
             known.keys = KnownKeys::new(queue);
         }
+        self.adopt(queue, &mut known);
         let found = self.find(jobs, queue, limit, &mut known);
+        self.put_up(queue, &mut known);
         let proved = known.proved;
         let mut behind = Known {
             low: known.low.clone(),

@@ -9,6 +9,7 @@
 
 pub mod freed;
 pub mod passed;
+pub mod verdict;
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};

@@ -45,6 +45,11 @@ impl Passed {
         self.keys.is_empty()
     }
 
+    /// All of them.
+    pub fn keys(&self) -> impl Iterator<Item = (KeyId, &[u8])> {
+        self.keys.iter().map(|(id, key)| (*id, key.text.as_ref()))
+    }
+
     /// The key was given back, or the first of its jobs has gone.
     pub fn stir(&mut self, id: KeyId) {
         if let Some(key) = self.keys.get_mut(&id)

@@ -52,6 +52,10 @@ pub struct SeenArrivals {
     round: u32,
 }
 
+impl SeenArrivals {
+    pub(super) const NONE: SeenArrivals = SeenArrivals { born: 0, round: 0 };
+}
+
 impl Lane {
     /// A lane without work; `born` tells it from those before.
     pub(super) fn new(database: Oid, role: Oid, born: u32) -> Self {
@@ -108,6 +112,12 @@ impl Lane {
         } else if let Some(arrival) = self.arrivals.get_mut(self.round as usize % ARRIVALS) {
             *arrival = run_at.min(*arrival);
         }
+    }
+
+    /// The same, for whoever reads on where another one had read to, who goes on by itself.
+    pub fn arrivals_between(&self, seen: SeenArrivals) -> Option<Micros> {
+        let mut copy = *self;
+        copy.arrivals_since(&mut { seen })
     }
 
     /// The earliest time of what came since `seen`; the beginning of time if that is no longer

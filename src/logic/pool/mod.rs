@@ -13,6 +13,7 @@
 //! | the rest of a slot                  | L W B | the lock, exclusive   |
 //! | lanes, databases, charges, counters | L W B | the lock, exclusive   |
 
+mod boards;
 mod charge;
 mod database;
 mod decide;
@@ -35,6 +36,8 @@ mod watch;
 #[cfg(test)]
 mod histories;
 #[cfg(test)]
+mod key_histories;
+#[cfg(test)]
 mod world;
 
 use super::Micros;
@@ -43,6 +46,8 @@ use super::keys::freed::Freed;
 use super::reruns::Reruns;
 use charge::{STOPS, Stop};
 
+use boards::KeyBoards;
+pub use boards::{KeyBoard, KeyBoardOf};
 pub use charge::{CHARGES, Charge, Death};
 pub use database::{Database, Known};
 pub use decide::{Rules, Step, TURN};
@@ -137,6 +142,8 @@ pub struct State {
     pub databases: [Database; DATABASES],
     /// [W B] keys that were given back.
     pub freed: Freed,
+    /// [W] what workers have passed by in queues that go by keys.
+    boards: KeyBoards,
     /// Some of them wait for a lane.
     lanes_wanted: bool,
     /// See [`Lane`].
@@ -180,6 +187,7 @@ impl State {
             timezone: Text::EMPTY,
             databases: [Database::new(0); DATABASES],
             freed: Freed::empty(),
+            boards: KeyBoards::EMPTY,
             lanes_wanted: false,
             lanes: [Lane::new(0, 0, 0); LANES],
             charges: std::array::from_fn(|_| Charge::NONE),

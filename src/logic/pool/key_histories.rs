@@ -1,0 +1,550 @@
+//! Random histories of jobs with keys: workers that look, take keys, run, commit, are rolled back and die, one small
+//! step each in any order, while jobs come, come late, fail and are cancelled. Never do more of a key run than may, never
+//! does a job of a fifo queue start before an earlier one has ended, and no job stays behind.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+use super::{Database, Kind, Known, Micros, Phase, SeenArrivals, SlotId, State, TakenKey, Wake};
+use crate::logic::keys::freed::{self, Freed, Since};
+use crate::logic::keys::passed::Passed;
+use crate::logic::keys::verdict::Verdict;
+use crate::logic::keys::{KeyId, Rule};
+use crate::logic::low_water::{LowWater, Place, Reading};
+use crate::logic::testing::Rng;
+
+const DATABASE: u32 = 1;
+const ROLE: u32 = 10;
+const LAUNCHER: i32 = 1;
+
+#[derive(Clone)]
+struct Job {
+    place: Place,
+    /// 0: none.
+    key: u64,
+    fails: u32,
+}
+
+type Table = BTreeMap<i64, Job>;
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum At {
+    Asleep,
+    Begin,
+    Hold,
+    Look,
+    Take,
+    Test(i64),
+    Run(i64),
+    Commit,
+    Announce,
+    GiveBack,
+    Rest,
+}
+
+struct Worker {
+    id: SlotId,
+    at: At,
+    low: LowWater,
+    passed: Passed,
+    seen: SeenArrivals,
+    freed: freed::Read,
+    now: Micros,
+    held: Vec<KeyId>,
+    avoid: BTreeSet<i64>,
+    candidates: Vec<i64>,
+    changes: Vec<(i64, Option<Job>)>,
+    worked: bool,
+}
+
+struct World {
+    state: Box<State>,
+    rule: Rule,
+    rng: Rng,
+    now: Micros,
+    table: Table,
+    locked: BTreeMap<i64, usize>,
+    workers: Vec<Worker>,
+    /// What is committed and not announced yet: `run_at` of jobs, or keys that are free.
+    untold: Vec<(Option<Micros>, KeyId)>,
+    next_id: i64,
+    limit: usize,
+}
+
+fn key(number: u64) -> KeyId {
+    KeyId::test(number)
+}
+
+fn place_order(table: &Table) -> Vec<Job> {
+    let mut jobs: Vec<Job> = table.values().cloned().collect();
+    jobs.sort_by_key(|job| job.place);
+    jobs
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut rng = Rng::new(seed);
+        let mut state = State::empty();
+        state.launcher_procno = LAUNCHER;
+        state.enabled = true;
+        state.databases[0] = Database::new(DATABASE);
+        state.databases[0].known = Known::Present;
+        let rule = match rng.range(0, 2) {
+            0 => Rule::of(Some(rng.range(1, 3) as i32), false),
+            _ => Rule::of(None, true),
+        };
+        let limit = rng.range(1, 4) as usize;
+        let count = rng.range(1, 4);
+        let mut world = World {
+            state,
+            rule: rule.unwrap(),
+            rng,
+            now: 1_000,
+            table: Table::new(),
+            locked: BTreeMap::new(),
+            workers: Vec::new(),
+            untold: Vec::new(),
+            next_id: 1,
+            limit,
+        };
+        for _ in 0..count {
+            let worker = world.new_worker();
+            world.workers.push(worker);
+        }
+        world
+    }
+
+    fn new_worker(&mut self) -> Worker {
+        let id = self.state.take_slot(Kind::Worker, DATABASE, ROLE, self.now);
+        let id = id.unwrap();
+        let slot = self.state.slot(id).unwrap();
+        slot.procno = 100 + id.index as i32;
+        slot.phase = Phase::Running;
+        Worker {
+            id,
+            at: At::Begin,
+            low: LowWater::default(),
+            passed: Passed::default(),
+            seen: SeenArrivals::default(),
+            freed: freed::Read::default(),
+            now: 0,
+            held: Vec::new(),
+            avoid: BTreeSet::new(),
+            candidates: Vec::new(),
+            changes: Vec::new(),
+            worked: false,
+        }
+    }
+
+    fn wake(&mut self, wake: Wake) {
+        match wake.procno() {
+            None => {}
+            Some(LAUNCHER) => self.launcher(),
+            Some(procno) => {
+                let mut all = self.workers.iter_mut();
+                let of = all.find(|w| 100 + w.id.index as i32 == procno).unwrap();
+                if of.at == At::Asleep {
+                    of.at = At::Begin;
+                }
+            }
+        }
+    }
+
+    fn launcher(&mut self) {
+        if self.state.lane(DATABASE, ROLE).unwrap().pending
+            && let Some(procno) = self.state.rouse_idle(DATABASE, ROLE)
+        {
+            self.wake(Wake::process(procno));
+        }
+    }
+
+    fn enqueue(&mut self) {
+        let delay = *self.rng.pick(&[0, 0, 0, -300, 50]);
+        let job = Job {
+            place: Place {
+                priority: *self.rng.pick(&[0, 0, 1]),
+                run_at: self.now + delay,
+                id: self.next_id,
+            },
+            key: self.rng.range(0, 3) as u64,
+            fails: *self.rng.pick(&[0, 0, 0, 1, 2]),
+        };
+        self.next_id += 1;
+        self.untold.push((Some(job.place.run_at), KeyId::NONE));
+        self.table.insert(job.place.id, job);
+    }
+
+    fn cancel(&mut self) {
+        let ids: Vec<i64> = self.table.keys().copied().collect();
+        if let Some(id) = (!ids.is_empty()).then(|| *self.rng.pick(&ids))
+            && !self.locked.contains_key(&id)
+            && let Some(job) = self.table.remove(&id)
+        {
+            self.untold.push((None, key(job.key)));
+        }
+    }
+
+    fn tell(&mut self) {
+        if self.untold.is_empty() {
+            return;
+        }
+        let index = self.rng.next() as usize % self.untold.len();
+        let wake = match self.untold.remove(index) {
+            (Some(run_at), _) if run_at <= self.now => self.state.demand(DATABASE, ROLE, run_at, 0),
+            (Some(_), _) => Wake::NOBODY,
+            (None, KeyId::NONE) => Wake::NOBODY,
+            (None, key) => self.state.free_key(DATABASE, ROLE, key),
+        };
+        self.wake(wake);
+    }
+
+    /// Who waits for a time is woken then, and by nothing else that tells of jobs.
+    fn pass_time(&mut self, by: Micros) {
+        let before = self.now;
+        self.now += by;
+        let due = |job: &Job| job.place.run_at > before && job.place.run_at <= self.now;
+        if self.table.values().any(due) {
+            self.state.lane(DATABASE, ROLE).unwrap().set_pending();
+            self.launcher();
+        }
+    }
+
+    fn step(&mut self, index: usize) {
+        match self.workers[index].at {
+            At::Asleep => {}
+            At::Begin => self.begin(index),
+            At::Hold => {
+                let id = self.workers[index].id;
+                let held = self.state.keys_held(DATABASE, ROLE, id.index).collect();
+                let locked = self.locked.iter().filter(|(_, by)| **by != index);
+                self.workers[index].avoid = locked.map(|(id, _)| *id).collect();
+                self.workers[index].held = held;
+                self.workers[index].now = self.now;
+                self.workers[index].at = At::Look;
+            }
+            At::Look => self.look(index),
+            At::Take => self.take(index),
+            At::Test(job) => self.test(index, job),
+            At::Run(job) => self.run(index, job),
+            At::Commit => self.commit(index),
+            At::Announce => {
+                let changes = std::mem::take(&mut self.workers[index].changes);
+                for (_, job) in changes {
+                    let run_at = job.map_or(Micros::MAX, |job| job.place.run_at);
+                    if run_at <= self.now {
+                        let wake = self.state.demand(DATABASE, ROLE, run_at, 0);
+                        self.wake(wake);
+                    }
+                }
+                self.workers[index].at = At::GiveBack;
+            }
+            At::GiveBack => {
+                let wake = self.state.give_back_keys(self.workers[index].id);
+                self.wake(wake);
+                self.workers[index].at = match self.workers[index].worked {
+                    true => At::Begin,
+                    false => At::Rest,
+                };
+            }
+            At::Rest => {
+                let pending = self.state.lane(DATABASE, ROLE).unwrap().pending;
+                self.workers[index].at = At::Begin;
+                if !pending {
+                    let slot = self.state.slot(self.workers[index].id).unwrap();
+                    slot.phase = Phase::Idle;
+                    self.workers[index].at = At::Asleep;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        self.state.slot(worker.id).unwrap().phase = Phase::Running;
+        let lane = self.state.lane(DATABASE, ROLE).unwrap();
+        let late = lane.arrivals_since(&mut worker.seen);
+        lane.take_pending();
+        if let Some(run_at) = late {
+            worker.low.step_back(run_at);
+        }
+        let mut list = Vec::with_capacity(Freed::ROOM);
+        match self.state.freed.since(&mut worker.freed, &mut list) {
+            Since::These => list.iter().for_each(|key| worker.passed.stir(*key)),
+            Since::All => worker.passed.stir_all(),
+        }
+        worker.worked = false;
+        worker.at = At::Hold;
+    }
+
+    /// The first of a key, by id.
+    fn head(table: &Table, of: u64) -> Option<&Job> {
+        table.values().find(|job| job.key == of)
+    }
+
+    fn judge(rule: Rule, held: &[KeyId], table: &Table, of: u64) -> Verdict {
+        let others = held.iter().filter(|held| **held == key(of)).count();
+        match rule.is_fifo {
+            true if others > 0 => Verdict::Nothing,
+            true => Verdict::of_first(World::head(table, of).map(|job| job.place.id)),
+            false => Verdict::of_room(rule, others, false),
+        }
+    }
+
+    fn look(&mut self, index: usize) {
+        let (rule, table, limit) = (self.rule, self.table.clone(), self.limit);
+        let worker = &mut self.workers[index];
+        let now = worker.now;
+        let mut known: HashMap<u64, Verdict> = HashMap::new();
+        let mut found: Vec<(Place, i64)> = Vec::new();
+        for (id, text) in worker.passed.stirred() {
+            if found.len() >= limit {
+                break;
+            }
+            let of = u64::from(text[0]);
+            let mut verdict = World::judge(rule, &worker.held, &table, of);
+            let before = found.len();
+            let mut stays = false;
+            let of_key = |job: &Job| job.key == of;
+            let jobs: Vec<Job> = match rule.is_fifo {
+                true => table.values().filter(|j| of_key(j)).cloned().collect(),
+                false => place_order(&table).into_iter().filter(of_key).collect(),
+            };
+            let mut last: Option<Place> = None;
+            for job in jobs
+                .iter()
+                .take(if verdict == Verdict::Nothing { 0 } else { 99 })
+            {
+                let is_later = job.place.run_at > now;
+                let taken = worker.avoid.contains(&job.place.id);
+                stays |= taken && !is_later;
+                if is_later || taken || rule.is_fifo && last.is_some_and(|last| job.place < last) {
+                    match rule.is_fifo {
+                        true => break,
+                        false => continue,
+                    }
+                }
+                found.push((job.place, job.place.id));
+                last = Some(job.place);
+                if found.len() >= limit {
+                    break;
+                }
+            }
+            if rule.is_fifo && last.is_some() {
+                verdict = Verdict::Nothing;
+            }
+            known.insert(of, verdict);
+            if found.len() == before && !stays {
+                match jobs.is_empty() && verdict != Verdict::Nothing {
+                    true => worker.passed.forget(id),
+                    false => worker.passed.settle(id),
+                }
+            }
+        }
+        let mut walked = 0;
+        for stretch in worker.low.stretches() {
+            let mut reading = Reading::new(&mut worker.low, &stretch, now);
+            let within = |job: &&Job| {
+                stretch.from.is_none_or(|from| job.place >= from)
+                    && stretch.below.is_none_or(|below| job.place.priority < below)
+            };
+            let mut skip = None;
+            for job in place_order(&table).iter().filter(within) {
+                let place = job.place;
+                if skip == Some(place.priority) {
+                    continue;
+                }
+                if place.run_at > now {
+                    reading.keep(place);
+                    skip = Some(place.priority);
+                    continue;
+                }
+                if worker.avoid.contains(&place.id) {
+                    reading.keep(place);
+                    continue;
+                }
+                if job.key != 0 {
+                    let judge = || World::judge(rule, &worker.held, &table, job.key);
+                    let verdict = known.entry(job.key).or_insert_with(judge);
+                    if !verdict.lets(place.id, false) {
+                        let text: Rc<[u8]> = Rc::from([job.key as u8].as_slice());
+                        match worker.passed.remember(key(job.key), &text) {
+                            true => reading.pass(place),
+                            false => reading.keep(place),
+                        }
+                        continue;
+                    }
+                }
+                reading.keep(place);
+                found.push((place, place.id));
+                walked += 1;
+                if walked == limit {
+                    break;
+                }
+            }
+            if walked == limit {
+                break;
+            }
+            reading.end();
+        }
+        found.sort();
+        found.dedup();
+        found.truncate(limit);
+        // More than this one takes at once.
+        if found.len() == limit {
+            self.state.lane(DATABASE, ROLE).unwrap().set_pending();
+        }
+        worker.candidates = found.into_iter().rev().map(|(_, id)| id).collect();
+        worker.at = At::Take;
+    }
+
+    fn take(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        let Some(job) = worker.candidates.pop() else {
+            worker.at = match worker.changes.is_empty() {
+                true => At::GiveBack,
+                false => At::Commit,
+            };
+            return;
+        };
+        let of = self.table.get(&job).map_or(0, |job| job.key);
+        worker.at = At::Test(job);
+        if of != 0 {
+            let taken = self.state.take_key(worker.id, key(of), self.rule, 0);
+            if taken == TakenKey::Refused {
+                worker.at = At::Take;
+            }
+        }
+    }
+
+    fn test(&mut self, index: usize, id: i64) {
+        self.workers[index].at = At::Take;
+        let mut table = self.table.clone();
+        for (id, job) in &self.workers[index].changes {
+            match job {
+                Some(job) => table.insert(*id, job.clone()),
+                None => table.remove(id),
+            };
+        }
+        let worker = &mut self.workers[index];
+        let free = !self.locked.contains_key(&id);
+        let Some(job) = table
+            .get(&id)
+            .filter(|job| free && job.place.run_at <= worker.now)
+        else {
+            // The row is another one's, or has changed: its key stays until the batch ends.
+            return;
+        };
+        let of = job.key;
+        let is_first = World::head(&table, of).is_none_or(|first| first.place.id == id);
+        if of != 0 && self.rule.is_fifo && !is_first {
+            let in_use = worker
+                .changes
+                .iter()
+                .any(|(id, _)| self.table.get(id).is_some_and(|job| job.key == of));
+            if !in_use {
+                let wake = self.state.drop_key(worker.id, key(of));
+                self.wake(wake);
+            }
+            return;
+        }
+        self.locked.insert(id, index);
+        self.check(of);
+        self.workers[index].at = At::Run(id);
+    }
+
+    /// Never more of a key than may.
+    fn check(&self, of: u64) {
+        let same = |id: &i64| self.table.get(id).is_some_and(|job| job.key == of);
+        let at_work: BTreeSet<usize> = (self.locked.iter())
+            .filter(|(id, _)| same(id))
+            .map(|(_, by)| *by)
+            .collect();
+        assert!(of == 0 || at_work.len() <= self.rule.most, "{at_work:?}");
+    }
+
+    fn run(&mut self, index: usize, id: i64) {
+        let mut job = self.table[&id].clone();
+        let change = match job.fails {
+            0 => None,
+            _ => {
+                job.fails -= 1;
+                job.place.run_at = self.now + self.rng.range(0, 40);
+                Some(job)
+            }
+        };
+        let commits = self.rng.range(0, 3) == 0;
+        let worker = &mut self.workers[index];
+        worker.changes.push((id, change));
+        worker.worked = true;
+        worker.at = if commits { At::Commit } else { At::Take };
+    }
+
+    fn commit(&mut self, index: usize) {
+        let aborts = self.rng.range(0, 9) == 0;
+        self.locked.retain(|_, by| *by != index);
+        let worker = &mut self.workers[index];
+        if aborts {
+            worker.changes.clear();
+        }
+        for (id, job) in &worker.changes {
+            match job {
+                Some(job) => self.table.insert(*id, job.clone()),
+                None => self.table.remove(id),
+            };
+        }
+        worker.at = At::Announce;
+    }
+
+    fn kill(&mut self, index: usize) {
+        self.locked.retain(|_, by| *by != index);
+        let wake = self.state.free_slot(self.workers[index].id);
+        self.wake(wake);
+        // Whoever ends in the middle has not looked at what it was to look at.
+        self.state.lane(DATABASE, ROLE).unwrap().set_pending();
+        self.workers[index] = self.new_worker();
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.untold.is_empty() && self.workers.iter().all(|w| w.at == At::Asleep)
+    }
+}
+
+#[test]
+fn keys_keep_their_order_and_their_limits_and_no_job_stays_behind() {
+    for seed in 0..4_000 {
+        let mut world = World::new(seed);
+        for step in 0..600 {
+            match world.rng.range(0, 40) {
+                0..=2 if step < 300 => world.enqueue(),
+                3 if step < 300 => world.cancel(),
+                4..=6 => world.tell(),
+                7 => world.pass_time(5),
+                8 if step < 300 && world.rng.range(0, 4) == 0 => {
+                    let index = world.rng.next() as usize % world.workers.len();
+                    world.kill(index);
+                }
+                _ => {
+                    let index = world.rng.next() as usize % world.workers.len();
+                    world.step(index);
+                }
+            }
+        }
+        for _ in 0..100_000 {
+            if world.table.is_empty() {
+                break;
+            }
+            world.tell();
+            if world.is_quiet() {
+                let next = world.table.values().map(|job| job.place.run_at);
+                let next = next.filter(|at| *at > world.now).min();
+                let Some(next) = next else {
+                    panic!("seed {seed}: {} jobs stay behind", world.table.len());
+                };
+                world.pass_time(next - world.now);
+            }
+            let index = world.rng.next() as usize % world.workers.len();
+            world.step(index);
+        }
+        assert!(world.table.is_empty(), "seed {seed}: no end");
+    }
+}
