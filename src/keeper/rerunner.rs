@@ -1,7 +1,7 @@
 //! The rerunner: lets jobs go that were added while another one with their unique key ran, where the end of that
 //! one has not done so.
 //!
-//! It looks when it is asked, when it begins, at the keeper's looks while such jobs wait, and now and then.
+//! It looks when it is asked, and at each look of the keeper, unless that takes long.
 
 use super::STEP;
 use super::fence::{Dealt, LeftOut};
@@ -15,11 +15,9 @@ use crate::shared::SHARED;
 
 /// Entries of the index that a step reads.
 const ENTRIES: i64 = 1000;
-/// How often it looks where nobody has asked and nothing is known to wait.
-const EVERY: Micros = 600_000_000;
-/// How often at most it looks while some wait, as a multiple of the time that this takes.
+/// How long it rests where nobody asks, as a multiple of the time that it took, and at the most.
 const SPARING: Micros = 200;
-
+const MOST: Micros = 600_000_000;
 /// How soon it looks again for one that somebody has locked, and at the latest.
 const SOON: Micros = 10_000;
 const LATEST: Micros = 1_000_000;
@@ -30,12 +28,9 @@ pub struct Rerunner {
     walk: Option<Walk>,
     /// How many looks had been asked for at the last one; `None`: there was none.
     asked: Option<u64>,
-    /// How many had said by then that a job waits.
-    waits: u64,
-    /// When the last walk began, how long it took, and whether it has left something.
+    /// When the last walk began, and how long it took.
     began: Micros,
     took: Micros,
-    left: bool,
     /// When to look again for what somebody had locked; 0: nobody had.
     pub next: Micros,
     pause: Micros,
@@ -44,18 +39,13 @@ pub struct Rerunner {
 impl Rerunner {
     /// A look of the keeper begins.
     pub fn want(&mut self, now: Micros) {
-        let said = SHARED.read(|state| (state.reruns.asked(), state.reruns.waits()));
-        let (asked, waits) = said.unwrap_or((0, 0));
+        let asked = SHARED.read(|state| state.reruns.asked()).unwrap_or(0);
         let age = now.saturating_sub(self.began);
-        let rest = match self.left || self.waits != waits {
-            true => self.took.saturating_mul(SPARING).min(EVERY),
-            false => EVERY,
-        };
+        let rest = self.took.saturating_mul(SPARING).min(MOST);
         let again = self.next != 0 && self.next <= now;
         if self.asked != Some(asked) || again || !(0..rest).contains(&age) {
-            self.next = 0;
-            (self.asked, self.waits) = (Some(asked), waits);
-            (self.began, self.took, self.left) = (now, 0, false);
+            self.asked = Some(asked);
+            (self.began, self.took, self.next) = (now, 0, 0);
             self.walk = Some(Walk::default());
         }
     }
@@ -80,6 +70,9 @@ impl Rerunner {
             })?;
         }
         while let Some(job) = walk.forgotten.pop() {
+            if left_out.has(job) {
+                continue;
+            }
             walk.locked |= left_out.deal(job, || let_go(job))? == Dealt::Later;
             if !(0..STEP).contains(&clock::now().saturating_sub(began)) {
                 break;
@@ -87,7 +80,6 @@ impl Rerunner {
         }
         let now = clock::now();
         self.took = self.took.saturating_add(now.saturating_sub(began).max(0));
-        self.left |= walk.waiting > 0;
         if !walk.is_done || !walk.forgotten.is_empty() {
             self.walk = Some(walk);
             return Ok(());

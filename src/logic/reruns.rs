@@ -49,8 +49,6 @@ pub struct Reruns {
     clock: u64,
     /// Counts the looks that were asked for.
     asked: u64,
-    /// Counts the words of those who added or changed a job that waits.
-    waits: u64,
     /// When each bucket was last named, by each side.
     said: [[u64; BUCKETS]; 2],
 }
@@ -61,7 +59,6 @@ impl Reruns {
     pub const EMPTY: Reruns = Reruns {
         clock: 0,
         asked: 0,
-        waits: 0,
         said: [[0; BUCKETS]; 2],
     };
 
@@ -75,11 +72,6 @@ impl Reruns {
         self.asked
     }
 
-    /// Another number than before: there may be jobs that wait.
-    pub fn waits(&self) -> u64 {
-        self.waits
-    }
-
     /// Asks for a look.
     pub fn ask(&mut self) {
         self.asked = self.asked.wrapping_add(1);
@@ -89,9 +81,6 @@ impl Reruns {
     pub fn say(&mut self, word: &Word) -> bool {
         self.clock = self.clock.saturating_add(1);
         let clock = self.clock;
-        if word.side == Side::Waits {
-            self.waits = self.waits.wrapping_add(1);
-        }
         let [waits, ends] = &mut self.said;
         let (own, other) = match word.side {
             Side::Waits => (waits, ends),

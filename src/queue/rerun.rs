@@ -89,8 +89,8 @@ pub fn clock() -> u64 {
 
 impl Jobs {
     /// Opens the table to find jobs by their unique keys.
-    pub fn open_by_unique_key(extension: &Extension) -> Result<Self> {
-        Jobs::open_with(extension, extension.unique_index, Lock::Write)
+    pub fn open_by_unique_key(extension: &Extension, lock: Lock) -> Result<Self> {
+        Jobs::open_with(extension, extension.unique_index, lock)
     }
 
     /// The jobs that have the key, as the active snapshot sees them: one that waits for nobody's end, and
@@ -122,7 +122,7 @@ pub fn look(extension: &Extension, of: &UniqueKey) -> Result<[Option<Job>; 2]> {
         return Ok([None, None]);
     }
     xact::with_latest_snapshot(|| {
-        let jobs = Jobs::open_by_unique_key(extension)?;
+        let jobs = Jobs::open_by_unique_key(extension, Lock::Read)?;
         let found = jobs.of_key(of)?;
         jobs.close()?;
         Ok(found)
@@ -217,7 +217,7 @@ pub fn row_goes(extension: &Extension, row: &TriggerRow) -> Result<()> {
 /// What a job waits for that was added while another one with its unique key ran.
 pub fn waits_for(extension: &Extension, job: i64) -> Result<Option<String>> {
     let found = xact::with_latest_snapshot(|| {
-        let jobs = Jobs::open_by_id(extension)?;
+        let jobs = Jobs::open_with(extension, extension.jobs_key, Lock::Read)?;
         let found = jobs.by_id(job)?;
         jobs.close()?;
         Ok(found)

@@ -24,12 +24,12 @@ mod later {
 pub struct Walk {
     /// The last group that was read, or is being read.
     group: Option<(Oid, Vec<u8>)>,
-    /// Up to when that is read; `None`: it is done with.
+    /// It is being read.
+    is_within: bool,
+    /// Up to when; `None`: from its start.
     run_at: Option<Micros>,
     /// There is nothing left.
     pub is_done: bool,
-    /// How many jobs wait for one that has not ended.
-    pub waiting: u64,
     /// Those that wait for nobody.
     pub forgotten: Vec<i64>,
     /// Somebody had one of these.
@@ -46,7 +46,7 @@ impl Walk {
         let table = Table::open(extension.jobs, extension.later_index, Lock::Read, &JOBS)?;
         while budget > 0 && !self.is_done {
             budget -= 1;
-            if self.run_at.is_none() && !self.next_group(&table)? {
+            if !self.is_within && !self.next_group(&table)? {
                 self.is_done = true;
             } else {
                 self.read_group(extension, &table, &mut budget)?;
@@ -74,7 +74,7 @@ impl Walk {
         for keys in keys {
             if let Some([_, Some(owner), Some(queue)]) = table.first_entry::<3>(&keys)? {
                 self.group = Some((datum::as_oid(owner), datum::as_text(queue)?));
-                self.run_at = Some(Micros::MIN);
+                (self.is_within, self.run_at) = (true, None);
                 return Ok(true);
             }
         }
@@ -83,7 +83,7 @@ impl Walk {
 
     /// Reads of a group, from where it stopped. Jobs of one time are read together, however many.
     fn read_group(&mut self, extension: &Extension, table: &Table, budget: &mut i64) -> Result<()> {
-        let (Some((owner, queue)), Some(from)) = (&self.group, self.run_at) else {
+        let Some((owner, queue)) = &self.group else {
             return Ok(());
         };
         let mut keys = vec![
@@ -95,7 +95,7 @@ impl Walk {
             Key::oid(later::OWNER, Compare::Equal, *owner),
             Key::text(later::QUEUE, Compare::Equal, datum::text_datum(queue)?),
         ];
-        if from != Micros::MIN {
+        if let Some(from) = self.run_at {
             keys.push(Key::timestamp(later::RUN_AT, Compare::Greater, from));
         }
         let row = table.row()?;
@@ -115,15 +115,14 @@ impl Walk {
             last = Some(run_at);
             if row.get(column::RERUN).is_some_and(datum::as_bool) {
                 let job = Job::read(&row, place(&row))?;
-                match rerun::is_forgotten(extension, &job)? {
-                    true => self.forgotten.push(job.id),
-                    false => self.waiting += 1,
+                if rerun::is_forgotten(extension, &job)? {
+                    self.forgotten.push(job.id);
                 }
             }
         }
         scan.end()?;
         row.end()?;
-        self.run_at = last.filter(|_| !is_done);
+        (self.is_within, self.run_at) = (!is_done, last);
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ use crate::pg::error::{
     SERIALIZATION_FAILURE, UNIQUE_VIOLATION,
 };
 use crate::pg::spi::Statement;
-use crate::pg::table::Deed;
+use crate::pg::table::{Deed, Lock};
 use crate::pg::{clock, identity, latch, wait_event, xact};
 use crate::shared::{Kind, Phase, SHARED, Slot, State, consumers, own};
 
@@ -139,6 +139,7 @@ pub struct Enqueued<'a> {
 impl Enqueued<'_> {
     /// Enqueues it, or does what the mode says to the one that has its key; answers the id.
     pub fn enqueue(&self, extension: &Extension, mode: UniqueMode) -> Result<i64> {
+        xact::refuse_read_only(c"INSERT")?;
         for _ in 0..TRIES {
             if let Some(id) = self.try_once(extension, mode)? {
                 return Ok(id);
@@ -276,7 +277,7 @@ fn at(extension: &Extension, job: &Job, mode: UniqueMode) -> Result<At> {
 /// its jobs before it runs, and is not waited for.
 fn taken_away(extension: &Extension, job: &Job) -> Result<Option<u32>> {
     let holder = xact::with_latest_snapshot(|| {
-        let jobs = Jobs::open_by_unique_key(extension)?;
+        let jobs = Jobs::open_by_unique_key(extension, Lock::Read)?;
         let holder = jobs.holder(job)?;
         jobs.close()?;
         Ok(holder)
@@ -297,8 +298,10 @@ fn taken_away(extension: &Extension, job: &Job) -> Result<Option<u32>> {
 
 /// Locks the job's row, if nobody has it; else says who has.
 fn lock(extension: &Extension, job: &Job) -> Result<At> {
+    let status = job.value(column::STATUS);
+    let may_run = status.is_some_and(|status| datum::text_is(status, b"pending"));
     xact::with_latest_snapshot(|| {
-        let jobs = Jobs::open_by_unique_key(extension)?;
+        let jobs = Jobs::open_by_unique_key(extension, Lock::Write)?;
         let is_locked = jobs.lock(job)?;
         let holder = if is_locked { None } else { jobs.holder(job)? };
         jobs.close()?;
@@ -306,7 +309,9 @@ fn lock(extension: &Extension, job: &Job) -> Result<At> {
             _ if is_locked => At::Waiting,
             None => At::Changed,
             // A worker that runs it locks it, or has deleted it; a handler's statement may have changed it.
-            Some(holder) if holder.deed != Deed::Replaced && is_worker(holder.pid) => At::Running,
+            Some(holder) if may_run && holder.deed != Deed::Replaced && is_worker(holder.pid) => {
+                At::Running
+            }
             Some(holder) => At::Held(holder.transaction),
         })
     })

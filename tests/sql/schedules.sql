@@ -64,8 +64,10 @@ SELECT my_worker.wait(:b, '30 s');
 SELECT runs FROM my_worker.schedules WHERE name = 'fails';
 SELECT id IN (:a, :b) AS known, status, attempts FROM my_worker.history WHERE schedule_id = :fails ORDER BY id DESC LIMIT 10;
 SET enable_seqscan = off;
+SET enable_bitmapscan = off;
 EXPLAIN (COSTS OFF) SELECT * FROM my_worker.history WHERE schedule_id = 7 ORDER BY id DESC LIMIT 10;
 RESET enable_seqscan;
+RESET enable_bitmapscan;
 -- A new rule keeps the count, and what is unscheduled keeps its past.
 SELECT my_worker.schedule('fails', '@monthly', 'SELECT 1') = :fails AS same_id;
 SELECT runs FROM my_worker.schedules WHERE name = 'fails';
