@@ -184,6 +184,12 @@ test-majors: ## Build and test for each server of MAJORS="/path/pg_config ...", 
 	    $(MAKE) -s test PG_CONFIG="$$pg_config" SUITE="$(or $(SUITE),regress isolation examples tap)" || status=1; \
 	done; exit $$status
 
+deb: ## Make Debian's packages, in dist/
+	@scripts/deb
+
+test-deb: deb ## Try them in a root folder: install, upgrade from 1.0, remove, purge (as root)
+	@tests/deb/run
+
 lint: ## Check format, clippy, layer rules and test files
 	@scripts/lint
 
@@ -200,4 +206,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deps demo test test-majors lint verify bench
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo test test-deb test-majors lint verify bench

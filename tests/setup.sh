@@ -145,11 +145,11 @@ fake cargo 'echo cargo 1.63.0'
 run make -s demo CARGO="$HERE/bin/cargo"
 says 'Rust 1.63 is too old' "make demo: an old cargo"
 
-# The README's first block of Install, as it is written, into a directory of its own.
+# The README's block of Install that begins with make, as it is written, into a directory of its own.
 world
 user
 fake sudo 'exec "$@"'
-awk '/^```sh$/ { inside = 1; next } /^```$/ { if (inside) exit } inside' README.md >"$HERE/install"
+awk '/^make$/ { inside = 1 } /^```$/ { inside = 0 } inside' README.md >"$HERE/install"
 run env DESTDIR="$HERE/stage" bash -e "$HERE/install"
 [ "$STATUS" = 0 ] && find "$HERE/stage" -name my_worker.control | grep -q . && find "$HERE/stage" -name 'my_worker.so' | grep -q .
 ok $? "README: make and make install, as written"
