@@ -187,6 +187,18 @@ test-majors: ## Build and test for each server of MAJORS="/path/pg_config ...", 
 deb: ## Make Debian's packages, in dist/
 	@scripts/deb
 
+dist: ## Make PGXN's zip of what is committed, in dist/
+	@scripts/dist
+
+rpm: ## Make the RPM for the server of PG_CONFIG, in dist/
+	@scripts/rpm
+
+test-dist: ## Unpack PGXN's zip, build it and run its SQL tests
+	@tests/dist
+
+test-docker: ## Run the steps of the Dockerfile in root folders, and a job in the result (as root)
+	@tests/docker
+
 test-deb: deb ## Try them in a root folder: install, upgrade from 1.0, remove, purge (as root)
 	@tests/deb/run
 
@@ -206,4 +218,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo test test-deb test-majors lint verify bench
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist rpm test test-deb test-dist test-docker test-majors lint verify bench
