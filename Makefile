@@ -193,6 +193,9 @@ dist: ## Make PGXN's zip of what is committed, in dist/
 rpm: ## Make the RPM for the server of PG_CONFIG, in dist/
 	@scripts/rpm
 
+release: ## Check that all versions agree and nothing stands in the way of a release
+	@scripts/release
+
 test-dist: ## Unpack PGXN's zip, build it and run its SQL tests
 	@tests/dist
 
@@ -218,4 +221,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist rpm test test-deb test-dist test-docker test-majors lint verify bench
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist release rpm test test-deb test-dist test-docker test-majors lint verify bench
