@@ -178,11 +178,8 @@ demo: ## See it work: a throw-away server, a few jobs, no trace left
 test: ## Run all tests; SUITE="regress tap" TESTS="jobs" narrow it, KEEP=1 keeps the servers' files
 	@tests/run
 
-test-majors: ## Build and test for each server of MAJORS="/path/pg_config ...", one after the other
-	@status=0; for pg_config in $(MAJORS); do \
-	    echo "==== $$($$pg_config --version)"; \
-	    $(MAKE) -s test PG_CONFIG="$$pg_config" SUITE="$(or $(SUITE),regress isolation examples tap)" || status=1; \
-	done; exit $$status
+test-majors: ## Build and test on other servers: MAJORS="16 17 18", or paths of pg_config
+	@scripts/majors
 
 deb: ## Make Debian's packages, in dist/
 	@scripts/deb
