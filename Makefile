@@ -178,11 +178,29 @@ demo: ## See it work: a throw-away server, a few jobs, no trace left
 test: ## Run all tests; SUITE="regress tap" TESTS="jobs" narrow it, KEEP=1 keeps the servers' files
 	@tests/run
 
-test-majors: ## Build and test for each server of MAJORS="/path/pg_config ...", one after the other
-	@status=0; for pg_config in $(MAJORS); do \
-	    echo "==== $$($$pg_config --version)"; \
-	    $(MAKE) -s test PG_CONFIG="$$pg_config" SUITE="$(or $(SUITE),regress isolation examples tap)" || status=1; \
-	done; exit $$status
+test-majors: ## Build and test on other servers: MAJORS="16 17 18", or paths of pg_config
+	@scripts/majors
+
+deb: ## Make Debian's packages, in dist/
+	@scripts/deb
+
+dist: ## Make PGXN's zip of what is committed, in dist/
+	@scripts/dist
+
+rpm: ## Make the RPM for the server of PG_CONFIG, in dist/
+	@scripts/rpm
+
+release: ## Check that all versions agree and nothing stands in the way of a release
+	@scripts/release
+
+test-dist: ## Unpack PGXN's zip, build it and run its SQL tests
+	@tests/dist
+
+test-docker: ## Run the steps of the Dockerfile in root folders, and a job in the result (as root)
+	@tests/docker
+
+test-deb: deb ## Try them in a root folder: install, upgrade from 1.0, remove, purge (as root)
+	@tests/deb/run
 
 lint: ## Check format, clippy, layer rules and test files
 	@scripts/lint
@@ -200,4 +218,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deps demo test test-majors lint verify bench
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist release rpm test test-deb test-dist test-docker test-majors lint verify bench

@@ -145,14 +145,32 @@ fake cargo 'echo cargo 1.63.0'
 run make -s demo CARGO="$HERE/bin/cargo"
 says 'Rust 1.63 is too old' "make demo: an old cargo"
 
-# The README's first block of Install, as it is written, into a directory of its own.
+# The README's block of Install that begins with make, as it is written, into a directory of its own.
 world
 user
 fake sudo 'exec "$@"'
-awk '/^```sh$/ { inside = 1; next } /^```$/ { if (inside) exit } inside' README.md >"$HERE/install"
+awk '/^make$/ { inside = 1 } /^```$/ { inside = 0 } inside' README.md >"$HERE/install"
 run env DESTDIR="$HERE/stage" bash -e "$HERE/install"
 [ "$STATUS" = 0 ] && find "$HERE/stage" -name my_worker.control | grep -q . && find "$HERE/stage" -name 'my_worker.so' | grep -q .
 ok $? "README: make and make install, as written"
+
+# One place after the other is left behind at another version.
+world
+mkdir "$HERE/tree"
+cp -a --parents scripts sql docs debian packaging META.json Cargo.toml Cargo.lock my_worker.control README.md CHANGELOG.md \
+    clients/node/package.json clients/python/pyproject.toml "$HERE/tree/" 2>/dev/null
+run "$HERE/tree/scripts/release" --versions
+[ "$STATUS" = 0 ] && [ ! -s "$HERE/output" ]
+ok $? "release: all versions agree"
+for place in my_worker.control META.json debian/changelog packaging/my_worker.spec CHANGELOG.md README.md docs/install.md \
+    clients/node/package.json clients/python/pyproject.toml; do
+    [ -e "$place" ] || continue
+    sed -i 's/1\.1/1.7/g' "$HERE/tree/$place"
+    run "$HERE/tree/scripts/release" --versions
+    [ "$STATUS" != 0 ] && grep -q "^$place" "$HERE/output"
+    ok $? "release: $place names another version"
+    cp -a "$place" "$HERE/tree/$place"
+done
 
 world
 fake mktemp 'exit 1'

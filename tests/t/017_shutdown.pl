@@ -57,7 +57,7 @@ $node->safe_psql('postgres', q{
 for (1 .. 3)
 {
 	$node->safe_psql('postgres', 'SELECT count(*) FROM my_queue');
-	$node->restart('fast');
+	$node->restart;
 }
 drained($node);
 effects_are($node, 200, 'three restarts under load: every effect once');

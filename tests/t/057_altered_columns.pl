@@ -53,6 +53,8 @@ sub refused
 	# In a session that had found the columns good.
 	like(query_error($node, "SELECT my_worker.enqueue('work', run_at := 'infinity'); $break; SELECT my_worker.enqueue('work')"),
 		qr/^55000: columns of table "my_worker\.$table" are not those .*HINT:  Change it back/s, "$what: the session of the change is told");
+	# On a slow machine the job may have run before the change.
+	my $ran = sql("SELECT count(*) FROM effects WHERE job = $waits");
 	like(query_error($node, q{SELECT my_worker.enqueue('work')}),
 		qr/^55000: columns of table "my_worker\.$table" .*must be "$column" of type \Q$kind\E/s, '... and others are');
 	like(query_error($node, q{INSERT INTO my_worker._jobs (command) VALUES ('SELECT 1')}), qr/^(?:55000|42804|22P02|42883|23502)/, '... and plain writers')
@@ -60,7 +62,7 @@ sub refused
 	like(objects(), qr/^f\|no job runs: table my_worker\.$table must have column $column of type \Q$kind\E/, '... and health() says it');
 	like(sql("SELECT my_worker.why($waits)"), qr/^no job runs: a column/, '... and why()');
 	wait_for($node, "SELECT clock_timestamp() > '" . sql('SELECT clock_timestamp()') . "'::timestamptz + interval '500 ms'");
-	is(sql("SELECT count(*) FROM effects WHERE job = $waits"), '0', '... and no job runs');
+	is(sql("SELECT count(*) FROM effects WHERE job = $waits"), $ran, '... and no job runs');
 	return $waits;
 }
 

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = new_node('lines', 'my_worker.naptime' => 1, 'my_worker.max_workers' => 3, 'my_worker.database' => 'postgres, other',
-	'log_min_error_statement' => 'log', 'force_parallel_mode' => 'off');
+	'log_min_error_statement' => 'log');
 add_handlers($node);
 like(slurp_file($node->logfile), qr/LOG:  my_worker \S+ serves databases "postgres", "other" with up to 3 workers\n/, 'a start says what is served');
 

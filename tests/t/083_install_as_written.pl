@@ -2,8 +2,8 @@
 # module's files and nothing else: every ```sql block by psql, every ```sh block by bash. Afterwards jobs
 # run. The server lets people in as a stock Debian does: by its socket, as the role of their own name.
 #
-# Stand-ins for what a test cannot have: sudo runs what follows; make does nothing, since the files are
-# there (tests/setup.sh runs that block); systemctl starts what is named. Paths in /etc and /run, and the exporter's port, are
+# Stand-ins for what a test cannot have: sudo runs what follows; make and apt-get do nothing, since the files are
+# there (tests/setup.sh and tests/deb run these blocks); systemctl starts what is named. Paths in /etc and /run, and the exporter's port, are
 # exchanged.
 
 use strict;
@@ -50,6 +50,7 @@ my $exporter = $ENV{POSTGRES_EXPORTER} // '/usr/bin/prometheus-postgres-exporter
 make_path("$dir/bin", "$dir/etc/default");
 stand_in('sudo', 'exec "$@"');
 stand_in('make', ':');
+stand_in('apt-get', ':');
 stand_in('systemctl', "[ \"\$2\" = postgresql ] && { touch '$dir/restart'; exit; }",
 	"set -a; . '$dir/etc/default/prometheus-postgres-exporter'; set +a",
 	"'$exporter' \$ARGS --web.listen-address=127.0.0.1:$port --disable-default-metrics --disable-settings-metrics >'$dir/exporter.log' 2>&1 &",
