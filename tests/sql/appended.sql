@@ -82,7 +82,7 @@ SELECT my_worker.resume_queue('kept');
 CALL pg_temp.wait_until($$SELECT NOT EXISTS (SELECT FROM my_queue)$$);
 -- Each saw all jobs before it that were not to be tried again.
 SELECT how, count(*) AS times,
-       bool_and(before >= (SELECT count(*) FROM my_worker.history AS h WHERE h.id < s.job AND h.attempts = 1)) AS all_seen
+       bool_and(before >= (SELECT count(*) FROM my_worker.history AS h WHERE h.queue = 'kept' AND h.id < s.job AND h.attempts = 1)) AS all_seen
     FROM saw AS s GROUP BY how ORDER BY how;
 -- Some of them were in a transaction with others that were seen.
 SELECT count(*) > count(DISTINCT transaction) AS shared FROM saw;

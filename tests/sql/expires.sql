@@ -29,7 +29,7 @@ SELECT my_worker.enqueue('work.does', queue := 'late', expires_at := now()) AS a
        my_worker.run('SELECT 1', 'late', expires_at := now() - interval '1 day') AS c,
        my_worker.send('late', expires_at := now() - interval '1 day') AS d \gset
 SELECT my_worker.wait(:a, '30 s'), my_worker.wait(:b, '30 s'), my_worker.wait(:c, '30 s'), my_worker.wait(:d, '30 s');
-SELECT count(*) FROM my_worker.history WHERE id IN (:a, :b, :c, :d) AND started_at IS NULL AND errors->0->>'sqlstate' = 'MWEXP';
+SELECT count(*) FROM my_worker.history WHERE id IN (:a, :b, :c, :d) AND started_at IS NULL AND errors->0->>'sqlstate' = 'MW002';
 -- A job that runs goes on; an attempt that would start too late is not made.
 SELECT my_worker.enqueue('work.does', '{"sleep": 1.5}', 'late', expires_at := clock_timestamp() + '1 s') AS a,
        my_worker.enqueue('work.does', '{"fail": 1}', 'late', expires_at := clock_timestamp() + '1 s') AS b \gset

@@ -129,4 +129,5 @@ SELECT count(my_worker.send('letters', '1', group_key => 'p'));
 BEGIN;
 SELECT count(*) FROM my_worker.receive('letters', lease => '1 minute');
 PREPARE TRANSACTION 'keyed';
-SELECT my_worker.drop_queue(name, true) FROM unnest('{line,batches}'::text[]) AS name;
+SELECT count(*) > 0 AS cancelled FROM my_queue AS q WHERE queue IN ('letters', 'pairs') AND my_worker.cancel(q.id);
+SELECT my_worker.drop_queue(name, true) FROM unnest('{line,batches,letters,pairs}'::text[]) AS name;

@@ -30,7 +30,7 @@ for my $handler (qw(naps naps_all fails))
 		SELECT 'racing', 'SELECT pg_sleep(0.002)', clock_timestamp() + n * interval '5 ms' FROM generate_series(1, 50) AS n});
 	wait_for($node, q{SELECT count(*) FROM my_queue}, '0');
 	is(sql('SELECT count(*) FROM my_worker.history WHERE started_at >= expires_at'), '0', "$handler: none started too late");
-	is(sql(q{SELECT count(*) FROM my_worker.history WHERE status = 'cancelled' AND errors->-1->>'sqlstate' IS DISTINCT FROM 'MWEXP'}),
+	is(sql(q{SELECT count(*) FROM my_worker.history WHERE status = 'cancelled' AND errors->-1->>'sqlstate' IS DISTINCT FROM 'MW002'}),
 		'0', "$handler: what was not started says why");
 	my ($done, $late) = split /\|/, sql(q{SELECT count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE status = 'cancelled')
 		FROM my_worker.history});
