@@ -13,9 +13,9 @@ use crate::pg::datum::{self, Micros};
 use crate::pg::error::Result;
 use crate::pg::table::Row;
 
-use super::claim::{self, Found};
 use super::column;
-use super::keys::{GroupKey, Head, KeyTables, KeysOf, unaccounted};
+use super::job::{self, Found};
+use super::key_tables::{GroupKey, Head, KeyTables, KeysOf, unaccounted};
 
 /// What shared memory said of keys before the look took its snapshot.
 #[derive(Default)]
@@ -224,7 +224,7 @@ impl<'a> KeyLook<'a> {
         let mut state = State::Rests;
         let mut last: Option<Place> = None;
         tables.waiting_from(self.of, &key.text, from, |_| {
-            let place = claim::place(&tables.row);
+            let place = job::place(&tables.row);
             if place.run_at > now || last.is_some_and(|last| place < last) {
                 return Ok(false);
             }
@@ -267,7 +267,7 @@ impl<'a> KeyLook<'a> {
         loop {
             let mut later = None;
             tables.waiting_in_order(self.of, &key.text, above, || {
-                let place = claim::place(&tables.row);
+                let place = job::place(&tables.row);
                 if state == State::Gone {
                     state = State::Rests;
                 }

@@ -162,7 +162,7 @@ impl Lease {
     }
 
     /// Whether its holder still has the right, and nobody's open transaction ends it.
-    fn is_current(&self) -> bool {
+    pub(super) fn is_current(&self) -> bool {
         self.is_valid() && self.ender == 0
     }
 }
@@ -170,8 +170,8 @@ impl Lease {
 /// Which entry, and whose: an entry may be another lease's by now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LeaseId {
-    index: usize,
-    token: i64,
+    pub(super) index: usize,
+    pub(super) token: i64,
 }
 
 impl LeaseId {
@@ -406,30 +406,6 @@ impl Consumers<'_> {
         self.lose(id, loss)
     }
 
-    /// Ends the attempts of a database that have taken too long; answers whether there are any, and when
-    /// the next one will have (0: none).
-    pub fn time_out(&mut self, database: Oid, now: Micros) -> (bool, Micros) {
-        let (mut some, mut next) = (false, 0);
-        let used = self.head.used.min(self.leases.len());
-        let leases = self.leases.get_mut(..used).unwrap_or_default();
-        let timed = |lease: &&mut Lease| {
-            lease.token != 0
-                && lease.channel.database == database
-                && lease.until != 0
-                && lease.is_current()
-        };
-        for lease in leases.iter_mut().filter(timed) {
-            if lease.until <= now {
-                lease.stage = Stage::Lost;
-                lease.loss = Loss::TimedOut;
-                some = true;
-            } else {
-                next = super::sooner(next, lease.until);
-            }
-        }
-        (some, next)
-    }
-
     /// The leases of a database that are out, of whatever stage.
     pub fn of_database(&self, database: Oid) -> impl Iterator<Item = &Lease> {
         let ours = move |lease: &&Lease| lease.token != 0 && lease.channel.database == database;
@@ -443,19 +419,6 @@ impl Consumers<'_> {
         }
         let of_queue = |lease: &&Lease| lease.channel.queue == channel.queue;
         self.of_database(channel.database).filter(of_queue).count()
-    }
-
-    /// Forgets what was lost in databases that nobody serves any more.
-    pub fn drop_lost(&mut self, is_served: impl Fn(Oid) -> bool) {
-        for index in 0..self.head.used {
-            let Some(lease) = self.leases.get(index) else {
-                return;
-            };
-            let token = lease.token;
-            if lease.stage == Stage::Lost && !is_served(lease.channel.database) {
-                self.free(LeaseId { index, token });
-            }
-        }
     }
 }
 

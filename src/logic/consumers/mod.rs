@@ -7,6 +7,7 @@ pub mod arrivals;
 pub mod by_queue;
 mod groups;
 pub mod lease;
+mod lost;
 pub mod notes;
 mod rollbacks;
 pub mod waiting;

@@ -2,213 +2,18 @@
 //! step each in any order, while jobs come, come late, fail and are cancelled. Never do more of a key run than may, never
 //! does a job of a fifo queue start before an earlier one has ended, and no job stays behind.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
-use super::{Database, Kind, Known, Micros, Phase, SeenArrivals, SlotId, State, TakenKey, Wake};
-use crate::logic::keys::freed::{self, Freed, Since};
-use crate::logic::keys::passed::Passed;
+use super::{Micros, Phase, TakenKey};
+use crate::logic::keys::freed::{Freed, Since};
 use crate::logic::keys::verdict::Verdict;
 use crate::logic::keys::{KeyId, Rule};
-use crate::logic::low_water::{LowWater, Place, Reading};
-use crate::logic::testing::Rng;
+use crate::logic::low_water::{Place, Reading};
 
-const DATABASE: u32 = 1;
-const ROLE: u32 = 10;
-const LAUNCHER: i32 = 1;
-
-#[derive(Clone)]
-struct Job {
-    place: Place,
-    /// 0: none.
-    key: u64,
-    fails: u32,
-}
-
-type Table = BTreeMap<i64, Job>;
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum At {
-    Asleep,
-    Begin,
-    Hold,
-    Look,
-    Take,
-    Test(i64),
-    Run(i64),
-    Commit,
-    Announce,
-    GiveBack,
-    Rest,
-}
-
-struct Worker {
-    id: SlotId,
-    at: At,
-    low: LowWater,
-    passed: Passed,
-    seen: SeenArrivals,
-    freed: freed::Read,
-    now: Micros,
-    held: Vec<KeyId>,
-    avoid: BTreeSet<i64>,
-    candidates: Vec<i64>,
-    changes: Vec<(i64, Option<Job>)>,
-    worked: bool,
-}
-
-struct World {
-    state: Box<State>,
-    rule: Rule,
-    rng: Rng,
-    now: Micros,
-    table: Table,
-    locked: BTreeMap<i64, usize>,
-    workers: Vec<Worker>,
-    /// What is committed and not announced yet: `run_at` of jobs, or keys that are free.
-    untold: Vec<(Option<Micros>, KeyId)>,
-    next_id: i64,
-    limit: usize,
-}
-
-fn key(number: u64) -> KeyId {
-    KeyId::test(number)
-}
-
-fn place_order(table: &Table) -> Vec<Job> {
-    let mut jobs: Vec<Job> = table.values().cloned().collect();
-    jobs.sort_by_key(|job| job.place);
-    jobs
-}
+use super::key_world::*;
 
 impl World {
-    fn new(seed: u64) -> World {
-        let mut rng = Rng::new(seed);
-        let mut state = State::empty();
-        state.launcher_procno = LAUNCHER;
-        state.enabled = true;
-        state.databases[0] = Database::new(DATABASE);
-        state.databases[0].known = Known::Present;
-        let rule = match rng.range(0, 2) {
-            0 => Rule::of(Some(rng.range(1, 3) as i32), false),
-            _ => Rule::of(None, true),
-        };
-        let limit = rng.range(1, 4) as usize;
-        let count = rng.range(1, 4);
-        let mut world = World {
-            state,
-            rule: rule.unwrap(),
-            rng,
-            now: 1_000,
-            table: Table::new(),
-            locked: BTreeMap::new(),
-            workers: Vec::new(),
-            untold: Vec::new(),
-            next_id: 1,
-            limit,
-        };
-        for _ in 0..count {
-            let worker = world.new_worker();
-            world.workers.push(worker);
-        }
-        world
-    }
-
-    fn new_worker(&mut self) -> Worker {
-        let id = self.state.take_slot(Kind::Worker, DATABASE, ROLE, self.now);
-        let id = id.unwrap();
-        let slot = self.state.slot(id).unwrap();
-        slot.procno = 100 + id.index as i32;
-        slot.phase = Phase::Running;
-        Worker {
-            id,
-            at: At::Begin,
-            low: LowWater::default(),
-            passed: Passed::default(),
-            seen: SeenArrivals::default(),
-            freed: freed::Read::default(),
-            now: 0,
-            held: Vec::new(),
-            avoid: BTreeSet::new(),
-            candidates: Vec::new(),
-            changes: Vec::new(),
-            worked: false,
-        }
-    }
-
-    fn wake(&mut self, wake: Wake) {
-        match wake.procno() {
-            None => {}
-            Some(LAUNCHER) => self.launcher(),
-            Some(procno) => {
-                let mut all = self.workers.iter_mut();
-                let of = all.find(|w| 100 + w.id.index as i32 == procno).unwrap();
-                if of.at == At::Asleep {
-                    of.at = At::Begin;
-                }
-            }
-        }
-    }
-
-    fn launcher(&mut self) {
-        if self.state.lane(DATABASE, ROLE).unwrap().pending
-            && let Some(procno) = self.state.rouse_idle(DATABASE, ROLE)
-        {
-            self.wake(Wake::process(procno));
-        }
-    }
-
-    fn enqueue(&mut self) {
-        let delay = *self.rng.pick(&[0, 0, 0, -300, 50]);
-        let job = Job {
-            place: Place {
-                priority: *self.rng.pick(&[0, 0, 1]),
-                run_at: self.now + delay,
-                id: self.next_id,
-            },
-            key: self.rng.range(0, 3) as u64,
-            fails: *self.rng.pick(&[0, 0, 0, 1, 2]),
-        };
-        self.next_id += 1;
-        self.untold.push((Some(job.place.run_at), KeyId::NONE));
-        self.table.insert(job.place.id, job);
-    }
-
-    fn cancel(&mut self) {
-        let ids: Vec<i64> = self.table.keys().copied().collect();
-        if let Some(id) = (!ids.is_empty()).then(|| *self.rng.pick(&ids))
-            && !self.locked.contains_key(&id)
-            && let Some(job) = self.table.remove(&id)
-        {
-            self.untold.push((None, key(job.key)));
-        }
-    }
-
-    fn tell(&mut self) {
-        if self.untold.is_empty() {
-            return;
-        }
-        let index = self.rng.next() as usize % self.untold.len();
-        let wake = match self.untold.remove(index) {
-            (Some(run_at), _) if run_at <= self.now => self.state.demand(DATABASE, ROLE, run_at, 0),
-            (Some(_), _) => Wake::NOBODY,
-            (None, KeyId::NONE) => Wake::NOBODY,
-            (None, key) => self.state.free_key(DATABASE, ROLE, key),
-        };
-        self.wake(wake);
-    }
-
-    /// Who waits for a time is woken then, and by nothing else that tells of jobs.
-    fn pass_time(&mut self, by: Micros) {
-        let before = self.now;
-        self.now += by;
-        let due = |job: &Job| job.place.run_at > before && job.place.run_at <= self.now;
-        if self.table.values().any(due) {
-            self.state.lane(DATABASE, ROLE).unwrap().set_pending();
-            self.launcher();
-        }
-    }
-
     fn step(&mut self, index: usize) {
         match self.workers[index].at {
             At::Asleep => {}
@@ -502,10 +307,6 @@ impl World {
         // Whoever ends in the middle has not looked at what it was to look at.
         self.state.lane(DATABASE, ROLE).unwrap().set_pending();
         self.workers[index] = self.new_worker();
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.untold.is_empty() && self.workers.iter().all(|w| w.at == At::Asleep)
     }
 }
 

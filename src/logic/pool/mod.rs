@@ -38,6 +38,8 @@ mod histories;
 #[cfg(test)]
 mod key_histories;
 #[cfg(test)]
+mod key_world;
+#[cfg(test)]
 mod world;
 
 use super::Micros;
