@@ -36,6 +36,8 @@ struct Walk {
     owner: Oid,
     queue: Vec<u8>,
     from: Place,
+    /// A nap is over, so it is also for what nobody has announced.
+    napped: bool,
 }
 
 /// See the module.
@@ -47,6 +49,8 @@ pub struct Finder {
     wanted: bool,
     /// It shall also find what nobody has announced.
     thorough: bool,
+    /// A nap is over, in which things may have changed that nobody tells of.
+    napped: bool,
     /// A pass is under way, behind this owner.
     pass: Option<Option<Oid>>,
     /// What the pass has found so far.
@@ -63,6 +67,7 @@ impl Finder {
             next: 0,
             wanted: false,
             thorough: false,
+            napped: false,
             pass: None,
             earliest: 0,
             walks: VecDeque::new(),
@@ -70,9 +75,11 @@ impl Finder {
         }
     }
 
-    /// A pass shall follow; a thorough one also looks for what nobody has announced.
-    pub fn want(&mut self, thorough: bool) {
+    /// A pass shall follow; a thorough one also looks for what nobody has announced. `napped`: not because
+    /// somebody asks.
+    pub fn want(&mut self, thorough: bool, napped: bool) {
         self.wanted = true;
+        self.napped |= napped;
         self.thorough |= thorough;
         self.next = 0;
     }
@@ -156,6 +163,7 @@ impl Finder {
     fn end(&mut self) {
         self.pass = None;
         self.thorough = self.wanted && self.thorough;
+        self.napped = self.wanted && self.napped;
         self.next = self.earliest;
         let (database, next) = (self.database, self.next);
         if next != 0 {
@@ -179,7 +187,7 @@ impl Finder {
         let now = clock::now();
         let avoid = not_to_take(self.database);
         let mut after = None;
-        let mut runs = false;
+        let (mut runs, mut held_up) = (None, false);
         while let Some(name) = due.next_queue(owner, after.as_deref())? {
             if after.as_ref() == Some(&name) {
                 // A damaged index.
@@ -195,15 +203,20 @@ impl Finder {
                     (Some(reason), unread) if seen.is_due || unread.is_some() => {
                         ender.add(owner, &name, reason);
                     }
-                    (None, Some(from)) if self.thorough => self.add_walk(owner, &name, from),
-                    (None, _) => runs |= seen.is_due,
+                    (None, Some(from)) if self.thorough => {
+                        self.add_walk(owner, &name, from);
+                        held_up |= !self.napped && queue.by_key.is_some();
+                    }
+                    (None, _) if seen.is_due => runs = Some(look.found(runs)),
                     _ => {}
                 }
             }
             after = Some(name);
         }
-        if runs {
-            self.ask_for_worker(owner);
+        if let Some(run_at) = runs {
+            self.ask_for_worker(owner, run_at);
+        } else if held_up {
+            self.look_on(owner);
         }
         Ok(())
     }
@@ -215,14 +228,21 @@ impl Finder {
                 owner,
                 queue: queue.to_vec(),
                 from,
+                napped: self.napped,
             });
         }
     }
 
-    /// It may be a job whose COMMIT nobody announced.
-    fn ask_for_worker(&self, owner: Oid) {
+    /// It may be a job whose COMMIT nobody announced: marks step back to that time.
+    fn ask_for_worker(&self, owner: Oid, run_at: Micros) {
         let database = self.database;
-        shared::tell(|state| state.demand(database, owner, Micros::MIN, 0));
+        shared::tell(|state| state.demand(database, owner, run_at, 0));
+    }
+
+    /// Jobs of keys that are held up stand before others, perhaps many: workers know how many.
+    fn look_on(&self, owner: Oid) {
+        let database = self.database;
+        shared::tell(|state| state.look_on(database, owner));
     }
 
     /// A step through a queue that was left unread; the queues take turns.
@@ -231,7 +251,7 @@ impl Finder {
             return Ok(true);
         };
         let mut barred: Option<PgError> = None;
-        let mut is_due = false;
+        let (mut is_due, mut run_at, mut by_key) = (false, Micros::MIN, false);
         let result = xact::transaction(|| {
             let Some(extension) = catalog::extension()? else {
                 return Ok(None);
@@ -250,6 +270,8 @@ impl Finder {
                 is_due = look.starts(row, place)?;
                 Ok(if is_due { Visit::Enough } else { Visit::On })
             })?;
+            run_at = look.found(None);
+            by_key = queue.by_key.is_some();
             drop(look);
             due.close()?;
             self.next = earlier(self.next, walked.next);
@@ -264,7 +286,9 @@ impl Finder {
         };
         match (barred, is_due, unread) {
             (Some(reason), true, _) => ender.add(walk.owner, &walk.queue, &reason),
-            (None, true, _) => self.ask_for_worker(walk.owner),
+            // Who asked has told of all that is new.
+            (None, true, _) if by_key && !walk.napped => self.look_on(walk.owner),
+            (None, true, _) => self.ask_for_worker(walk.owner, run_at),
             (None, false, Some(from)) => {
                 walk.from = from;
                 self.walks.push_back(walk);
@@ -289,6 +313,8 @@ struct Starter<'q> {
 struct Look<'a> {
     of: &'a Starter<'a>,
     keys: Option<KeyLook<'a>>,
+    /// When the job was due that was found.
+    run_at: Micros,
 }
 
 impl<'q> Starter<'q> {
@@ -314,7 +340,11 @@ impl<'q> Starter<'q> {
             }
             _ => None,
         };
-        Ok(Look { of: self, keys })
+        Ok(Look {
+            of: self,
+            keys,
+            run_at: Micros::MIN,
+        })
     }
 }
 
@@ -322,9 +352,19 @@ impl Look<'_> {
     fn starts(&mut self, row: &Row, place: Place) -> Result<bool> {
         let could = claim::is_runnable(row, self.of.queue)
             && self.of.avoid.binary_search(&place.id).is_err();
-        match &mut self.keys {
-            Some(keys) if could => Ok(matches!(keys.turn(row, place)?, Turn::Now(_))),
-            _ => Ok(could),
+        let Some(keys) = self.keys.as_mut().filter(|_| could) else {
+            return Ok(could);
+        };
+        let starts = matches!(keys.turn(row, place)?, Turn::Now(_));
+        if starts {
+            self.run_at = place.run_at;
         }
+        Ok(starts)
+    }
+
+    /// Back to which time marks have to step for the job that was found, and for others that were found at `known`.
+    /// In a queue that goes by keys all before it are held up, perhaps many.
+    fn found(&self, known: Option<Micros>) -> Micros {
+        known.map_or(self.run_at, |known| known.min(self.run_at))
     }
 }

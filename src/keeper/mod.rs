@@ -282,7 +282,7 @@ impl Keeper {
             self.reclaimer.next = 0;
             return Ok(());
         }
-        self.finder.want(thorough);
+        self.finder.want(thorough, changed);
         self.firer.want();
         self.releaser.want();
         self.charger.want();
