@@ -37,6 +37,8 @@ struct Walk {
     owner: Oid,
     queue: Vec<u8>,
     from: Place,
+    /// A nap is over, so it is also for what nobody has announced.
+    napped: bool,
 }
 
 /// See the module.
@@ -48,6 +50,8 @@ pub struct Finder {
     wanted: bool,
     /// It shall also find what nobody has announced.
     thorough: bool,
+    /// A nap is over, in which things may have changed that nobody tells of.
+    napped: bool,
     /// A pass is under way, behind this owner.
     pass: Option<Option<Oid>>,
     /// What the pass has found so far.
@@ -64,6 +68,7 @@ impl Finder {
             next: 0,
             wanted: false,
             thorough: false,
+            napped: false,
             pass: None,
             earliest: 0,
             walks: VecDeque::new(),
@@ -71,9 +76,11 @@ impl Finder {
         }
     }
 
-    /// A pass shall follow; a thorough one also looks for what nobody has announced.
-    pub fn want(&mut self, thorough: bool) {
+    /// A pass shall follow; a thorough one also looks for what nobody has announced. `napped`: not because
+    /// somebody asks.
+    pub fn want(&mut self, thorough: bool, napped: bool) {
         self.wanted = true;
+        self.napped |= napped;
         self.thorough |= thorough;
         self.next = 0;
     }
@@ -157,6 +164,7 @@ impl Finder {
     fn end(&mut self) {
         self.pass = None;
         self.thorough = self.wanted && self.thorough;
+        self.napped = self.wanted && self.napped;
         self.next = self.earliest;
         let (database, next) = (self.database, self.next);
         if next != 0 {
@@ -179,7 +187,7 @@ impl Finder {
         let barred = bar(owner)?;
         let avoid = not_to_take(self.database);
         let mut after = None;
-        let mut runs = false;
+        let (mut runs, mut held_up) = (None, false);
         while let Some(name) = due.next_queue(owner, after.as_deref())? {
             if after.as_ref() == Some(&name) {
                 // A damaged index.
@@ -191,26 +199,32 @@ impl Finder {
                     Some(_) => Pace::default(),
                     None => Pace::new(&queue, owner),
                 };
-                let seen = self.look_within(due, owner, &queue, &avoid, pace)?;
+                let (seen, run_at) = self.look_within(due, owner, &queue, &avoid, pace, runs)?;
                 self.earliest = earlier(self.earliest, seen.next);
                 match (&barred, seen.unread) {
                     (Some(reason), unread) if seen.is_due || unread.is_some() => {
                         ender.add(owner, &name, reason);
                     }
-                    (None, Some(from)) if self.thorough => self.add_walk(owner, &name, from),
-                    (None, _) => runs |= seen.is_due,
+                    (None, Some(from)) if self.thorough => {
+                        self.add_walk(owner, &name, from);
+                        held_up |= !self.napped && queue.by_key.is_some();
+                    }
+                    (None, _) if seen.is_due => runs = Some(run_at),
                     _ => {}
                 }
             }
             after = Some(name);
         }
-        if runs {
-            self.ask_for_worker(owner);
+        if let Some(run_at) = runs {
+            self.ask_for_worker(owner, run_at);
+        } else if held_up {
+            self.look_on(owner);
         }
         Ok(())
     }
 
     /// Looks at one role's queue. What its rate holds back is due when it may start, unless somebody sees to it.
+    /// Also back to which time marks have to step for what was found, and for others that were found at `known`.
     fn look_within(
         &self,
         due: &Due,
@@ -218,7 +232,8 @@ impl Finder {
         queue: &Queue,
         avoid: &[i64],
         mut pace: Pace,
-    ) -> Result<Seen> {
+        known: Option<Micros>,
+    ) -> Result<(Seen, Micros)> {
         let is_limited = pace.most(1).0 == 0;
         let starter = Starter::new(owner, queue, avoid, pace);
         let mut look = starter.look(due)?;
@@ -226,13 +241,13 @@ impl Finder {
             look.starts(row, place)
         })?;
         if is_limited && !seen.is_due && seen.unread.is_none() {
-            return Ok(seen);
+            return Ok((seen, Micros::MIN));
         }
         if is_limited {
             (seen.is_due, seen.unread) = (false, None);
         }
         seen.next = earlier(seen.next, self.unexpected(owner, starter.next()));
-        Ok(seen)
+        Ok((seen, look.found(known)))
     }
 
     /// That time, unless a worker or the launcher sees to what may start then.
@@ -249,14 +264,21 @@ impl Finder {
                 owner,
                 queue: queue.to_vec(),
                 from,
+                napped: self.napped,
             });
         }
     }
 
-    /// It may be a job whose COMMIT nobody announced.
-    fn ask_for_worker(&self, owner: Oid) {
+    /// It may be a job whose COMMIT nobody announced: marks step back to that time.
+    fn ask_for_worker(&self, owner: Oid, run_at: Micros) {
         let database = self.database;
-        shared::tell(|state| state.demand(database, owner, Micros::MIN, 0));
+        shared::tell(|state| state.demand(database, owner, run_at, 0));
+    }
+
+    /// Jobs of keys that are held up stand before others, perhaps many: workers know how many.
+    fn look_on(&self, owner: Oid) {
+        let database = self.database;
+        shared::tell(|state| state.look_on(database, owner));
     }
 
     /// A step through a queue that was left unread; the queues take turns.
@@ -265,7 +287,7 @@ impl Finder {
             return Ok(true);
         };
         let mut barred: Option<PgError> = None;
-        let mut is_due = false;
+        let (mut is_due, mut run_at, mut by_key) = (false, Micros::MIN, false);
         let result = xact::transaction(|| {
             let Some(extension) = catalog::extension()? else {
                 return Ok(None);
@@ -288,6 +310,8 @@ impl Finder {
                 is_due = look.starts(row, place)?;
                 Ok(if is_due { Visit::Enough } else { Visit::On })
             })?;
+            run_at = look.found(None);
+            by_key = queue.by_key.is_some();
             drop(look);
             due.close()?;
             self.next = earlier(self.next, walked.next);
@@ -303,7 +327,9 @@ impl Finder {
         };
         match (barred, is_due, unread) {
             (Some(reason), true, _) => ender.add(walk.owner, &walk.queue, &reason),
-            (None, true, _) => self.ask_for_worker(walk.owner),
+            // Who asked has told of all that is new.
+            (None, true, _) if by_key && !walk.napped => self.look_on(walk.owner),
+            (None, true, _) => self.ask_for_worker(walk.owner, run_at),
             (None, false, Some(from)) => {
                 walk.from = from;
                 self.walks.push_back(walk);
@@ -330,6 +356,8 @@ struct Starter<'q> {
 struct Look<'a> {
     of: &'a Starter<'a>,
     keys: Option<KeyLook<'a>>,
+    /// When the job was due that was found.
+    run_at: Micros,
 }
 
 impl<'q> Starter<'q> {
@@ -361,7 +389,11 @@ impl<'q> Starter<'q> {
             }
             _ => None,
         };
-        Ok(Look { of: self, keys })
+        Ok(Look {
+            of: self,
+            keys,
+            run_at: Micros::MIN,
+        })
     }
 }
 
@@ -373,6 +405,16 @@ impl Look<'_> {
             Some(keys) if could => matches!(keys.turn(row, place)?, Turn::Now(_)),
             _ => could,
         };
-        Ok(has_turn && self.of.pace.borrow_mut().allows(row)?)
+        let starts = has_turn && self.of.pace.borrow_mut().allows(row)?;
+        if starts && self.keys.is_some() {
+            self.run_at = place.run_at;
+        }
+        Ok(starts)
+    }
+
+    /// Back to which time marks have to step for the job that was found, and for others that were found at `known`.
+    /// In a queue that goes by keys all before it are held up, perhaps many.
+    fn found(&self, known: Option<Micros>) -> Micros {
+        known.map_or(self.run_at, |known| known.min(self.run_at))
     }
 }

@@ -234,13 +234,13 @@ impl Keeper {
             self.rerunner.next = 0;
             return Ok(());
         }
-        self.want_all(thorough, now);
+        self.want_all(thorough, changed, now);
         Ok(())
     }
 
     /// All duties begin anew.
-    fn want_all(&mut self, thorough: bool, now: Micros) {
-        self.finder.want(thorough);
+    fn want_all(&mut self, thorough: bool, napped: bool, now: Micros) {
+        self.finder.want(thorough, napped);
         self.firer.want();
         self.releaser.want();
         self.charger.want();

@@ -111,6 +111,11 @@ impl State {
         self.rouse(database, role, true)
     }
 
+    /// Has a worker of a lane look, from where its marks stand; answers the process to wake.
+    pub fn look_on(&mut self, database: Oid, role: Oid) -> Wake {
+        self.rouse(database, role, true)
+    }
+
     /// Has a worker of a lane look, from where its marks stand: an idle one, else, where nobody of the lane goes
     /// on by himself, one that the launcher starts.
     fn rouse(&mut self, database: Oid, role: Oid, starts: bool) -> Wake {
