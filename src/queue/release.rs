@@ -125,6 +125,15 @@ static FORGET: Statement = Statement::new(
     &[types::INT8_ARRAY, types::INT8_ARRAY],
 );
 
+/// Rows of jobs that nobody of us has locked, but for those that somebody else has.
+static FORGET_FREE: Statement = Statement::new(
+    "DELETE FROM my_worker._dependencies AS d WHERE d.ctid = ANY (ARRAY(SELECT f.ctid \
+     FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS e (job, after) CROSS JOIN LATERAL \
+     (SELECT g.ctid FROM my_worker._dependencies AS g WHERE g.job = e.job AND g.after = e.after LIMIT 1 \
+     FOR UPDATE SKIP LOCKED) AS f))",
+    &[types::INT8_ARRAY, types::INT8_ARRAY],
+);
+
 static FORGET_ALL: Statement = Statement::new(
     "DELETE FROM my_worker._dependencies AS d WHERE d.job = $1",
     &[types::INT8],
@@ -308,10 +317,13 @@ pub fn apply(extension: &Extension, ended: &[Ended], known: &mut Known) -> Resul
             }
         }
         gone.retain(|(job, _)| !cancel.contains_key(job));
-        forget(spi, &gone)?;
-        let released: BTreeSet<i64> = gone.iter().map(|(job, _)| *job).collect();
-        let released = released.into_iter().filter(|job| waiting.contains_key(job));
-        release(spi, &released.collect::<Vec<_>>(), known)?;
+        let (ours, others): (Vec<_>, Vec<_>) = gone
+            .into_iter()
+            .partition(|(job, _)| waiting.contains_key(job));
+        forget(spi, &FORGET, &ours)?;
+        forget(spi, &FORGET_FREE, &others)?;
+        let released: BTreeSet<i64> = ours.iter().map(|(job, _)| *job).collect();
+        release(spi, &released.into_iter().collect::<Vec<_>>(), known)?;
         Ok(locked)
     })?;
     let ends_any = !cancel.is_empty();
@@ -365,14 +377,14 @@ fn hold(spi: &Spi, jobs: &[i64]) -> Result<Held> {
     Ok(held)
 }
 
-fn forget(spi: &Spi, gone: &[(i64, i64)]) -> Result<()> {
+fn forget(spi: &Spi, statement: &Statement, gone: &[(i64, i64)]) -> Result<()> {
     if gone.is_empty() {
         return Ok(());
     }
     let jobs: Vec<i64> = gone.iter().map(|(job, _)| *job).collect();
     let after: Vec<i64> = gone.iter().map(|(_, after)| *after).collect();
     let arguments = [Some(array(&jobs)?), Some(array(&after)?)];
-    spi.run(&FORGET, &arguments).map(|_| ())
+    spi.run(statement, &arguments).map(|_| ())
 }
 
 /// Releases those of the jobs that wait for nothing any more. What a look finds that a job still waits for is where

@@ -55,6 +55,17 @@ SELECT my_worker.wait(:e, '30 s');
 CALL pg_temp.wait_until('SELECT count(*) = 6 FROM work.ran');
 SELECT string_agg(who, ', ' ORDER BY turn) FROM work.ran WHERE who IN ('first', 'second', 'third', 'fifth');
 SELECT count(*) FROM my_worker._dependencies;
+-- A handler that enqueues what comes after itself, alone and in a batch.
+CREATE FUNCTION work.goes_on(id bigint, payload jsonb) RETURNS bigint LANGUAGE sql AS $$
+    SELECT my_worker.enqueue('work.does', '{"who": "goes on"}', 'after', after := ARRAY[id])
+$$;
+CREATE FUNCTION work.all_go_on(ids bigint[], payloads jsonb[]) RETURNS bigint LANGUAGE sql AS $$
+    SELECT my_worker.enqueue('work.does', '{"who": "goes on"}', 'after', after := ids)
+$$;
+SELECT my_worker.enqueue('work.goes_on') AS a \gset
+SELECT count(*) FROM my_worker.enqueue_many('work.all_go_on', array_fill('{}'::jsonb, ARRAY[5]));
+CALL pg_temp.wait_until('SELECT NOT EXISTS (SELECT FROM my_queue)');
+SELECT count(*) >= 2 AS both FROM work.ran WHERE who = 'goes on';
 -- What has ended well, or is gone without a trace, is not waited for.
 SELECT my_worker.pause_queue('held');
 SELECT my_worker.enqueue('work.does', queue := 'held', after := ARRAY[:a, :b]) AS d \gset

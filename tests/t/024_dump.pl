@@ -28,10 +28,11 @@ $old->safe_psql('postgres', "SELECT my_worker.wait($failed, '20 s')");
 $old->safe_psql('postgres', q{
 	SET ROLE alice;
 	SELECT my_worker.enqueue('work', '{"label": "held"}', 'held', unique_key => 'u', priority => i) FROM generate_series(1, 1) AS i;
+	SELECT my_worker.enqueue('work', '{"label": "behind it"}', after := ARRAY[(SELECT max(id) FROM my_queue)]);
 	SELECT my_worker.enqueue('work', '{"label": "due later"}', run_at => now() + interval '1 day', timeout => '1 minute');});
 
 my %queries = (
-	jobs => q{SELECT id, queue, status, handler, payload, priority, run_at, created_at, attempts, max_attempts, timeout, unique_key, owner FROM my_queue ORDER BY id},
+	jobs => q{SELECT id, queue, status, handler, payload, priority, run_at, created_at, attempts, max_attempts, timeout, unique_key, owner, after, after_failed FROM my_queue ORDER BY id},
 	history => q{SELECT id, queue, status, handler, payload, attempts, owner, last_error, finished_at, result, errors FROM my_worker.history ORDER BY id},
 	queues => q{SELECT name, handler, concurrency, max_attempts, paused, retention FROM my_worker.queues ORDER BY name});
 my %before = map { $_ => $old->safe_psql('postgres', $queries{$_}) } keys %queries;
@@ -49,13 +50,15 @@ is($stderr, '', 'the dump is restored without a word');
 is($new->safe_psql('postgres', $queries{$_}), $before{$_}, "$_ are the same") for sort keys %queries;
 my $next = $new->safe_psql('postgres', q{SELECT my_worker.enqueue('work', '{"label": "new"}')});
 cmp_ok($next, '>', $last, 'the ids go on');
-is($new->safe_psql('postgres', q{SELECT my_worker.adopt()}), 'this database is the home of 2 more jobs and 0 more schedules', 'the copy becomes the home of its jobs');
+is($new->safe_psql('postgres', q{SELECT my_worker.adopt()}), 'this database is the home of 3 more jobs and 0 more schedules', 'the copy becomes the home of its jobs');
 is($new->safe_psql('postgres', "SELECT my_worker.wait($next, '20 s')"), 'completed', 'jobs run');
 $new->safe_psql('postgres', q{SELECT my_worker.create_queue('another')});
 is($new->safe_psql('postgres', q{SELECT count(*) = count(DISTINCT id) FROM my_worker.queues}), 't', 'so do the queues\'');
 $new->safe_psql('postgres', q{SELECT my_worker.resume_queue('held')});
 wait_for($new, q{SELECT count(*) FROM effects WHERE label = 'held' AND role = 'alice'}, '1');
 pass('what was paused runs after resume_queue(), as its owner');
+wait_for($new, q{SELECT string_agg(label, ', ' ORDER BY at) FROM effects WHERE label IN ('held', 'behind it')}, 'held, behind it');
+pass('what was blocked runs after that');
 is($new->safe_psql('postgres', "SELECT my_worker.retry($failed)"), 't', 'a failed job of before can be retried');
 is($new->safe_psql('postgres', q{SELECT count(*) FROM effects WHERE label = 'done'}), '3', 'nothing ran twice');
 is($new->safe_psql('postgres', q{SET ROLE alice; SELECT count(*) > 0 FROM my_worker.jobs}), 't', 'grants are there');
