@@ -130,4 +130,5 @@ BEGIN;
 SELECT count(*) FROM my_worker.receive('letters', lease => '1 minute');
 PREPARE TRANSACTION 'keyed';
 SELECT count(*) > 0 AS cancelled FROM my_queue AS q WHERE queue IN ('letters', 'pairs') AND my_worker.cancel(q.id);
+SELECT count(my_worker.purge_queue(name)) FROM unnest('{line,batches,letters,pairs}'::text[]) AS name;
 SELECT my_worker.drop_queue(name, true) FROM unnest('{line,batches,letters,pairs}'::text[]) AS name;
