@@ -18,7 +18,7 @@ pub mod fmgr;
 pub mod guard;
 pub mod guc;
 mod hold;
-mod holder;
+pub mod holder;
 pub mod identity;
 mod key;
 pub mod latch;

@@ -13,7 +13,7 @@ pub use super::append::{Appender, append_failed};
 use super::datum::{self, Datum, Oid, types};
 use super::error::Result;
 use super::guard::protect;
-pub use super::holder::{Deed, Holder};
+
 pub use super::key::{Compare, Key};
 use super::pristine::gone;
 pub use super::pristine::{Rows, has_deferred_triggers};

@@ -5,7 +5,8 @@ use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::Micros;
 use crate::pg::error::{PgError, QUERY_CANCELED, Result};
-use crate::pg::table::{Compare, Holder, Key, Lock, Table};
+use crate::pg::holder::Holder;
+use crate::pg::table::{Compare, Key, Lock, Table};
 use crate::pg::{clock, identity, latch, marks, wait_event, xact};
 use crate::shared::{Current, Phase, SHARED, SLOTS, Slot, own};
 

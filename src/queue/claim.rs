@@ -17,7 +17,8 @@ use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result};
-use crate::pg::table::{Compare, Holder, Key, Lock, Locked, Row, RowId, Table};
+use crate::pg::holder::Holder;
+use crate::pg::table::{Compare, Key, Lock, Locked, Row, RowId, Table};
 
 pub use super::job::{Found, Job, says_itself};
 pub(super) use super::job::{place, value};

@@ -12,13 +12,11 @@ use crate::pg::error::{DEPENDENCY_FAILED, PgError, Result};
 use crate::pg::spi::{Row, Spi, Statement};
 
 use super::after::array;
-use super::as_owner;
 use super::end::{self, How};
-use super::home;
 use super::single::{self, Taken};
+use super::{as_owner, home};
 
-// The subqueries of these statements have limits so that each is a look by the index, whatever the server takes
-// the tables to be like.
+// Subqueries have limits so that each is a look by the index, whatever the server takes the tables to be like.
 
 /// What has become of the job `a.id`: `live`, or how it ended. What is gone without a trace has completed.
 macro_rules! state {

@@ -17,8 +17,9 @@ use crate::pg::error::{
     INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
     SERIALIZATION_FAILURE, UNIQUE_VIOLATION,
 };
+use crate::pg::holder::Deed;
 use crate::pg::spi::Statement;
-use crate::pg::table::{Deed, Lock};
+use crate::pg::table::Lock;
 use crate::pg::{clock, identity, latch, wait_event, xact};
 use crate::shared::{Kind, Phase, SHARED, Slot, State, consumers, own};
 
