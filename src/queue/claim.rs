@@ -13,14 +13,12 @@ use std::cell::OnceCell;
 use crate::logic::columns::JOBS;
 use crate::logic::consumers::sooner;
 use crate::logic::low_water::{LowWater, Place, Reading};
-use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{CHECK_VIOLATION, PgError, Result};
 use crate::pg::table::{Compare, Key, Lock, Locked, OwnedRow, Row, RowId, Table};
 
-use super::key_look::{self, KeyLook, Turn};
-use super::keys::{GroupKey, KeyTables, KeysOf};
+use super::group_keys::{GroupKey, KeyTables, KeysOf};
 use super::queues::{self, Queue};
 use super::{column, home, ids};
 
@@ -42,17 +40,6 @@ pub struct Candidate {
     pub row: RowId,
     /// Its key, where its queue goes by keys.
     pub key: Option<GroupKey>,
-}
-
-/// What a look for candidates leaves out.
-#[derive(Default)]
-pub struct Avoid {
-    /// What other workers have of the queue.
-    pub others: Reaches,
-    /// Jobs that run, or that somebody had locked; sorted.
-    pub jobs: Vec<i64>,
-    /// Those of these jobs that the look came upon.
-    pub passed: Vec<i64>,
 }
 
 /// How a walk through the due jobs goes on.
@@ -318,62 +305,6 @@ impl Jobs {
             reading.end();
         }
         Ok(later)
-    }
-
-    /// Up to `limit` due jobs in order. The active snapshot is younger than what is to be avoided,
-    /// so that what others have done with since is not seen.
-    pub fn look<F: Found>(
-        &self,
-        owner: Oid,
-        queue: &Queue,
-        now: Micros,
-        limit: usize,
-        avoid: &mut Avoid,
-        low: &mut LowWater,
-        mut keys: Option<KeyLook>,
-    ) -> Result<Vec<F>> {
-        let name = datum::text_datum(&queue.name)?;
-        let mut found = Vec::with_capacity(limit);
-        let stirred = match &mut keys {
-            Some(keys) => keys.stirred(now, limit, |row, place| {
-                let is_taken = avoid.others.end_of(place).is_some()
-                    || avoid.jobs.binary_search(&place.id).is_ok();
-                Ok((!is_taken).then(|| is_runnable(row, queue)))
-            })?,
-            None => Vec::new(),
-        };
-        self.walk_due(owner, name, now, low, |row, place| {
-            if let Some(end) = avoid.others.end_of(place) {
-                return Ok(Walk::Behind(end));
-            }
-            if avoid.jobs.binary_search(&place.id).is_ok() {
-                avoid.passed.push(place.id);
-                return Ok(Walk::On);
-            }
-            if !is_runnable(row, queue) {
-                return Ok(Walk::Past);
-            }
-            let turn = match &mut keys {
-                Some(keys) => keys.turn(row, place)?,
-                None => Turn::Now(None),
-            };
-            let key = match turn {
-                Turn::Now(key) => key,
-                Turn::Passed => return Ok(Walk::Past),
-                Turn::Later => return Ok(Walk::On),
-            };
-            let mut job = F::read(row, place)?;
-            if let Some(key) = key {
-                job.set_key(key);
-            }
-            found.push(job);
-            Ok(if found.len() < limit {
-                Walk::On
-            } else {
-                Walk::Enough
-            })
-        })?;
-        Ok(key_look::merged(found, stirred, limit))
     }
 
     /// A job by its id, whenever it is due, with its queue; `None` if there is no such job, or none

@@ -234,7 +234,8 @@ fn tell(pending: Pending, committed: bool) {
 
 fn tell_pool(pending: &Pending, committed: bool, heard: &Heard, now: Micros, wake: &mut Vec<Wake>) {
     let keys = heard.keys.as_slice();
-    if !(heard.charge || heard.permit || !keys.is_empty() || !pending.executed.is_empty()) {
+    let is_nothing = keys.is_empty() && pending.executed.is_empty();
+    if is_nothing && !heard.charge && !heard.permit {
         return;
     }
     let database = bgworker::my_database();

@@ -19,8 +19,8 @@ use crate::pg::table::{Compare, Key, Lock, Row, Table};
 
 use super::claim::{self, key};
 use super::column;
+use super::group_keys::KeyTables;
 use super::home;
-use super::keys::KeyTables;
 use super::queues::Queue;
 
 /// The most entries that a look reads for one role's queue in each of the two indexes.

@@ -15,7 +15,7 @@ use crate::pg::table::Row;
 
 use super::claim::{self, Found};
 use super::column;
-use super::keys::{GroupKey, Head, KeyTables, KeysOf, unaccounted};
+use super::group_keys::{GroupKey, Head, KeyTables, KeysOf, unaccounted};
 
 /// What shared memory said of keys before the look took its snapshot.
 #[derive(Default)]

@@ -11,7 +11,8 @@ use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Micros};
 use crate::pg::error::Result;
 use crate::pg::{clock, xact};
-use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
+use crate::queue::claim::{Candidate, Found, Jobs};
+use crate::queue::look::{Avoid, Look};
 use crate::queue::queues::{Kept, Queue};
 use crate::settings;
 use crate::shared::{self, CHARGES, Kind, Phase, SHARED, SLOTS, State, Wake};
@@ -188,9 +189,9 @@ impl Worker {
             known.has_handler = has_handler;
             known.keys = KnownKeys::new(queue);
         }
-        self.adopt(queue, &mut known);
+        self.adopt(queue, &mut known.low, &mut known.keys);
         let found = self.find(jobs, queue, limit, &mut known);
-        self.put_up(queue, &mut known);
+        self.put_up(queue, &known.low, &mut known.keys);
         let proved = known.proved;
         let mut behind = Known {
             low: known.low.clone(),
@@ -365,7 +366,14 @@ impl Worker {
         let keys = known.keys.begin(self.id, queue, role);
         let found = xact::with_next_snapshot(|| {
             let keys = keys.as_ref().map(|keys| keys.look(jobs)).transpose()?;
-            jobs.look(role, queue, now, limit, &mut avoid, low, keys)
+            let look = Look {
+                owner: role,
+                now,
+                limit,
+                low,
+                keys,
+            };
+            jobs.look(queue, look, &mut avoid)
         })?;
         avoid.passed.sort_unstable();
         known

@@ -1,8 +1,8 @@
-//! Leases by the keys of their jobs: how many are out of one key. Entries whose keys hash alike are in one chain,
+//! How many leases are out: of a queue, and of a key. Entries whose keys hash alike are in one chain,
 //! as those of jobs are.
 
-use super::Consumers;
 use super::lease::Lease;
+use super::{Channel, Consumers};
 use crate::logic::keys::KeyId;
 use crate::logic::pool::Oid;
 
@@ -72,6 +72,15 @@ impl Consumers<'_> {
         all.filter(move |lease| lease.group == key)
     }
 
+    /// How many of a queue are out.
+    pub fn count(&self, channel: Channel) -> usize {
+        if self.head.out == 0 {
+            return 0;
+        }
+        let of_queue = |lease: &&Lease| lease.channel.queue == channel.queue;
+        self.of_database(channel.database).filter(of_queue).count()
+    }
+
     /// The keys of the jobs of a database that are out; once for each lease.
     pub fn keys_out(&self, database: Oid) -> impl Iterator<Item = KeyId> {
         let groups = self.of_database(database).map(|lease| lease.group);
@@ -109,7 +118,7 @@ mod tests {
         for job in 0..5_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let pick = (seed >> 33) as usize;
-            if out.len() == 8 || (pick % 2 == 0 && !out.is_empty()) {
+            if out.len() == 8 || (pick.is_multiple_of(2) && !out.is_empty()) {
                 let (job, _) = out.remove(pick % out.len());
                 let (id, _) = consumers.find(JobKey { table: 1, job }).unwrap();
                 assert!(consumers.free(id).is_some());

@@ -429,15 +429,6 @@ impl Consumers<'_> {
         self.used().iter().filter(ours)
     }
 
-    /// How many of a queue are out.
-    pub fn count(&self, channel: Channel) -> usize {
-        if self.head.out == 0 {
-            return 0;
-        }
-        let of_queue = |lease: &&Lease| lease.channel.queue == channel.queue;
-        self.of_database(channel.database).filter(of_queue).count()
-    }
-
     /// Forgets what was lost in databases that nobody serves any more.
     pub fn drop_lost(&mut self, is_served: impl Fn(Oid) -> bool) {
         for index in 0..self.head.used {

@@ -35,6 +35,10 @@ mod histories;
 #[cfg(test)]
 mod key_histories;
 #[cfg(test)]
+mod key_looks;
+#[cfg(test)]
+mod key_world;
+#[cfg(test)]
 mod world;
 
 use super::Micros;
