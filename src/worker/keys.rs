@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use super::Worker;
-use super::look::Known;
 use crate::logic::keys::freed::{Freed, Since};
 use crate::logic::keys::passed::Passed;
 use crate::logic::keys::{KeyId, Rule};
+use crate::logic::low_water::LowWater;
 use crate::pg::datum::Oid;
 use crate::pg::error::Result;
 use crate::queue::claim::Jobs;
@@ -113,12 +113,12 @@ impl Worker {
 
     /// Takes over how far another worker of the lane has read in a queue. What came since is read, and each key that
     /// its marks have passed is looked at.
-    pub(super) fn adopt(&self, queue: &Queue, known: &mut Known) {
+    pub(super) fn adopt(&self, queue: &Queue, low: &mut LowWater, keys: &mut KnownKeys) {
         if queue.by_key.is_none() {
             return;
         }
         let (database, role) = (self.database, self.role);
-        let (of, but) = (self.board_of(queue), known.keys.board);
+        let (of, but) = (self.board_of(queue), keys.board);
         let found = SHARED.change(|state| {
             let board = state.board(&of, but)?;
             // Not read for this worker, which hears of what comes from here on by itself.
@@ -126,40 +126,40 @@ impl Worker {
             Some((board, late))
         });
         let Some((board, late)) = found else { return };
-        known.keys.board = board.number();
-        let mut low = board.low();
+        keys.board = board.number();
+        let mut further = board.low();
         if let Some(run_at) = late {
-            low.step_back(run_at);
+            further.step_back(run_at);
         }
-        let mut passed = known.keys.passed.borrow_mut();
+        let mut passed = keys.passed.borrow_mut();
         let mut remember = |(key, text): (KeyId, &[u8])| {
             let is_known = passed.remember(key, &Rc::from(text));
             passed.stir(key);
             is_known
         };
         if board.keys().all(&mut remember) {
-            known.low.advance(&low);
+            low.advance(&further);
         }
     }
 
     /// Puts up for others what a look has passed by, if that was much.
-    pub(super) fn put_up(&self, queue: &Queue, known: &mut Known) {
-        if known.keys.count.get() < MANY {
+    pub(super) fn put_up(&self, queue: &Queue, low: &LowWater, keys: &mut KnownKeys) {
+        if keys.count.get() < MANY {
             return;
         }
-        known.keys.count.set(0);
+        keys.count.set(0);
         let of = self.board_of(queue);
-        let passed = known.keys.passed.borrow();
-        let board = KeyBoard::new(of, self.arrivals, &known.low, passed.keys());
+        let passed = keys.passed.borrow();
+        let board = KeyBoard::new(of, self.arrivals, low, passed.keys());
         let number = board.and_then(|board| SHARED.write(|state| state.put_up(&board)));
         drop(passed);
-        known.keys.board = number.unwrap_or(known.keys.board);
+        keys.board = number.unwrap_or(keys.board);
     }
 
     /// Before a look: notes which of the keys that it has passed by were given back.
     pub(super) fn hear_of_keys(&mut self) {
-        let has_passed = |known: &Known| !known.keys.passed.borrow().is_empty();
-        if !self.known.values().any(has_passed) {
+        let mut all = self.known.values();
+        if all.all(|known| known.keys.passed.borrow().is_empty()) {
             return;
         }
         let mut freed = Vec::with_capacity(Freed::ROOM);

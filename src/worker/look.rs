@@ -192,9 +192,9 @@ impl Worker {
             known.has_handler = has_handler;
             known.keys = KnownKeys::new(queue);
         }
-        self.adopt(queue, &mut known);
+        self.adopt(queue, &mut known.low, &mut known.keys);
         let found = self.find(jobs, queue, limit, &mut known);
-        self.put_up(queue, &mut known);
+        self.put_up(queue, &known.low, &mut known.keys);
         let proved = known.proved;
         let mut behind = Known {
             low: known.low.clone(),

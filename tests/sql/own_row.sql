@@ -31,7 +31,7 @@ SELECT my_worker.resume_queue('own');
 CALL pg_temp.wait_until('SELECT NOT EXISTS (SELECT FROM my_queue)');
 -- The one that was moved is passed if it was to be next in the same transaction; else it goes before the last.
 SELECT what FROM work.ran WHERE what <> 'moved' ORDER BY n;
-SELECT payload->>0 AS what, status, count(*) FROM my_worker.history WHERE handler LIKE 'work.does(%' GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT payload->>0 AS what, status, count(*) FROM my_worker.history WHERE queue = 'own' AND handler LIKE 'work.does(%' GROUP BY 1, 2 ORDER BY 1, 2;
 -- They are counted when they have been committed.
 CALL pg_temp.wait_until($$SELECT completed = 52 FROM my_worker.queue_stats WHERE queue = 'own'$$);
 SELECT completed, failed, retried, cancelled FROM my_worker.queue_stats WHERE queue = 'own';
