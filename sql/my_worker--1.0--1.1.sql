@@ -99,6 +99,21 @@ ALTER SEQUENCE my_worker.my_queue_id_seq RENAME TO _jobs_id_seq;
 ALTER INDEX my_worker.my_queue_pkey RENAME TO _jobs_pkey;
 ALTER INDEX my_worker.my_queue_claim_idx RENAME TO _jobs_claim_idx;
 ALTER INDEX my_worker.my_queue_unique_key_idx RENAME TO _jobs_unique_key_idx;
+
+-- Since PostgreSQL 18 NOT NULL is a constraint with a name, which comes from the table's.
+DO $$
+DECLARE
+    old_name name;
+BEGIN
+    FOR old_name IN
+        SELECT k.conname FROM pg_catalog.pg_constraint AS k
+         WHERE k.conrelid = 'my_worker._jobs'::pg_catalog.regclass AND k.contype = 'n' AND k.conname LIKE 'my\_queue\_%'
+    LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE my_worker._jobs RENAME CONSTRAINT %I TO %I', old_name,
+                                  pg_catalog.regexp_replace(old_name, '^my_queue', '_jobs'));
+    END LOOP;
+END
+$$;
 -- Jobs whose end could not be written stay as failed ones; they are found as claimed commands are, and so
 -- are jobs that are due later than they came.
 DROP INDEX my_worker.my_queue_processing_idx;
