@@ -235,7 +235,7 @@ impl Keeper {
         self.charger.want();
         self.reclaimer.want();
         self.settler.want();
-        self.expirer.want();
+        self.expirer.want(thorough);
         if thorough {
             self.unblocker.want();
         }
