@@ -175,6 +175,12 @@ CREATE TABLE my_worker._dependencies (
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX _dependencies_after_idx ON my_worker._dependencies (after, job);
 ALTER TABLE my_worker._dependencies ENABLE ROW LEVEL SECURITY;
+CREATE TABLE my_worker._expiring (
+    expires_at timestamptz NOT NULL,
+    job        bigint NOT NULL,
+    PRIMARY KEY (expires_at, job)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE my_worker._expiring ENABLE ROW LEVEL SECURITY;
 DROP INDEX my_worker._jobs_unique_key_idx;
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
     WHERE unique_key IS NOT NULL AND origin IS NULL;
@@ -212,6 +218,7 @@ COMMENT ON COLUMN my_worker._jobs.schedule_id IS 'the schedule that enqueued the
 COMMENT ON COLUMN my_worker._jobs.rerun IS 'the job waits until the one that has its unique key has ended';
 COMMENT ON COLUMN my_worker._jobs.handler_owner IS 'who owned the handler when it was named, unless that was a superuser or the job''s owner';
 COMMENT ON TABLE my_worker._dependencies IS 'jobs that have not ended, and the jobs that come after them';
+COMMENT ON TABLE my_worker._expiring IS 'when jobs expire; some of them may have ended';
 CREATE OR REPLACE VIEW @extschema@.my_queue WITH (security_invoker = true) AS
     SELECT j.id, j.queue, j.status, j.handler, j.command, j.payload, j.priority, j.run_at, j.created_at,
            j.started_at, j.attempts, j.max_attempts, j.timeout, j.unique_key, j.owner, j.last_error,
@@ -536,7 +543,7 @@ BEGIN
            coalesce(bool_or(o.stops), false) AS stops
       INTO objects
       FROM (SELECT format('table my_worker.%s is missing', t.name), true
-              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers'), ('_dependencies')) AS t (name)
+              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers'), ('_dependencies'), ('_expiring')) AS t (name)
              WHERE NOT EXISTS (
                    SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass('my_worker.' || t.name)
@@ -551,7 +558,7 @@ BEGIN
                            ('_jobs', '_jobs_key_idx', true), ('_jobs', '_jobs_key_order_idx', true),
                            ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
                            ('_consumers', '_consumers_pkey', true), ('_dependencies', '_dependencies_pkey', false),
-                           ('_dependencies', '_dependencies_after_idx', false), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
+                           ('_dependencies', '_dependencies_after_idx', false), ('_expiring', '_expiring_pkey', false), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
                            ('_schedules', '_schedules_pkey', false), ('_schedules', '_schedules_owner_name_key', false),
                            ('_schedules', '_schedules_name_idx', false),
                            ('_schedules', '_schedules_next_run_at_idx', false),
@@ -728,8 +735,7 @@ CREATE OR REPLACE FUNCTION my_worker_internal.index_strangers(home bigint) RETUR
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
 BEGIN
     DROP INDEX IF EXISTS my_worker._jobs_strangers_idx, my_worker._schedules_strangers_idx;
-    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home, expires_at, id) '
-                   'WHERE home <> %L::bigint OR expires_at IS NOT NULL', home);
+    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home) WHERE home <> %L::bigint', home);
     EXECUTE format('CREATE INDEX _schedules_strangers_idx ON my_worker._schedules (home) WHERE home <> %L::bigint', home);
 END
 $$;
@@ -1171,6 +1177,8 @@ CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
 CREATE TRIGGER consumers_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._consumers
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 CREATE TRIGGER dependencies_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._dependencies
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER expiring_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._expiring
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 SELECT pg_extension_config_dump('my_worker._consumers', $$WHERE role::pg_catalog.text !~ '^[0-9]+$'$$);
 SELECT pg_extension_config_dump('my_worker._dependencies', '');

@@ -142,6 +142,16 @@ COMMENT ON TABLE my_worker._dependencies IS 'jobs that have not ended, and the j
 CREATE INDEX _dependencies_after_idx ON my_worker._dependencies (after, job);
 ALTER TABLE my_worker._dependencies ENABLE ROW LEVEL SECURITY;
 
+-- When jobs expire, for the keeper, which compares with the job. Not an index of the jobs: each costs every INSERT,
+-- also where its condition leaves the row out.
+CREATE TABLE my_worker._expiring (
+    expires_at timestamptz NOT NULL,
+    job        bigint NOT NULL,
+    PRIMARY KEY (expires_at, job)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE my_worker._expiring IS 'when jobs expire; some of them may have ended';
+ALTER TABLE my_worker._expiring ENABLE ROW LEVEL SECURITY;
+
 -- The door to it, in a schema that may belong to anybody: nothing of ours goes through it. INSERT,
 -- UPDATE and DELETE reach the table by the server's own rules, COPY by the library, each with the
 -- caller's rights.
@@ -267,6 +277,8 @@ CREATE TRIGGER history_only_owner BEFORE INSERT OR UPDATE OR TRUNCATE ON my_work
 CREATE TRIGGER jobs_only_owner BEFORE TRUNCATE ON my_worker._jobs
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 CREATE TRIGGER dependencies_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._dependencies
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER expiring_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._expiring
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 
 -- Roles see their own jobs, and those of the roles whose rights they have.
@@ -643,7 +655,7 @@ BEGIN
            coalesce(bool_or(o.stops), false) AS stops
       INTO objects
       FROM (SELECT format('table my_worker.%s is missing', t.name), true
-              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers'), ('_dependencies')) AS t (name)
+              FROM (VALUES ('_jobs'), ('history'), ('queues'), ('_schedules'), ('_consumers'), ('_dependencies'), ('_expiring')) AS t (name)
              WHERE NOT EXISTS (
                    SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass('my_worker.' || t.name)
@@ -658,7 +670,7 @@ BEGIN
                            ('_jobs', '_jobs_key_idx', true), ('_jobs', '_jobs_key_order_idx', true),
                            ('_jobs', '_jobs_strangers_idx', true), ('_schedules', '_schedules_strangers_idx', true),
                            ('_consumers', '_consumers_pkey', true), ('_dependencies', '_dependencies_pkey', false),
-                           ('_dependencies', '_dependencies_after_idx', false), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
+                           ('_dependencies', '_dependencies_after_idx', false), ('_expiring', '_expiring_pkey', false), ('queues', 'queues_pkey', true), ('queues', 'queues_id_key', false),
                            ('_schedules', '_schedules_pkey', false), ('_schedules', '_schedules_owner_name_key', false),
                            ('_schedules', '_schedules_name_idx', false),
                            ('_schedules', '_schedules_next_run_at_idx', false),
@@ -893,14 +905,12 @@ BEGIN
 END
 $$;
 
--- Finds rows of other homes, which are none but in a copy, and jobs that expire, in the order in which they do. One
--- index of the jobs for both: each costs every INSERT, also where its condition leaves the row out.
+-- Finds rows of other homes, which are none but in a copy: an INSERT pays for a comparison alone.
 CREATE FUNCTION my_worker_internal.index_strangers(home bigint) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
 BEGIN
     DROP INDEX IF EXISTS my_worker._jobs_strangers_idx, my_worker._schedules_strangers_idx;
-    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home, expires_at, id) '
-                   'WHERE home <> %L::bigint OR expires_at IS NOT NULL', home);
+    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home) WHERE home <> %L::bigint', home);
     EXECUTE format('CREATE INDEX _schedules_strangers_idx ON my_worker._schedules (home) WHERE home <> %L::bigint', home);
 END
 $$;

@@ -114,6 +114,16 @@ COMMENT ON TABLE my_worker._dependencies IS 'jobs that have not ended, and the j
 CREATE INDEX _dependencies_after_idx ON my_worker._dependencies (after, job);
 ALTER TABLE my_worker._dependencies ENABLE ROW LEVEL SECURITY;
 
+-- When jobs expire, for the keeper, which compares with the job. Not an index of the jobs: each costs every INSERT,
+-- also where its condition leaves the row out.
+CREATE TABLE my_worker._expiring (
+    expires_at timestamptz NOT NULL,
+    job        bigint NOT NULL,
+    PRIMARY KEY (expires_at, job)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE my_worker._expiring IS 'when jobs expire; some of them may have ended';
+ALTER TABLE my_worker._expiring ENABLE ROW LEVEL SECURITY;
+
 -- The door to it, in a schema that may belong to anybody: nothing of ours goes through it. INSERT,
 -- UPDATE and DELETE reach the table by the server's own rules, COPY by the library, each with the
 -- caller's rights.
@@ -239,6 +249,8 @@ CREATE TRIGGER history_only_owner BEFORE INSERT OR UPDATE OR TRUNCATE ON my_work
 CREATE TRIGGER jobs_only_owner BEFORE TRUNCATE ON my_worker._jobs
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 CREATE TRIGGER dependencies_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._dependencies
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER expiring_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._expiring
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 
 -- Roles see their own jobs, and those of the roles whose rights they have.

@@ -14,14 +14,12 @@ BEGIN
 END
 $$;
 
--- Finds rows of other homes, which are none but in a copy, and jobs that expire, in the order in which they do. One
--- index of the jobs for both: each costs every INSERT, also where its condition leaves the row out.
+-- Finds rows of other homes, which are none but in a copy: an INSERT pays for a comparison alone.
 CREATE FUNCTION my_worker_internal.index_strangers(home bigint) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
 BEGIN
     DROP INDEX IF EXISTS my_worker._jobs_strangers_idx, my_worker._schedules_strangers_idx;
-    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home, expires_at, id) '
-                   'WHERE home <> %L::bigint OR expires_at IS NOT NULL', home);
+    EXECUTE format('CREATE INDEX _jobs_strangers_idx ON my_worker._jobs (home) WHERE home <> %L::bigint', home);
     EXECUTE format('CREATE INDEX _schedules_strangers_idx ON my_worker._schedules (home) WHERE home <> %L::bigint', home);
 END
 $$;

@@ -175,6 +175,12 @@ CREATE TABLE my_worker._dependencies (
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX _dependencies_after_idx ON my_worker._dependencies (after, job);
 ALTER TABLE my_worker._dependencies ENABLE ROW LEVEL SECURITY;
+CREATE TABLE my_worker._expiring (
+    expires_at timestamptz NOT NULL,
+    job        bigint NOT NULL,
+    PRIMARY KEY (expires_at, job)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE my_worker._expiring ENABLE ROW LEVEL SECURITY;
 DROP INDEX my_worker._jobs_unique_key_idx;
 CREATE UNIQUE INDEX _jobs_unique_key_idx ON my_worker._jobs (queue, owner, unique_key, rerun)
     WHERE unique_key IS NOT NULL AND origin IS NULL;
@@ -202,6 +208,8 @@ CREATE TRIGGER jobs_before_delete BEFORE DELETE ON my_worker._jobs
 CREATE TRIGGER consumers_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._consumers
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 CREATE TRIGGER dependencies_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._dependencies
+    FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+CREATE TRIGGER expiring_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._expiring
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 SELECT pg_extension_config_dump('my_worker._consumers', $$WHERE role::pg_catalog.text !~ '^[0-9]+$'$$);
 SELECT pg_extension_config_dump('my_worker._dependencies', '');

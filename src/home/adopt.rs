@@ -35,6 +35,13 @@ static MEND: Statement = Statement::new(
     &[],
 );
 
+/// A dump does not bring when jobs expire.
+static MEND_EXPIRING: Statement = Statement::new(
+    "INSERT INTO my_worker._expiring (expires_at, job) SELECT j.expires_at, j.id FROM my_worker._jobs AS j \
+     WHERE j.expires_at < 'infinity' ON CONFLICT DO NOTHING",
+    &[],
+);
+
 /// Makes this database the home of its jobs and schedules, and says how many came from elsewhere.
 /// `force`: also where some of them can only fail.
 pub fn adopt(force: bool) -> Result<String> {
@@ -58,6 +65,7 @@ pub fn adopt(force: bool) -> Result<String> {
         };
         let taken = take_all(spi, home)?;
         spi.run(&MEND, &[])?;
+        spi.run(&MEND_EXPIRING, &[])?;
         Ok(taken)
     })?;
     ids::mend(&found)?;

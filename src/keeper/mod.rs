@@ -247,7 +247,7 @@ impl Keeper {
         self.reclaimer.want();
         self.rerunner.want(now);
         self.settler.want();
-        self.expirer.want();
+        self.expirer.want(thorough);
         if thorough {
             self.unblocker.want();
         }

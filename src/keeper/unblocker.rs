@@ -12,7 +12,8 @@ use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::Result;
 use crate::pg::{clock, guc, xact};
-use crate::queue::release::{self, Ended, Fate, Known, Seen};
+use crate::queue::fate::{self, Ended, Fate, Seen};
+use crate::queue::release::{self, Known};
 use crate::shared::{About, NEWS, SHARED};
 
 /// Rows that one step reads, and jobs that it cancels.
@@ -221,8 +222,8 @@ impl Unblocker {
     /// The rows whose jobs have ended, as many as one step deals with.
     fn read(&mut self, extension: &Extension, range: &Range) -> Result<(Vec<Ended>, Seen)> {
         let mut seen = match range.about {
-            About::Ended => release::after_ended(extension, range.from, range.to, MOST)?,
-            About::Blocked => release::of_jobs(extension, range.from, range.to, MOST, |ids| {
+            About::Ended => fate::after_ended(extension, range.from, range.to, MOST)?,
+            About::Blocked => fate::of_jobs(extension, range.from, range.to, MOST, |ids| {
                 self.note(ids);
             })?,
         };

@@ -374,8 +374,21 @@ pub const DEPENDENCIES: Table = Table {
     is_read_by_place: true,
 };
 
+columns! {
+    EXPIRING_COLUMNS expiring:
+    EXPIRES_AT "expires_at" Timestamptz Always;
+    JOB        "job"        Bigint      Always;
+}
+
+/// `my_worker._expiring`
+pub const EXPIRING: Table = Table {
+    name: "my_worker._expiring",
+    columns: EXPIRING_COLUMNS,
+    is_read_by_place: true,
+};
+
 /// How many tables we have.
-pub const TABLE_COUNT: usize = 6;
+pub const TABLE_COUNT: usize = 7;
 
 /// All our tables.
 pub const TABLES: [&Table; TABLE_COUNT] = [
@@ -385,6 +398,7 @@ pub const TABLES: [&Table; TABLE_COUNT] = [
     &SCHEDULES,
     &CONSUMERS,
     &DEPENDENCIES,
+    &EXPIRING,
 ];
 
 /// As statements name them.

@@ -61,6 +61,10 @@ pub struct Extension {
     pub consumers_key: Oid,
     /// `my_worker._dependencies`
     pub dependencies: Oid,
+    /// `my_worker._expiring`
+    pub expiring: Oid,
+    /// Its primary key.
+    pub expiring_key: Oid,
     /// Where this database is at home.
     pub birth: Birth,
     /// The view `my_queue` in the target schema: users' way to `_jobs`, never ours.
@@ -95,6 +99,7 @@ impl Extension {
             self.schedules,
             self.consumers,
             self.dependencies,
+            self.expiring,
         ]
     }
 
@@ -350,6 +355,8 @@ fn find_extension() -> Result<Option<Extension>> {
         consumers: relation(c"_consumers", own)?,
         consumers_key: relation(c"_consumers_pkey", own)?,
         dependencies: relation(c"_dependencies", own)?,
+        expiring: relation(c"_expiring", own)?,
+        expiring_key: relation(c"_expiring_pkey", own)?,
         birth: birth::read(oid)?,
         door: relation(c"my_queue", target)?,
         fit: Fit::Good,

@@ -105,7 +105,7 @@ pub(super) fn executed(queue: i32, owner: Oid, mark: Mark) -> Result<()> {
 pub(super) fn key_is_free(queue: i32, owner: Oid) -> Result<()> {
     watch()?;
     PENDING.with(|pending| {
-        if pending.keys.last_mut() != Some(&mut (queue, owner)) {
+        if pending.keys.latest_mut().next() != Some(&mut (queue, owner)) {
             pending.keys.push((queue, owner));
         }
     });

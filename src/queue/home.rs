@@ -6,11 +6,11 @@
 //! look at once. Workers and the keeper also compare each row before they touch it, so none of another home
 //! is ever run, charged or settled, however late that is noticed.
 
-use crate::logic::columns::{self, JOBS, SCHEDULES};
+use crate::logic::columns::{JOBS, SCHEDULES};
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Oid};
+use crate::pg::datum;
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
-use crate::pg::table::{Compare, Key, Lock, Row, Table};
+use crate::pg::table::{Lock, Row, Table};
 use crate::pg::{bgworker, birth};
 use crate::settings;
 use crate::shared::SHARED;
@@ -71,28 +71,25 @@ pub fn copied(extension: &Extension) -> Result<Option<WhyCopy>> {
         return Ok(Some(WhyCopy::Files));
     }
     let [jobs, schedules] = extension.strangers;
-    Ok(if has_stranger(extension, (extension.jobs, jobs), &JOBS)? {
-        Some(WhyCopy::Jobs)
-    } else if has_stranger(extension, (extension.schedules, schedules), &SCHEDULES)? {
-        Some(WhyCopy::Schedules)
-    } else {
-        None
-    })
+    Ok(
+        if has_any(Table::open(extension.jobs, jobs, Lock::Read, &JOBS)?)? {
+            Some(WhyCopy::Jobs)
+        } else if has_any(Table::open(
+            extension.schedules,
+            schedules,
+            Lock::Read,
+            &SCHEDULES,
+        )?)? {
+            Some(WhyCopy::Schedules)
+        } else {
+            None
+        },
+    )
 }
 
-/// Whether a table has a row of another home, by its index, whose first column that is.
-fn has_stranger(
-    extension: &Extension,
-    (table, index): (Oid, Oid),
-    declared: &'static columns::Table,
-) -> Result<bool> {
-    let table = Table::open(table, index, Lock::Read, declared)?;
+fn has_any(table: Table) -> Result<bool> {
     let row = table.row()?;
-    let home = extension.birth.home;
-    let mut found = false;
-    for beyond in [Compare::Less, Compare::Greater] {
-        found = found || table.first(&[Key::int8(1, beyond, home)], &row)?;
-    }
+    let found = table.first(&[], &row)?;
     row.end()?;
     table.close()?;
     Ok(found)

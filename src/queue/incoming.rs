@@ -23,8 +23,8 @@ use super::admit::{
 };
 use super::handler::{Named, quoted};
 use super::{
-    after, any_extension, bar, bound, claim, column, consumed, handler, home, ids, keys, queues,
-    rates, rerun, rights, wake,
+    after, any_extension, bar, bound, claim, column, consumed, expiry, handler, home, ids, keys,
+    queues, rates, rerun, rights, wake,
 };
 use crate::shared::consumers;
 
@@ -79,9 +79,8 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
     if row.is_update {
         hear_of_update(&row, &extension)?;
     }
-    let expires_at = row.get(column::EXPIRES_AT).map(datum::as_i64);
-    if let Some(at) = expires_at.filter(|at| *at != Micros::MAX) {
-        wake::due_at_commit(at)?;
+    if row.get(column::EXPIRES_AT).is_some() && (is_users || identity::is_ours()) {
+        expiry::note(&row, &extension)?;
     }
     if row.get(column::LEASE).is_some() || is_blocked && row.is_update {
         // It waits for nobody: its consumer has it until it ends the lease; or for other jobs.

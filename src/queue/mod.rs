@@ -20,6 +20,7 @@ pub mod end;
 mod ended;
 pub mod enqueue;
 pub mod expiry;
+pub mod fate;
 pub mod given;
 pub mod handler;
 pub mod home;

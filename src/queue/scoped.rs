@@ -14,13 +14,6 @@ impl<T> Scoped<T> {
         self.0.push((xact::current_subtransaction(), value));
     }
 
-    /// The last one, if the open subtransaction brought it.
-    pub fn last_mut(&mut self) -> Option<&mut T> {
-        let current = xact::current_subtransaction();
-        let last = self.0.last_mut().filter(|(of, _)| *of == current);
-        last.map(|(_, value)| value)
-    }
-
     /// Those that the open subtransaction brought, the latest first.
     pub fn latest_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let current = xact::current_subtransaction();

@@ -194,6 +194,7 @@ CALL pg_temp.fails('DELETE FROM my_worker._dependencies');
 SELECT count(*) FROM my_worker._dependencies;
 RESET ROLE;
 SELECT my_worker.drop_queue('held', true), my_worker.drop_queue('after', true);
+DELETE FROM my_worker.history;
 DROP OWNED BY regress_after_one, regress_after_two;
 DROP ROLE regress_after_one, regress_after_two;
 DROP SCHEMA work CASCADE;

@@ -67,4 +67,5 @@ SELECT my_worker.wait(:a, '30 s');
 SELECT attempts, last_error FROM my_worker.history WHERE id = :a;
 SET client_min_messages = warning;
 SELECT my_worker.drop_queue('late', true), my_worker.drop_queue('held', true);
+DELETE FROM my_worker.history;
 DROP SCHEMA work CASCADE;

@@ -30,7 +30,7 @@ my $later = sql(q{SELECT my_worker.enqueue('work', run_at := now() + interval '1
 my %stops = map { $_ => 1 } qw(_jobs_pkey _jobs_claim_idx _jobs_key_idx _jobs_key_order_idx queues_pkey _jobs_strangers_idx _schedules_strangers_idx _consumers_pkey);
 my @indexes = split /\n/, sql(q{SELECT i.indexrelid::regclass FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid
 	WHERE c.relnamespace = 'my_worker'::regnamespace ORDER BY 1});
-is(scalar @indexes, 22, 'the indexes of six tables');
+is(scalar @indexes, 23, 'the indexes of seven tables');
 for my $index (@indexes)
 {
 	my ($name) = $index =~ /^my_worker\.(\w+)$/;

@@ -49,6 +49,7 @@ fn each_table_is_declared_as_sql_makes_it() {
         SCHEDULES_SQL,
         CONSUMERS_SQL,
         JOBS_SQL,
+        JOBS_SQL,
     ]) {
         assert_eq!(
             declared(table),
