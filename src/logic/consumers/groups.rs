@@ -109,7 +109,7 @@ mod tests {
         for job in 0..5_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let pick = (seed >> 33) as usize;
-            if out.len() == 8 || (pick % 2 == 0 && !out.is_empty()) {
+            if out.len() == 8 || (pick.is_multiple_of(2) && !out.is_empty()) {
                 let (job, _) = out.remove(pick % out.len());
                 let (id, _) = consumers.find(JobKey { table: 1, job }).unwrap();
                 assert!(consumers.free(id).is_some());

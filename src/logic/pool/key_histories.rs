@@ -7,11 +7,23 @@ use std::rc::Rc;
 
 use super::{Micros, Phase, TakenKey};
 use crate::logic::keys::freed::{Freed, Since};
+use crate::logic::keys::passed::Passed;
 use crate::logic::keys::verdict::Verdict;
 use crate::logic::keys::{KeyId, Rule};
 use crate::logic::low_water::{Place, Reading};
 
 use super::key_world::*;
+
+/// One look of a worker.
+struct Sight<'a> {
+    rule: Rule,
+    table: &'a Table,
+    /// The most jobs that it brings.
+    limit: usize,
+    /// What keys were found to let pass.
+    known: HashMap<u64, Verdict>,
+    found: Vec<(Place, i64)>,
+}
 
 impl World {
     fn step(&mut self, index: usize) {
@@ -95,56 +107,94 @@ impl World {
         }
     }
 
-    fn look(&mut self, index: usize) {
-        let (rule, table, limit) = (self.rule, self.table.clone(), self.limit);
-        let worker = &mut self.workers[index];
-        let now = worker.now;
-        let mut known: HashMap<u64, Verdict> = HashMap::new();
-        let mut found: Vec<(Place, i64)> = Vec::new();
+    /// The jobs of a key in the order in which a worker tries them.
+    fn jobs_of(rule: Rule, table: &Table, of: u64) -> Vec<Job> {
+        let of_key = |job: &Job| job.key == of;
+        match rule.is_fifo {
+            true => table.values().filter(|j| of_key(j)).cloned().collect(),
+            false => place_order(table).into_iter().filter(of_key).collect(),
+        }
+    }
+
+    /// Looks at the jobs of one key that may be free; answers what the key lets pass behind them, and whether the
+    /// worker is to look at it again.
+    fn look_at_key(sight: &mut Sight, worker: &Worker, of: u64) -> (Verdict, bool) {
+        let verdict = World::judge(sight.rule, &worker.held, sight.table, of);
+        let mut stays = false;
+        let mut last: Option<Place> = None;
+        let jobs = World::jobs_of(sight.rule, sight.table, of);
+        let most = if verdict == Verdict::Nothing { 0 } else { 99 };
+        for job in jobs.iter().take(most) {
+            let is_later = job.place.run_at > worker.now;
+            let taken = worker.avoid.contains(&job.place.id);
+            stays |= taken && !is_later;
+            let is_behind = sight.rule.is_fifo && last.is_some_and(|last| job.place < last);
+            if is_later || taken || is_behind {
+                match sight.rule.is_fifo {
+                    true => break,
+                    false => continue,
+                }
+            }
+            sight.found.push((job.place, job.place.id));
+            last = Some(job.place);
+            if sight.found.len() >= sight.limit {
+                break;
+            }
+        }
+        match sight.rule.is_fifo && last.is_some() {
+            true => (Verdict::Nothing, stays),
+            false => (verdict, stays),
+        }
+    }
+
+    /// Looks at the keys that were passed over and may be free since.
+    fn look_at_stirred(sight: &mut Sight, worker: &mut Worker) {
         for (id, text) in worker.passed.stirred() {
-            if found.len() >= limit {
+            if sight.found.len() >= sight.limit {
                 break;
             }
             let of = u64::from(text[0]);
-            let mut verdict = World::judge(rule, &worker.held, &table, of);
-            let before = found.len();
-            let mut stays = false;
-            let of_key = |job: &Job| job.key == of;
-            let jobs: Vec<Job> = match rule.is_fifo {
-                true => table.values().filter(|j| of_key(j)).cloned().collect(),
-                false => place_order(&table).into_iter().filter(of_key).collect(),
-            };
-            let mut last: Option<Place> = None;
-            for job in jobs
-                .iter()
-                .take(if verdict == Verdict::Nothing { 0 } else { 99 })
-            {
-                let is_later = job.place.run_at > now;
-                let taken = worker.avoid.contains(&job.place.id);
-                stays |= taken && !is_later;
-                if is_later || taken || rule.is_fifo && last.is_some_and(|last| job.place < last) {
-                    match rule.is_fifo {
-                        true => break,
-                        false => continue,
-                    }
-                }
-                found.push((job.place, job.place.id));
-                last = Some(job.place);
-                if found.len() >= limit {
-                    break;
-                }
-            }
-            if rule.is_fifo && last.is_some() {
-                verdict = Verdict::Nothing;
-            }
-            known.insert(of, verdict);
-            if found.len() == before && !stays {
-                match jobs.is_empty() && verdict != Verdict::Nothing {
+            let before = sight.found.len();
+            let (verdict, stays) = World::look_at_key(sight, worker, of);
+            sight.known.insert(of, verdict);
+            if sight.found.len() == before && !stays {
+                let is_empty = World::jobs_of(sight.rule, sight.table, of).is_empty();
+                match is_empty && verdict != Verdict::Nothing {
                     true => worker.passed.forget(id),
                     false => worker.passed.settle(id),
                 }
             }
         }
+    }
+
+    /// Whether the key of a job lets it pass now; if not, the reading steps over it.
+    fn lets(
+        sight: &mut Sight,
+        passed: &mut Passed,
+        held: &[KeyId],
+        reading: &mut Reading,
+        job: &Job,
+    ) -> bool {
+        if job.key == 0 {
+            return true;
+        }
+        let (rule, table) = (sight.rule, sight.table);
+        let judge = || World::judge(rule, held, table, job.key);
+        let verdict = sight.known.entry(job.key).or_insert_with(judge);
+        if verdict.lets(job.place.id, false) {
+            return true;
+        }
+        let text: Rc<[u8]> = Rc::from([job.key as u8].as_slice());
+        match passed.remember(key(job.key), &text) {
+            true => reading.pass(job.place),
+            false => reading.keep(job.place),
+        }
+        false
+    }
+
+    /// Reads on where the low-water marks stand.
+    fn walk(sight: &mut Sight, worker: &mut Worker) {
+        let now = worker.now;
         let mut walked = 0;
         for stretch in worker.low.stretches() {
             let mut reading = Reading::new(&mut worker.low, &stretch, now);
@@ -153,7 +203,7 @@ impl World {
                     && stretch.below.is_none_or(|below| job.place.priority < below)
             };
             let mut skip = None;
-            for job in place_order(&table).iter().filter(within) {
+            for job in place_order(sight.table).iter().filter(within) {
                 let place = job.place;
                 if skip == Some(place.priority) {
                     continue;
@@ -167,30 +217,34 @@ impl World {
                     reading.keep(place);
                     continue;
                 }
-                if job.key != 0 {
-                    let judge = || World::judge(rule, &worker.held, &table, job.key);
-                    let verdict = known.entry(job.key).or_insert_with(judge);
-                    if !verdict.lets(place.id, false) {
-                        let text: Rc<[u8]> = Rc::from([job.key as u8].as_slice());
-                        match worker.passed.remember(key(job.key), &text) {
-                            true => reading.pass(place),
-                            false => reading.keep(place),
-                        }
-                        continue;
-                    }
+                let (passed, held) = (&mut worker.passed, &worker.held);
+                if !World::lets(sight, passed, held, &mut reading, job) {
+                    continue;
                 }
                 reading.keep(place);
-                found.push((place, place.id));
+                sight.found.push((place, place.id));
                 walked += 1;
-                if walked == limit {
-                    break;
+                if walked == sight.limit {
+                    return;
                 }
-            }
-            if walked == limit {
-                break;
             }
             reading.end();
         }
+    }
+
+    fn look(&mut self, index: usize) {
+        let (table, limit) = (self.table.clone(), self.limit);
+        let mut sight = Sight {
+            rule: self.rule,
+            table: &table,
+            limit,
+            known: HashMap::new(),
+            found: Vec::new(),
+        };
+        let worker = &mut self.workers[index];
+        World::look_at_stirred(&mut sight, worker);
+        World::walk(&mut sight, worker);
+        let mut found = sight.found;
         found.sort();
         found.dedup();
         found.truncate(limit);
