@@ -211,4 +211,23 @@ is(sql(q{SELECT count(*) || ' ' || (max(clock_timestamp() - run_at) < '0.5 s') F
 	'a due time wakes at the moment');
 $waiter->quit;
 
+# The keeper holds a job that was lost for a moment; so does this session. drop_queue(force) has that moment.
+sql(q{SELECT my_worker.create_queue('away')});
+$job = sql(q{SELECT my_worker.send('away')});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe(qq{BEGIN; SELECT FROM my_queue WHERE id = $job FOR UPDATE});
+$holder->{stdin} .= "SELECT pg_sleep(0.2);\nCOMMIT;\n";
+$holder->{run}->pump_nb;
+wait_for($node, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}, '1');
+my ($rc, undef, $stderr) = $node->psql('postgres', q{SELECT my_worker.drop_queue('away', force => true)});
+is($stderr, '', 'a queue is dropped though somebody held a job of it for a moment');
+$holder->quit;
+sql(q{SELECT my_worker.create_queue('busy')});
+$job = sql(q{SELECT my_worker.send('busy')});
+($session) = $node->background_psql('postgres');
+$session->query_safe(q{SELECT FROM my_worker.receive('busy')});
+(undef, undef, $stderr) = $node->psql('postgres', q{SELECT my_worker.drop_queue('busy', force => true)});
+like($stderr, qr/queue "busy" still has jobs.*running jobs must end first/s, 'but not from under a consumer that has one');
+$session->quit;
+
 done_testing();
