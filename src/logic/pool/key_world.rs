@@ -2,14 +2,13 @@
 //! back and die, one small step each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
 
 use super::{Database, Kind, Known, Micros, Phase, SeenArrivals, SlotId, State, TakenKey, Wake};
 use crate::logic::keys::freed::{self, Freed, Since};
 use crate::logic::keys::passed::Passed;
 use crate::logic::keys::verdict::Verdict;
 use crate::logic::keys::{KeyId, Rule};
-use crate::logic::low_water::{LowWater, Place, Reading};
+use crate::logic::low_water::{LowWater, Place};
 use crate::logic::testing::Rng;
 
 const DATABASE: u32 = 1;
