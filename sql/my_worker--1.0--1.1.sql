@@ -1180,6 +1180,9 @@ CREATE TRIGGER dependencies_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUN
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
 CREATE TRIGGER expiring_only_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON my_worker._expiring
     FOR EACH STATEMENT EXECUTE FUNCTION my_worker_internal.only_owner();
+SELECT pg_extension_config_dump('my_worker._jobs', $$WHERE owner::pg_catalog.text !~ '^[0-9]+$'$$);
+SELECT pg_extension_config_dump('my_worker.history', $$WHERE owner::pg_catalog.text !~ '^[0-9]+$'$$);
+SELECT pg_extension_config_dump('my_worker._schedules', $$WHERE owner::pg_catalog.text !~ '^[0-9]+$'$$);
 SELECT pg_extension_config_dump('my_worker._consumers', $$WHERE role::pg_catalog.text !~ '^[0-9]+$'$$);
 SELECT pg_extension_config_dump('my_worker._dependencies', '');
 

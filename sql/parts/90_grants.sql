@@ -220,15 +220,15 @@ GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.pro
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
 
--- What pg_dump carries.
-SELECT pg_extension_config_dump('my_worker._jobs', '');
+-- What pg_dump carries. A role that was dropped is written as its number, which elsewhere is another role's: what it left
+-- stays here.
+SELECT pg_extension_config_dump('my_worker._jobs', $$WHERE owner::pg_catalog.text !~ '^[0-9]+$'$$);
 SELECT pg_extension_config_dump('my_worker._jobs_id_seq', '');
-SELECT pg_extension_config_dump('my_worker.history', '');
+SELECT pg_extension_config_dump('my_worker.history', $$WHERE owner::pg_catalog.text !~ '^[0-9]+$'$$);
 SELECT pg_extension_config_dump('my_worker.queues', '');
 SELECT pg_extension_config_dump('my_worker.queues_id_seq', '');
-SELECT pg_extension_config_dump('my_worker._schedules', '');
+SELECT pg_extension_config_dump('my_worker._schedules', $$WHERE owner::pg_catalog.text !~ '^[0-9]+$'$$);
 SELECT pg_extension_config_dump('my_worker._schedules_id_seq', '');
--- A role that was dropped is written as its number, which elsewhere is another role's.
 SELECT pg_extension_config_dump('my_worker._consumers', $$WHERE role::pg_catalog.text !~ '^[0-9]+$'$$);
 SELECT pg_extension_config_dump('my_worker._dependencies', '');
 
