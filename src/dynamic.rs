@@ -19,7 +19,7 @@ use crate::queue::claim::{Candidate, Jobs};
 use crate::queue::home;
 use crate::queue::keys::{self, Admitted};
 use crate::queue::single::{self, Standing};
-use crate::queue::{extension, hold_extension, queues, rates, report, wake};
+use crate::queue::{extension, hold_extension, permit, queues, rates, report, wake};
 use crate::settings;
 use crate::shared::{self, Current, Go, Phase, Refused, SHARED, SlotId};
 use crate::worker::blame::{Suspects, is_conflict};
@@ -349,7 +349,7 @@ fn find_and_enter(id: SlotId, extension: &Extension) -> Result<Found> {
     if !has_key(id, extension, &queue, &candidate)? {
         return Ok(Found::Full);
     }
-    Ok(match enter(id, &queue) {
+    Ok(match enter(id, extension, &queue)? {
         true => Found::Job(candidate, Box::new(queue)),
         false => {
             keys::give_back(id, role);
@@ -420,15 +420,12 @@ fn wait_for_commit(id: SlotId) -> Result<bool> {
 }
 
 /// Takes one of the queue's permits; false if it has none left.
-fn enter(id: SlotId, queue: &queues::Queue) -> bool {
-    let database = bgworker::my_database();
-    SHARED
-        .write(|state| {
-            state.enter_queue(id, database, queue.id, &queue.name, queue.limit())?;
-            state.slot(id).map(|slot| slot.phase = Phase::Running)
-        })
-        .flatten()
-        .is_some()
+fn enter(id: SlotId, extension: &Extension, queue: &queues::Queue) -> Result<bool> {
+    if permit::enter(extension, queue, id)?.is_none() {
+        return Ok(false);
+    }
+    SHARED.write(|state| state.slot(id).map(|slot| slot.phase = Phase::Running));
+    Ok(true)
 }
 
 fn leave(id: SlotId) {

@@ -29,7 +29,7 @@ use crate::queue::rates::{self, Start};
 use crate::queue::record;
 use crate::queue::report::Runs;
 use crate::queue::single::{self, Standing, Taken};
-use crate::queue::{column, extension, home, wake};
+use crate::queue::{column, extension, home, permit, wake};
 use crate::shared::own::{self, Performing};
 use crate::shared::{Go, Phase, SHARED, SlotId, consumers};
 
@@ -205,7 +205,7 @@ fn permit(extension: &Extension, id: i64, queue: &Queue) -> Result<()> {
     }
     let slot = match wake::permit_of(queue.id) {
         Some(slot) => slot,
-        None => enter(id, queue)?,
+        None => enter(extension, id, queue)?,
     };
     let jobs = Jobs::open(extension)?;
     let found = jobs.find(extension, id)?;
@@ -221,18 +221,16 @@ fn permit(extension: &Extension, id: i64, queue: &Queue) -> Result<()> {
 }
 
 /// Takes a place beside the pool, which works on that queue.
-fn enter(id: i64, queue: &Queue) -> Result<SlotId> {
+fn enter(extension: &Extension, id: i64, queue: &Queue) -> Result<SlotId> {
     let slot = dynamic::take_slot(id, identity::current_role())?;
     wake::permit_until_end(slot, queue.id)?;
-    let (database, pid) = (bgworker::my_database(), bgworker::my_pid());
-    let entered = SHARED.write(|state| {
-        state.enter_queue(slot, database, queue.id, &queue.name, queue.limit())?;
-        let slot = state.slot(slot)?;
-        (slot.phase, slot.pid, slot.go) = (Phase::Running, pid, Go::No);
-        Some(())
+    let pid = bgworker::my_pid();
+    SHARED.write(|state| {
+        let taken = state.slot(slot);
+        taken.map(|slot| (slot.phase, slot.pid, slot.go) = (Phase::Running, pid, Go::No))
     });
-    match entered.flatten() {
-        Some(()) => Ok(slot),
+    match permit::enter(extension, queue, slot)? {
+        Some(_) => Ok(slot),
         None => {
             let message = handler::quoted("concurrency of queue ", &queue.name, " is used up");
             Err(PgError::new(CONFIGURATION_LIMIT_EXCEEDED, message)

@@ -225,7 +225,11 @@ impl Valid {
     fn release(&self, gives_back: bool) -> Result<()> {
         match self.session {
             Some((id, _)) => leases::ended(id, gives_back),
-            None => Ok(()),
+            // Who was refused a permit learns it by the keeper.
+            None => match self.queue.as_ref().and_then(|queue| queue.concurrency) {
+                Some(_) => wake::look_at_commit(),
+                None => Ok(()),
+            },
         }
     }
 }

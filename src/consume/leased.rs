@@ -208,7 +208,10 @@ fn publish(
         consumers::write(|consumers| {
             let mut room = match queue.limit() {
                 usize::MAX => usize::MAX,
-                limit => limit.saturating_sub(consumers::at_work(consumers, channel(queue))),
+                limit => {
+                    let out = consumers.count(channel(queue));
+                    room_beside(queue, limit.saturating_sub(out))
+                }
             };
             for lease in part {
                 let published = match room {
@@ -230,6 +233,20 @@ fn publish(
         }
     }
     Ok((ids, full))
+}
+
+/// What jobs that run in the pool leave of so many permits. If they leave none, their end is told.
+fn room_beside(queue: &Queue, permits: usize) -> usize {
+    let database = bgworker::my_database();
+    let room = SHARED.write(|state| {
+        let running = state.running_in_queue(database, queue.id);
+        // Of what consumers hold they tell each other.
+        if running > 0 && running >= permits {
+            state.refuse_consumer(database);
+        }
+        permits.saturating_sub(running)
+    });
+    room.unwrap_or(permits)
 }
 
 fn timeout_of(job: &Job, queue: &Queue) -> Option<Micros> {

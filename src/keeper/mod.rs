@@ -35,7 +35,7 @@ use crate::queue::report;
 use crate::schedule::fire::{Firer, Left};
 use crate::schedule::hold::Releaser;
 use crate::settings;
-use crate::shared::{CHARGES, Phase, SHARED, SLOTS, SlotId};
+use crate::shared::{CHARGES, Phase, SHARED, SLOTS, SlotId, consumers};
 
 use charger::Charger;
 use duty::{CHORES, DUTIES, Duty, Trouble, URGENT};
@@ -185,11 +185,12 @@ impl Keeper {
     fn begin_look(&mut self) -> Result<()> {
         let now = clock::now();
         let own = self.due_times().any(|next| next <= now);
-        let mut news = false;
+        let (mut news, mut refused) = (false, false);
         let announced = SHARED.write(|state| match state.database(self.database) {
             Some(entry) => {
                 let asked = std::mem::take(&mut entry.look);
                 news = entry.news;
+                refused = asked && std::mem::take(&mut entry.consumer_refused);
                 let due = own || (entry.next_due != 0 && entry.next_due <= now);
                 if asked || due {
                     // From here on a commit that announces something earlier counts again.
@@ -202,6 +203,9 @@ impl Keeper {
         let (asked, due) = announced.unwrap_or((false, own));
         if news {
             self.unblocker.hear();
+        }
+        if refused {
+            consumers::tell_all(self.database);
         }
         // A nap that lies ahead: the clock was set back.
         let napped = !(0..nap()).contains(&now.saturating_sub(self.last_nap));

@@ -127,6 +127,8 @@ impl Change {
                 if let Some(lease) = consumers::free(consumers, id) {
                     consumers.receipt_stands(lease.key);
                     heard.key_is_free(consumers, &lease, wake);
+                    // It counted twice since the row says so.
+                    heard.permit |= lease.is_limited;
                 }
             }
             (Change::Received { id, .. }, false) => {

@@ -38,6 +38,7 @@ pub mod lists;
 pub mod live;
 pub mod messages;
 pub mod offer;
+pub mod permit;
 mod promise;
 pub mod prune;
 pub mod purge;

@@ -153,6 +153,13 @@ pub fn at_work(consumers: &Consumers, channel: Channel) -> usize {
         .saturating_add(running.unwrap_or(0))
 }
 
+/// Every session that waits in a database looks.
+pub fn tell_all(database: Oid) {
+    let mut told = Vec::new();
+    write(|consumers| consumers.head.waiting.tell_all(database, &mut told));
+    told.into_iter().for_each(super::wake);
+}
+
 /// Numbers for so many leases that nobody can guess.
 pub fn draw_tokens(count: usize) -> crate::pg::error::Result<Vec<i64>> {
     let drawn = random::secret(count)?;

@@ -12,6 +12,7 @@ use crate::pg::datum::{self, Micros};
 use crate::pg::error::Result;
 use crate::pg::{clock, xact};
 use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
+use crate::queue::permit;
 use crate::queue::queues::{Kept, Queue};
 use crate::queue::rates::Pace;
 use crate::settings;
@@ -210,7 +211,7 @@ impl Worker {
         if allowed == 0 || candidates.is_empty() {
             return Ok(None);
         }
-        let Some(room) = self.enter_queue(queue) else {
+        let Some(room) = permit::enter(extension, queue, self.id)? else {
             return Ok(None);
         };
         // From here on a pause reaches the slot; one that came before is seen now.
@@ -413,14 +414,6 @@ impl Worker {
     fn most(&self) -> usize {
         let most = usize::try_from(settings::MAX_ITEMS.get()).unwrap_or(1);
         most.clamp(1, MAX_ROUND)
-    }
-
-    /// Takes one of the queue's permits; `None` if it has none left, else whether it has more.
-    fn enter_queue(&self, queue: &Queue) -> Option<bool> {
-        let (id, database) = (self.id, self.database);
-        SHARED
-            .write(|state| state.enter_queue(id, database, queue.id, &queue.name, queue.limit()))
-            .flatten()
     }
 
     fn leave_queue(&self) {

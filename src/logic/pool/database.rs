@@ -27,6 +27,8 @@ pub struct Database {
     pub look: bool,
     /// [W] somebody was refused by a queue's limit: look again when there is room.
     pub refused: bool,
+    /// [B] a consumer was, too: the keeper tells those that wait.
+    pub consumer_refused: bool,
     /// [W B] the next time at which a job or schedule is due; 0: none.
     pub next_due: Micros,
     /// [B] no process of ours before this time: somebody drops, renames or copies it.
@@ -67,6 +69,7 @@ impl Database {
             known: Known::Nothing,
             look: oid != 0,
             refused: false,
+            consumer_refused: false,
             next_due: 0,
             blocked_until: 0,
             retry_at: 0,

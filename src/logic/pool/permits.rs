@@ -37,6 +37,19 @@ impl State {
         Some(running.saturating_add(1) < limit)
     }
 
+    /// Has a slot that was let in work on no queue after all: it is as if it had been refused.
+    pub fn withdraw(&mut self, id: SlotId) {
+        let Some(slot) = self.slot(id) else {
+            return;
+        };
+        slot.queue.set(b"");
+        slot.queue_id = 0;
+        let oid = slot.database;
+        if let Some(entry) = self.database(oid) {
+            entry.refused = true;
+        }
+    }
+
     /// Has a slot work on no queue any more, and give back its permit; answers the process to wake
     /// if somebody was refused one. Who was refused himself and has none to give back leaves that to
     /// those who have.
@@ -53,6 +66,13 @@ impl State {
         match entry.is_some_and(|entry| std::mem::take(&mut entry.refused)) {
             true => self.ask_look(oid),
             false => Wake::NOBODY,
+        }
+    }
+
+    /// So many jobs of a queue run that a consumer may have none: it is told when a permit is given back.
+    pub fn refuse_consumer(&mut self, database: Oid) {
+        if let Some(entry) = self.database(database) {
+            (entry.refused, entry.consumer_refused) = (true, true);
         }
     }
 
