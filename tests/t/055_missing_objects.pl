@@ -27,10 +27,11 @@ is(objects(), 't|all there', 'nor health() when they are gone');
 
 # Those that the engine scans stop everything, the others only slow down.
 my $later = sql(q{SELECT my_worker.enqueue('work', run_at := now() + interval '1 h')});
-my %stops = map { $_ => 1 } qw(_jobs_pkey _jobs_claim_idx queues_pkey _jobs_strangers_idx _schedules_strangers_idx _consumers_pkey);
+my %stops = map { $_ => 1 } qw(_jobs_pkey _jobs_claim_idx queues_pkey _jobs_strangers_idx _schedules_strangers_idx _consumers_pkey _jobs_key_idx
+	_jobs_key_order_idx);
 my @indexes = split /\n/, sql(q{SELECT i.indexrelid::regclass FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid
 	WHERE c.relnamespace = 'my_worker'::regnamespace ORDER BY 1});
-is(scalar @indexes, 17, 'the indexes of five tables');
+is(scalar @indexes, 19, 'the indexes of five tables');
 for my $index (@indexes)
 {
 	my ($name) = $index =~ /^my_worker\.(\w+)$/;
