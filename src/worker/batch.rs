@@ -264,7 +264,9 @@ impl Worker {
     /// Gives back what the batch held in shared memory; a queue with a limit has room again.
     fn end_batch(&self) {
         let id = self.id;
-        keys::give_back(id, self.role);
+        if self.goes_by_keys() {
+            keys::give_back(id, self.role);
+        }
         shared::tell(|state| {
             if let Some(slot) = state.slot(id) {
                 slot.set_current(Current::None, 0);

@@ -156,6 +156,12 @@ impl Worker {
         keys.board = number.unwrap_or(keys.board);
     }
 
+    /// Whether a queue that it has looked at goes by keys: it may hold some.
+    pub(super) fn goes_by_keys(&self) -> bool {
+        let mut all = self.known.values();
+        all.any(|known| known.keys.rule.is_some())
+    }
+
     /// Before a look: notes which of the keys that it has passed by were given back.
     pub(super) fn hear_of_keys(&mut self) {
         let mut all = self.known.values();
