@@ -85,7 +85,7 @@ SELECT status, attempts FROM my_queue WHERE id = :id;
 SELECT my_worker.create_queue('slow', max_attempts => 10, backoff => '1 h', backoff_max => '1 h');
 SELECT my_worker.enqueue('work.fails', '{"code": "40P01"}', 'slow') AS id \gset
 SELECT my_worker.run($$DO 'BEGIN RAISE ''no'' USING ERRCODE = ''40001''; END'$$, 'slow', max_attempts => 10) AS command \gset
-CALL pg_temp.wait_until(format('SELECT count(*) = 2 FROM my_queue WHERE id IN (%s, %s) AND attempts = 4', :id, :command));
+CALL pg_temp.wait_until(format('SELECT count(*) = 2 FROM my_queue WHERE id IN (%s, %s) AND jsonb_array_length(errors) = 4', :id, :command));
 SELECT e->>'sqlstate' AS code, (e->>'attempt')::integer AS attempt,
        (e->>'at')::timestamptz - lag((e->>'at')::timestamptz) OVER (PARTITION BY q.id ORDER BY e->>'attempt') < '1 s' AS soon
   FROM my_queue AS q, jsonb_array_elements(q.errors) AS e WHERE q.id IN (:id, :command) ORDER BY 1, 2;
