@@ -19,7 +19,7 @@ sub starts_after
 {
 	my ($name, $take, $give_back, $held) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $job = sql(q{SELECT my_worker.enqueue('work', run_at := clock_timestamp() + interval '300 ms')});
+	my $job = sql(q{SELECT my_worker.enqueue('work', run_at := clock_timestamp() + interval '1 s')});
 	(my $statement = $take) =~ s/JOB/$job/g;
 	$holder->query_safe("BEGIN; $statement");
 	# It has become due, and a worker has passed it.
