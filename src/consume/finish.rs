@@ -19,7 +19,7 @@ use crate::queue::end::{self, Attempt, Completion, EndOf, Execution, How, Said};
 use crate::queue::queues::{self, Queue};
 use crate::queue::record::{self, History};
 use crate::queue::report::Runs;
-use crate::queue::{keys, lease_row, leases, wake};
+use crate::queue::{keys, lease_row, leases, permit, wake};
 use crate::shared::MESSAGE_BYTES;
 use crate::shared::{self, SHARED, consumers};
 
@@ -225,11 +225,7 @@ impl Valid {
     fn release(&self, gives_back: bool) -> Result<()> {
         match self.session {
             Some((id, _)) => leases::ended(id, gives_back),
-            // Who was refused a permit learns it by the keeper.
-            None => match self.queue.as_ref().and_then(|queue| queue.concurrency) {
-                Some(_) => wake::look_at_commit(),
-                None => Ok(()),
-            },
+            None => permit::timed_lease_ends(self.queue.as_ref()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::logic::columns::job as column;
 use crate::logic::consumers::lease::{JobKey, Lease, LeaseId, Loss, Published, Stage};
-use crate::logic::consumers::{Channel, sooner};
+use crate::logic::consumers::sooner;
 use crate::logic::keys::KeyId;
 use crate::logic::rates::Rate;
 use crate::pg::catalog::Extension;
@@ -10,6 +10,7 @@ use crate::pg::datum::{self, Micros};
 use crate::pg::error::{CONFIGURATION_LIMIT_EXCEEDED, PgError, Result};
 use crate::pg::{bgworker, clock, identity, latch, xact};
 use crate::queue::claim::{Job, Jobs};
+use crate::queue::permit::{self, channel};
 use crate::queue::queues::{self, Queue};
 use crate::queue::rates::{self, Lots, Start};
 use crate::queue::{keys, lease_row, leases, wake};
@@ -184,13 +185,6 @@ fn prepare(extension: &Extension, queue: &Queue, found: &[Job], now: Micros) -> 
     Ok(found.iter().zip(&tokens).map(lease).collect())
 }
 
-fn channel(queue: &Queue) -> Channel {
-    Channel {
-        database: bgworker::my_database(),
-        queue: queue.id,
-    }
-}
-
 /// One lease for each, or `None` where somebody else has one, or the queue's limit is reached; and whether
 /// there was no room for more.
 fn publish(
@@ -274,10 +268,7 @@ fn keep_limit(
     kept: &mut Vec<(Job, LeaseId)>,
     lost: &mut Vec<LeaseId>,
 ) -> Result<()> {
-    // First what is published, then what is committed: who commits in between counts twice, not never.
-    let published = consumers::write(|consumers| consumers::at_work(consumers, channel(queue)));
-    let timed = lease_row::count(extension, queue)?;
-    let at_work = published.unwrap_or(0).saturating_add(timed);
+    let at_work = permit::at_work(extension, queue)?;
     let mut surplus = at_work.saturating_sub(queue.limit());
     while surplus > 0
         && let Some((_, id)) = kept.pop()

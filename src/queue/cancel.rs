@@ -12,7 +12,7 @@ use crate::shared::{Current, Phase, SHARED, SLOTS, Slot, own};
 
 use super::end::{self, How};
 use super::single::{self, Standing, still_there};
-use super::{extension, leases};
+use super::{extension, leases, permit};
 
 /// `cancel()`: true if the job was waiting, or runs and is being cancelled. A job of another role is
 /// answered for as one that is not there.
@@ -87,7 +87,10 @@ fn end_as_cancelled(extension: &Extension, job: &Standing) -> Result<bool> {
 /// Since when a consumer has a job whose row is locked; the lease ends when this transaction commits.
 fn consumer_since(extension: &Extension, job: &Standing) -> Result<Option<Micros>> {
     match &job.lease {
-        Some(lease) => Ok(Some(lease.started)),
+        Some(lease) => {
+            permit::timed_lease_ends(job.queue.as_ref())?;
+            Ok(Some(lease.started))
+        }
         None => leases::ended_with_job(extension.jobs, job.job),
     }
 }

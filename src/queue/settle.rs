@@ -49,6 +49,12 @@ macro_rules! error_entry {
     };
 }
 
+/// A job's errors with that entry.
+const ERRORS: &str = concat!(
+    "coalesce(errors, '[]'::pg_catalog.jsonb) || ",
+    error_entry!()
+);
+
 const ENTRY_TYPES: [u32; 7] = [
     types::INT4,
     types::TIMESTAMPTZ,
@@ -109,10 +115,6 @@ const LEASED_RUN_AT: (i32, &str) = (history::RUN_AT, "coalesce(lease_run_at, run
 
 static FAIL: Statement = Statement::made(
     || {
-        let errors = concat!(
-            "coalesce(errors, '[]'::pg_catalog.jsonb) || ",
-            error_entry!()
-        );
         moved_to_history(
             "id = $1 AND attempts = $2",
             &[
@@ -121,7 +123,7 @@ static FAIL: Statement = Statement::made(
                 (history::ATTEMPTS, "$3"),
                 (history::LAST_ERROR, "$6"),
                 (history::FINISHED_AT, "$4"),
-                (history::ERRORS, errors),
+                (history::ERRORS, ERRORS),
                 LEASED_RUN_AT,
             ],
         )
@@ -156,17 +158,13 @@ static SNOOZE: Statement = Statement::new(
 /// Ends a job that waits as cancelled, with an error that says why.
 static CANCEL_FOR: Statement = Statement::made(
     || {
-        let errors = concat!(
-            "coalesce(errors, '[]'::pg_catalog.jsonb) || ",
-            error_entry!()
-        );
         moved_to_history(
             "id = $1 AND attempts = $2",
             &[
                 (history::STATUS, "'cancelled'"),
                 (history::LAST_ERROR, "$6"),
                 (history::FINISHED_AT, "$4"),
-                (history::ERRORS, errors),
+                (history::ERRORS, ERRORS),
                 LEASED_RUN_AT,
             ],
         )

@@ -18,14 +18,18 @@ sql(q{CREATE FUNCTION nothing() RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
 # A consumer has the permit, by its session or by time; it ends it in each way.
 for my $lease ('NULL', q{'1 h'})
 {
-	for my $end ('ack(%s)', 'nack(%s)', 'release(%s, delay => \'1 h\')', 'DISCARD', 'ROLLBACK', 'quit')
+	for my $end ('ack(%s)', 'nack(%s)', 'release(%s, delay => \'1 h\')', 'DISCARD', 'ROLLBACK', 'quit',
+		'cancel', 'late')
 	{
 		next if $lease ne 'NULL' && $end =~ /DISCARD|quit/;
+		# A session's lease does not run out.
+		next if $lease eq 'NULL' && $end eq 'late';
+		my $length = $end eq 'late' ? q{'3 s'} : $lease;
 		sql(q{SELECT my_worker.purge_queue('one')});
 		sql(q{SELECT my_worker.send('one')});
 		my $consumer = $node->background_psql('postgres');
 		$consumer->query_safe('BEGIN') if $end eq 'ROLLBACK';
-		my ($id, $token) = split /\|/, $consumer->query_safe("SELECT id, lease FROM my_worker.receive('one', lease => $lease)");
+		my ($id, $token) = split /\|/, $consumer->query_safe("SELECT id, lease FROM my_worker.receive('one', lease => $length)");
 		my $job = sql(q{SELECT my_worker.enqueue('nothing', queue => 'one')});
 		my $what = "$end, lease $lease";
 		# A transaction that is open shows its lease, too.
@@ -35,8 +39,11 @@ for my $lease ('NULL', q{'1 h'})
 		if    ($end =~ /%s/)       { $consumer->query_safe('SELECT my_worker.' . sprintf($end, "$id, $token")) }
 		elsif ($end eq 'DISCARD')  { $consumer->query_safe('DISCARD ALL') }
 		elsif ($end eq 'ROLLBACK') { $consumer->query_safe('ROLLBACK') }
-		$consumer->quit;
+		elsif ($end eq 'cancel')   { sql("SELECT my_worker.cancel($id)") }
+		# By another session, or by time, while this one stays.
+		$consumer->quit if $end !~ /cancel|late/;
 		is(sql(qq{SELECT my_worker.wait($job, '30 s')}), 'completed', 'it goes on when that is done');
+		$consumer->quit if $end =~ /cancel|late/;
 	}
 }
 
