@@ -1,5 +1,5 @@
 # per_key: at most two jobs of a key run at once: eight workers and four consumers at 50 keys, with errors and kills
-# with -9. While a job is at work, until its transaction has ended, its session has an advisory lock of the key and the
+# of both with -9. While a job is at work, until its transaction has ended, its session has an advisory lock of the key and the
 # job. Samples of the locks show how many of a key run at any moment; jobs of one batch, which run one after the other,
 # count as one.
 
@@ -119,6 +119,32 @@ cmp_ok($worst, '<=', 2, 'consumers and workers: never more than two of a key');
 cmp_ok($best, '>=', 2, "$best jobs at once");
 wait_for($node, 'SELECT count(*) FROM my_queue', '0');
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM done'), '3000|3000', 'each job once');
+$_->quit for @consumers;
+
+# The same, while a consumer that has jobs is killed with -9, which ends all others, too. Who takes a job notes it by a
+# lock of its session, so a sample that a crash does not cut off sees all that run.
+$node->safe_psql('postgres', 'TRUNCATE done');
+for my $round (1 .. 3)
+{
+	fill(2500, undef);
+	@consumers = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 4;
+	for my $i (0 .. 3)
+	{
+		my $lease = $i % 2 ? q{'1 s'} : 'NULL';
+		$consumers[$i]->query_until(qr/started/, "\\echo started\nCALL consume(clock_timestamp() + interval '20 s', $lease);\n");
+	}
+	($status, $worst) = sampled(1);
+	cmp_ok($worst // 99, '<=', 2, "consumers after $round starts: never more than two of a key");
+	wait_for($node, q{SELECT count(*) > 0 FROM my_worker.workers WHERE kind = 'consumer' AND job_id IS NOT NULL}, 't');
+	crash($node, $node->safe_psql('postgres', q{SELECT pid FROM my_worker.workers WHERE kind = 'consumer' ORDER BY job_id LIMIT 1}));
+	$_->{run}->finish for @consumers;
+}
+@consumers = map { $node->background_psql('postgres') } 1 .. 4;
+$consumers[$_]->query_until(qr/started/, "\\echo started\nCALL consume(clock_timestamp() + interval '15 s', NULL);\n") for 0 .. 3;
+($status, $worst) = sampled(2);
+cmp_ok($worst, '<=', 2, 'consumers after the last kill: never more than two of a key');
+wait_for($node, 'SELECT count(*) FROM my_queue', '0');
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM done'), '7500|7500', 'each job once');
 $_->quit for @consumers;
 
 # Two where there are: three jobs of one key that wait for this session.
