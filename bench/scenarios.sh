@@ -48,19 +48,38 @@ scenario_drain() {
 # ---- flow: what each limit costs that never limits ------------------------------------------------
 
 scenario_flow() {
-    local jobs limit
+    local jobs calls limit
     jobs=$(count 100000)
+    calls=$(count 20000)
     for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
         for limit in $FLOW; do
             speed "my_worker: none" "$jobs" ours plain "$jobs"
             speed "my_worker: $limit" "$jobs" ours "$limit" "$jobs"
         done
+        for limit in $FLOW_KEYS; do
+            speed "my_worker: none, 1,000 keys" "$jobs" ours_keys plain "$jobs"
+            speed "my_worker: $limit, 1,000 keys" "$jobs" ours_keys "$limit" "$jobs"
+        done
+        for limit in $FLOW_CALLS; do
+            speed "enqueue()" "$calls" enqueue_calls nothing "$calls"
+            speed "enqueue(): $limit" "$calls" enqueue_calls "$limit" "$calls"
+        done
     done
-    for limit in $FLOW; do
-        target "my_worker: $limit" "my_worker: none" "-"
-    done
+    for limit in $FLOW; do target "my_worker: $limit" "my_worker: none" "-"; done
+    for limit in $FLOW_KEYS; do target "my_worker: $limit, 1,000 keys" "my_worker: none, 1,000 keys" "-"; done
+    for limit in $FLOW_CALLS; do target "enqueue(): $limit" "enqueue()" "-"; done
 }
-FLOW="rate rate_per_key"
+FLOW="rate rate_per_key per_key fifo dead_letter retry_on"
+FLOW_KEYS="rate_per_key per_key fifo"
+FLOW_CALLS="key unique replace after expires"
+
+ours_keys() { ours "$1" "$2" "" 1000; }
+
+enqueue_calls() { # enqueue_calls WHAT CALLS: prints their milliseconds, while no job runs
+    fresh
+    ours_off || return
+    timed_call "bench.enqueue('$1', $2)"
+}
 
 # ---- peers: the same jobs in other queues ---------------------------------------------------------
 

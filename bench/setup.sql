@@ -51,18 +51,40 @@ SELECT my_worker.create_queue('consumed', retention => '0');
 -- As `plain`, each with a limit that never limits: `flow` compares them.
 SELECT my_worker.create_queue('rate', handler => 'bench.noop', retention => '0', rate => 1000000, rate_period => '1 s', burst => 1000000);
 SELECT my_worker.create_queue('rate_per_key', handler => 'bench.noop', retention => '0', rate => 1000000, rate_period => '1 s', burst => 1000000, rate_per_key => true);
+SELECT my_worker.create_queue('per_key', handler => 'bench.noop', retention => '0', per_key => 1000);
+SELECT my_worker.create_queue('fifo', handler => 'bench.noop', retention => '0', fifo => true);
+SELECT my_worker.create_queue('dead', retention => '0');
+SELECT my_worker.create_queue('dead_letter', handler => 'bench.noop', retention => '0', dead_letter => 'dead');
+SELECT my_worker.create_queue('retry_on', handler => 'bench.noop', retention => '0', retry_on => '{40,53}');
+
+-- So many calls of enqueue() in one transaction, by what they ask for besides.
+CREATE PROCEDURE bench.enqueue(what text, jobs integer) LANGUAGE plpgsql AS $$
+DECLARE
+    first bigint := my_worker.enqueue('bench.noop', '{}', queue => 'plain');
+BEGIN
+    FOR i IN 1 .. jobs LOOP
+        CASE what
+            WHEN 'unique' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', unique_key => 'k' || i);
+            WHEN 'replace' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', unique_key => 'k' || i % 100, unique_mode => 'replace');
+            WHEN 'after' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', after => ARRAY[first]);
+            WHEN 'expires' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', expires_at => 'infinity');
+            WHEN 'key' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', group_key => 'k' || i % 1000);
+            ELSE PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain');
+        END CASE;
+    END LOOP;
+END $$;
 
 -- Milliseconds from one mark to another.
 CREATE FUNCTION bench.elapsed(a text, b text) RETURNS numeric LANGUAGE sql AS $$
     SELECT round(1000 * extract(epoch FROM (SELECT max(at) FROM bench.marks WHERE what = b)
                                          - (SELECT max(at) FROM bench.marks WHERE what = a)), 3) $$;
 
--- So many jobs with a mark before and after them, in one order.
-CREATE PROCEDURE bench.fill(queue text, jobs integer) LANGUAGE plpgsql AS $$
+-- So many jobs with a mark before and after them, in one order; of so many keys, which take turns.
+CREATE PROCEDURE bench.fill(queue text, jobs integer, keys integer = NULL) LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO my_queue (queue, handler, payload, run_at)
         VALUES (fill.queue, 'bench.mark', '{"what": "first"}', now() - interval '1 h');
-    INSERT INTO my_queue (queue, payload) SELECT fill.queue, '{}' FROM generate_series(1, jobs);
+    INSERT INTO my_queue (queue, payload, group_key) SELECT fill.queue, '{}', 'key ' || i % keys FROM generate_series(1, jobs) AS i;
     INSERT INTO my_queue (queue, handler, payload, run_at)
         VALUES (fill.queue, 'bench.mark', '{"what": "last"}', now() + interval '1 us');
 END $$;

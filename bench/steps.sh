@@ -102,13 +102,13 @@ release_snapshot() { close_session holder; }
 
 # ---- draining -----------------------------------------------------------------------------------
 
-# ours QUEUE JOBS [ROWS]: prints the milliseconds that our workers need for so many jobs, from the start
-# of the first to the start of the one after the last; beside so many rows of history.
+# ours QUEUE JOBS [ROWS [KEYS]]: prints the milliseconds that our workers need for so many jobs, from the start
+# of the first to the start of the one after the last; beside so many rows of history; jobs of so many keys.
 ours() {
     fresh
     ours_off || return
     [ -z "${3:-}" ] || run_sql -c "CALL bench.fill_history($3)" -c "VACUUM ANALYZE my_worker.history" >/dev/null || return
-    run_sql -c "CALL bench.fill('$1', $2)" -c "VACUUM ANALYZE my_worker._jobs" -c "CHECKPOINT" >/dev/null || return
+    run_sql -c "CALL bench.fill('$1', $2, ${4:-NULL})" -c "VACUUM ANALYZE my_worker._jobs" -c "CHECKPOINT" >/dev/null || return
     ours_on
     await_done 600 last || return
     sql "SELECT bench.elapsed('first', 'last')"

@@ -41,19 +41,25 @@ pub fn run(sql: &[u8], label: &str, context: MemoryContext, timeout_ms: i32) -> 
     result
 }
 
-/// Takes away all that a session can leave behind (`DISCARD ALL`), and the seed of random(). Outside a
-/// transaction.
+/// Takes away all that a session can leave behind, as `DISCARD ALL` does, and the seed of random(). Plans stay, as
+/// they are of no consequence and what writes the job's end down has some. Outside a transaction.
+/// Compare DiscardAll() in commands/discard.c.
 pub fn discard_all() -> Result<()> {
     let outer = memcx::current();
-    // SAFETY: no transaction is open; dropping temporary tables may fetch toasted values of catalogs, which
-    // takes a snapshot.
+    // SAFETY: no transaction is open, and no portal of this session is running. Dropping temporary tables may fetch
+    // toasted values of catalogs, which takes a snapshot.
     let result = protect(|| unsafe {
-        let mut statement: sys::DiscardStmt = std::mem::zeroed();
-        statement.type_ = sys::T_DiscardStmt;
-        statement.target = sys::DISCARD_ALL;
         sys::StartTransactionCommand();
         sys::PushActiveSnapshot(sys::GetTransactionSnapshot());
-        sys::DiscardCommand(&mut statement, true);
+        // Closing portals may run code of users, so it comes first.
+        sys::PortalHashTableDeleteAll();
+        sys::SetPGVariable(c"session_authorization".as_ptr(), ptr::null_mut(), false);
+        sys::ResetAllOptions();
+        sys::DropAllPreparedStatements();
+        sys::Async_UnlistenAll();
+        sys::LockReleaseAll(sys::USER_LOCKMETHOD as _, true);
+        sys::ResetTempTableNamespace();
+        sys::ResetSequenceCaches();
         sys::PopActiveSnapshot();
         sys::CommitTransactionCommand();
     })
