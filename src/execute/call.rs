@@ -1,27 +1,24 @@
 //! Calling a handler: user code, within its time limit.
 
-use std::io::Write;
-
 use crate::pg::datum::{self, Datum, Micros, ToDatum};
 use crate::pg::error::{PgError, QUERY_CANCELED, Result};
 use crate::pg::fmgr::Function;
-use crate::pg::{clock, session};
+use crate::pg::{activity, session};
 use crate::queue::claim::Job;
 use crate::queue::handler::Shape;
 use crate::shared::SlotId;
 use crate::watchdog;
 
-/// What `pg_stat_activity` shows: the handler and its jobs.
-pub(super) fn describe(handler: &[u8], jobs: &[&Job]) -> Vec<u8> {
-    let mut shown = Vec::with_capacity(handler.len() + 48);
-    shown.extend_from_slice(handler);
-    // Writing to a Vec does not fail.
-    let _ = match jobs {
-        [only] => write!(shown, " (job {})", only.id),
-        [first, ..] => write!(shown, " ({} jobs from {})", jobs.len(), first.id),
-        [] => Ok(()),
-    };
-    shown
+/// Has `pg_stat_activity` show the handler and its jobs.
+pub(super) fn show(handler: &[u8], jobs: &[&Job]) {
+    activity::running_as(|to| {
+        to.write_all(handler)?;
+        match jobs {
+            [only] => write!(to, " (job {})", only.id),
+            [first, ..] => write!(to, " ({} jobs from {})", jobs.len(), first.id),
+            [] => Ok(()),
+        }
+    });
 }
 
 /// Runs user code: cancels reach it, and so does its time limit in milliseconds (0: none). The
@@ -46,8 +43,7 @@ pub(super) fn limited<T>(
 }
 
 /// A handler that caught the cancel of its time limit and went on has failed all the same.
-pub(super) fn refuse_late(began: Micros, timeout_ms: i32) -> Result<()> {
-    let took = clock::now().saturating_sub(began);
+pub(super) fn refuse_late(took: Micros, timeout_ms: i32) -> Result<()> {
     if timeout_ms > 0 && took > Micros::from(timeout_ms) * 1000 {
         let message = "canceling statement due to statement timeout";
         return Err(PgError::new(QUERY_CANCELED, message));

@@ -30,9 +30,7 @@ use crate::logic::low_water::Place;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{INTERNAL_ERROR, PgError, Result};
-use crate::pg::{
-    activity, bgworker, clock, guc, identity, marks, session, stain, statements, table, xact,
-};
+use crate::pg::{bgworker, clock, guc, identity, marks, session, stain, statements, table, xact};
 use crate::queue::claim::{Candidate, Job, Jobs};
 use crate::queue::handler;
 use crate::queue::queues::Queue;
@@ -42,7 +40,7 @@ use crate::shared::{Current, SHARED, SlotId, consumers, own};
 pub use end::{Blame, Guilty, absorb_cancel, cancelled, is_cancelling, seal};
 pub use tally::{Grant, Memory, Tally};
 
-use call::{call, describe, limited, refuse_late};
+use call::{call, limited, refuse_late};
 use find::Known;
 use pace::Granted;
 use together::Hold;
@@ -50,6 +48,9 @@ use together::Hold;
 /// A batch stops taking jobs after this time, and cancels one that runs on when others are done. The
 /// launcher is told of what runs for so long alone.
 pub const BUDGET_MS: i32 = 20;
+
+/// Loading a library takes longer, in microseconds: it is opened, mapped and linked.
+const LOADING: Micros = 20;
 
 /// Subtransactions that wrote, in one transaction: more spill out of the snapshots' cache.
 const MAX_WRITERS: usize = 60;
@@ -238,9 +239,11 @@ impl<'a> Batch<'a> {
         self.watch_overrun()?;
         let result = match known {
             Ok(index) => self.attempt(&[job], Hold::Locked, index, started)?,
-            Err(error) => Err(error),
+            Err(error) => {
+                self.reached = clock::now();
+                Err(error)
+            }
         };
-        self.reached = clock::now();
         // That may be a while ago, if it was run with others before.
         let started = granted.unwrap_or(started);
         let settled = self.settle(job, started, self.reached, result);
@@ -267,8 +270,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Executes the jobs in one call: their effects stay if what it came to is `Ok`, and are gone if
-    /// not. An error around that is none of the jobs': it fails the batch, so that nothing stays.
+    /// Executes the jobs in one call, and notes when it was over: their effects stay if what it came to is `Ok`, and are
+    /// gone if not. An error around that is none of the jobs': it fails the batch, so that nothing stays.
     fn attempt(
         &mut self,
         jobs: &[&Job],
@@ -286,16 +289,20 @@ impl<'a> Batch<'a> {
         own::set_call(several(jobs));
         let level = guc::Level::open();
         snooze::take();
+        let mut returned = None;
         let mut result = xact::subtransaction(|| {
             let jobs = hold.take(table, jobs)?;
             session::set_read_only(session::default_read_only());
             clock::start_statement();
             let value = limited(slot, timeout_ms, || call(function, shape, jobs))?;
+            let now = clock::now();
+            returned = Some(now);
             hold.check()?;
-            refuse_late(started, timeout_ms)?;
+            refuse_late(now.saturating_sub(started), timeout_ms)?;
             seal(slot, job)?;
             Ok(value)
         });
+        self.reached = returned.unwrap_or_else(clock::now);
         session::hold_cancels();
         own::set_call(Vec::new());
         self.snoozed = snooze::take();
@@ -320,7 +327,7 @@ impl<'a> Batch<'a> {
         }
         let ended = level.end();
         let left = session::discard_leftovers();
-        self.note_traces();
+        self.note_traces(self.reached.saturating_sub(started));
         ended.and(left)?;
         Ok(result)
     }
@@ -330,17 +337,17 @@ impl<'a> Batch<'a> {
         let (Some(known), Some(first)) = (self.functions.get(index), jobs.first()) else {
             return;
         };
-        activity::running(&describe(&known.handler.name, jobs));
+        call::show(&known.handler.name, jobs);
         let (slot, database) = (self.slot.index, self.database);
         marks::set(slot, database, first.id, first.attempts, false);
         self.set_current(Current::Running(first.id), started);
     }
 
-    /// What a job has touched that outlives it.
-    fn note_traces(&mut self) {
+    /// What a job has touched that outlives it. No library is loaded in so short a time as most of them take.
+    fn note_traces(&mut self, took: Micros) {
         self.tally.temporary |= session::touched_temporary();
         self.tally.constraints |= session::touched_constraints();
-        self.tally.stained |= stain::is_stained();
+        self.tally.stained |= !(0..LOADING).contains(&took) && stain::is_stained();
     }
 
     /// The shortest of the job's, the queue's and the session's time-outs; 0 for none.

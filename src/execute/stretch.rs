@@ -159,18 +159,19 @@ impl Batch<'_> {
         let (slot, timeout_ms) = (self.slot, self.timeout_ms(&job));
         let level = guc::Level::open();
         snooze::take();
-        let value = xact::with_next_snapshot(|| {
+        let (value, finished) = xact::with_next_snapshot(|| {
             session::set_read_only(session::default_read_only());
             clock::start_statement();
             let value = limited(slot, timeout_ms, || call(function, shape, &[&job]))?;
-            refuse_late(started, timeout_ms)?;
+            let now = clock::now();
+            refuse_late(now.saturating_sub(started), timeout_ms)?;
             seal(slot, job.id)?;
-            Ok(value)
+            Ok((value, now))
         })?;
         level.end()?;
         session::discard_leftovers()?;
         session::set_read_only(false);
-        self.note_traces();
+        self.note_traces(finished.saturating_sub(started));
         let snoozed = snooze::take();
         if snoozed.is_none() && !self.jobs.complete(&job)? {
             // It has changed its own row, whose new version is told by the door for ends.
@@ -180,7 +181,7 @@ impl Batch<'_> {
         Ok(Done {
             job,
             started,
-            finished: clock::now(),
+            finished,
             value,
             snoozed,
         })
@@ -203,7 +204,7 @@ impl Batch<'_> {
         session::hold_cancels();
         snooze::take();
         self.functions.clear();
-        self.note_traces();
+        self.note_traces(Micros::MAX);
         if let Some(running) = &stretch.running
             && is_cancelling(self.slot, running.place.id)
             && let Some(job) = self.jobs.take(running)?

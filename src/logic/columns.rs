@@ -38,6 +38,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether a value is a pointer to what it holds.
+    pub const fn is_by_reference(self) -> bool {
+        use Kind::{Bigints, Interval, Jsonb, Text, Texts};
+        matches!(self, Text | Jsonb | Interval | Bigints | Texts)
+    }
+
     /// As SQL names it.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,7 @@
 //! What `pg_stat_activity` and `ps` show of this process, and its table statistics.
 
+use std::io::Write;
+
 use super::datum::Oid;
 use super::error::Result;
 use super::guard::{protect, text};
@@ -12,6 +14,20 @@ pub fn running(what: &[u8]) {
     let what = text(what);
     // SAFETY: the text is copied; the calls write this process's own status entry.
     unsafe { sys::pgstat_report_activity(sys::STATE_RUNNING, what.as_ptr()) }
+}
+
+/// The same for what `tell` writes: nothing is allocated, unless it is long.
+pub fn running_as(tell: impl Fn(&mut dyn Write) -> std::io::Result<()>) {
+    let mut room = [0; 256];
+    let mut free = room.split_last_mut().map_or(&mut [][..], |(_, text)| text);
+    if tell(&mut free).is_err() {
+        let mut long = Vec::new();
+        // Writing to a Vec does not fail.
+        let _ = tell(&mut long);
+        return running(&long);
+    }
+    // SAFETY: as above; its last byte is 0, if no other is.
+    unsafe { sys::pgstat_report_activity(sys::STATE_RUNNING, room.as_ptr().cast()) }
 }
 
 /// The name that the session goes by, `application_name`.

@@ -4,7 +4,7 @@
 //! subtransaction that is rolled back later. So rows that were written for it are kept until it is known
 //! that they stay.
 
-use super::datum::{self, Datum, Oid};
+use super::datum::{Datum, Oid};
 use super::error::{PgError, Result};
 use super::guard::protect;
 use super::identity;
@@ -112,14 +112,19 @@ impl<const COLUMNS: usize> Appender<COLUMNS> {
 
     /// Appends one row: a value for each of these columns, in order.
     pub fn append(&self, values: &[Option<Datum<'_>>; COLUMNS]) -> Result<()> {
-        datum::check(values, self.types)?;
+        let (mut data, mut nulls) = ([0; COLUMNS], [true; COLUMNS]);
+        let places = data.iter_mut().zip(&mut nulls);
+        for ((value, of), (place, null)) in values.iter().zip(self.types).zip(places) {
+            if let Some(value) = value {
+                value.check(*of)?;
+                (*place, *null) = (value.raw(), false);
+            }
+        }
         let mut open = current()?;
         if open.written > 0 {
             // For a job that has ended well.
             open = finish(open)?;
         }
-        let data = values.map(datum::raw);
-        let nulls = values.map(|value| value.is_none());
         let (appender, row) = (open.appender, open.waiting);
         let (data, nulls) = (data.as_ptr(), nulls.as_ptr());
         // SAFETY: the appender is open for so many columns, and has room for the row.

@@ -6,7 +6,6 @@
 //! destructor.
 
 use std::collections::BTreeMap;
-use std::mem::MaybeUninit;
 use std::ptr;
 
 pub use super::append::{Appender, append_failed};
@@ -295,16 +294,45 @@ impl Row {
         }
     }
 
-    /// A copy of the row in the current memory context.
+    /// A copy of the row in the current memory context, and of what the slot has read of it.
     pub fn copy(&self) -> Result<OwnedRow> {
-        let slot = self.slot;
-        // SAFETY: a scan or lock has filled the slot; its description lives as long as the table
-        // is open.
-        let (tuple, description) =
-            protect(|| unsafe { (sys::mw_slot_copy(slot), (*slot).tts_tupleDescriptor) })?;
+        let (slot, known) = (self.slot, self.columns.len());
+        // SAFETY: a scan or lock has filled the slot with a row of the table, whose description has so many columns;
+        // there is room for as many values.
+        let (stored, tuple, values, nulls, count) = protect(|| unsafe {
+            let count = known.min((*(*slot).tts_tupleDescriptor).natts as usize);
+            if ((*slot).tts_nvalid as usize) < count {
+                sys::slot_getsomeattrs_int(slot, count as i32);
+            }
+            let stored = sys::ExecFetchSlotHeapTuple(slot, false, ptr::null_mut());
+            let tuple = sys::mw_slot_copy(slot);
+            let values: *mut sys::Datum = sys::palloc(count * (size_of::<sys::Datum>() + 1)).cast();
+            let nulls: *mut bool = values.add(count).cast();
+            ptr::copy_nonoverlapping((*slot).tts_values, values, count);
+            ptr::copy_nonoverlapping((*slot).tts_isnull, nulls, count);
+            (stored, tuple, values, nulls, count)
+        })?;
+        // SAFETY: the row and its copy are of the same length and layout; a value that is passed by reference points
+        // into the row, unless its column is younger than the row.
+        unsafe {
+            let from = (*stored).t_data as sys::Datum;
+            let to = (*tuple).t_data as sys::Datum;
+            let length = (*stored).t_len as sys::Datum;
+            for (index, column) in self.columns.iter().enumerate().take(count) {
+                let value = &mut *values.add(index);
+                if column.kind.is_by_reference()
+                    && !*nulls.add(index)
+                    && (from..from + length).contains(value)
+                {
+                    *value = to + (*value - from);
+                }
+            }
+        }
         Ok(OwnedRow {
             tuple,
-            description,
+            values,
+            nulls,
+            count,
             id: self.id(),
             columns: self.columns,
         })
@@ -323,11 +351,14 @@ impl Row {
     }
 }
 
-/// A row copied out of its table: valid while its memory context is, and its table open.
+/// A row copied out of its table, whose columns are read by place: valid while its memory context is.
 #[derive(Clone, Copy)]
 pub struct OwnedRow {
     tuple: sys::HeapTuple,
-    description: sys::TupleDesc,
+    /// What its columns hold.
+    values: *const sys::Datum,
+    nulls: *const bool,
+    count: usize,
     /// Where it stands.
     pub id: RowId,
     /// As in [`Table`].
@@ -335,40 +366,22 @@ pub struct OwnedRow {
 }
 
 impl OwnedRow {
-    /// The first columns of a table whose columns are read by place, in order; `None` for NULL. One walk through the row, where reading them
-    /// one by one walks to each from the start.
-    pub fn values<const COLUMNS: usize>(&self) -> Result<[Option<Datum<'static>>; COLUMNS]> {
-        let (tuple, description) = (self.tuple, self.description);
-        let mut data = MaybeUninit::<[sys::Datum; MAX_COLUMNS]>::uninit();
-        let mut nulls = MaybeUninit::<[bool; MAX_COLUMNS]>::uninit();
-        let (data, nulls) = (data.as_mut_ptr().cast(), nulls.as_mut_ptr().cast());
-        // SAFETY: tuple and description belong together; there is room for the columns of any table.
-        let count = protect(|| unsafe {
-            sys::heap_deform_tuple(tuple, description, data, nulls);
-            (*description).natts
-        })?;
-        let count = usize::try_from(count).unwrap_or(0);
-        let mut values = [None; COLUMNS];
-        for (i, (value, column)) in values.iter_mut().zip(self.columns).enumerate() {
-            // SAFETY: the call has written `count` values to both arrays; the table was opened with columns
-            // of those types.
-            unsafe {
-                if i < count && !*nulls.add(i) {
-                    *value = Some(Datum::new(*data.add(i), types::oid(column.kind)));
-                }
+    /// A column of the row, counted from 1; `None` for NULL.
+    pub fn get(&self, column: i32) -> Option<Datum<'static>> {
+        let index = usize::try_from(column).ok()?.checked_sub(1)?;
+        let known = self.columns.get(index).filter(|_| index < self.count)?;
+        // SAFETY: there are `count` values in both arrays; the table was opened with columns of those types.
+        unsafe {
+            match *self.nulls.add(index) {
+                true => None,
+                false => Some(Datum::new(*self.values.add(index), types::oid(known.kind))),
             }
         }
-        Ok(values)
     }
-}
 
-impl OwnedRow {
     /// The transaction that wrote the row, as its header says.
     pub fn writer(&self) -> u32 {
         // SAFETY: a copy of a stored row, whose header has the transactions.
         unsafe { (*(*self.tuple).t_data).t_choice.t_heap.t_xmin }
     }
 }
-
-/// No row has more (MaxTupleAttributeNumber, access/htup_details.h).
-const MAX_COLUMNS: usize = sys::MaxTupleAttributeNumber as usize;

@@ -20,8 +20,8 @@ use crate::pg::error::{PgError, Result};
 use crate::pg::holder::Holder;
 use crate::pg::table::{Compare, Key, Lock, Locked, Row, RowId, Table};
 
+pub(super) use super::job::place;
 pub use super::job::{Found, Job, says_itself};
-pub(super) use super::job::{place, value};
 use super::key_look::{self, KeyLook, Turn};
 use super::key_tables::{GroupKey, KeyTables, KeysOf};
 use super::queues::{self, Queue};
@@ -360,7 +360,7 @@ impl Jobs {
     /// (sub)transaction in which it was read.
     pub fn take_into(&self, candidate: &Candidate, row: &Row) -> Result<Option<Job>> {
         match self.table.lock_row(candidate.row, row)? {
-            Locked::Yes if place(row).id == candidate.place.id => {
+            Locked::Yes if id(row) == candidate.place.id => {
                 Job::read(row, candidate.place).map(Some)
             }
             _ => Ok(None),
@@ -378,10 +378,7 @@ impl Jobs {
     /// Reads the row of a candidate. Where it was found in a transaction before, another job's row, or
     /// none, may stand in its place by now.
     pub(super) fn is_there(&self, candidate: &Candidate) -> Result<bool> {
-        Ok(
-            self.table.fetch(candidate.row, &self.row)?
-                && place(&self.row).id == candidate.place.id,
-        )
+        Ok(self.table.fetch(candidate.row, &self.row)? && id(&self.row) == candidate.place.id)
     }
 
     /// A row to read into.
@@ -391,12 +388,12 @@ impl Jobs {
 
     /// Locks a job that was not locked before. False if somebody else has it.
     pub fn lock(&self, job: &Job) -> Result<bool> {
-        Ok(self.table.lock_row(job.row, &self.row)? == Locked::Yes)
+        Ok(self.table.lock_row(job.row.id, &self.row)? == Locked::Yes)
     }
 
     /// Who keeps others from the row of a job.
     pub fn holder(&self, job: &Job) -> Result<Option<Holder>> {
-        self.table.holder(job.row)
+        self.table.holder(job.row.id)
     }
 
     /// Takes away jobs that were not locked before, in a subtransaction in which they are run: a
@@ -404,15 +401,19 @@ impl Jobs {
     /// it. One change of a row in place of two. Ends with a job that somebody else has; answers how
     /// many were taken.
     pub fn take_away(&self, jobs: &[&Job]) -> Result<usize> {
-        let rows: Vec<RowId> = jobs.iter().map(|job| job.row).collect();
+        let rows: Vec<RowId> = jobs.iter().map(|job| job.row.id).collect();
         self.table.delete_unseen(&rows)
     }
 
     /// Ends a job that was taken well: its row vanishes. False if the job has changed its own row:
     /// another version of it may be there.
     pub fn complete(&self, job: &Job) -> Result<bool> {
-        self.table.delete(job.row)
+        self.table.delete(job.row.id)
     }
+}
+
+fn id(row: &Row) -> i64 {
+    row.get(column::ID).map_or(0, datum::as_i64)
 }
 
 pub(super) fn place_key(place: Place) -> Result<Key<'static>> {

@@ -116,18 +116,18 @@ pub struct Completion<'a> {
 /// Writes how a job, or an execution, ends. In a transaction. Nothing is
 /// written, and nothing to be told, if somebody else was faster.
 pub fn write(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
-    let at_hand = match &how {
-        How::Completed(completion) => Some(completion.job),
-        _ => None,
-    };
-    rerun::following(extension, at_hand, || write_end(extension, of, how))
+    match how {
+        // Its row is at hand, so no statement tells of its unique key.
+        How::Completed(_) => write_end(extension, of, how),
+        _ => rerun::following(extension, || write_end(extension, of, how)),
+    }
 }
 
 fn write_end(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
     let job = of.attempt.job;
     let outcome = match how {
         How::Completed(completion) => {
-            complete(extension, of, completion)?;
+            complete(extension, of, &completion)?;
             Some(Ending::Completed)
         }
         How::CommandCompleted(tag) => {
@@ -174,7 +174,7 @@ fn write_end(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
     Ok(of.written(outcome, None))
 }
 
-fn complete(extension: &Extension, of: &EndOf, completion: Completion) -> Result<()> {
+fn complete(extension: &Extension, of: &EndOf, completion: &Completion) -> Result<()> {
     let job = completion.job;
     if let Some(history) = completion.history {
         let ended = Ended {
@@ -188,9 +188,9 @@ fn complete(extension: &Extension, of: &EndOf, completion: Completion) -> Result
     }
     completion.recorded.set(true);
     if completion.is_away || completion.jobs.complete(job)? {
-        return Ok(());
+        return rerun::follow(extension, job);
     }
-    settle::forget(extension, job.id)?;
+    rerun::following(extension, || settle::forget(extension, job.id))?;
     xact::fire_deferred()
 }
 
@@ -274,7 +274,7 @@ impl EndOf<'_> {
             settled,
             executed: self.execution.is_some(),
             line,
-            dead,
+            dead: dead.map(Box::new),
         }))
     }
 }

@@ -15,7 +15,6 @@ use crate::pg::spi::{Spi, Statement};
 use super::admit::{
     check_flow, check_limits, check_queue, check_texts, refuse_restricted, warn_unserved,
 };
-use super::claim::value;
 use super::handler::{Named, quoted};
 use super::lists::{self, GIVEN_TYPES};
 use super::rerun::UniqueKey;
@@ -47,7 +46,8 @@ impl<'a> NewJob<'a> {
 
     /// What it gives in a column.
     pub fn get(&self, column: i32) -> Option<Datum<'a>> {
-        value(&self.0, column)
+        let index = usize::try_from(column.saturating_sub(1)).ok()?;
+        self.0.get(index).copied().flatten()
     }
 
     /// Sets what it calls.

@@ -3,7 +3,7 @@
 use crate::logic::low_water::Place;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{CHECK_VIOLATION, PgError, Result};
-use crate::pg::table::{OwnedRow, Row, RowId};
+use crate::pg::table::{OwnedRow, Row};
 
 use super::key_tables::GroupKey;
 use super::{column, ids};
@@ -24,12 +24,8 @@ pub trait Found: Sized {
 pub struct Job {
     /// Its id.
     pub id: i64,
-    pub(super) row: RowId,
+    pub(super) row: OwnedRow,
     pub(super) place: Place,
-    /// The transaction that wrote its row.
-    pub(super) writer: u32,
-    /// All columns of its row.
-    pub(super) values: [Option<Datum<'static>>; column::COUNT],
     /// What it calls, if it says so itself.
     pub handler: Option<Vec<u8>>,
     /// See [`super::handler::Named`].
@@ -93,7 +89,13 @@ impl Job {
 
     /// The command's text, copied.
     pub fn command(&self) -> Result<Vec<u8>> {
-        value(&self.values, column::COMMAND).map_or(Ok(Vec::new()), datum::as_text)
+        self.value(column::COMMAND)
+            .map_or(Ok(Vec::new()), datum::as_text)
+    }
+
+    /// A column of its row.
+    pub fn value(&self, column: i32) -> Option<Datum<'static>> {
+        self.row.get(column)
     }
 }
 
@@ -105,23 +107,16 @@ pub(super) fn place(row: &Row) -> Place {
     }
 }
 
-pub(super) fn value<'a>(values: &[Option<Datum<'a>>], column: i32) -> Option<Datum<'a>> {
-    let index = usize::try_from(column).ok()?.checked_sub(1)?;
-    values.get(index).copied().flatten()
-}
-
 fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
-    let values = row.values()?;
-    let get = |column| value(&values, column);
+    let get = |column| row.get(column);
     // What it says itself rests in a dead-letter queue.
     let is_letter = get(column::ORIGIN).is_some();
     let own = |column| get(column).filter(|_| !is_letter);
     let number = |column| get(column).map_or(0, datum::as_i64);
     Ok(Job {
         id: number(column::ID),
-        row: row.id,
+        row,
         place,
-        writer: row.writer(),
         handler: own(column::HANDLER).map(datum::as_text).transpose()?,
         handler_owner: get(column::HANDLER_OWNER).map(datum::as_oid),
         is_command: own(column::COMMAND).is_some(),
@@ -137,7 +132,6 @@ fn read_job(row: OwnedRow, place: Place) -> Result<Job> {
         },
         key: None,
         expires_at: get(column::EXPIRES_AT).map_or(Micros::MAX, datum::as_i64),
-        values,
     })
 }
 

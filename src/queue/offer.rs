@@ -5,7 +5,7 @@ use crate::logic::columns::job as column;
 use crate::logic::consumers::sooner;
 use crate::logic::low_water::LowWater;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Datum, Micros, Oid};
+use crate::pg::datum::{self, Micros, Oid};
 use crate::pg::error::Result;
 use crate::pg::table::{Compare, Key, Lock, Row};
 use crate::pg::xact;
@@ -162,7 +162,7 @@ impl Jobs {
 
     /// Whether the version of the job's row is the newest under the active snapshot, and nobody has it.
     pub fn is_free(&self, job: &Job) -> Result<bool> {
-        self.table.is_free(job.row)
+        self.table.is_free(job.row.id)
     }
 }
 
@@ -171,14 +171,9 @@ impl Job {
     pub fn candidate(&self) -> Candidate {
         Candidate {
             place: self.place(),
-            row: self.row,
+            row: self.row.id,
             key: self.key.clone(),
         }
-    }
-
-    /// A column of its row.
-    pub fn value(&self, column: i32) -> Option<Datum<'static>> {
-        claim::value(&self.values, column)
     }
 
     /// Whose it is.
@@ -193,6 +188,6 @@ impl Job {
 
     /// Whether this transaction has written its row.
     pub fn is_own(&self) -> bool {
-        xact::is_own(self.writer)
+        xact::is_own(self.row.writer())
     }
 }

@@ -1,14 +1,14 @@
 //! Writing jobs that have ended well into the history: appended without a statement, as long as its
 //! owner has changed nothing about the table.
 
-use crate::logic::columns::{self, history, job};
+use crate::logic::columns::{self, history, job as column};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{Datum, Micros, ToDatum};
 use crate::pg::error::Result;
 use crate::pg::spi::Statement;
 use crate::pg::table::{self, Appender};
 
-use super::claim::{Job, value};
+use super::claim::Job;
 use super::{into_history, lists};
 
 /// `history`, open to append to.
@@ -43,7 +43,7 @@ pub(super) fn record(
     ended: &Ended,
     history: &History,
 ) -> Result<()> {
-    let row = history_row(&job.values, ended);
+    let row = history_row(job, ended);
     match history {
         History::Pristine(appender) => appender.append(&row),
         History::Changed => into_history(extension, |spi| spi.run(&RECORD, &row).map(|_| ())),
@@ -60,24 +60,23 @@ impl History {
     }
 }
 
-fn history_row<'a>(
-    row: &[Option<Datum<'static>>],
-    ended: &Ended<'a>,
-) -> [Option<Datum<'a>>; history::COUNT] {
-    let mut places = 0;
-    columns::IN_JOBS.map(|in_jobs| {
-        places += 1;
-        match places {
+fn history_row<'a>(job: &Job, ended: &Ended<'a>) -> [Option<Datum<'a>>; history::COUNT] {
+    let mut row = [None; history::COUNT];
+    for ((place, value), in_jobs) in (1..).zip(&mut row).zip(columns::IN_JOBS) {
+        *value = match place {
             history::STATUS => Some(ended.status),
             history::STARTED_AT => Some(ended.started.datum()),
             history::ATTEMPTS => Some(ended.attempts.datum()),
             history::FINISHED_AT => Some(ended.finished.datum()),
             history::RESULT => ended.result,
             // While a row has a lease, its own `run_at` says when that ends.
-            history::RUN_AT => value(row, job::LEASE_RUN_AT).or_else(|| value(row, in_jobs)),
-            _ => value(row, in_jobs),
-        }
-    })
+            history::RUN_AT => job
+                .value(column::LEASE_RUN_AT)
+                .or_else(|| job.value(in_jobs)),
+            _ => job.value(in_jobs),
+        };
+    }
+    row
 }
 
 /// How a job ended, for its row in the history.

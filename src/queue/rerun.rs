@@ -20,7 +20,7 @@ use crate::pg::table::{Compare, Key, Lock};
 use crate::pg::{bgworker, guc, xact};
 use crate::shared::SHARED;
 
-use super::claim::{Found, Job, Jobs, place, value};
+use super::claim::{Found, Job, Jobs, place};
 use super::{as_owner, column, home, wake};
 
 /// Columns of the unique index.
@@ -132,25 +132,24 @@ pub fn look(extension: &Extension, of: &UniqueKey) -> Result<[Option<Job>; 2]> {
 /// Keys of jobs that statements of the door for ends have taken away; `None`: the door is closed.
 static LEFT: Local<Option<Vec<UniqueKey>>> = Local::new(None);
 
-/// Writes an end, by `body`, and lets those go that waited for it. `job`: the row, if that is at hand.
-pub fn following<T>(
-    extension: &Extension,
-    job: Option<&Job>,
-    body: impl FnOnce() -> Result<T>,
-) -> Result<T> {
+/// Writes an end, by `body`, and lets those go that waited for it.
+pub fn following<T>(extension: &Extension, body: impl FnOnce() -> Result<T>) -> Result<T> {
     LEFT.set(Some(Vec::new()));
     let written = body();
-    let mut left = LEFT.replace(None).unwrap_or_default();
+    let left = LEFT.replace(None).unwrap_or_default();
     let written = written?;
-    let at_hand = match job {
-        Some(job) => UniqueKey::of(|column| value(&job.values, column))?,
-        None => None,
-    };
-    left.extend(at_hand);
     for key in &left {
         release_next(extension, key)?;
     }
     Ok(written)
+}
+
+/// A job has ended whose row was at hand and is gone: lets the one go that waited for it.
+pub fn follow(extension: &Extension, job: &Job) -> Result<()> {
+    match UniqueKey::of(|column| job.value(column))? {
+        Some(key) => release_next(extension, &key),
+        None => Ok(()),
+    }
 }
 
 /// A job that had the key has ended in the open transaction: lets the one go that waits for that.

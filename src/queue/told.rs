@@ -34,8 +34,8 @@ pub(super) struct End {
     pub(super) executed: bool,
     /// The line of any end, where all are logged.
     pub(super) line: Option<String>,
-    /// The line of a job that has failed for good.
-    pub(super) dead: Option<Dead>,
+    /// The line of a job that has failed for good. Few do, and an end is moved often.
+    pub(super) dead: Option<Box<Dead>>,
 }
 
 impl Written {
@@ -68,7 +68,11 @@ impl Written {
                 count: 1,
             }),
         };
-        wake::ended_at_commit(sum, outcome.is_final().then_some(job), end.dead)?;
+        wake::ended_at_commit(
+            sum,
+            outcome.is_final().then_some(job),
+            end.dead.map(|dead| *dead),
+        )?;
         Ok(Some(outcome))
     }
 }
@@ -138,7 +142,7 @@ impl Untold {
         if let Some(end) = written.0 {
             self.settled.push(end.settled);
             self.lines.extend(end.line);
-            self.dead.extend(end.dead);
+            self.dead.extend(end.dead.map(|dead| *dead));
         }
     }
 
