@@ -354,14 +354,8 @@ impl<'a> Batch<'a> {
     fn timeout_ms(&self, job: &Job) -> i32 {
         let session = session::statement_timeout_ms();
         let session = (session > 0).then_some(session);
-        let own = self.own_timeout_ms(job);
+        let own = command::own_timeout_ms(self.queue, job);
         own.into_iter().chain(session).min().unwrap_or(0)
-    }
-
-    /// The job's time-out, else the queue's.
-    fn own_timeout_ms(&self, job: &Job) -> Option<i32> {
-        let own = job.timeout.or(self.queue.timeout)?;
-        Some((own / 1000).clamp(1, i64::from(i32::MAX)) as i32)
     }
 
     fn set_current(&self, current: Current, started: Micros) {

@@ -3,17 +3,17 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use super::command::Claimed;
+use super::command;
 use super::pace::Granted;
 use super::{Batch, Step};
 use crate::logic::low_water::Place;
 use crate::pg::error::{PgError, Result};
-use crate::pg::{clock, marks, xact};
+use crate::pg::{clock, xact};
 use crate::queue::claim::{Candidate, Found, Job};
-use crate::queue::end::{self as ends, Attempt, CANNOT_BE_RUN, How, Said};
+use crate::queue::end::{self as ends, CANNOT_BE_RUN, How, Said};
 use crate::queue::handler::Shape;
 use crate::queue::keys::{self, Admitted};
-use crate::shared::{Current, consumers};
+use crate::shared::consumers;
 
 impl Batch<'_> {
     /// Takes the next candidate and runs it, alone or with others of its batch handler.
@@ -143,25 +143,10 @@ impl Batch<'_> {
         if job.is_expired(started) {
             return self.expire(job);
         }
-        let attempts = job.attempts.saturating_add(1);
-        marks::set(self.slot.index, self.database, job.id, attempts, true);
         // Until that is committed.
         self.blame(job, started, false);
-        self.set_current(Current::Running(job.id), started);
-        ends::claim_command(self.extension, job.id, started)?;
-        self.tally.command = Some(Claimed {
-            text: job.command()?,
-            attempt: Attempt {
-                job: job.id,
-                attempts,
-                ended: attempts,
-                started,
-            },
-            max_attempts: job.max_attempts.unwrap_or(self.queue.max_attempts),
-            timeout_ms: self.own_timeout_ms(job).unwrap_or(0),
-            due: job.due,
-            queue: self.queue.clone(),
-        });
+        let claimed = command::claim(self.extension, self.slot, self.queue, job, started)?;
+        self.tally.command = Some(claimed);
         Ok(())
     }
 }

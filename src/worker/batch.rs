@@ -1,6 +1,6 @@
 //! One batch of a worker: what it takes, runs and learns from it, and what follows its COMMIT.
 
-use crate::execute::{Batch, Grant, Tally, command};
+use crate::execute::{Batch, Grant, Tally};
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::Micros;
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
@@ -46,7 +46,7 @@ impl Worker {
         self.hear_of_keys();
         let result = self
             .batch_in_transaction()
-            .and_then(|tally| self.run_command(tally));
+            .and_then(|tally| self.run_commands(tally));
         // The extension went between two looks at the catalogs. Any other error ends the process
         // at the job that its slot shows, which is held against the job if it comes again.
         if let Err(error) = result.as_ref()
@@ -220,19 +220,6 @@ impl Worker {
         }
     }
 
-    /// Runs the command that the batch claimed, if any, now that the claim is committed.
-    fn run_command(&self, tally: Option<Tally>) -> Result<Option<Tally>> {
-        let Some(mut tally) = tally else {
-            return Ok(None);
-        };
-        if let Some(claimed) = tally.command.take() {
-            let written = command::execute(self.id, &claimed, self.memory.job)?;
-            tally.untold.add(written);
-            tally.stained |= stain::is_stained();
-        }
-        Ok(Some(tally))
-    }
-
     pub(super) fn ask_keeper(&self) {
         let database = self.database;
         shared::tell(|state| state.ask_look(database));
@@ -254,7 +241,7 @@ impl Worker {
     }
 
     /// Whether to take no more of this batch.
-    fn stopped(&self) -> bool {
+    pub(super) fn stopped(&self) -> bool {
         let asked = SHARED
             .peek(|unlocked| {
                 let slot = unlocked.slots.get(self.id.index);

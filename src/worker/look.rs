@@ -49,6 +49,14 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Whether its jobs may still be taken by what is known of it.
+    pub(super) fn is_open(&self, extension: &Extension) -> Result<bool> {
+        match &self.settings {
+            Some(settings) if settings.is_current(extension) => settings.is_open(extension),
+            _ => Ok(false),
+        }
+    }
+
     /// The same behind a job.
     fn behind(&self, last: Place) -> Known {
         Known {
@@ -348,7 +356,7 @@ impl Worker {
     }
 
     /// Up to `limit` due jobs of a queue that no other worker runs or is about to run.
-    fn find<F: Found>(
+    pub(super) fn find<F: Found>(
         &self,
         jobs: &Jobs,
         queue: &Queue,

@@ -8,6 +8,7 @@
 
 mod batch;
 pub mod blame;
+mod commands;
 mod keys;
 mod limited;
 mod look;

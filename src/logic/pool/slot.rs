@@ -375,10 +375,13 @@ impl State {
         })
     }
 
-    /// The jobs that run in a database.
+    /// The jobs that run in a database, or whose end is being written.
     pub fn running_in(&self, database: Oid) -> impl Iterator<Item = i64> {
         let ours = move |slot: &&Slot| slot.phase != Phase::Free && slot.database == database;
         let slots = self.used_slots().iter().filter(ours);
-        slots.filter_map(|slot| slot.current().job())
+        slots.flat_map(|slot| {
+            let ending = Some(slot.ending()).filter(|job| *job != 0);
+            slot.current().job().into_iter().chain(ending)
+        })
     }
 }

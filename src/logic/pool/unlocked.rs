@@ -28,6 +28,8 @@ pub struct UnlockedSlot {
     current: AtomicI64,
     /// [W] when it started.
     job_started: AtomicI64,
+    /// [W] a command that has run, and whose end is written while the next one is claimed; 0: none.
+    ending: AtomicI64,
     /// [W B] when user code that runs was, or is to be, cancelled; 0: none runs. See `watchdog`.
     cancel_due: AtomicI64,
     /// [W] how many jobs it means to run after this one.
@@ -53,6 +55,16 @@ impl UnlockedSlot {
     pub fn set_current(&self, current: Current, started: Micros) {
         self.job_started.store(started, Ordering::Relaxed);
         self.current.store(current.pack(), Ordering::Release);
+    }
+
+    /// The command whose end is written while the next one is claimed; 0: none.
+    pub fn ending(&self) -> i64 {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    /// Says which.
+    pub fn set_ending(&self, job: i64) {
+        self.ending.store(job, Ordering::Release);
     }
 
     /// One step of a job, if it is still at `from`.
@@ -120,6 +132,7 @@ impl UnlockedSlot {
 pub(super) static NOWHERE: UnlockedSlot = UnlockedSlot {
     current: AtomicI64::new(0),
     job_started: AtomicI64::new(0),
+    ending: AtomicI64::new(0),
     cancel_due: AtomicI64::new(0),
     left: AtomicI32::new(0),
     leave: AtomicBool::new(false),
