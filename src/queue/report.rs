@@ -1,6 +1,10 @@
 //! What the log says of jobs: ids and names, the codes of errors, and messages only if asked for.
 
+use std::rc::Rc;
+
+use crate::counted;
 use crate::logic::counters::Ending;
+use crate::logic::recent::{self, Called};
 use crate::logic::repeats::{EVERY, Held, Repeats};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{PgError, Result};
@@ -21,6 +25,18 @@ pub enum Runs<'a> {
     Consumer,
     /// Whoever ends the job does not know.
     Unknown,
+}
+
+impl Runs<'_> {
+    /// The same as it is counted; `None` where it is not known.
+    pub(super) fn called(self) -> Option<Rc<Called>> {
+        match self {
+            Runs::Handler(name) => Some(counted::called(recent::Runs::Handler, name)),
+            Runs::Command => Some(counted::called(recent::Runs::Command, b"")),
+            Runs::Consumer => Some(counted::called(recent::Runs::Consumer, b"")),
+            Runs::Unknown => None,
+        }
+    }
 }
 
 /// A job in log lines: ids and names, never what it says.
