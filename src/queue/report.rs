@@ -23,18 +23,18 @@ pub enum Runs<'a> {
     Command,
     /// Nothing in the server: a consumer has it.
     Consumer,
-    /// Whoever ends the job does not know.
-    Unknown,
+    /// Whoever ends the job does not know, but may know how that is counted.
+    Unknown(Option<&'a Rc<Called>>),
 }
 
 impl Runs<'_> {
     /// The same as it is counted; `None` where it is not known.
-    pub(super) fn called(self) -> Option<Rc<Called>> {
+    pub fn called(self) -> Option<Rc<Called>> {
         match self {
             Runs::Handler(name) => Some(counted::called(recent::Runs::Handler, name)),
             Runs::Command => Some(counted::called(recent::Runs::Command, b"")),
             Runs::Consumer => Some(counted::called(recent::Runs::Consumer, b"")),
-            Runs::Unknown => None,
+            Runs::Unknown(called) => called.cloned(),
         }
     }
 }
@@ -46,7 +46,7 @@ pub fn names(job: i64, queue: &[u8], runs: Runs) -> String {
         Runs::Handler(handler) => format!(", handler {}", text(handler)),
         Runs::Command => ", command".to_string(),
         Runs::Consumer => ", consumer".to_string(),
-        Runs::Unknown => String::new(),
+        Runs::Unknown(_) => String::new(),
     };
     format!("job {job} (queue \"{}\"{what})", text(queue))
 }

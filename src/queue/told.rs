@@ -168,6 +168,13 @@ impl Untold {
         &self.settled
     }
 
+    /// What each of them called.
+    pub fn called(&self) -> Vec<Option<Rc<Called>>> {
+        let each =
+            |(called, count): &(_, usize)| std::iter::repeat_n(Option::clone(called), *count);
+        self.calls.iter().flat_map(each).collect()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.settled.is_empty()
