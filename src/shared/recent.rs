@@ -98,7 +98,7 @@ pub fn minutes(
     mut sees: impl FnMut(Oid) -> Result<bool>,
 ) -> Result<Minutes> {
     let mut minutes = Minutes::default();
-    let mut walk = Walk::begin();
+    let mut walk = Walk::since(*within.start());
     // Room for all before the lock: nothing allocates under it.
     let mut open: Vec<(Whose, Tally)> = Vec::with_capacity(PLACES);
     let mut minute = 0;

@@ -72,6 +72,7 @@ impl Open {
         self.used = 0;
         self.minute = minute;
         ring.trim(minute.saturating_sub(DAY));
+        ring.begin(minute);
     }
 
     /// The tally of a queue and role in the open minute.

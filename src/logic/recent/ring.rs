@@ -2,13 +2,24 @@
 //! ever written before it; a record that ends behind the last byte goes on at the first one.
 
 use super::record::{DATABASE, FIXED, Writer};
-use super::{Minute, Record, Tally, Whose};
+use super::{DAY, Minute, Record, Tally, Whose};
 
 /// How many bytes there are. A record of a quiet minute takes some 40, one of a thousand jobs some 200.
 pub const BYTES: usize = 16 << 20;
 
 /// How much of the ring is read or changed by one hold of the lock.
 const STEP: usize = 1 << 16;
+
+/// How many minutes' places are remembered.
+const MINUTES: usize = DAY as usize;
+
+/// From where on the records of a minute stand.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Begin {
+    minute: Minute,
+    place: u64,
+}
 
 /// Where the records stand. Zero bytes are the first state.
 #[repr(C)]
@@ -21,6 +32,8 @@ pub struct Edges {
     gave_way: u64,
     /// The latest minute of those, and one; 0: none has.
     whole_since: Minute,
+    /// Of each minute, at the place that it has in a day. Zero bytes are a minute of long ago.
+    begins: [Begin; MINUTES],
 }
 
 impl Edges {
@@ -31,7 +44,17 @@ impl Edges {
             end: 0,
             gave_way: 0,
             whole_since: 0,
+            begins: [Begin {
+                minute: 0,
+                place: 0,
+            }; MINUTES],
         }
+    }
+
+    /// A place before all records of that minute and of later ones.
+    pub(super) fn place_since(&self, first: Minute) -> u64 {
+        let later = self.begins.iter().filter(|begin| begin.minute >= first);
+        later.map(|begin| begin.place).min().unwrap_or(self.end)
     }
 
     /// The first minute of which nothing has given way; `None` if nothing has.
@@ -73,6 +96,18 @@ impl Ring<'_> {
         let end = self.edges.end;
         self.put(end, record);
         self.edges.end = end.saturating_add(record.len() as u64);
+    }
+
+    /// From here on records of that minute may come. If some have come before, since the clock was set back, they
+    /// still count.
+    pub(super) fn begin(&mut self, minute: Minute) {
+        let index = minute.rem_euclid(DAY) as usize;
+        let place = self.edges.end;
+        if let Some(begin) = self.edges.begins.get_mut(index)
+            && begin.minute != minute
+        {
+            *begin = Begin { minute, place };
+        }
     }
 
     /// Forgets records of minutes before that one, as far as they are the oldest.
@@ -155,22 +190,28 @@ pub struct Walk {
     bytes: Vec<u8>,
     /// How many of them there are.
     length: usize,
+    /// Where to begin, before that is looked up.
+    first: Option<Minute>,
     /// The place behind them.
     place: u64,
 }
 
 impl Walk {
-    /// From the oldest record on.
-    pub fn begin() -> Walk {
+    /// From the records of that minute on.
+    pub fn since(first: Minute) -> Walk {
         Walk {
             bytes: vec![0; 2 * STEP],
             length: 0,
+            first: Some(first),
             place: 0,
         }
     }
 
     /// Copies the next part, under the lock; true if that is the last one. Allocates nothing.
     pub fn copy(&mut self, edges: &Edges, bytes: &[u8]) -> bool {
+        if let Some(first) = self.first.take() {
+            self.place = edges.place_since(first);
+        }
         if self.place < edges.start {
             // What it was about to read has given way meanwhile.
             self.length = 0;

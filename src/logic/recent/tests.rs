@@ -23,8 +23,12 @@ impl Memory {
     }
 
     fn minutes(&self, database: u32, roles: &[u32]) -> Minutes {
+        self.minutes_since(Minute::MIN, database, roles)
+    }
+
+    fn minutes_since(&self, first: Minute, database: u32, roles: &[u32]) -> Minutes {
         let mut minutes = Minutes::default();
-        let mut walk = Walk::begin();
+        let mut walk = Walk::since(first);
         loop {
             let is_last = walk.copy(&self.head.edges, &self.bytes);
             walk.each(|mut record| {
@@ -213,6 +217,35 @@ fn a_day_is_kept() {
 }
 
 #[test]
+fn a_reader_begins_where_its_minutes_do() {
+    with_memory(1 << 20, |memory| {
+        for minute in 1..=2000 {
+            memory.count(of(7, 1), &[done(10, 10)], minute);
+        }
+        let mut walk = Walk::since(1990);
+        walk.copy(&memory.head.edges, &memory.bytes);
+        let mut found = Vec::new();
+        walk.each(|record| found.push(record.minute));
+        // The last one is open.
+        assert_eq!(found, (1990..2000).collect::<Vec<_>>());
+        assert_eq!(memory.minutes_since(2001, 5, &[1]).0.len(), 1);
+        // What came when the clock was ahead, and what is closed early, is found, too.
+        for (minute, queues) in [(2100, 1), (1999, 1), (2100, 1), (2101, 2 * PLACES as i32)] {
+            for queue in 1..=queues {
+                memory.count(of(queue, 1), &[done(10, 10)], minute);
+            }
+        }
+        memory.count(of(7, 1), &[done(10, 10)], 2102);
+        let late = memory.minutes_since(2100, 5, &[1]);
+        let sum = |minute| {
+            let of_it = late.0.iter().filter(|((m, _), _)| *m == minute);
+            of_it.map(|(_, folded)| folded.counts[0]).sum::<i64>()
+        };
+        assert_eq!([2100, 2101, 2102].map(sum), [2, 2 * PLACES as i64, 1]);
+    });
+}
+
+#[test]
 fn a_clock_that_is_set_back_loses_nothing() {
     with_memory(1 << 20, |memory| {
         for minute in [100, 99, 101, 40, 41, 100] {
@@ -268,7 +301,7 @@ fn a_reader_keeps_up_with_what_gives_way() {
             }
         };
         fill(memory, 1, 100);
-        let mut walk = Walk::begin();
+        let mut walk = Walk::since(0);
         let (mut seen, mut minute) = (0, 100);
         loop {
             let is_last = walk.copy(&memory.head.edges, &memory.bytes);
