@@ -13,7 +13,7 @@ my $node = new_node('many', 'my_worker.max_workers' => 4, 'my_worker.naptime' =>
 sub sql { return $node->safe_psql('postgres', join(' ', @_)) }
 sub in { my ($database, $sql) = @_; return $node->safe_psql($database, $sql) }
 
-my ($queues, $each) = (400, 20);
+my ($queues, $each) = (2200, 4);
 sql("CREATE FUNCTION quick() RETURNS void LANGUAGE sql AS '';
 	SELECT count(my_worker.create_queue('q' || n, retention => '0')) FROM generate_series(1, $queues) AS n");
 sql(q{ALTER SYSTEM SET my_worker.enabled = off; SELECT pg_reload_conf()});

@@ -4,6 +4,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::Hint;
+use super::places::{self, Places};
 use crate::logic::Micros;
 use crate::logic::counters::{Ending, Mark, Times};
 use crate::logic::pool::Text;
@@ -51,23 +52,19 @@ impl Called {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 struct Key {
-    /// 0: not in use.
     database: u32,
     owner: u32,
     hash: u64,
-    /// When it last counted anything, in turns.
-    turn: u64,
 }
 
-const FREE: Key = Key {
-    database: 0,
-    owner: 0,
-    hash: 0,
-    turn: 0,
-};
+impl places::Key for Key {
+    fn hash(&self) -> u64 {
+        places::mix([self.database, self.owner, 0]) ^ self.hash
+    }
+}
 
 /// What was counted of a handler's calls for one role.
 #[derive(Clone, Copy)]
@@ -122,19 +119,22 @@ impl Handler {
 /// See above. Zero bytes are the first state.
 #[repr(C)]
 pub struct Handlers {
-    turn: u64,
     gave_way: u64,
-    keys: [Key; HANDLERS],
+    places: Places<Key, HANDLERS>,
     entries: [Handler; HANDLERS],
 }
 
 impl Handlers {
     #[cfg(test)]
     pub(super) fn empty() -> Handlers {
+        let nobody = Key {
+            database: 0,
+            owner: 0,
+            hash: 0,
+        };
         Handlers {
-            turn: 0,
             gave_way: 0,
-            keys: [FREE; HANDLERS],
+            places: Places::empty(nobody),
             entries: [Handler::NONE; HANDLERS],
         }
     }
@@ -185,43 +185,39 @@ impl Handlers {
         if database == 0 {
             return None;
         }
-        let hash = called.hash;
-        let is_it = |k: &Key| (k.database, k.owner, k.hash) == (database, owner, hash);
-        let known = match self.keys.get(*hint).is_some_and(is_it) {
-            true => Some(*hint),
-            false => self.keys.iter().position(is_it),
-        };
-        let index = known.or_else(|| self.place())?;
-        let (key, entry) = (self.keys.get_mut(index)?, self.entries.get_mut(index)?);
-        if known.is_none() {
-            self.gave_way = self.gave_way.saturating_add(u64::from(key.database != 0));
-            *entry = Handler::NONE;
-            entry.runs = called.runs;
-            entry.name.set(&called.name);
-        }
-        self.turn = self.turn.saturating_add(1);
-        *key = Key {
+        let key = Key {
             database,
             owner,
-            hash,
-            turn: self.turn,
+            hash: called.hash,
+        };
+        let known = self.places.find(&key, *hint);
+        let index = match known {
+            Some(index) => index,
+            None => self.take_place(key, called)?,
         };
         *hint = index;
-        Some(entry)
+        self.entries.get_mut(index)
     }
 
-    fn place(&self) -> Option<usize> {
-        let places = self.keys.iter().enumerate();
-        let oldest = places.min_by_key(|(_, key)| (key.database != 0, key.turn));
-        oldest.map(|(index, _)| index)
+    fn take_place(&mut self, key: Key, called: &Called) -> Option<usize> {
+        let (index, gives_way) = self.places.choose();
+        let lost = u64::from(gives_way.is_some());
+        self.gave_way = self.gave_way.saturating_add(lost);
+        let entry = self.entries.get_mut(index)?;
+        *entry = Handler::NONE;
+        entry.runs = called.runs;
+        entry.name.set(&called.name);
+        self.places.put(index, key);
+        Some(index)
     }
 
     pub(super) fn forget(&mut self, database: u32) {
-        let of_it = |key: &&mut Key| key.database == database;
-        self.keys
-            .iter_mut()
-            .filter(of_it)
-            .for_each(|key| *key = FREE);
+        for index in 0..HANDLERS {
+            let key = self.places.get(index);
+            if key.is_some_and(|key| key.database == database) {
+                self.places.free(index);
+            }
+        }
     }
 
     /// How many have given way since the server's start.
@@ -231,22 +227,19 @@ impl Handlers {
 
     /// The databases that have an entry, some of them more than once.
     pub fn databases(&self) -> impl Iterator<Item = u32> {
-        self.keys
-            .iter()
-            .map(|key| key.database)
-            .filter(|oid| *oid != 0)
+        self.places.iter().map(|(_, key)| key.database)
     }
 
     /// The entries of a database: place and role.
     pub fn of_database(&self, database: u32) -> impl Iterator<Item = (usize, u32)> {
-        let places = self.keys.iter().enumerate();
+        let places = self.places.iter();
         let found = places.filter(move |(_, key)| key.database == database);
         found.map(|(index, key)| (index, key.owner))
     }
 
     /// The entry at that place, if it is still of that database and role.
     pub fn get(&self, index: usize, database: u32, owner: u32) -> Option<&Handler> {
-        let key = self.keys.get(index)?;
+        let key = self.places.get(index)?;
         let is_it = (key.database, key.owner) == (database, owner);
         self.entries.get(index).filter(|_| is_it)
     }

@@ -4,14 +4,15 @@
 //! full histograms, in an array of fixed size. The first end of another minute *closes* it: each tally becomes a
 //! short record, in which the empty buckets take no room, at the end of a ring of bytes, where the oldest
 //! records give way. So a minute costs as much room as its jobs differ in their times, and one in which nothing
-//! ends costs none. More queues than the array has places lose nothing either: the one that was idle for
-//! longest is closed early, and a reader adds the records of one minute up.
+//! ends costs none. Where there are more queues than the array has places, the one that was idle for longest is
+//! closed early, and a reader adds the records of one minute up.
 //!
 //! Roles are counted apart, so that a reader adds up those that it may see, and no others.
 
 mod folded;
 mod handlers;
 mod open;
+mod places;
 mod record;
 mod ring;
 

@@ -28,7 +28,7 @@ pub struct Edges {
     start: u64,
     /// The place behind the newest one.
     end: u64,
-    /// Records of less than a day that have given way.
+    /// Records of less than a day that have given way, and counts for which there was no room.
     gave_way: u64,
     /// The latest minute of those, and one; 0: none has.
     whole_since: Minute,
@@ -62,7 +62,7 @@ impl Edges {
         (self.gave_way > 0).then_some(self.whole_since)
     }
 
-    /// How many records of less than a day have given way.
+    /// How many records of less than a day have given way, and counts found no room.
     pub(super) fn gave_way(&self) -> u64 {
         self.gave_way
     }
@@ -75,27 +75,34 @@ pub(super) struct Ring<'a> {
 }
 
 impl Ring<'_> {
-    /// Adds the record of a tally; the oldest ones give way.
-    pub(super) fn append(&mut self, minute: Minute, whose: Whose, tally: &Tally) {
+    /// Adds the record of a tally; the oldest ones give way. Answers how many bytes it takes.
+    pub(super) fn append(&mut self, minute: Minute, whose: Whose, tally: &Tally) -> u64 {
         if tally.counts() == [0; 4] {
-            return;
+            return 0;
         }
         let record = Writer::of(minute, whose, tally);
         let record = record.bytes();
         if record.len() > self.bytes.len() {
-            return;
+            self.lose(minute);
+            return 0;
         }
         while self.free() < record.len() {
-            let Some((length, lost)) = self.oldest() else {
-                return;
+            let Some((length, minute)) = self.oldest() else {
+                return 0;
             };
             self.edges.start = self.edges.start.saturating_add(length);
-            self.edges.whole_since = self.edges.whole_since.max(lost.saturating_add(1));
-            self.edges.gave_way = self.edges.gave_way.saturating_add(1);
+            self.lose(minute);
         }
-        let end = self.edges.end;
+        let (end, length) = (self.edges.end, record.len() as u64);
         self.put(end, record);
-        self.edges.end = end.saturating_add(record.len() as u64);
+        self.edges.end = end.saturating_add(length);
+        length
+    }
+
+    /// Something of that minute is not there.
+    pub(super) fn lose(&mut self, minute: Minute) {
+        self.edges.whole_since = self.edges.whole_since.max(minute.saturating_add(1));
+        self.edges.gave_way = self.edges.gave_way.saturating_add(1);
     }
 
     /// From here on records of that minute may come. If some have come before, since the clock was set back, they

@@ -69,7 +69,7 @@ fn with_memory(bytes: usize, test: impl FnOnce(&mut Memory) + Send + 'static) {
         let bytes = vec![0; bytes];
         test(&mut Memory { head, bytes });
     };
-    let thread = std::thread::Builder::new().stack_size(64 << 20);
+    let thread = std::thread::Builder::new().stack_size(128 << 20);
     thread.spawn(run).unwrap().join().unwrap();
 }
 
@@ -135,18 +135,83 @@ fn roles_are_seen_apart_and_together() {
 }
 
 #[test]
-fn more_queues_than_places_lose_nothing() {
+fn queues_beyond_the_places_are_closed_early() {
     with_memory(1 << 20, |memory| {
         for round in 0..3 {
-            for queue in 1..=(2 * PLACES as i32) {
+            for queue in 1..=(PLACES as i32 + 500) {
                 memory.count(of(queue, 1), &[done(10, 10)], 10 + round / 2);
             }
         }
         let minutes = memory.minutes(5, &[1]);
-        assert_eq!(minutes.0.len(), 4 * PLACES);
-        assert_eq!(memory.completed(5), 6 * PLACES as i64);
+        assert_eq!(minutes.0.len(), 2 * (PLACES + 500));
+        assert_eq!(memory.completed(5), 3 * (PLACES as i64 + 500));
         assert_eq!(memory.head.reach(0).gave_way, 0);
     });
+}
+
+#[test]
+fn many_more_queues_do_not_fill_the_ring() {
+    with_memory(16 << 20, |memory| {
+        memory.count(of(1, 2), &[done(10, 10)], 9);
+        let ends = 100_000;
+        for n in 0..ends {
+            memory.count(of(n % 5000 + 1, 1), &[done(10, 10)], 10);
+        }
+        memory.count(of(1, 1), &[done(10, 10)], 11);
+        let reach = memory.head.reach(11 * MINUTE);
+        assert_eq!(reach.since, 11 * MINUTE);
+        let minutes = memory.minutes(5, &[1]);
+        let counted: i64 = minutes
+            .0
+            .iter()
+            .filter(|((m, _), _)| *m == 10)
+            .map(|(_, f)| f.counts[0])
+            .sum();
+        // Those that have a place keep it, and what found none is told.
+        assert_eq!(counted as u64 + reach.gave_way, ends as u64);
+        assert!(counted > 20_000 && memory.minutes(5, &[2]).0.len() == 1);
+        // The next minute begins anew.
+        for queue in 1..=3000 {
+            memory.count(of(queue, 1), &[done(10, 10)], 12);
+        }
+        assert_eq!(memory.head.reach(12 * MINUTE), reach);
+    });
+}
+
+#[test]
+fn keys_are_found_whatever_came_and_went() {
+    let mut rng = Rng::new(3);
+    let mut places: places::Places<Whose, 16> = places::Places::empty(of(0, 0));
+    let mut known: Vec<(Whose, usize)> = Vec::new();
+    for _ in 0..20_000 {
+        let whose = of(rng.range(1, 40) as i32, 1);
+        let found = places.find(&whose, rng.range(0, 20) as usize);
+        let expected = known.iter().find(|(key, _)| *key == whose);
+        assert_eq!(found, expected.map(|(_, index)| *index));
+        match (found, rng.range(0, 9)) {
+            (Some(index), 0..4) => {
+                places.free(index);
+                known.retain(|(_, at)| *at != index);
+            }
+            (None, 1..) => {
+                let (index, gives_way) = places.choose();
+                assert_eq!(gives_way.is_some(), known.len() == 16);
+                known.retain(|(_, at)| *at != index);
+                places.put(index, whose);
+                known.push((whose, index));
+            }
+            _ if rng.range(0, 999) == 0 => {
+                places.clear();
+                known.clear();
+            }
+            _ => {}
+        }
+        assert_eq!(places.count(), known.len());
+        let mut all: Vec<_> = places.iter().map(|(index, key)| (*key, index)).collect();
+        all.sort_by_key(|(key, _)| key.queue);
+        known.sort_by_key(|(key, _)| key.queue);
+        assert_eq!(all, known);
+    }
 }
 
 #[test]
@@ -230,7 +295,7 @@ fn a_reader_begins_where_its_minutes_do() {
         assert_eq!(found, (1990..2000).collect::<Vec<_>>());
         assert_eq!(memory.minutes_since(2001, 5, &[1]).0.len(), 1);
         // What came when the clock was ahead, and what is closed early, is found, too.
-        for (minute, queues) in [(2100, 1), (1999, 1), (2100, 1), (2101, 2 * PLACES as i32)] {
+        for (minute, queues) in [(2100, 1), (1999, 1), (2100, 1), (2101, PLACES as i32 + 100)] {
             for queue in 1..=queues {
                 memory.count(of(queue, 1), &[done(10, 10)], minute);
             }
@@ -241,7 +306,7 @@ fn a_reader_begins_where_its_minutes_do() {
             let of_it = late.0.iter().filter(|((m, _), _)| *m == minute);
             of_it.map(|(_, folded)| folded.counts[0]).sum::<i64>()
         };
-        assert_eq!([2100, 2101, 2102].map(sum), [2, 2 * PLACES as i64, 1]);
+        assert_eq!([2100, 2101, 2102].map(sum), [2, PLACES as i64 + 100, 1]);
     });
 }
 
@@ -384,5 +449,5 @@ fn handlers_called_longest_ago_give_way() {
 
 #[test]
 fn the_memory_is_bounded() {
-    const { assert!(size_of::<Head>() < (5 << 20) / 2) };
+    const { assert!(size_of::<Head>() < 9 << 20) };
 }
