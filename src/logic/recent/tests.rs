@@ -179,42 +179,6 @@ fn many_more_queues_do_not_fill_the_ring() {
 }
 
 #[test]
-fn keys_are_found_whatever_came_and_went() {
-    let mut rng = Rng::new(3);
-    let mut places: places::Places<Whose, 16> = places::Places::empty(of(0, 0));
-    let mut known: Vec<(Whose, usize)> = Vec::new();
-    for _ in 0..20_000 {
-        let whose = of(rng.range(1, 40) as i32, 1);
-        let found = places.find(&whose, rng.range(0, 20) as usize);
-        let expected = known.iter().find(|(key, _)| *key == whose);
-        assert_eq!(found, expected.map(|(_, index)| *index));
-        match (found, rng.range(0, 9)) {
-            (Some(index), 0..4) => {
-                places.free(index);
-                known.retain(|(_, at)| *at != index);
-            }
-            (None, 1..) => {
-                let (index, gives_way) = places.choose();
-                assert_eq!(gives_way.is_some(), known.len() == 16);
-                known.retain(|(_, at)| *at != index);
-                places.put(index, whose);
-                known.push((whose, index));
-            }
-            _ if rng.range(0, 999) == 0 => {
-                places.clear();
-                known.clear();
-            }
-            _ => {}
-        }
-        assert_eq!(places.count(), known.len());
-        let mut all: Vec<_> = places.iter().map(|(index, key)| (*key, index)).collect();
-        all.sort_by_key(|(key, _)| key.queue);
-        known.sort_by_key(|(key, _)| key.queue);
-        assert_eq!(all, known);
-    }
-}
-
-#[test]
 fn the_oldest_give_way_in_a_full_ring() {
     with_memory(2000, |memory| {
         let mut rng = Rng::new(1);
