@@ -590,6 +590,36 @@ CREATE VIEW my_worker.queue_stats AS
       FROM my_worker_internal.queue_stats() AS s;
 COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
 
+-- How jobs ended, by queue and minute of the last day.
+CREATE FUNCTION my_worker.queue_minutes_since(
+    since timestamptz, OUT queue text, OUT minute timestamptz, OUT completed bigint, OUT failed bigint,
+    OUT retried bigint, OUT cancelled bigint, OUT wait_p95 float8, OUT run_p95 float8) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_queue_minutes_since' LANGUAGE C STRICT VOLATILE ROWS 1000;
+COMMENT ON FUNCTION my_worker.queue_minutes_since IS 'the rows of my_worker.queue_minutes from the minute of that time on';
+
+CREATE VIEW my_worker.queue_minutes AS
+    SELECT m.queue, m.minute, m.completed, m.failed, m.retried, m.cancelled, m.wait_p95, m.run_p95
+      FROM my_worker.queue_minutes_since('-infinity') AS m;
+COMMENT ON VIEW my_worker.queue_minutes IS 'how jobs ended by queue and minute of the last 24 hours, where any did; durations in milliseconds';
+
+CREATE FUNCTION my_worker_internal.handler_stats(
+    OUT handler text, OUT runs text, OUT calls bigint, OUT failures bigint, OUT last_call_at timestamptz,
+    OUT run_mean float8, OUT run_p50 float8, OUT run_p95 float8, OUT run_p99 float8) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_handler_stats' LANGUAGE C STRICT VOLATILE ROWS 50;
+
+CREATE VIEW my_worker.handler_stats AS
+    SELECT h.handler, h.runs, h.calls, h.failures, h.last_call_at, h.run_mean, h.run_p50, h.run_p95, h.run_p99
+      FROM my_worker_internal.handler_stats() AS h;
+COMMENT ON VIEW my_worker.handler_stats IS 'how the calls of each handler ended since the server''s start; durations in milliseconds';
+
+CREATE FUNCTION my_worker_internal.stats_reach(
+    OUT statistics text, OUT since timestamptz, OUT gave_way bigint) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_stats_reach' LANGUAGE C STRICT VOLATILE ROWS 2;
+
+CREATE VIEW my_worker.stats_reach AS
+    SELECT r.statistics, r.since, r.gave_way FROM my_worker_internal.stats_reach() AS r;
+COMMENT ON VIEW my_worker.stats_reach IS 'since when queue_minutes and handler_stats count, and how much of them gave way to newer entries';
+
 CREATE FUNCTION my_worker.reset_stats() RETURNS void
     AS 'MODULE_PATHNAME', 'mw_reset_stats' LANGUAGE C STRICT;
 COMMENT ON FUNCTION my_worker.reset_stats IS 'zeroes the counters of this database''s queues';
@@ -1219,7 +1249,10 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            -- statistics: of its own jobs, which each of these sees to
            ('SELECT ON %1$s.my_worker_status'),
            ('SELECT ON my_worker.workers'),
-           ('SELECT ON my_worker.queue_stats')) AS r (item)
+           ('SELECT ON my_worker.queue_stats'),
+           ('SELECT ON my_worker.queue_minutes'),
+           ('SELECT ON my_worker.handler_stats'),
+           ('SELECT ON my_worker.stats_reach')) AS r (item)
      WHERE e.extname = 'my_worker'
     UNION ALL
     SELECT format('EXECUTE ON FUNCTION %s', p.oid::regprocedure)
@@ -1238,7 +1271,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            'import_pg_cron', 'import_pgmq', 'import_pg_cron_job', 'pg_cron_table', 'take_over', 'pgmq_table', 'pgmq_headers',
            'is_trusted', 'has_code',
            -- statistics
-           'get_worker_stats', 'processes', 'queue_stats', 'health', 'health_facts', 'named_databases',
+           'get_worker_stats', 'processes', 'queue_stats', 'queue_minutes_since', 'handler_stats', 'stats_reach', 'health', 'health_facts', 'named_databases',
            'altered_columns', 'has_consumer', 'late_schedules', 'failed_jobs', 'why_copy')
 $$;
 
@@ -1408,11 +1441,13 @@ GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 -- Readers of statistics: no payload, no error text, no message stands in these.
 GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.processes(),
-    my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
+    my_worker_internal.queue_stats(), my_worker.queue_minutes_since(timestamptz), my_worker_internal.handler_stats(),
+    my_worker_internal.stats_reach(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
     my_worker_internal.has_consumer(text), my_worker_internal.late_schedules(),
     my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
-GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
+GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats, my_worker.queue_minutes,
+    my_worker.handler_stats, my_worker.stats_reach TO pg_monitor;
 
 -- What pg_dump carries. A role that was dropped is written as its number, which elsewhere is another role's: what it left
 -- stays here.

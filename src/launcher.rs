@@ -16,7 +16,7 @@ use crate::schedule;
 use crate::settings::{self, Served};
 use crate::shared::{
     self, Charge, DATABASES, Death, Kind, LANES, LeftOut, Phase, Rules, SHARED, SLOTS, Slot,
-    SlotId, Step, TURN, rates,
+    SlotId, Step, TURN, rates, recent,
 };
 use crate::{greeting, watchdog};
 
@@ -231,6 +231,7 @@ impl Launcher {
             return Ok(());
         }
         self.seen = Some(completed);
+        let counted = recent::databases();
         let all = xact::catalog_transaction(catalog::databases)?;
         let served = settings::served();
         let mut wanted: Vec<Oid> = all
@@ -247,6 +248,8 @@ impl Launcher {
         self.out.reserve(wanted.len());
         let out = &mut self.out;
         shared::tell(|state| state.serve(&wanted, out));
+        let is_gone = |oid: &Oid| all.iter().all(|database| database.oid != *oid);
+        counted.into_iter().filter(is_gone).for_each(recent::forget);
         self.absent.report(&served, &all)
     }
 

@@ -15,6 +15,36 @@ CREATE VIEW my_worker.queue_stats AS
       FROM my_worker_internal.queue_stats() AS s;
 COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
 
+-- How jobs ended, by queue and minute of the last day.
+CREATE FUNCTION my_worker.queue_minutes_since(
+    since timestamptz, OUT queue text, OUT minute timestamptz, OUT completed bigint, OUT failed bigint,
+    OUT retried bigint, OUT cancelled bigint, OUT wait_p95 float8, OUT run_p95 float8) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_queue_minutes_since' LANGUAGE C STRICT VOLATILE ROWS 1000;
+COMMENT ON FUNCTION my_worker.queue_minutes_since IS 'the rows of my_worker.queue_minutes from the minute of that time on';
+
+CREATE VIEW my_worker.queue_minutes AS
+    SELECT m.queue, m.minute, m.completed, m.failed, m.retried, m.cancelled, m.wait_p95, m.run_p95
+      FROM my_worker.queue_minutes_since('-infinity') AS m;
+COMMENT ON VIEW my_worker.queue_minutes IS 'how jobs ended by queue and minute of the last 24 hours, where any did; durations in milliseconds';
+
+CREATE FUNCTION my_worker_internal.handler_stats(
+    OUT handler text, OUT runs text, OUT calls bigint, OUT failures bigint, OUT last_call_at timestamptz,
+    OUT run_mean float8, OUT run_p50 float8, OUT run_p95 float8, OUT run_p99 float8) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_handler_stats' LANGUAGE C STRICT VOLATILE ROWS 50;
+
+CREATE VIEW my_worker.handler_stats AS
+    SELECT h.handler, h.runs, h.calls, h.failures, h.last_call_at, h.run_mean, h.run_p50, h.run_p95, h.run_p99
+      FROM my_worker_internal.handler_stats() AS h;
+COMMENT ON VIEW my_worker.handler_stats IS 'how the calls of each handler ended since the server''s start; durations in milliseconds';
+
+CREATE FUNCTION my_worker_internal.stats_reach(
+    OUT statistics text, OUT since timestamptz, OUT gave_way bigint) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_stats_reach' LANGUAGE C STRICT VOLATILE ROWS 2;
+
+CREATE VIEW my_worker.stats_reach AS
+    SELECT r.statistics, r.since, r.gave_way FROM my_worker_internal.stats_reach() AS r;
+COMMENT ON VIEW my_worker.stats_reach IS 'since when queue_minutes and handler_stats count, and how much of them gave way to newer entries';
+
 CREATE FUNCTION my_worker.reset_stats() RETURNS void
     AS 'MODULE_PATHNAME', 'mw_reset_stats' LANGUAGE C STRICT;
 COMMENT ON FUNCTION my_worker.reset_stats IS 'zeroes the counters of this database''s queues';

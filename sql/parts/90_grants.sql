@@ -25,7 +25,10 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            -- statistics: of its own jobs, which each of these sees to
            ('SELECT ON %1$s.my_worker_status'),
            ('SELECT ON my_worker.workers'),
-           ('SELECT ON my_worker.queue_stats')) AS r (item)
+           ('SELECT ON my_worker.queue_stats'),
+           ('SELECT ON my_worker.queue_minutes'),
+           ('SELECT ON my_worker.handler_stats'),
+           ('SELECT ON my_worker.stats_reach')) AS r (item)
      WHERE e.extname = 'my_worker'
     UNION ALL
     SELECT format('EXECUTE ON FUNCTION %s', p.oid::regprocedure)
@@ -44,7 +47,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            'import_pg_cron', 'import_pgmq', 'import_pg_cron_job', 'pg_cron_table', 'take_over', 'pgmq_table', 'pgmq_headers',
            'is_trusted', 'has_code',
            -- statistics
-           'get_worker_stats', 'processes', 'queue_stats', 'health', 'health_facts', 'named_databases',
+           'get_worker_stats', 'processes', 'queue_stats', 'queue_minutes_since', 'handler_stats', 'stats_reach', 'health', 'health_facts', 'named_databases',
            'altered_columns', 'has_consumer', 'late_schedules', 'failed_jobs', 'why_copy')
 $$;
 
@@ -214,11 +217,13 @@ GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 -- Readers of statistics: no payload, no error text, no message stands in these.
 GRANT USAGE ON SCHEMA my_worker, my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.processes(),
-    my_worker_internal.queue_stats(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
+    my_worker_internal.queue_stats(), my_worker.queue_minutes_since(timestamptz), my_worker_internal.handler_stats(),
+    my_worker_internal.stats_reach(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
     my_worker_internal.has_consumer(text), my_worker_internal.late_schedules(),
     my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
-GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats TO pg_monitor;
+GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats, my_worker.queue_minutes,
+    my_worker.handler_stats, my_worker.stats_reach TO pg_monitor;
 
 -- What pg_dump carries. A role that was dropped is written as its number, which elsewhere is another role's: what it left
 -- stays here.

@@ -14,7 +14,7 @@ mod stats;
 use crate::pg::error::Result;
 use crate::pg::{bgworker, ddl, guard, log, shmem, utility};
 use crate::queue::{incoming, leases, rights};
-use crate::shared::{SHARED, consumers, rates};
+use crate::shared::{SHARED, consumers, rates, recent};
 use crate::stats::saved;
 use crate::{evict, launcher, settings};
 
@@ -59,11 +59,13 @@ fn request() {
     SHARED.request();
     consumers::request();
     rates::request();
+    recent::request();
 }
 
 fn startup() {
     consumers::attach();
     rates::attach();
+    recent::attach();
     if SHARED.attach() {
         saved::load();
         shmem::at_shutdown(saved::save);

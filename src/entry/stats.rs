@@ -10,7 +10,7 @@ use crate::pg::guard;
 use crate::pg::spi;
 use crate::shared::{self, SHARED};
 use crate::stats::health::Facts;
-use crate::stats::{self, queues};
+use crate::stats::{self, lately, queues};
 use crate::sys;
 
 sql_function!(mw_queue_stats, pg_finfo_mw_queue_stats, queue_stats);
@@ -19,6 +19,13 @@ sql_function!(
     pg_finfo_mw_queue_stats_1_1,
     queue_stats_1_1
 );
+sql_function!(
+    mw_queue_minutes_since,
+    pg_finfo_mw_queue_minutes_since,
+    queue_minutes_since
+);
+sql_function!(mw_handler_stats, pg_finfo_mw_handler_stats, handler_stats);
+sql_function!(mw_stats_reach, pg_finfo_mw_stats_reach, stats_reach);
 sql_function!(mw_why, pg_finfo_mw_why, why);
 sql_function!(mw_waits_for, pg_finfo_mw_waits_for, waits_for);
 sql_function!(mw_health, pg_finfo_mw_health, health);
@@ -88,6 +95,55 @@ fn add_queues(call: &Call, more: fn(&queues::QueueRow) -> Vec<Option<Datum<'stat
         values.extend(summary(counters.and_then(|all| all.run.summary())));
         values.extend(more(&row));
         call.add_row(&values)?;
+    }
+    Ok(None)
+}
+
+fn queue_minutes_since(call: &Call) -> Answer {
+    let since = call.arg(0).map_or(Micros::MIN, datum::as_i64);
+    call.begin_set(false)?;
+    for (minute, queue, folded) in lately::minutes(since)?.rows() {
+        let [completed, failed, retried, cancelled] = folded.counts.map(ToDatum::datum);
+        call.add_row(&[
+            Some(datum::text_datum(queue)?),
+            Some(minute.datum()),
+            Some(completed),
+            Some(failed),
+            Some(retried),
+            Some(cancelled),
+            folded.wait_p95().map(ToDatum::datum),
+            folded.run_p95().map(ToDatum::datum),
+        ])?;
+    }
+    Ok(None)
+}
+
+fn handler_stats(call: &Call) -> Answer {
+    call.begin_set(false)?;
+    for handler in lately::handlers()? {
+        let name = handler.name().map(datum::text_datum).transpose()?;
+        let mut values = vec![
+            name,
+            Some(datum::text_datum(lately::runs(&handler).as_bytes())?),
+            Some(handler.calls.datum()),
+            Some(handler.failures.datum()),
+            Some(handler.called_at.datum()),
+        ];
+        values.extend(summary(handler.run.summary()));
+        call.add_row(&values)?;
+    }
+    Ok(None)
+}
+
+fn stats_reach(call: &Call) -> Answer {
+    call.begin_set(false)?;
+    for (name, reach) in lately::reach()? {
+        let gave_way = i64::try_from(reach.gave_way).unwrap_or(i64::MAX);
+        call.add_row(&[
+            Some(datum::text_datum(name.as_bytes())?),
+            Some(reach.since.datum()),
+            Some(gave_way.datum()),
+        ])?;
     }
     Ok(None)
 }

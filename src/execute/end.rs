@@ -4,9 +4,11 @@
 //! rolled back; whom to blame for it stands in the tally then.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use super::Batch;
 use crate::logic::counters::Ending;
+use crate::logic::recent::Called;
 use crate::logic::settled::Settled;
 use crate::pg::datum::{Datum, Micros};
 use crate::pg::error::{PgError, QUERY_CANCELED, Result};
@@ -30,6 +32,8 @@ pub struct Guilty {
     pub ran: bool,
     /// For log lines.
     pub names: String,
+    /// What it called.
+    pub called: Option<Rc<Called>>,
 }
 
 /// What there is of the row of a job that did its work.
@@ -144,6 +148,7 @@ impl<'a> Batch<'a> {
             cancelled,
             ran: !job.is_command,
             names: of.names(),
+            called: of.runs.called(),
         });
     }
 

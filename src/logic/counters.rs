@@ -63,6 +63,16 @@ impl Mark {
     pub fn is_final(&self) -> bool {
         self.end.is_final()
     }
+
+    /// How it ended.
+    pub fn end(&self) -> Ending {
+        self.end
+    }
+
+    /// The buckets of the times that it waited and ran.
+    pub fn buckets(&self) -> (usize, usize) {
+        (self.wait_bucket, self.run_bucket)
+    }
 }
 
 /// Durations of one kind.
@@ -87,10 +97,24 @@ pub struct Summary {
 }
 
 impl Times {
-    const NONE: Times = Times {
+    /// Nothing counted.
+    pub const NONE: Times = Times {
         sum: 0,
         counts: [0; BUCKETS],
     };
+
+    /// Adds how long an execution ran.
+    pub fn add_run(&mut self, mark: &Mark) {
+        self.add(mark.run, mark.run_bucket);
+    }
+
+    /// Adds all that another one has counted.
+    pub fn merge(&mut self, other: &Times) {
+        self.sum = self.sum.saturating_add(other.sum);
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count = count.saturating_add(*more);
+        }
+    }
 
     fn add(&mut self, duration: Micros, bucket: usize) {
         self.sum = self.sum.saturating_add(duration);

@@ -28,6 +28,7 @@
 //! | [`pool`] | which processes start, stay and leave |
 //! | [`rates`] | when the next job of a queue, or of a key, may start |
 //! | [`reach`] | which part of a queue is another worker's |
+//! | [`recent`] | how jobs ended lately, by queue and minute, and by handler |
 //! | [`repeats`] | which lines of the log are held back |
 //! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
 //! | [`schedule`] | which due times to enqueue now: catch-up and overlap |
@@ -69,6 +70,7 @@ pub mod pool;
 pub mod queue_settings;
 pub mod rates;
 pub mod reach;
+pub mod recent;
 pub mod repeats;
 pub mod reruns;
 pub mod retry_rules;

@@ -78,6 +78,19 @@ impl<H: Zeroed, E: Zeroed> SharedArray<H, E> {
         self.is_attached().then(|| unsafe { &*self.number.get() })
     }
 
+    /// Reads under the lock, shared. `None` without preload. The closure copies out, and calls nothing of the
+    /// server.
+    pub fn read<R>(&self, f: impl FnOnce(&H, &[E]) -> R) -> Option<R> {
+        self.is_attached().then(|| {
+            let _held = Held::acquire(self.lock.get(), sys::LW_SHARED);
+            // SAFETY: attached, so many entries follow the head, and no writer while the lock is held.
+            unsafe {
+                let entries = std::slice::from_raw_parts(self.entries.get(), self.count.get());
+                f(&*self.head.get(), entries)
+            }
+        })
+    }
+
     /// Changes under the lock, exclusive. `None` without preload. The closure copies in and out, and
     /// calls nothing of the server.
     pub fn write<R>(&self, f: impl FnOnce(&mut H, &mut [E]) -> R) -> Option<R> {

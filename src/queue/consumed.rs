@@ -1,10 +1,9 @@
 //! What the open transaction has to tell consumers and their leases at its end, and the counters of what
 //! they have done.
 
-use crate::counted;
+use crate::counted::Executed;
 use crate::logic::consumers::Channel;
 use crate::logic::consumers::waiting::{Arrival, WAITING};
-use crate::logic::counters::Mark;
 use crate::logic::keys::KeyId;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
@@ -16,13 +15,6 @@ use crate::shared::{self, SHARED, Wake, consumers};
 use super::arrivals::Came;
 use super::lease_change::{Change, Heard};
 use super::scoped::Scoped;
-
-/// An execution that a consumer has ended.
-struct Executed {
-    queue: i32,
-    owner: Oid,
-    mark: Mark,
-}
 
 struct Pending {
     came: Scoped<Came>,
@@ -95,9 +87,9 @@ pub(super) fn changed(change: Change) -> Result<()> {
 }
 
 /// A consumer has ended an execution.
-pub(super) fn executed(queue: i32, owner: Oid, mark: Mark) -> Result<()> {
+pub(super) fn executed(one: Executed) -> Result<()> {
     watch()?;
-    PENDING.with(|pending| pending.executed.push(Executed { queue, owner, mark }));
+    PENDING.with(|pending| pending.executed.push(one));
     Ok(())
 }
 
@@ -258,7 +250,9 @@ fn tell_pool(pending: &Pending, committed: bool, heard: &Heard, now: Micros, wak
             wake.push(state.free_key(database, *owner, *key));
         }
         for one in pending.executed.iter().filter(|_| committed) {
-            counted::count_mark(state, database, one.queue, one.owner, &one.mark, now);
+            one.count(state, database, now);
         }
     });
+    let executed = pending.executed.iter().filter(|_| committed);
+    executed.for_each(|one| one.count_by_time(now));
 }

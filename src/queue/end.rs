@@ -273,6 +273,7 @@ impl EndOf<'_> {
             owner: self.owner,
             settled,
             executed: self.execution.is_some(),
+            called: self.runs.called(),
             line,
             dead: dead.map(Box::new),
         }))

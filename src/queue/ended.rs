@@ -56,7 +56,8 @@ impl Ended {
         match (&mut self.sum, &more.sum) {
             (None, None) => {}
             (Some(known), Some(more))
-                if (known.queue, known.role, known.end) == (more.queue, more.role, more.end) =>
+                if (known.queue, known.role, known.end) == (more.queue, more.role, more.end)
+                    && known.called == more.called =>
             {
                 known.count += more.count;
             }

@@ -1,6 +1,10 @@
 //! What the log says of jobs: ids and names, the codes of errors, and messages only if asked for.
 
+use std::rc::Rc;
+
+use crate::counted;
 use crate::logic::counters::Ending;
+use crate::logic::recent::{self, Called};
 use crate::logic::repeats::{EVERY, Held, Repeats};
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{PgError, Result};
@@ -19,8 +23,20 @@ pub enum Runs<'a> {
     Command,
     /// Nothing in the server: a consumer has it.
     Consumer,
-    /// Whoever ends the job does not know.
-    Unknown,
+    /// Whoever ends the job does not know, but may know how that is counted.
+    Unknown(Option<&'a Rc<Called>>),
+}
+
+impl Runs<'_> {
+    /// The same as it is counted; `None` where it is not known.
+    pub fn called(self) -> Option<Rc<Called>> {
+        match self {
+            Runs::Handler(name) => Some(counted::called(recent::Runs::Handler, name)),
+            Runs::Command => Some(counted::called(recent::Runs::Command, b"")),
+            Runs::Consumer => Some(counted::called(recent::Runs::Consumer, b"")),
+            Runs::Unknown(called) => called.cloned(),
+        }
+    }
 }
 
 /// A job in log lines: ids and names, never what it says.
@@ -30,7 +46,7 @@ pub fn names(job: i64, queue: &[u8], runs: Runs) -> String {
         Runs::Handler(handler) => format!(", handler {}", text(handler)),
         Runs::Command => ", command".to_string(),
         Runs::Consumer => ", consumer".to_string(),
-        Runs::Unknown => String::new(),
+        Runs::Unknown(_) => String::new(),
     };
     format!("job {job} (queue \"{}\"{what})", text(queue))
 }

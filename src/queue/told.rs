@@ -4,8 +4,11 @@
 //! ways: a worker adds it to the [`Untold`] of its batch, and tells all of them after COMMIT; whoever
 //! else ends a job has the COMMIT itself tell it, in whose transaction that may be.
 
-use crate::counted::{self, Ends};
+use std::rc::Rc;
+
+use crate::counted::{self, Calls, Ends, Executed};
 use crate::logic::counters::{Ending, Mark, SEVERAL_ROLES};
+use crate::logic::recent::Called;
 use crate::logic::settled::Settled;
 use crate::pg::bgworker;
 use crate::pg::datum::Oid;
@@ -32,6 +35,8 @@ pub(super) struct End {
     pub(super) settled: Settled,
     /// There was one, and its times are known.
     pub(super) executed: bool,
+    /// What it calls, if that is known.
+    pub(super) called: Option<Rc<Called>>,
     /// The line of any end, where all are logged.
     pub(super) line: Option<String>,
     /// The line of a job that has failed for good. Few do, and an end is moved often.
@@ -58,7 +63,12 @@ impl Written {
         let sum = match end.executed {
             true => {
                 let mark = Mark::new(outcome, end.settled.waited, end.settled.ran);
-                consumed::executed(end.queue, end.owner, mark)?;
+                consumed::executed(Executed {
+                    queue: end.queue,
+                    owner: end.owner,
+                    mark,
+                    called: end.called,
+                })?;
                 None
             }
             false => Some(Ends {
@@ -66,6 +76,7 @@ impl Written {
                 role: end.owner,
                 end: outcome,
                 count: 1,
+                called: end.called,
             }),
         };
         wake::ended_at_commit(
@@ -122,6 +133,7 @@ impl Purged {
             role: SEVERAL_ROLES,
             end: Ending::Cancelled,
             count: self.waiting,
+            called: None,
         });
         wake::many_ended_at_commit(sum.filter(|sum| sum.count > 0), self.ids)
     }
@@ -132,6 +144,7 @@ impl Purged {
 #[derive(Default)]
 pub struct Untold {
     settled: Vec<Settled>,
+    calls: Calls,
     lines: Vec<String>,
     dead: Vec<Dead>,
 }
@@ -141,6 +154,10 @@ impl Untold {
     pub fn add(&mut self, written: Written) {
         if let Some(end) = written.0 {
             self.settled.push(end.settled);
+            match self.calls.last_mut() {
+                Some((called, count)) if *called == end.called => *count += 1,
+                _ => self.calls.push((end.called, 1)),
+            }
             self.lines.extend(end.line);
             self.dead.extend(end.dead.map(|dead| *dead));
         }
@@ -151,6 +168,13 @@ impl Untold {
         &self.settled
     }
 
+    /// What each of them called.
+    pub fn called(&self) -> Vec<Option<Rc<Called>>> {
+        let each =
+            |(called, count): &(_, usize)| std::iter::repeat_n(Option::clone(called), *count);
+        self.calls.iter().flat_map(each).collect()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.settled.is_empty()
@@ -159,7 +183,7 @@ impl Untold {
     /// After COMMIT: counts them as executions of that slot and queue, by one hold of the lock for all,
     /// wakes those who wait for them, and logs what is to be logged.
     pub fn tell(self, slot: SlotId, queue: i32) -> Result<()> {
-        counted::count(slot, queue, &self.settled);
+        counted::count(slot, queue, &self.settled, &self.calls);
         let logged = self
             .lines
             .iter()

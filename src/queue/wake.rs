@@ -343,6 +343,10 @@ fn tell(pending: Pending, committed: bool) {
     wake.sort_unstable();
     wake.dedup();
     wake.into_iter().for_each(shared::wake);
+    let ended = pending.promises.iter().filter(|_| committed);
+    let sums = ended.filter_map(Promise::ended);
+    sums.filter_map(|ended| ended.sum.as_ref())
+        .for_each(|sum| sum.count_by_time(now));
     for promise in pending.promises.iter() {
         if let Promise::Dead(dead) = promise
             && committed

@@ -5,6 +5,7 @@
 pub mod consumers;
 pub mod own;
 pub mod rates;
+pub mod recent;
 
 use crate::logic::consumers::Head;
 use crate::logic::consumers::lease::Lease;
@@ -26,6 +27,10 @@ unsafe impl Zeroed for Lease {}
 unsafe impl Zeroed for crate::logic::rates::Head {}
 // SAFETY: as above; zero bytes are a free entry.
 unsafe impl Zeroed for crate::logic::rates::Entry {}
+// SAFETY: as above; zero bytes run a handler.
+unsafe impl Zeroed for crate::logic::recent::Head {}
+// SAFETY: a byte.
+unsafe impl Zeroed for u8 {}
 // SAFETY: every field is an atomic, or made of some.
 unsafe impl shmem::Unlocked for Unlocked {}
 

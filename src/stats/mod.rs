@@ -1,7 +1,8 @@
-//! What the processes say of themselves and of the queues: totals, `queue_stats`, `health()`, `why()`,
-//! and the counters that outlive a restart.
+//! What the processes say of themselves and of the queues: totals, `queue_stats`, what happened lately,
+//! `health()`, `why()`, and the counters that outlive a restart.
 
 pub mod health;
+pub mod lately;
 pub mod queues;
 pub mod saved;
 pub mod sight;

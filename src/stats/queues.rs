@@ -46,12 +46,7 @@ pub struct QueueRow {
 pub fn rows() -> Result<Vec<QueueRow>> {
     let extension = extension()?;
     let sight = Sight::of_caller()?;
-    let queues = as_owner(&extension, |spi| {
-        let rows = spi.read(&QUEUES, &[])?;
-        rows.iter()
-            .map(|row| Ok((row.text(1)?.unwrap_or_default(), row.i32(2).unwrap_or(0))))
-            .collect::<Result<Vec<_>>>()
-    })?;
+    let queues = names(&extension)?;
     let mut running = running(sight)?;
     running.extend(held_by_sessions(sight, &queues)?);
     running.sort_unstable();
@@ -80,6 +75,16 @@ pub fn rows() -> Result<Vec<QueueRow>> {
             })
         })
         .collect()
+}
+
+/// All queues of this database by name, with their numbers.
+pub(super) fn names(extension: &Extension) -> Result<Vec<(Vec<u8>, i32)>> {
+    as_owner(extension, |spi| {
+        let rows = spi.read(&QUEUES, &[])?;
+        rows.iter()
+            .map(|row| Ok((row.text(1)?.unwrap_or_default(), row.i32(2).unwrap_or(0))))
+            .collect()
+    })
 }
 
 fn is_limited(extension: &Extension, queue: &[u8]) -> Result<bool> {

@@ -4,9 +4,12 @@
 //! own, which no isolation level and no error of the job's can spoil. A job whose end cannot be
 //! written even there is set aside.
 
+use std::rc::Rc;
+
 use crate::execute::aside::{is_servers, set_aside, write_alone};
 use crate::execute::{self, Blame, Guilty, Tally};
 use crate::logic::counters::Ending;
+use crate::logic::recent::Called;
 use crate::logic::settled::Settled;
 use crate::pg::error::{DEADLOCK_DETECTED, PgError, Result, SERIALIZATION_FAILURE, SqlState};
 use crate::pg::identity;
@@ -21,6 +24,8 @@ pub struct Suspects {
     queue: Queue,
     blame: Blame,
     settled: Vec<Settled>,
+    /// What each of these called.
+    called: Vec<Option<Rc<Called>>>,
     /// One of them was cut off for the others' sake, which may be what makes it fail.
     interrupted: bool,
     /// What the last one that failed failed with.
@@ -38,6 +43,7 @@ impl Suspects {
             queue: queue.clone(),
             blame,
             settled: tally.untold.list().to_vec(),
+            called: tally.untold.called(),
             interrupted: tally.interrupted,
             last_error: tally.last_error.take(),
         })
@@ -55,8 +61,10 @@ impl Suspects {
             return Err(error.clone());
         }
         // Whoever cancelled them was told so.
-        for job in self.settled.iter().filter(|job| is_cancelled(job)) {
-            charge(slot, &self.queue, job, true, error)?;
+        for (job, called) in self.settled.iter().zip(&self.called) {
+            if is_cancelled(job) {
+                self.charge(slot, (job, called.as_ref()), true, error)?;
+            }
         }
         match (&self.blame, self.settled.as_slice()) {
             (Blame::Job(guilty), _) => self.charge_guilty(slot, guilty, error),
@@ -79,20 +87,62 @@ impl Suspects {
         if !cancelled {
             report::log_failure(&guilty.names, ended(&guilty.job), error)?;
         }
-        charge(slot, &self.queue, &guilty.job, cancelled, error)?;
+        let job = (&guilty.job, guilty.called.as_ref());
+        self.charge(slot, job, cancelled, error)?;
         Ok(false)
     }
 
     /// A job that was alone in a transaction that failed at COMMIT. If it had failed before, that is
     /// what it is charged for.
     fn charge_only(&self, slot: SlotId, job: &Settled, error: &PgError) -> Result<()> {
+        let called = self.called.first().and_then(Option::as_ref);
         match &self.last_error {
-            Some(error) => charge(slot, &self.queue, job, false, error),
+            Some(error) => self.charge(slot, (job, called), false, error),
             None => {
                 report::log_commit_failure(job.job, &self.queue.name, error)?;
-                charge(slot, &self.queue, job, false, error)
+                self.charge(slot, (job, called), false, error)
             }
         }
+    }
+
+    /// Charges a job whose transaction was rolled back, or ends it as cancelled; sets it aside if that
+    /// cannot be written. The log has said already what it failed with.
+    fn charge(
+        &self,
+        slot: SlotId,
+        (job, called): (&Settled, Option<&Rc<Called>>),
+        cancelled: bool,
+        error: &PgError,
+    ) -> Result<()> {
+        let queue = &self.queue;
+        let of = EndOf {
+            queue: Some(queue),
+            queue_name: &queue.name,
+            owner: identity::current_role(),
+            runs: Runs::Unknown(called),
+            attempt: Attempt {
+                job: job.job,
+                attempts: job.attempts,
+                ended: ended(job),
+                started: job.started,
+            },
+            max_attempts: job.max_attempts,
+            execution: Some(Execution {
+                due: job.started.saturating_sub(job.waited),
+                finished: job.started.saturating_add(job.ran),
+            }),
+        };
+        let how = match cancelled {
+            true => How::Cancelled,
+            false => How::Failed(error, Said::Yes),
+        };
+        let written = match write_alone(&of, how) {
+            Err(refused) if !is_servers(refused.sqlstate) => set_aside(&of, &refused)?,
+            written => written?,
+        };
+        let mut untold = Untold::default();
+        untold.add(written);
+        untold.tell(slot, queue.id)
     }
 }
 
@@ -107,43 +157,4 @@ fn ended(job: &Settled) -> i32 {
 /// Whether others did the same at the same time.
 pub fn is_conflict(code: SqlState) -> bool {
     [SERIALIZATION_FAILURE, DEADLOCK_DETECTED].contains(&code)
-}
-
-/// Charges a job whose transaction was rolled back, or ends it as cancelled; sets it aside if that
-/// cannot be written. The log has said already what it failed with.
-fn charge(
-    slot: SlotId,
-    queue: &Queue,
-    job: &Settled,
-    cancelled: bool,
-    error: &PgError,
-) -> Result<()> {
-    let of = EndOf {
-        queue: Some(queue),
-        queue_name: &queue.name,
-        owner: identity::current_role(),
-        runs: Runs::Unknown,
-        attempt: Attempt {
-            job: job.job,
-            attempts: job.attempts,
-            ended: ended(job),
-            started: job.started,
-        },
-        max_attempts: job.max_attempts,
-        execution: Some(Execution {
-            due: job.started.saturating_sub(job.waited),
-            finished: job.started.saturating_add(job.ran),
-        }),
-    };
-    let how = match cancelled {
-        true => How::Cancelled,
-        false => How::Failed(error, Said::Yes),
-    };
-    let written = match write_alone(&of, how) {
-        Err(refused) if !is_servers(refused.sqlstate) => set_aside(&of, &refused)?,
-        written => written?,
-    };
-    let mut untold = Untold::default();
-    untold.add(written);
-    untold.tell(slot, queue.id)
 }

@@ -30,6 +30,8 @@ $primary->wait_for_catchup($standby);
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('my_custom_worker', 'dynamic_worker')}),
 	'0', 'no process of ours on the standby');
 like($standby->safe_psql('postgres', 'SELECT items_processed, status FROM get_worker_stats()'), qr/^0\|./, 'statistics are readable');
+is($standby->safe_psql('postgres', 'SELECT (SELECT count(*) FROM my_worker.queue_minutes), (SELECT count(*) FROM my_worker.handler_stats)'), '0|0',
+	'those of minutes and handlers, too');
 is($standby->safe_psql('postgres', 'SELECT count(*) FROM my_worker.jobs'), '7', 'so are jobs');
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM my_worker.workers WHERE kind = 'worker'}), '0', 'and workers');
 

@@ -49,7 +49,7 @@ sub single
 my ($ok, $output) = single("SELECT my_worker.enqueue('work', '{\"label\": \"single\"}')\nINSERT INTO my_queue (handler, payload) VALUES ('work', '{\"label\": \"single\"}')\n");
 ok($ok, 'single-user mode: enqueueing works');
 unlike($output, qr/ERROR|PANIC|FATAL/, 'without an error');
-($ok, $output) = single("SELECT items_processed, status FROM get_worker_stats()\nSELECT count(*) FROM my_worker.jobs\nSELECT count(*) FROM my_worker.workers\n");
+($ok, $output) = single("SELECT items_processed, status FROM get_worker_stats()\nSELECT count(*) FROM my_worker.jobs\nSELECT count(*) FROM my_worker.workers\nSELECT count(*) FROM my_worker.queue_minutes, my_worker.handler_stats, my_worker.stats_reach\n");
 ok($ok, 'single-user mode: statistics and views');
 unlike($output, qr/PANIC|FATAL/, 'do not end it');
 ($ok, $output) = single("SELECT launch_dynamic_worker(1)\nSELECT 'still ' || 'here'\n");
@@ -71,7 +71,8 @@ my $job = $node->safe_psql('postgres', q{SELECT my_worker.enqueue('work', '{"lab
 $node->safe_psql('postgres', q{INSERT INTO my_queue (handler, payload) VALUES ('work', '{"label": "unloaded"}')});
 is($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.jobs WHERE status = 'pending'}), '2', 'without preload: jobs wait');
 for my $sql ("SELECT my_worker.wait($job)", "SELECT launch_dynamic_worker($job)", 'SELECT * FROM get_worker_stats()',
-	'SELECT * FROM my_worker_status')
+	'SELECT * FROM my_worker_status', 'SELECT * FROM my_worker.queue_minutes', 'SELECT * FROM my_worker.handler_stats',
+	'SELECT * FROM my_worker.stats_reach')
 {
 	like(query_error($node, $sql), qr/^55000: my_worker must be loaded via "shared_preload_libraries".*^HINT: /ms,
 		"without preload: $sql says what to do");
