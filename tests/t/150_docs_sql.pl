@@ -1,18 +1,9 @@
 # Every block of SQL in the docs runs as it stands, from the top of its page to the end, in a database of its own. What a
-# block needs beside the page (a handler that its reader has, a role) stands in the page as a comment, which readers do
-# not see:
+# block needs beside the page, such as a handler that its reader has, stands in the page as a comment (MyWorkerDocs.pm).
 #
-#     <!-- test
-#     CREATE FUNCTION send_mail(p jsonb) ...
-#     -->
+# A block of text right behind a block of SQL that looks like an answer of psql must be what that block has answered.
 #
-# What needs another extension says so in the line before it, and is left out where that is not installed:
-#
-#     <!-- needs pg_cron -->
-#
-# A block of text right behind a block of SQL that looks like an answer of psql must be what that block has answered;
-# a line of three dots stands for lines that are left out. README.md and docs/operations.md change the server itself:
-# 083_install_as_written runs these.
+# Some pages change the server itself, or have blocks for the shell: 083_install_as_written runs these.
 
 use strict;
 use warnings;
@@ -20,6 +11,7 @@ use warnings;
 use File::Find;
 use FindBin;
 use lib $FindBin::RealBin;
+use MyWorkerDocs;
 use MyWorkerTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -27,41 +19,19 @@ use Test::More;
 my $root = "$FindBin::RealBin/../..";
 plan skip_all => 'the docs are not at hand' unless -d "$root/docs";
 
-my %elsewhere = map { $_ => 1 } qw(README.md docs/operations.md);
+my %elsewhere = map { $_ => 1 } slurp_file("$FindBin::RealBin/083_install_as_written.pl") =~ /([\w\/-]+\.md)\b/g;
 
 # The pages that have SQL.
 my @pages;
 find({ no_chdir => 1, wanted => sub {
-	$File::Find::prune = 1, return if -d && m{/(?:node_modules|drivers|tmp_check|\.git|target)$};
-	push @pages, $_ =~ s{^\Q$root\E/}{}r if /\.md$/ && -f && slurp_file($_) =~ /^```sql/m;
-} }, map { "$root/$_" } grep { -e "$root/$_" } qw(README.md docs examples clients monitoring bench));
-@pages = sort @pages;
+	$File::Find::prune = 1, return if -d && m{/(?:node_modules|drivers|tmp_check|target)$};
+	push @pages, $_ =~ s{^\Q$root\E/}{}r if /\.md$/ && -f && grep { $_->{kind} eq 'sql' } pieces(slurp_file($_));
+} }, map { "$root/$_" } grep { -e "$root/$_" } qw(README.md docs examples clients monitoring bench web));
 
-my $node;
-
-# A page as pieces: [ kind, text, line ], where kind is sql, test or text.
-sub pieces
-{
-	my ($page) = @_;
-	my (@found, $kind, $text, $begin);
-	my ($line, $needs) = (0, '');
-	for (split /^/, $page)
-	{
-		$line++;
-		if (!defined $kind)
-		{
-			$needs = $1 if /^<!-- needs (\w+) -->$/;
-			($kind, $text, $begin) = (/^```(\w+)/ ? $1 : 'test', '', $line) if /^```\w|^<!-- test$/;
-		}
-		elsif (/^```$|^-->$/)
-		{
-			push @found, [ $kind, $text, $begin ] if $kind =~ /^(?:sql|test|text)$/ && has($needs);
-			($kind, $needs) = (undef, '');
-		}
-		else { $text .= $_ }
-	}
-	return @found;
-}
+my $node = new_node('docs', -start => 0, 'my_worker.database' => '*', 'max_worker_processes' => 24);
+my $has_cron = has('pg_cron');
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron, my_worker'\ncron.database_name = 'page'\n") if $has_cron;
+$node->start;
 
 # Whether an extension is installed.
 sub has
@@ -70,62 +40,51 @@ sub has
 	return $extension eq '' || -e $node->config_data('--sharedir') . "/extension/$extension.control";
 }
 
-$node = new_node('docs', -start => 0, 'my_worker.database' => '*', 'max_worker_processes' => 24);
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron, my_worker'\ncron.database_name = 'page'\n") if has('pg_cron');
-$node->start;
 my $file = PostgreSQL::Test::Utils::tempdir() . '/page.sql';
 my $count = 0;
-
-for my $page (grep { !$elsewhere{$_} } @pages)
+for my $page (grep { !$elsewhere{$_} } sort @pages)
 {
-	next if @ARGV && !grep { index($page, $_) >= 0 } @ARGV;
-	my @pieces = pieces(slurp_file("$root/$page"));
+	my @pieces = grep { has($_->{needs}) } pieces(slurp_file("$root/$page"));
 	my $script = "\\pset footer off\nSET client_min_messages = warning;\nCREATE EXTENSION my_worker;\nRESET client_min_messages;\n";
 	for my $i (0 .. $#pieces)
 	{
-		next if $pieces[$i][0] eq 'text';
-		$script .= "\\echo ::: $i\n$pieces[$i][1]";
+		$script .= "\\echo ::: $i\n$pieces[$i]{text}" if $pieces[$i]{kind} =~ /^(?:sql|test)$/;
 	}
 	unlink $file;
 	append_to_file($file, $script);
 	$node->safe_psql('postgres', 'CREATE DATABASE page');
-	my ($host, $port) = ($node->host, $node->port);
-	my $said = '';
-	my @command = ('timeout', '120', 'psql', '-Xq', '-h', $host, '-p', $port, '-d', 'page', '-v', 'ON_ERROR_STOP=1', '-f', $file);
-	IPC::Run::run(\@command, '<', \undef, '>&', \$said);
-	my $status = $?;
-	my %answer;
-	my $now = '';
-	for (split /^/, $said)
+	my ($status, $last, %answer) = run_page();
+	$count += grep { $_->{kind} eq 'sql' } @pieces;
+	is($status, 0, "$page runs")
+	  or diag($last eq '' ? $answer{''} : "the block at line $pieces[$last]{line}:\n$answer{$last}");
+	my $sql;
+	for my $i ($status == 0 ? 0 .. $#pieces : ())
 	{
-		if (/^::: (\d+)$/) { $now = $1; $answer{$now} = '' }
-		elsif ($now ne '') { $answer{$now} .= s/[ \t]+$//r }
-	}
-	$count += grep { $_->[0] eq 'sql' } @pieces;
-	my $last = $now eq '' ? '' : "the block at line $pieces[$now][2]:\n";
-	is($status, 0, "$page runs") or diag($last, $now eq '' ? $said : $answer{$now});
-	for my $i ($status == 0 ? 1 .. $#pieces : ())
-	{
-		my ($kind, $text, $line) = @{ $pieces[$i] };
-		next unless $kind eq 'text' && $text =~ /^-+(?:\+-+)*$/m;
-		my $j = $i - 1;
-		$j-- while $j > 0 && $pieces[$j][0] ne 'sql';
-		ok(agrees($text, $answer{$j}), "$page shows at line $line what is answered") or diag("answered was:\n$answer{$j}");
+		$sql = $i if $pieces[$i]{kind} eq 'sql';
+		next unless defined $sql && is_answer($pieces[$i]);
+		ok(agrees($pieces[$i]{text}, $answer{$sql}), "$page shows at line $pieces[$i]{line} what is answered")
+		  or diag("answered was:\n$answer{$sql}");
 	}
 	$node->safe_psql('postgres', 'DROP DATABASE page WITH (FORCE)');
 	$node->safe_psql('postgres', qq{DROP ROLE "$_"})
 	  for split /\n/, $node->safe_psql('postgres', q{SELECT rolname FROM pg_roles WHERE oid >= 16384});
 }
-
-# Whether what is shown, up to white space at the ends of lines, is a part of what was answered.
-sub agrees
-{
-	my ($shown, $answer) = @_;
-	my $pattern = join "\n", map { $_ eq '...' ? '(?s:.*)' : quotemeta } map { s/[ \t]+$//r } split /\n/, $shown;
-	$pattern =~ s/\n\(\?s:\.\*\)/(?s:.*)/g;
-	return $answer =~ /^$pattern$/m;
-}
-
-cmp_ok($count, '>', 20, 'the docs have blocks that run') unless @ARGV;
+cmp_ok($count, '>', 60, 'the docs have blocks that run');
 $node->stop;
 done_testing();
+
+# Runs the file; returns psql's status, the number of the last block that began, and what each has answered.
+sub run_page
+{
+	my $said = '';
+	IPC::Run::run([ 'timeout', '120', 'psql', '-Xq', '-h', $node->host, '-p', $node->port, '-d', 'page', '-v', 'ON_ERROR_STOP=1', '-f', $file ],
+		'<', \undef, '>&', \$said);
+	my $status = $?;
+	my ($now, %answer) = ('');
+	for (split /^/, $said)
+	{
+		if (/^::: (\d+)$/) { $now = $1; $answer{$now} = '' }
+		else { $answer{$now} .= $_ }
+	}
+	return ($status, $now, %answer);
+}
