@@ -70,5 +70,10 @@ for my $file (glob "$root/docs/*.md $root/README.md")
 	is("@wrong", '', $file =~ s{.*/}{}r . ' names no setting that is not there');
 }
 
+# What health() checks, and what to do about each.
+my ($monitoring) = slurp_file("$root/docs/operations.md") =~ /^\| check \|.*?\n\n/ms ? $& : '';
+is_deeply([ sort $monitoring =~ /^\| `(\w+)` \|/mg ],
+	[ sort split /\n/, $node->safe_psql('postgres', 'SELECT "check" FROM my_worker.health()') ], 'docs/operations.md has each check of health()');
+
 $node->stop;
 done_testing();
