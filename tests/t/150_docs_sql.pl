@@ -3,7 +3,8 @@
 #
 # A block of text right behind a block of SQL that looks like an answer of psql must be what that block has answered.
 #
-# Some pages change the server itself, or have blocks for the shell: 083_install_as_written runs these.
+# Some pages change the server itself, or have blocks for the shell: 083_install_as_written runs these. The README of an
+# example that is a program is run by the program, examples/NAME/check.
 
 use strict;
 use warnings;
@@ -40,9 +41,16 @@ sub has
 	return $extension eq '' || -e $node->config_data('--sharedir') . "/extension/$extension.control";
 }
 
+# Whether a page stands beside a program that runs it.
+sub has_check
+{
+	my $check = "$root/" . $_[0] =~ s{[^/]*$}{check}r;
+	return -x $check && slurp_file($check) =~ /README\.md/;
+}
+
 my $file = PostgreSQL::Test::Utils::tempdir() . '/page.sql';
 my $count = 0;
-for my $page (grep { !$elsewhere{$_} } sort @pages)
+for my $page (grep { !$elsewhere{$_} && !has_check($_) } sort @pages)
 {
 	my @pieces = grep { has($_->{needs}) } pieces(slurp_file("$root/$page"));
 	my $script = "\\pset footer off\nSET client_min_messages = warning;\nCREATE EXTENSION my_worker;\nRESET client_min_messages;\n";
