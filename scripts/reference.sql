@@ -10,13 +10,17 @@ CREATE TEMP VIEW members AS
 CREATE TEMP VIEW relations AS
     SELECT c.oid, c.oid::regclass::text AS name FROM members AS m JOIN pg_class AS c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
      WHERE c.relkind IN ('r', 'v') AND c.relname !~ '^_';
+-- Names of types as one writes them.
+CREATE FUNCTION pg_temp.short(type text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT replace(replace(type, 'timestamp with time zone', 'timestamptz'), 'double precision', 'float8')
+$$;
 CREATE TEMP VIEW functions AS
     SELECT p.* FROM members AS m JOIN pg_proc AS p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
      WHERE p.pronamespace <> 'my_worker_internal'::regnamespace;
 
 -- Columns: defaults where a reader may leave them out, which is in the queue alone.
 SELECT 'columns of ' || r.name AS "table",
-       format('| `%s` | %s |%s %s |', a.attname, replace(format_type(a.atttypid, a.atttypmod), 'timestamp with time zone', 'timestamptz'),
+       format('| `%s` | %s |%s %s |', a.attname, pg_temp.short(format_type(a.atttypid, a.atttypmod)),
               CASE WHEN r.name = 'my_queue'
                    THEN coalesce(' `' || CASE WHEN j.attidentity <> '' THEN 'identity'
                                                         WHEN a.attname = 'owner' THEN 'current_user'
@@ -34,14 +38,14 @@ SELECT 'functions', format('| `%s` | %s |', name, string_agg(DISTINCT descriptio
 -- How each function is called, in the notation of the page.
 SELECT 'signatures',
        CASE WHEN pronamespace = 'my_worker'::regnamespace THEN 'my_worker.' ELSE '' END || proname
-       || '(' || replace(replace(regexp_replace(args, '''::(text|interval|jsonb)', '''', 'g'), 'timestamp with time zone', 'timestamptz'), ' DEFAULT ', ' = ')
+       || '(' || pg_temp.short(replace(regexp_replace(args, '''::(text|interval|jsonb)', '''', 'g'), ' DEFAULT ', ' = '))
        || ') returns '
        || CASE WHEN result ~ '^TABLE' THEN 'TABLE'
                WHEN outs IS NOT NULL THEN '(' || outs || ')'
-               ELSE replace(replace(result, 'SETOF', 'setof'), 'timestamp with time zone', 'timestamptz') END
+               ELSE pg_temp.short(replace(result, 'SETOF', 'setof')) END
   FROM (SELECT f.*, pg_get_function_result(oid) AS result,
                regexp_replace(regexp_replace(pg_get_function_arguments(oid), '(, )?OUT [^,)]*', '', 'g'), 'NULL::(timestamp with time zone|\w+(\[\])?)', 'NULL', 'g') AS args,
-               (SELECT string_agg(quote_ident(n.name) || ' ' || replace(format_type(n.type, NULL), 'timestamp with time zone', 'timestamptz'), ', ' ORDER BY n.place)
+               (SELECT string_agg(quote_ident(n.name) || ' ' || pg_temp.short(format_type(n.type, NULL)), ', ' ORDER BY n.place)
                   FROM unnest(f.proargnames, f.proallargtypes, f.proargmodes) WITH ORDINALITY AS n (name, type, mode, place)
                  WHERE n.mode = 'o') AS outs
           FROM functions AS f) AS f
