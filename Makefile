@@ -155,6 +155,16 @@ sql: ## Write the scripts of the version in the making anew from sql/parts/ and 
 	cat $(SQL_PARTS) > $(FULL_SQL)
 	for update in $(UPDATES); do scripts/update-script $$update > sql/$${update##*/}; done
 
+# ---- the manual ---------------------------------------------------------------------------------
+
+docs: ## Make the manual as HTML with search, in target/book/html (mdBook is installed below target/tools, once)
+	@CARGO='$(CARGO)' scripts/book
+
+reference: ## Write the tables of docs/sql-api.md anew, from the comments in sql/parts
+	@scripts/reference
+
+.PHONY: docs reference
+
 # ---- the rest -----------------------------------------------------------------------------------
 
 # The scripts call make again with these.
@@ -211,12 +221,6 @@ verify: ## Check that what is generated and committed is up to date
 bench: ## Measure throughput and latency in a throw-away server
 	@scripts/deps && bench/run
 
-docs: ## Make the manual as HTML with search, in target/book/html (mdBook is installed below target/tools, once)
-	@CARGO='$(CARGO)' scripts/book
-
-reference: ## Write the tables of docs/sql-api.md anew, from the comments in sql/parts
-	@scripts/reference
-
 clean: ## Remove everything that was built
 
 tests/tmp:
@@ -224,4 +228,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist docs reference release rpm test test-deb test-dist test-docker test-majors lint verify bench
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist release rpm test test-deb test-dist test-docker test-majors lint verify bench
