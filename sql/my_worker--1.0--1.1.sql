@@ -1383,6 +1383,26 @@ COMMENT ON COLUMN my_worker.schedules.created_at IS 'when it was first defined';
 COMMENT ON COLUMN my_worker.schedules.runs IS 'how many jobs the schedule has enqueued since it was first defined';
 COMMENT ON COLUMN my_worker.schedules.last_duration IS 'how long the last attempt took, of the latest run that is in the history';
 COMMENT ON COLUMN my_worker.schedules.last_error IS 'why that run failed, if it did';
+COMMENT ON COLUMN my_worker.queue_minutes.queue IS 'the name of the queue';
+COMMENT ON COLUMN my_worker.queue_minutes.minute IS 'when the minute begins, by the server''s clock; the last one goes on';
+COMMENT ON COLUMN my_worker.queue_minutes.completed IS 'jobs that completed in it';
+COMMENT ON COLUMN my_worker.queue_minutes.failed IS 'jobs that failed for good in it';
+COMMENT ON COLUMN my_worker.queue_minutes.retried IS 'attempts that failed in it and were not the last';
+COMMENT ON COLUMN my_worker.queue_minutes.cancelled IS 'jobs that were cancelled in it';
+COMMENT ON COLUMN my_worker.queue_minutes.wait_p95 IS 'milliseconds from due to start, the 95th percentile of the executions that ended in it';
+COMMENT ON COLUMN my_worker.queue_minutes.run_p95 IS 'milliseconds from start to end, the 95th percentile of them';
+COMMENT ON COLUMN my_worker.handler_stats.handler IS 'the name of the handler with its argument types; NULL for commands and consumers';
+COMMENT ON COLUMN my_worker.handler_stats.runs IS 'handler, command or consumer';
+COMMENT ON COLUMN my_worker.handler_stats.calls IS 'attempts that have ended, but for those that snooze() ended';
+COMMENT ON COLUMN my_worker.handler_stats.failures IS 'attempts that have failed, whether another one followed or not';
+COMMENT ON COLUMN my_worker.handler_stats.last_call_at IS 'when the last attempt ended';
+COMMENT ON COLUMN my_worker.handler_stats.run_mean IS 'milliseconds from start to end, the mean';
+COMMENT ON COLUMN my_worker.handler_stats.run_p50 IS 'milliseconds from start to end, the median';
+COMMENT ON COLUMN my_worker.handler_stats.run_p95 IS 'milliseconds from start to end, the 95th percentile';
+COMMENT ON COLUMN my_worker.handler_stats.run_p99 IS 'milliseconds from start to end, the 99th percentile';
+COMMENT ON COLUMN my_worker.stats_reach.statistics IS 'queue_minutes or handler_stats';
+COMMENT ON COLUMN my_worker.stats_reach.since IS 'everything since this time is there';
+COMMENT ON COLUMN my_worker.stats_reach.gave_way IS 'entries that gave way to newer ones since the server''s start';
 COMMENT ON COLUMN my_worker._schedules.id IS 'the number of the schedule, which its jobs have as schedule_id';
 COMMENT ON COLUMN my_worker._schedules.name IS 'the name of the schedule, unique for its owner';
 COMMENT ON COLUMN my_worker._schedules.active IS 'whether it is due at all: false while it is paused or disabled';
@@ -1451,6 +1471,8 @@ COMMENT ON FUNCTION my_worker_internal.take_over(text, jsonb[], jsonb[], timesta
 COMMENT ON FUNCTION my_worker_internal.usage_rights() IS 'the rights that grant_usage() grants on objects';
 COMMENT ON FUNCTION my_worker_internal.waits_for(bigint) IS 'what a job waits for, beside its time and a worker';
 COMMENT ON FUNCTION my_worker_internal.why_copy() IS 'why this database is taken for a copy of another one; NULL if it is none';
+COMMENT ON FUNCTION my_worker_internal.handler_stats() IS 'what handler_stats shows, from shared memory';
+COMMENT ON FUNCTION my_worker_internal.stats_reach() IS 'what stats_reach shows, from shared memory';
 
 -- Others, which answer more, have taken their places in the views.
 DROP FUNCTION my_worker._running();
