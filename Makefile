@@ -155,6 +155,16 @@ sql: ## Write the scripts of the version in the making anew from sql/parts/ and 
 	cat $(SQL_PARTS) > $(FULL_SQL)
 	for update in $(UPDATES); do scripts/update-script $$update > sql/$${update##*/}; done
 
+# ---- the manual ---------------------------------------------------------------------------------
+
+docs: ## Make the manual as HTML with search, in target/book/html (mdBook is installed below target/tools, once)
+	@CARGO='$(CARGO)' scripts/book
+
+reference: ## Write the tables of docs/sql-api.md anew, from the comments in sql/parts
+	@scripts/reference
+
+.PHONY: docs reference
+
 # ---- the rest -----------------------------------------------------------------------------------
 
 # The scripts call make again with these.

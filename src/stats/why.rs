@@ -310,6 +310,7 @@ fn held(live: &Live, queue: &Queue, pool: &Pool) -> Option<Vec<u8>> {
         let at = &live.run_at_text;
         let reason = match live.attempts {
             0 => format!("due later, at {at}"),
+            1 => format!("due again at {at}, after 1 failed attempt"),
             failed => format!("due again at {at}, after {failed} failed attempts"),
         };
         return Some(reason.into_bytes());

@@ -1,4 +1,4 @@
-# What a schedule can run, as docs/schedules.md shows it to users of pg_cron; and what becomes of
+# What a schedule can run, as docs/moving-in.md shows it to users of pg_cron; and what becomes of
 # schedules over a server that was down for a day, and over dump and restore.
 
 use strict;
@@ -40,7 +40,7 @@ sql(q{
 	CREATE FUNCTION remind(payload jsonb) RETURNS text LANGUAGE sql AS $$SELECT 'dear ' || (payload->>'to')$$;
 });
 
-# The table of docs/schedules.md, row by row.
+# The table of docs/moving-in.md, row by row.
 sql(q{SELECT my_worker.schedule('delete-old', '30 3 * * 6', $$DELETE FROM events WHERE event_time < now() - interval '1 week'$$, timezone := 'GMT')});
 sql(q{SELECT my_worker.schedule('nightly-vacuum', '0 10 * * *', 'VACUUM', timezone := 'GMT')});
 sql(q{SELECT my_worker.schedule('nightly-vacuum', '0 3 * * *', 'VACUUM', timezone := 'GMT')});
