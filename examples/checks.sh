@@ -48,7 +48,7 @@ wait_for() {
 }
 
 # next_block: does what the next block of README.md says: sql by psql, sh in this very shell. Leaves what was
-# printed in $answer.
+# printed in the file `answer`. Nothing makes sense after one that fails.
 next_block() {
     done_blocks=$((done_blocks + 1))
     awk -v want=$done_blocks '
@@ -62,8 +62,22 @@ next_block() {
         . <(sed 1d block) >answer 2>&1
     fi
     ok $? "README: $(sed -n '2,${/^--/d; p; q}' block)"
-    answer=$(cat answer)
-    [ "$failed" = 0 ] || sed 's/^/# /' answer
+    [ "$failed" = 0 ] || { sed 's/^/# /' answer; exit 1; }
+}
+
+# kill_workers ROLE N: kill -9, N times, of a worker of that role that is at work. The server restarts each time, so this
+# is done on a server that is ours alone, and tests/run is told. Sets $killed.
+kill_workers() {
+    local pid deadline=$((SECONDS + 60))
+    killed=0
+    [ -n "${PGDATA:-}" ] || return 0
+    echo "# kill -9 of workers: the server comes back each time"
+    while [ $killed -lt "$2" ] && [ $SECONDS -lt $deadline ]; do
+        pid=$(ask "SELECT pid FROM my_worker.workers WHERE role = '$1' AND state = 'running'" 2>/dev/null | head -n 1)
+        [ -z "$pid" ] || { kill -9 "$pid" && killed=$((killed + 1)); sleep 1; }
+        wait_for 'SELECT true'
+    done
+    is $killed "$2" "workers are killed at work"
 }
 
 # finish FIGURES: the plan, and the line that sums up.
