@@ -42,7 +42,11 @@ ask() { sql -c "$1"; }
 wait_for() {
     local deadline=$((SECONDS + 60))
     until [ "$(ask "$1" 2>/dev/null)" = t ]; do
-        [ $SECONDS -lt $deadline ] || { echo "# waited in vain: $1"; return 1; }
+        if [ $SECONDS -ge $deadline ]; then
+            echo "# waited in vain: $1"
+            ask "SELECT DISTINCT '# ' || queue || ': ' || last_error FROM my_worker.jobs WHERE last_error <> '' LIMIT 10"
+            return 1
+        fi
         sleep 0.1
     done
 }

@@ -42,39 +42,39 @@ $$;
 CREATE FUNCTION alert.look(job jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
-    c alert.checks;
-    s record;
-    l alert.looks;
-    i alert.incidents;
+    the_check alert.checks;
+    seen record;
+    looked alert.looks;
+    incident alert.incidents;
 BEGIN
-    SELECT * INTO c FROM alert.checks WHERE name = job->>'check' AND active;
+    SELECT * INTO the_check FROM alert.checks WHERE name = job->>'check' AND active;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     -- What the query finds, and what it found before and does not any more.
-    FOR s IN EXECUTE format('SELECT subject, coalesce(q.value, 0) AS value, q.detail
-                               FROM (SELECT subject, max(value) AS value, (array_agg(detail ORDER BY value DESC))[1] AS detail
+    FOR seen IN EXECUTE format('SELECT subject, coalesce(q.value, 0) AS value, q.detail
+                               FROM (SELECT subject::text, max(value::numeric) AS value, (array_agg(detail::text ORDER BY value DESC))[1] AS detail
                                        FROM (%s) AS q (subject, value, detail) GROUP BY 1) AS q
-                               FULL JOIN (SELECT subject FROM alert.looks WHERE name = $1) AS l USING (subject)', c.query) USING c.name
+                               FULL JOIN (SELECT subject FROM alert.looks WHERE name = $1) AS l USING (subject)', the_check.query) USING the_check.name
     LOOP
-        INSERT INTO alert.samples (name, subject, value) VALUES (c.name, s.subject, s.value);
-        INSERT INTO alert.looks AS l VALUES (c.name, s.subject, (s.value >= c.raise_at)::integer, (s.value < c.clear_at)::integer)
+        INSERT INTO alert.samples (name, subject, value) VALUES (the_check.name, seen.subject, seen.value);
+        INSERT INTO alert.looks AS l VALUES (the_check.name, seen.subject, (seen.value >= the_check.raise_at)::integer, (seen.value < the_check.clear_at)::integer)
             ON CONFLICT (name, subject) DO UPDATE
            SET high = CASE excluded.high WHEN 1 THEN l.high + 1 ELSE 0 END, low = CASE excluded.low WHEN 1 THEN l.low + 1 ELSE 0 END
-        RETURNING * INTO l;
-        UPDATE alert.incidents SET worst = greatest(worst, s.value) WHERE name = c.name AND subject = s.subject AND cleared_at IS NULL
-        RETURNING * INTO i;
-        IF NOT FOUND AND l.high >= c.raise_after THEN
-            INSERT INTO alert.incidents (name, subject, value, worst, detail) VALUES (c.name, s.subject, s.value, s.value, s.detail)
-            RETURNING * INTO i;
-            PERFORM alert.tell('raised', i, s.value);
-        ELSIF FOUND AND l.low >= c.clear_after THEN
-            UPDATE alert.incidents SET cleared_at = clock_timestamp() WHERE id = i.id;
-            PERFORM alert.tell('cleared', i, s.value);
+        RETURNING * INTO looked;
+        UPDATE alert.incidents SET worst = greatest(worst, seen.value) WHERE name = the_check.name AND subject = seen.subject AND cleared_at IS NULL
+        RETURNING * INTO incident;
+        IF NOT FOUND AND looked.high >= the_check.raise_after THEN
+            INSERT INTO alert.incidents (name, subject, value, worst, detail) VALUES (the_check.name, seen.subject, seen.value, seen.value, seen.detail)
+            RETURNING * INTO incident;
+            PERFORM alert.tell('raised', incident, seen.value);
+        ELSIF FOUND AND looked.low >= the_check.clear_after THEN
+            UPDATE alert.incidents SET cleared_at = clock_timestamp() WHERE id = incident.id;
+            PERFORM alert.tell('cleared', incident, seen.value);
         END IF;
     END LOOP;
     -- Of those that are well nothing need be known.
-    DELETE FROM alert.looks AS l WHERE l.name = c.name AND l.high = 0 AND l.low >= c.clear_after;
+    DELETE FROM alert.looks AS l WHERE l.name = the_check.name AND l.high = 0 AND l.low >= the_check.clear_after;
 END
 $$;
 
