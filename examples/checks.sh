@@ -38,9 +38,9 @@ is() { # is GOT EXPECTED NAME
 sql() { psql -XAtq -v ON_ERROR_STOP=1 "$@"; }
 ask() { sql -c "$1"; }
 
-# wait_for SQL: until the query answers true, which it must within a minute; not while the server is coming back.
+# wait_for SQL: until the query answers true, which it must within two minutes; not while the server is coming back.
 wait_for() {
-    local deadline=$((SECONDS + 60))
+    local deadline=$((SECONDS + 120))
     until [ "$(ask "$1" 2>/dev/null)" = t ]; do
         if [ $SECONDS -ge $deadline ]; then
             echo "# waited in vain: $1"

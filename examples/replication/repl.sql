@@ -17,7 +17,7 @@ $$;
 
 -- The trigger of each table, with its key columns as arguments. Runs as `repl`, whoever writes.
 CREATE FUNCTION repl.capture() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     keys text := (SELECT string_agg(quote_ident(k), ', ') FROM unnest(TG_ARGV) AS k);
     pairs text := (SELECT string_agg(format('%L, %I', k, k), ', ') FROM unnest(TG_ARGV) AS k);

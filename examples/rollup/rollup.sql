@@ -19,7 +19,7 @@ CREATE TABLE metrics.per_minute (
 -- Adds up what one statement, an INSERT or a COPY of any size, has brought, and enqueues the sums, 1,000 of them a job.
 -- The trigger runs as `metrics`, so whoever may insert events needs no right to the queue.
 CREATE FUNCTION metrics.events_came() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM my_worker.enqueue_many('metrics.merge(bigint[],jsonb[])', array_agg(sums), 'metrics_merge')
        FROM (SELECT jsonb_agg(s) AS sums
