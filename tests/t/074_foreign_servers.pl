@@ -75,7 +75,7 @@ is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM far')
 $node->safe_psql('postgres', 'DROP TRIGGER too_late ON far');
 
 # The same where the library was there from the start, so that batches hold several.
-$node->append_conf('postgresql.conf', q{session_preload_libraries = 'postgres_fdw'});
+$node->append_conf('postgresql.conf', q{shared_preload_libraries = 'my_worker,postgres_fdw'});
 $node->restart;
 $node->safe_psql('postgres', q{TRUNCATE far; BEGIN;
 	SELECT count(my_worker.enqueue('visit', '{"label": "fast"}', max_attempts => 1)) FROM generate_series(1, 20);
