@@ -44,6 +44,10 @@ DECLARE
 BEGIN
     IF keys IS NULL THEN
         RAISE EXCEPTION '% has no primary key', name;
+    ELSIF row_security_active(name) THEN
+        -- A row that is hidden would be taken for one that is gone.
+        RAISE EXCEPTION 'row-level security hides rows of % from %', name, current_user
+            USING HINT = 'Give the role BYPASSRLS.';
     END IF;
     -- Each waits for transactions that write to the table; all later ones are captured.
     EXECUTE format('CREATE TRIGGER repl_insert AFTER INSERT ON %s REFERENCING NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCTION repl.capture(%s)', name, arguments);
