@@ -28,13 +28,25 @@ CREATE UNIQUE INDEX ON alert.incidents (name, subject) WHERE cleared_at IS NULL;
 -- How many looks in a row were high, or low.
 CREATE TABLE alert.looks (name text REFERENCES alert.checks ON DELETE CASCADE, subject text, high integer NOT NULL, low integer NOT NULL, PRIMARY KEY (name, subject));
 
--- Tells the world, once: NOTIFY goes out with the COMMIT, and a line into the server's log.
+-- A line in the server's log. A handler may be rolled back and run again, when another job of its batch takes long or fails, and a line
+-- would stay. So this is run by a command, which has a transaction of its own and runs once.
+CREATE FUNCTION alert.log(incident bigint, state text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+    i alert.incidents;
+BEGIN
+    SELECT * INTO STRICT i FROM alert.incidents WHERE id = incident;
+    RAISE LOG 'alert %: incident %: %: %: % at worst (%)', state, i.id, i.name, i.subject, i.worst, i.detail;
+END
+$$;
+
+-- Tells the world, once: NOTIFY goes out with the COMMIT, and the line is enqueued by it.
 CREATE FUNCTION alert.tell(state text, i alert.incidents, value numeric) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
     PERFORM pg_notify('alert', json_build_object('incident', i.id, 'state', state, 'check', i.name, 'subject', i.subject,
                                                  'value', value, 'detail', left(i.detail, 1000))::text);
-    RAISE LOG 'alert %: incident %: %: %: % (%)', state, i.id, i.name, i.subject, value, i.detail;
+    PERFORM my_worker.run(format('SELECT alert.log(%s, %L)', i.id, state), 'alert');
 END
 $$;
 
