@@ -188,6 +188,9 @@ demo: ## See it work: a throw-away server, a few jobs, no trace left
 test: ## Run all tests; SUITE="regress tap" TESTS="jobs" narrow it, KEEP=1 keeps the servers' files
 	@tests/run
 
+examples: ## Run the five uses on throw-away servers: a line with figures for each
+	@scripts/deps --all && BRIEF=1 SUITE=examples TESTS="maintenance orders rollup replication alerting" tests/run
+
 test-majors: ## Build and test on other servers: MAJORS="16 17 18", or paths of pg_config
 	@scripts/majors
 
@@ -228,4 +231,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist release rpm test test-deb test-dist test-docker test-majors lint verify bench
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors lint verify bench

@@ -26,15 +26,18 @@ impl Worker {
         let (database, role) = (self.database, self.role);
         let mut seen = self.arrivals;
         let now = clock::now();
+        let mut alone = 0;
         let (late, queue_id, wake) = SHARED.change(|state| match state.lane(database, role) {
             Some(lane) => {
                 lane.look(now);
                 let late = lane.arrivals_since(&mut seen);
+                alone = std::mem::take(&mut lane.alone);
                 (late, lane.take_pending(), state.lane_is_free())
             }
             None => (Some(Micros::MIN), 0, Wake::NOBODY),
         });
         shared::wake(wake);
+        self.alone = self.alone.max(usize::try_from(alone).unwrap_or(0));
         self.arrivals = seen;
         // The others had nothing when it went to sleep.
         self.first = std::mem::take(&mut self.rested).then_some(queue_id);
@@ -296,9 +299,14 @@ impl Worker {
     fn after_commit(&mut self, tally: Tally) -> Result<bool> {
         let worked = !tally.untold.is_empty();
         let (database, role) = (self.database, self.role);
+        let alone = u32::try_from(self.alone).unwrap_or(u32::MAX);
         SHARED.write(|state| {
             if let Some(lane) = state.lane(database, role) {
                 lane.failures = 0;
+                if tally.stained {
+                    // This process ends, and forgets what it was to run one by one.
+                    lane.alone = lane.alone.max(alone);
+                }
                 // What was not reached is there for the next one, should this worker leave.
                 let left = tally.left > 0 || tally.interrupted || tally.split > 0;
                 if left || tally.stained {

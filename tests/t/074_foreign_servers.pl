@@ -47,8 +47,35 @@ is($node->safe_psql('postgres', q{SELECT status, count(*), max(attempts) FROM my
 	'completed|45|1', 'no job fails');
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM far'), '45|45', 'and each has done its work once');
 
+# A batch handler whose call fails there: the process ends, and the next one calls each job alone, which finds the bad one.
+$node->safe_psql('postgres', q{TRUNCATE far;
+	CREATE FUNCTION visit_all(ids bigint[], p jsonb[]) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO far_away SELECT i, x->>'label' FROM unnest(ids, p) AS t (i, x);
+		PERFORM 1 / (x->>'label' <> 'bad')::integer FROM unnest(p) AS x;
+	END $$;
+	SELECT my_worker.create_queue('one', concurrency => 1);
+	BEGIN;
+	SELECT count(my_worker.enqueue('visit_all', jsonb_build_object('label', CASE i WHEN 7 THEN 'bad' ELSE 'fast' END), 'one', max_attempts => 1)) FROM generate_series(1, 20) AS i;
+	COMMIT});
+drained($node);
+is($node->safe_psql('postgres', q{SELECT status, count(*), max(attempts) FROM my_worker.history WHERE handler ~ 'visit_all' AND payload->>'label' <> 'late' GROUP BY 1 ORDER BY 1}),
+	"completed|19|1\nfailed|1|1", 'a batch with a bad job: it fails alone');
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM far'), '19|19', 'and the others have done their work once');
+
+# The far side refuses at the COMMIT of several jobs: each is run alone, in processes that end.
+$node->safe_psql('postgres', q{TRUNCATE far;
+	CREATE FUNCTION too_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.label = 'late' THEN RAISE 'refused'; END IF; RETURN NULL; END $$;
+	CREATE CONSTRAINT TRIGGER too_late AFTER INSERT ON far DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION too_late();
+	BEGIN;
+	SELECT count(my_worker.enqueue('visit_all', jsonb_build_object('label', CASE i WHEN 3 THEN 'late' ELSE 'fast' END), 'one', max_attempts => 1)) FROM generate_series(1, 8) AS i;
+	COMMIT});
+drained($node);
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM far'), '7|7', 'refused at COMMIT: the others have done their work once');
+$node->safe_psql('postgres', 'DROP TRIGGER too_late ON far');
+
 # The same where the library was there from the start, so that batches hold several.
-$node->append_conf('postgresql.conf', q{session_preload_libraries = 'postgres_fdw'});
+$node->append_conf('postgresql.conf', q{shared_preload_libraries = 'my_worker,postgres_fdw'});
 $node->restart;
 $node->safe_psql('postgres', q{TRUNCATE far; BEGIN;
 	SELECT count(my_worker.enqueue('visit', '{"label": "fast"}', max_attempts => 1)) FROM generate_series(1, 20);
@@ -61,7 +88,7 @@ is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM far')
 $node->safe_psql('postgres', q{BEGIN; SELECT count(my_worker.enqueue('work', '{}', max_attempts => 1)) FROM generate_series(1, 200);
 	SELECT count(my_worker.enqueue(CASE WHEN i % 10 = 0 THEN 'disguised' ELSE 'work' END, '{}', max_attempts => 1)) FROM generate_series(1, 50) AS i; COMMIT});
 drained($node);
-is($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.history WHERE status = 'failed'}), '0', 'an interruption that shows as another error is not charged');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.history WHERE status = 'failed' AND queue = 'default'}), '0', 'an interruption that shows as another error is not charged');
 effects_are($node, 250, 'each job has left its effect once');
 
 $node->stop;

@@ -3,7 +3,7 @@
 #
 # A block of text right behind a block of SQL that looks like an answer of psql must be what that block has answered.
 #
-# Some pages change the server itself, or have blocks for the shell: 083_install_as_written and 146_recipes run these. The README of an
+# Some pages change the server itself, or have blocks for the shell: 083_install_as_written and 154_recipes run these. The README of an
 # example that is a program is run by the program, examples/NAME/check.
 
 use strict;
@@ -21,7 +21,7 @@ my $root = "$FindBin::RealBin/../..";
 plan skip_all => 'the docs are not at hand' unless -d "$root/docs";
 
 my %elsewhere = map { $_ => 1 } map { slurp_file($_) =~ /([\w\/-]+\.md)\b/g }
-  grep { -e } map { "$FindBin::RealBin/$_.pl" } qw(083_install_as_written 146_recipes);
+  grep { -e } map { "$FindBin::RealBin/$_.pl" } qw(083_install_as_written 154_recipes);
 
 # The pages that have SQL.
 my @pages;

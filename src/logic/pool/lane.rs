@@ -23,6 +23,8 @@ pub struct Lane {
     pub told: bool,
     /// [W] there is more than one worker can take in a round.
     pub crowded: bool,
+    /// [W] so many jobs the next worker runs one by one: they have failed together in a process that has ended since.
+    pub alone: u32,
     /// [L] starts in a row that failed.
     pub failures: u32,
     /// [L] not before this time again.
@@ -66,6 +68,7 @@ impl Lane {
             queue_id: 0,
             told: false,
             crowded: false,
+            alone: 0,
             failures: 0,
             retry_at: 0,
             no_slot_at: 0,
