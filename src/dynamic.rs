@@ -236,6 +236,7 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
     activity::application_name("my_worker dynamic");
     marks::excuse_on_quit(id.index);
     session::hold_cancels();
+    session::preload_libraries()?;
     guc::reload_if_asked()?;
     if !wait_for_commit(id)? {
         return Ok(());

@@ -7,6 +7,13 @@ use super::local::Local;
 use super::random;
 use crate::sys;
 
+/// Loads what `session_preload_libraries` and `local_preload_libraries` name, as a session does at its start, and a background
+/// worker does not by itself (tcop/postgres.c). Raises what a session that logs in would: a library is not there.
+pub fn preload_libraries() -> Result<()> {
+    // SAFETY: the process has logged in, and no transaction is open.
+    protect(|| unsafe { sys::process_session_preload_libraries() })
+}
+
 /// Takes away what a job left that does not end with its (sub)transaction: cursors, prepared
 /// statements, session-level advisory locks, currval, large objects left open, the seed of random(). Settings and temporary tables are the
 /// caller's, see `guc::Level` and [`touched_temporary`]. Cheap where there is nothing.

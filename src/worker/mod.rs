@@ -110,6 +110,7 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
     activity::application_name("my_worker worker");
     marks::excuse_on_quit(id.index);
     session::hold_cancels();
+    session::preload_libraries()?;
     // What is there before any job does not count.
     stain::is_stained();
     let mut worker = Worker {

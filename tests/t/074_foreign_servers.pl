@@ -91,5 +91,14 @@ drained($node);
 is($node->safe_psql('postgres', q{SELECT count(*) FROM my_worker.history WHERE status = 'failed' AND queue = 'default'}), '0', 'an interruption that shows as another error is not charged');
 effects_are($node, 250, 'each job has left its effect once');
 
+# A worker loads what a session of its role would.
+$node->safe_psql('postgres', q{CREATE ROLE watched LOGIN; SELECT my_worker.grant_usage('watched');
+	ALTER ROLE watched SET session_preload_libraries = 'auto_explain';
+	CREATE TABLE loaded (name text); GRANT INSERT ON loaded TO watched;
+	CREATE FUNCTION note_loaded() RETURNS void LANGUAGE sql AS $$ INSERT INTO loaded SELECT name FROM pg_settings WHERE name = 'auto_explain.log_min_duration' $$});
+$node->safe_psql('postgres', q{SET ROLE watched; SELECT my_worker.enqueue('note_loaded')});
+drained($node);
+is($node->safe_psql('postgres', 'SELECT count(*) FROM loaded'), '1', 'a worker loads session_preload_libraries');
+
 $node->stop;
 done_testing();
