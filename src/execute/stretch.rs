@@ -13,6 +13,7 @@ use super::end::Row;
 use super::{BUDGET_MS, Batch, Step, is_cancelling, seal, snooze};
 use crate::pg::datum::{Datum, Micros};
 use crate::pg::error::{PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::{clock, guc, session, xact};
 use crate::queue::claim::{Candidate, Job};
 use crate::queue::handler::Shape;
@@ -126,6 +127,7 @@ impl Batch<'_> {
             stretch.done.push(done);
             self.pass(&candidate, waiting);
         }
+        fault!(StretchEnds);
         row.end()
     }
 

@@ -29,6 +29,7 @@ mod unblocker;
 use crate::pg::catalog;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, latch, session, wait_event};
 use crate::queue::report;
@@ -227,6 +228,7 @@ impl Keeper {
                 }
             });
         }
+        fault!(Look);
         activity::running(b"looking for due jobs");
         activity::title(b"looking for due jobs");
         if self.gate.look()? {
@@ -322,6 +324,10 @@ impl Keeper {
 
     /// Takes one step of a duty; false if the extension is gone.
     fn perform(&mut self, duty: Duty) -> Result<bool> {
+        #[cfg(feature = "faults")]
+        if let Err(error) = crate::pg::fault::at(duty.point()) {
+            return self.put_off(duty, &error).map(|()| true);
+        }
         let result = match duty {
             Duty::Find => self.finder.step(&mut self.ender),
             Duty::Fire => self.firer.step(&mut self.left).map(|()| true),

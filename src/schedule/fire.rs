@@ -16,6 +16,7 @@ use crate::logic::schedule::{self, Look, Overlap, Plan};
 use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::{INVALID_AUTHORIZATION, PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::{clock, xact};
@@ -319,6 +320,7 @@ fn fire(spi: &Spi, id: i64) -> Result<Fired> {
     }
     let last_job = insert_jobs(spi, &mut found, &plan)?;
     advance(spi, &found, &plan, last_job, now)?;
+    fault!(Fired);
     Ok(Fired::Done)
 }
 
