@@ -14,6 +14,7 @@ use crate::pg::{clock, marks};
 use crate::queue::end::{self, How, Said};
 use crate::queue::queues;
 use crate::queue::single::{self, Standing, Taken};
+use crate::queue::wake;
 use crate::shared::{CHARGES, Charge, Death, SHARED};
 
 /// See the module.
@@ -82,6 +83,8 @@ fn deal(charge: &Charge) -> Result<Dealt> {
         Taken::Locked => return Ok(Dealt::Later),
     };
     if charge.attempts >= 0 && charge.attempts != live.attempts {
+        // It was charged before, by a keeper that died at once: workers still passed it by when they were told.
+        wake::look_at_commit()?;
         return Ok(Dealt::Done);
     }
     let error = match charge.death {
