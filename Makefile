@@ -102,6 +102,14 @@ cargo-test:
 	@$(need_cargo)
 	$(CARGO_ENV) '$(CARGO)' test $(CARGO_FLAGS) -- $(TESTS)
 
+# The module with points where tests can have faults; tests/run installs it beside the other one.
+faults:
+	@$(need_cargo)
+	$(CARGO_ENV) '$(CARGO)' build $(CARGO_FLAGS) --features faults
+
+where-faults:
+	@echo '$(subst /release/,/debug/,$(CARGO_BUILT))'
+
 cargo-fmt:
 	@$(need_cargo)
 	$(CARGO_ENV) '$(CARGO)' fmt --check
@@ -231,4 +239,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors lint verify bench
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors lint verify bench faults where-faults

@@ -53,8 +53,12 @@ use unblocker::Unblocker;
 
 /// So long a step of a duty may take, for those that can tell.
 const STEP: Micros = 15_000;
-/// How long a duty rests after an error.
-const REST: Micros = 10_000_000;
+/// How long a duty rests after an error; less where the tests have errors on purpose.
+const REST: Micros = if cfg!(feature = "faults") {
+    300_000
+} else {
+    10_000_000
+};
 /// How often the log hears of a duty's errors.
 const LOG_EVERY: Micros = 60_000_000;
 

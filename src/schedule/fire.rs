@@ -34,8 +34,12 @@ const GRACE: Micros = 4_000_000;
 pub const BATCH: usize = 50;
 /// How long a row that somebody has locked is left alone.
 const LOCKED_FOR: Micros = 1_000_000;
-/// How long a row is left alone after an error that passes.
-const FAILED_FOR: Micros = 10_000_000;
+/// How long a row is left alone after an error that passes; less where the tests have errors on purpose.
+const FAILED_FOR: Micros = if cfg!(feature = "faults") {
+    1_000_000
+} else {
+    10_000_000
+};
 /// How often the log hears of that.
 const LOG_EVERY: Micros = 60_000_000;
 /// A transaction fires no more after this time.

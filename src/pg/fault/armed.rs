@@ -278,7 +278,7 @@ impl Drop for Waits {
     }
 }
 
-/// A word of a test: `points`, `happened POINT`, `waiting POINT`, `clear`, or `POINT ACTION [TIMES]`.
+/// A word of a test: `points`, `happened POINT`, `waiting POINT`, `clear [POINT]`, or `POINT ACTION [TIMES]`.
 pub fn command(words: &str) -> Result<String> {
     let all = armed()?;
     let find = |wanted: &str| {
@@ -297,6 +297,10 @@ pub fn command(words: &str) -> Result<String> {
             all.iter().for_each(|armed| arm(armed, NOTHING, 0));
             return Ok(String::new());
         }
+        ["clear", point] => {
+            arm(find(point)?, NOTHING, 0);
+            return Ok(String::new());
+        }
         [point, action] => (*point, *action, "1"),
         [point, action, times] => (*point, *action, *times),
         _ => ("", "", ""),
@@ -312,9 +316,10 @@ pub fn command(words: &str) -> Result<String> {
 fn arm(armed: &Armed, action: i32, times: i32) {
     armed.times.store(0, Ordering::Release);
     armed.action.store(action, Ordering::Release);
-    armed.happened.store(0, Ordering::Release);
-    if times == 0 || action == NOTHING {
-        armed.waiting.store(0, Ordering::Release);
+    if action == NOTHING {
+        return;
     }
+    armed.happened.store(0, Ordering::Release);
+    armed.waiting.store(0, Ordering::Release);
     armed.times.store(times, Ordering::Release);
 }
