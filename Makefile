@@ -217,6 +217,9 @@ release: ## Check that all versions agree and nothing stands in the way of a rel
 test-dist: ## Unpack PGXN's zip, build it and run its SQL tests
 	@tests/dist
 
+test-encodings: ## Run the SQL tests in databases of other encodings and locales
+	@tests/encodings
+
 test-docker: ## Run the steps of the Dockerfile in root folders, and a job in the result (as root)
 	@tests/docker
 
@@ -239,4 +242,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors lint verify bench faults where-faults
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors lint verify bench faults where-faults test-encodings

@@ -100,6 +100,12 @@ sub lead_to
 	my ($point, $action, $lead) = @_;
 	# Nobody else meets it.
 	until_sql(q{SELECT count(*) = 0 FROM my_queue WHERE queue NOT IN ('held', 'letters')});
+	if ($lead eq 'together')
+	{
+		# After a batch that came to nothing its worker takes one job alone.
+		sql($leads{plain});
+		until_sql(q{SELECT count(*) = 0 FROM my_queue WHERE queue = 'plain'});
+	}
 	my $arm = arm($point, $action);
 	if ($lead eq 'restart')
 	{

@@ -53,7 +53,7 @@ my $table = q{
 	reclaim     left     error=pending|1|0 panic=pending|1|0 fatal=pending|1|0 crash=pending|1|0 wait=pending|1|0
 	end         barred   error=failed|1|0 panic=failed|1|0 fatal=failed|1|0 crash=failed|1|0 wait=failed|1|0
 	expire      late     error=cancelled|0|0 panic=cancelled|0|0 fatal=cancelled|0|0 crash=cancelled|0|0 wait=cancelled|0|0
-	dealt       left     error=failed|0|0 full=pending|1|0 panic=pending|1|0 fatal=pending|1|0 crash=pending|1|0
+	dealt       left     error=failed|1|0 full=pending|1|0 panic=pending|1|0 fatal=pending|1|0 crash=pending|1|0
 	dealt_done  left     panic=pending|1|0 fatal=pending|1|0 crash=pending|1|0
 	dealt       stopped  panic=2 fatal=2 crash=1
 	dealt_done  stopped  panic=2 fatal=2 crash=2
