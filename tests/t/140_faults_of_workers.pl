@@ -9,6 +9,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use MyWorkerTest;
 use MyWorkerFaults;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = faulty_node('faults_workers', 'my_worker.max_workers' => 1, 'my_worker.max_rate_keys' => 100);
@@ -100,12 +101,6 @@ sub lead_to
 	my ($point, $action, $lead) = @_;
 	# Nobody else meets it.
 	until_sql(q{SELECT count(*) = 0 FROM my_queue WHERE queue NOT IN ('held', 'letters')});
-	if ($lead eq 'together')
-	{
-		# After a batch that came to nothing its worker takes one job alone.
-		sql($leads{plain});
-		until_sql(q{SELECT count(*) = 0 FROM my_queue WHERE queue = 'plain'});
-	}
 	my $arm = arm($point, $action);
 	if ($lead eq 'restart')
 	{
@@ -132,6 +127,9 @@ sub lead_to
 	return $job;
 }
 
+# The module that is released has none of this.
+my $released = slurp_file(glob "$ENV{SERVER_LIB}/my_worker.so");
+unlike($released, qr/my_worker\.faults|mw_fault/, 'a released module has no points');
 all_tried($table, qr/^(?:waking|launch|attached|permitted|keyed|claimed|granted|marked|taken|called|stretch|sealed|failing|dead|settled|written|committed|given|blamed|command)/);
 all_sound("queue NOT IN ('held', 'letters')");
 $node->stop;

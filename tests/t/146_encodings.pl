@@ -68,7 +68,7 @@ for my $name (@names)
 		FROM my_worker.jobs WHERE status = 'processing'}), 't|t|t', "$name: a message is cut between characters");
 	my $looks = eval { in_db($name, q{SELECT count(*) FROM my_worker.workers WHERE queue IS NOT DISTINCT FROM queue || ''},
 		q{; SELECT count(*) > 0 FROM my_worker.queue_stats; SELECT count(*) FROM my_worker.health(); SELECT count(*) FROM get_worker_stats()},
-		q{; SELECT my_worker_status() IS NOT NULL; SELECT count(length(queue)) >= 1 FROM my_worker.workers WHERE database = current_database()}) };
+		q{; SELECT count(*) FROM my_worker_status; SELECT count(length(queue)) >= 1 FROM my_worker.workers WHERE database = current_database()}) };
 	ok(defined $looks, "$name: sees what runs in all of them") or diag($@);
 }
 for my $name (@names)
@@ -109,9 +109,11 @@ for my $name (@names)
 		"$name: and a consumer gets what was sent");
 
 	# Schedules, by the words that are ASCII whatever the locale says of i and I.
-	my $run = in_db($name, q{SELECT my_worker.schedule(word(), '0 0 * * FRI', handler => format('%1$I.%1$I', word()), queue => word(), payload => '{"gate": true}') > 0 \gset x
-		SELECT my_worker.schedule('i' || word(), 'every 15 minutes', handler => format('%1$I.%1$I', word()), queue => word()) > 0 \gset x
-		SELECT my_worker.run_now(word())});
+	in_db($name, q{DO $$ BEGIN
+			PERFORM my_worker.schedule(word(), '0 0 * * FRI', handler => format('%1$I.%1$I', word()), queue => word(), payload => '{"gate": true}');
+			PERFORM my_worker.schedule('i' || word(), 'every 15 minutes', handler => format('%1$I.%1$I', word()), queue => word());
+		END $$});
+	my $run = in_db($name, 'SELECT my_worker.run_now(word())');
 	is(in_db($name, "SELECT my_worker.wait($run, '30 s')"), 'completed', "$name: a schedule of such a name runs");
 	is(in_db($name, q{SELECT count(*) FROM (SELECT * FROM my_worker.next_runs('0 0 * * FRI', 1) INTERSECT SELECT * FROM my_worker.next_runs('0 0 * * fri', 1)) AS same}),
 		'1', "$name: FRI is fri, whatever the locale says of i");
