@@ -71,8 +71,8 @@ my $table = q{
 	lease_extended   timed_extend    error=held panic=held fatal=held crash=held wait=held
 	lease_told       take            panic=2 crash=2 wait=2
 	lease_told       narrow_take     panic=2 crash=2 wait=2
-	lease_lost       take            panic=2 crash=2 wait=2
-	lease_lost       narrow_take     panic=2 crash=2
+	lease_lost       take            crash=2 wait=2
+	lease_lost       narrow_take     crash=2
 };
 
 for my $line (grep { /\S/ } split /\n/, $table)
