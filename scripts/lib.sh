@@ -156,7 +156,8 @@ reloc_install() {
 }
 
 # reloc_faults: beside the copy of the server another one of hard links, whose module was built with the
-# feature `faults` (src/pg/fault.rs). Sets FAULTS_INSTALL, the directory above its programs.
+# feature `faults` (src/pg/fault.rs). Sets FAULTS_INSTALL, the directory above its programs, and SERVER_LIB, where the other
+# server has its modules.
 reloc_faults() {
     local faults=$WORK/faults module
     module=$(pg_config_dir pkglibdir)/my_worker.so
@@ -167,7 +168,8 @@ reloc_faults() {
     cp -al "$WORK/server" "$faults" && rm "$faults$module" && mv "$WORK/faults.so" "$faults$module" || return
     chmod 755 "$faults$module"
     FAULTS_INSTALL=$faults$(dirname "$(pg_config_dir bindir)")
-    export FAULTS_INSTALL
+    SERVER_LIB=$(dirname "$WORK/server$module")
+    export FAULTS_INSTALL SERVER_LIB
 }
 
 ask_pg_config() {

@@ -40,19 +40,19 @@ my %leads = (
 # That a job's process was terminated three times stands in shared memory: a crash forgets it, and the job is not charged.
 my $table = q{
 	look        later    error=1 panic=1 fatal=1 crash=1 wait=1
-	find        later    error=1 panic=1 fatal=1 crash=1 wait=1
+	find        later    error=1 panic=1 crash=1 wait=1
 	fire        anew     error=1 panic=1 fatal=1 crash=1 wait=1
-	release     anew     error=1 panic=1 fatal=1 crash=1 wait=1
-	prune       anew     error=1 panic=1 fatal=1 crash=1 wait=1
-	sweep       anew     error=1 panic=1 fatal=1 crash=1 wait=1
-	unblock     after    error=1 panic=1 fatal=1 crash=1 wait=1
+	release     anew     error=1 panic=1 crash=1 wait=1
+	prune       anew     error=1 panic=1 crash=1 wait=1
+	sweep       anew     error=1 panic=1 crash=1 wait=1
+	unblock     after    error=1 panic=1 crash=1 wait=1
 	unblocked   after    error=1 full=1 panic=1 fatal=1 crash=1 wait=1
 	charge      stopped  error=2 panic=2 fatal=2 crash=1 wait=2
-	rerun       again    error=1 panic=1 fatal=1 crash=1
-	settle      orphan   error=1 panic=1 fatal=1 crash=1 wait=1
+	rerun       again    error=1 panic=1 crash=1
+	settle      orphan   error=1 panic=1 crash=1 wait=1
 	reclaim     left     error=pending|1|0 panic=pending|1|0 fatal=pending|1|0 crash=pending|1|0 wait=pending|1|0
-	end         barred   error=failed|1|0 panic=failed|1|0 fatal=failed|1|0 crash=failed|1|0 wait=failed|1|0
-	expire      late     error=cancelled|0|0 panic=cancelled|0|0 fatal=cancelled|0|0 crash=cancelled|0|0 wait=cancelled|0|0
+	end         barred   error=failed|1|0 panic=failed|1|0 crash=failed|1|0 wait=failed|1|0
+	expire      late     error=cancelled|0|0 panic=cancelled|0|0 crash=cancelled|0|0 wait=cancelled|0|0
 	dealt       left     error=failed|1|0 full=pending|1|0 panic=pending|1|0 fatal=pending|1|0 crash=pending|1|0
 	dealt_done  left     panic=pending|1|0 fatal=pending|1|0 crash=pending|1|0
 	dealt       stopped  panic=2 fatal=2 crash=1
@@ -76,7 +76,7 @@ sub lead_to
 }
 
 # Schedules: each due time has one job, whatever happens while it is fired.
-for my $fault ('fire error', 'fire panic', 'fire fatal', 'fire crash', 'fired full', 'fired panic', 'fired fatal', 'fired crash', 'fired wait')
+for my $fault ('fire error', 'fire crash', 'fired full', 'fired panic', 'fired crash', 'fired wait')
 {
 	my ($point, $action) = split ' ', $fault;
 	next if $ENV{FAULT} && $point !~ /$ENV{FAULT}/;
