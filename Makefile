@@ -138,6 +138,9 @@ valgrind: ## Run cargo's tests under valgrind
 	$(TOOL_ENV) $(RUNNER)='valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite' \
 	    '$(CARGO)' test $(CARGO_FLAGS) --release -- $(TESTS)
 
+valgrind-server: ## Run some jobs in a server under valgrind (apt-get install valgrind)
+	@tests/valgrind
+
 miri: ## Run cargo's tests in Miri, but those that would take it hours
 	@$(need_cargo)
 	@'$(CARGO)' +nightly miri --version >/dev/null 2>&1 || { echo '$(EXTENSION): Miri is missing (rustup +nightly component add miri)' >&2; exit 1; }
@@ -250,4 +253,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors lint verify bench faults where-faults test-encodings fuzz sqlsmith
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server

@@ -130,6 +130,23 @@ sub goes_on
 	return;
 }
 
+# A session that goes on after the error: its lease is as it was, and another session may end it.
+for my $point (qw(lease_begun lease_locked lease_ended lease_released))
+{
+	next if $ENV{FAULT} && $point !~ /$ENV{FAULT}/;
+	my $job = sql("SELECT my_worker.send('q')");
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	my ($id, $lease) = split /\|/, $session->query("SELECT * FROM taken('q', NULL)");
+	sql(arm($point, 'error'));
+	my $call = $point eq 'lease_released' ? 'my_worker.release' : $point eq 'lease_ended' ? 'done' : 'my_worker.nack';
+	$session->query("SELECT $call($id, $lease)");
+	ok(eval { wait_happened($point) }, "error at $point in a session that stays");
+	is(eval { sql("SELECT done($job, $lease)") } // $@, 't', 'its lease is as it was');
+	$session->quit;
+	is(sql("SELECT status, attempts, (SELECT count(*) FROM effects WHERE effects.job = id) FROM my_worker.jobs WHERE id = $job"), 'completed|1|1', 'and the job done once');
+	sql('SELECT my_worker.cancel(id) FROM my_queue');
+}
+
 all_tried($table, qr/^lease/);
 all_sound('true');
 $node->stop;
