@@ -53,7 +53,12 @@ impl Batch<'_> {
         waiting: &mut VecDeque<Candidate>,
     ) -> Result<Option<Step>> {
         let mut stretch = Stretch::default();
-        match xact::subtransaction(|| self.fill(waiting, &mut stretch)) {
+        let filled = xact::subtransaction(|| {
+            self.fill(waiting, &mut stretch)?;
+            fault!(StretchEnds);
+            Ok(())
+        });
+        match filled {
             Ok(()) => {
                 self.write_ends(&stretch.done)?;
                 if stretch.is_held_back {
@@ -127,7 +132,6 @@ impl Batch<'_> {
             stretch.done.push(done);
             self.pass(&candidate, waiting);
         }
-        fault!(StretchEnds);
         row.end()
     }
 

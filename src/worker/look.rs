@@ -10,7 +10,6 @@ use crate::logic::reach::{Reach, Reaches};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Micros};
 use crate::pg::error::Result;
-use crate::pg::fault::fault;
 use crate::pg::{clock, xact};
 use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
 use crate::queue::permit;
@@ -223,7 +222,6 @@ impl Worker {
         let Some(room) = permit::enter(extension, queue, self.id)? else {
             return Ok(None);
         };
-        fault!(Permitted);
         // From here on a pause reaches the slot; one that came before is seen now.
         if !settings.is_open(extension)? {
             self.leave_queue();

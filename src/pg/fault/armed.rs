@@ -39,7 +39,7 @@ points! {
     LauncherTakes = "launcher_takes",
     /// A process has attached to its slot, and connects to its database next.
     Attached = "attached",
-    /// A worker has a permit of a queue with a limit, or found that it has none.
+    /// A process has a permit of a queue with a limit in shared memory; rows are still to be asked.
     Permitted = "permitted",
     /// A process holds the key of a job, and has not asked whether it is the job's turn.
     Keyed = "keyed",
@@ -235,6 +235,7 @@ pub fn here(point: Point) {
     }
 }
 
+#[allow(clippy::panic, reason = "it is what a test has asked for")]
 fn panic_or_crash(point: Point, action: i32) {
     match action {
         PANIC => std::panic::panic_any(format!("fault at {}", name(point))),
