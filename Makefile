@@ -102,6 +102,14 @@ cargo-test:
 	@$(need_cargo)
 	$(CARGO_ENV) '$(CARGO)' test $(CARGO_FLAGS) -- $(TESTS)
 
+# The module with points where tests can have faults; tests/run installs it beside the other one.
+faults:
+	@$(need_cargo)
+	$(CARGO_ENV) '$(CARGO)' build $(CARGO_FLAGS) --features faults
+
+where-faults:
+	@echo '$(subst /release/,/debug/,$(CARGO_BUILT))'
+
 cargo-fmt:
 	@$(need_cargo)
 	$(CARGO_ENV) '$(CARGO)' fmt --check
@@ -115,7 +123,7 @@ RUSTC  = $(or $(wildcard $(dir $(CARGO))rustc),rustc)
 HOST   = $(shell '$(RUSTC)' -vV 2>/dev/null | sed -n 's/^host: //p')
 RUNNER = CARGO_TARGET_$(shell echo '$(HOST)' | tr 'a-z-' 'A-Z_')_RUNNER
 # Searches and histories, of which Miri runs a thousandth of what a processor does in the same time.
-MIRI_SKIPS = $(addprefix --skip ,histories golden cron schedule rule calendar zone histogram no_input_panics)
+MIRI_SKIPS = $(addprefix --skip ,fuzzed histories golden cron schedule rule calendar zone histogram no_input_panics)
 TOOL_ENV = PG_CONFIG='$(PG_CONFIG)' CARGO_TARGET_DIR='target/$@'
 
 asan: ## Run cargo's tests under AddressSanitizer
@@ -130,10 +138,21 @@ valgrind: ## Run cargo's tests under valgrind
 	$(TOOL_ENV) $(RUNNER)='valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite' \
 	    '$(CARGO)' test $(CARGO_FLAGS) --release -- $(TESTS)
 
+valgrind-server: ## Run some jobs in a server under valgrind (apt-get install valgrind)
+	@tests/valgrind
+
 miri: ## Run cargo's tests in Miri, but those that would take it hours
 	@$(need_cargo)
 	@'$(CARGO)' +nightly miri --version >/dev/null 2>&1 || { echo '$(EXTENSION): Miri is missing (rustup +nightly component add miri)' >&2; exit 1; }
 	$(TOOL_ENV) '$(CARGO)' +nightly miri test $(CARGO_FLAGS) -- $(or $(TESTS),$(MIRI_SKIPS))
+
+fuzz: ## Give the parsers, and all of the SQL, anything for SECONDS=60 each
+	@$(need_cargo)
+	MY_WORKER_FUZZ_SECONDS='$(or $(SECONDS),60)' $(CARGO_ENV) '$(CARGO)' test $(CARGO_FLAGS) fuzzed -- --nocapture
+	MY_WORKER_FUZZ_SECONDS='$(or $(SECONDS),60)' TEST_TIMEOUT=86400 SUITE=tap TESTS=147_any_arguments tests/run
+
+sqlsmith: ## Run random queries over our views and functions for SECONDS=60 (apt-get install sqlsmith)
+	@SMITH_SECONDS='$(or $(SECONDS),60)' tests/sqlsmith
 
 misuse: ## Show that wrong uses of the layer over the server do not compile
 	@$(need_cargo)
@@ -209,6 +228,9 @@ release: ## Check that all versions agree and nothing stands in the way of a rel
 test-dist: ## Unpack PGXN's zip, build it and run its SQL tests
 	@tests/dist
 
+test-encodings: ## Run the SQL tests in databases of other encodings and locales
+	@tests/encodings
+
 test-docker: ## Run the steps of the Dockerfile in root folders, and a job in the result (as root)
 	@tests/docker
 
@@ -231,4 +253,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors lint verify bench
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server

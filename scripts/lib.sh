@@ -155,6 +155,23 @@ reloc_install() {
     carry_libraries
 }
 
+# reloc_faults: beside the copy of the server another one of hard links, whose module was built with the
+# feature `faults` (src/pg/fault.rs). Sets FAULTS_INSTALL, the directory above its programs, and SERVER_LIB, where the other
+# server has its modules.
+reloc_faults() {
+    local faults=$WORK/faults module
+    module=$(pg_config_dir pkglibdir)/my_worker.so
+    (
+        if command -v flock >/dev/null; then flock 9; fi
+        $MAKE -s faults && cp "$($MAKE -s --no-print-directory where-faults)" "$WORK/faults.so"
+    ) 9>target/.lock || return
+    cp -al "$WORK/server" "$faults" && rm "$faults$module" && mv "$WORK/faults.so" "$faults$module" || return
+    chmod 755 "$faults$module"
+    FAULTS_INSTALL=$faults$(dirname "$(pg_config_dir bindir)")
+    SERVER_LIB=$(dirname "$WORK/server$module")
+    export FAULTS_INSTALL SERVER_LIB
+}
+
 ask_pg_config() {
     "$PG_CONFIG" --version >/dev/null 2>&1 || {
         say "pg_config does not run ($PG_CONFIG); \"make deps\" installs what is needed"

@@ -12,6 +12,7 @@ use crate::pg::error::{
     FEATURE_NOT_SUPPORTED, INSUFFICIENT_RESOURCES, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE,
     PgError, READ_ONLY_SQL_TRANSACTION, Result, UNDEFINED_OBJECT,
 };
+use crate::pg::fault::fault;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, identity, latch, marks, session, wait_event, xact};
 use crate::queue::bar;
@@ -241,6 +242,7 @@ pub fn main(id: SlotId, _database: Oid) -> Result<()> {
     if !wait_for_commit(id)? {
         return Ok(());
     }
+    fault!(Launched);
     let memory = Memory::new()?;
     let tally = loop {
         let mut suspects = None;

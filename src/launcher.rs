@@ -10,6 +10,7 @@ use crate::pg::bgworker::{self, Handle, Status, Worker};
 use crate::pg::catalog;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{INSUFFICIENT_RESOURCES, Result};
+use crate::pg::fault::fault;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, latch, marks, session, wait_event, xact};
 use crate::schedule;
@@ -60,6 +61,7 @@ pub fn main() -> Result<()> {
         state.launcher_since = now;
     });
     bgworker::before_exit(at_exit)?;
+    fault!(LauncherStart);
     read_marks()?;
     greeting::log()?;
     let mut launcher = Launcher {
@@ -168,6 +170,7 @@ struct Launcher {
 
 impl Launcher {
     fn turn(&mut self) -> Result<()> {
+        fault!(LauncherTurn);
         self.resolve_databases()?;
         self.probe();
         self.give_places()?;
@@ -338,6 +341,7 @@ impl Launcher {
             .write(|state| state.take_slot(kind, database, role, now))
             .flatten();
         let Some(id) = taken else { return Ok(false) };
+        fault!(LauncherTakes);
         if let Some(handle) = start(kind, id)? {
             self.handles.push((id, handle));
             SHARED.write(|state| state.started(step, now));
@@ -414,6 +418,7 @@ pub fn enter_slot(id: SlotId) -> Result<()> {
     let Some((kind, database, role)) = crate::worker::attach(id)? else {
         return Ok(());
     };
+    fault!(Attached);
     bgworker::connect(database, role)?;
     match kind {
         Kind::Worker => crate::worker::main(id, database, role),

@@ -19,6 +19,7 @@ use crate::pg::error::{
     CONFIGURATION_LIMIT_EXCEEDED, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, OBJECT_IN_USE,
     OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result, UNDEFINED_OBJECT,
 };
+use crate::pg::fault::fault;
 use crate::pg::fmgr::Function;
 use crate::pg::{bgworker, clock, identity, xact};
 use crate::queue::claim::{Job, Jobs};
@@ -51,6 +52,7 @@ pub fn perform(id: i64) -> Result<Option<Datum<'static>>> {
         let _performing = Performing::begin(id);
         xact::subtransaction(|| call(function, shape, &[&job]))?
     };
+    fault!(Performed);
     let snoozed = snooze::take();
     let of = EndOf {
         queue: Some(&queue),

@@ -13,6 +13,7 @@ use crate::logic::consumers::lease::{JobKey, Lease, LeaseId, Undone};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{INVALID_PARAMETER_VALUE, PgError, RAISE_EXCEPTION, Result};
+use crate::pg::fault::fault;
 use crate::pg::{bgworker, clock, identity, latch, xact};
 use crate::queue::claim::{Job, Jobs};
 use crate::queue::end::{self, Attempt, Completion, EndOf, Execution, How, Said};
@@ -111,9 +112,11 @@ impl Desk {
     }
 
     fn find(&self, shown: Shown, begun: Option<(LeaseId, Lease)>) -> Result<Option<Valid>> {
+        fault!(LeaseBegun);
         let Some((job, started)) = self.lock(shown, begun)? else {
             return Ok(None);
         };
+        fault!(LeaseLocked);
         let queue_name = queue_of(&job)?;
         let queue = queues::kept_as_told(&self.extension, &queue_name);
         let session = begun.filter(|_| job.value(column::LEASE).is_none());
@@ -288,6 +291,7 @@ impl Counter<'_> {
             recorded: &Cell::new(false),
         };
         let written = end::write(&desk.extension, &valid.end_of(), How::Completed(completion))?;
+        fault!(LeaseEnded);
         // A session's lease takes its key with it.
         if valid.session.is_none()
             && let Some(key) = valid.job.value(column::GROUP_KEY)
@@ -318,6 +322,7 @@ pub fn nack(
         };
         queues::look_at(&desk.extension, &valid.queue_name)?;
         let written = end::write(&desk.extension, &valid.end_of(), how)?;
+        fault!(LeaseEnded);
         written.tell_at_commit().map(|outcome| outcome.is_some())
     })
 }
@@ -327,6 +332,7 @@ pub fn release(shown: Shown, delay: Option<Micros>) -> Result<bool> {
     check_delay(delay)?;
     with_one(c"my_worker.release()", shown, |desk, valid| {
         valid.release(true)?;
+        fault!(LeaseReleased);
         if valid.session.is_some() && delay.is_none() {
             return Ok(true);
         }
@@ -353,6 +359,7 @@ pub fn extend(shown: Shown, by: Micros) -> Result<bool> {
         let last = last.map_or(Micros::MAX, |timeout| valid.started.saturating_add(timeout));
         let until = until.min(last);
         lease_row::extend(&desk.extension, valid.job.id, until)?;
+        fault!(LeaseExtended);
         wake::due_at_commit(until)?;
         Ok(true)
     })

@@ -8,6 +8,7 @@ use crate::logic::rates::Rate;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Micros};
 use crate::pg::error::{CONFIGURATION_LIMIT_EXCEEDED, PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::{bgworker, clock, identity, latch, xact};
 use crate::queue::claim::{Job, Jobs};
 use crate::queue::permit::{self, channel};
@@ -57,6 +58,7 @@ pub fn take(
             leases::received(*id, lease.is_some(), &job.candidate())?;
         }
     }
+    fault!(LeasePublished);
     let mut kept = Vec::with_capacity(found.len());
     let mut lost = Vec::new();
     xact::with_latest_snapshot(|| {
@@ -74,6 +76,7 @@ pub fn take(
         }
         Ok(())
     })?;
+    fault!(LeaseSeen);
     if queue.concurrency.is_some() {
         keep_limit(extension, queue, &mut kept, &mut lost)?;
     }
@@ -93,6 +96,7 @@ pub fn take(
         Some(length) => write_leases(extension, queue, &leased, began.at, length)?,
         None => tell_of_time_outs(queue, &leased)?,
     }
+    fault!(LeaseGiven);
     let next = began.next;
     Ok(Taken {
         jobs: leased,

@@ -154,8 +154,15 @@ pub fn reset() {
 }
 
 /// Notes under the lock that a process ended in the middle of a job, without a crash. `told`: it
-/// was asked to by us, which is never held against the job. Answers the process to wake.
-pub fn stopped(state: &mut State, database: Oid, role: Oid, job: i64, told: bool) -> Wake {
+/// was asked to by us, which is never held against the job. `attempts`: those of the job that had ended, if that is
+/// known; else -1. Answers the process to wake.
+pub fn stopped(
+    state: &mut State,
+    database: Oid,
+    role: Oid,
+    (job, attempts): (i64, i32),
+    told: bool,
+) -> Wake {
     if let Some(lane) = state.lane(database, role) {
         lane.set_pending();
     }
@@ -163,7 +170,7 @@ pub fn stopped(state: &mut State, database: Oid, role: Oid, job: i64, told: bool
         state.charge(Charge {
             job,
             database,
-            attempts: -1,
+            attempts,
             death: Death::Stops,
         });
         return state.ask_look(database);

@@ -3,6 +3,8 @@
 
 mod bgw;
 mod consume;
+#[cfg(feature = "faults")]
+mod faults;
 mod home;
 mod messages;
 mod probe;

@@ -10,6 +10,7 @@ use crate::execute::{self, BUDGET_MS, snooze};
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::Micros;
 use crate::pg::error::Result;
+use crate::pg::fault::fault;
 use crate::pg::local::Local;
 use crate::pg::memcx::MemoryContext;
 use crate::pg::{activity, bgworker, clock, command, identity, marks, session, xact};
@@ -58,6 +59,7 @@ pub fn claim(
     marks::set(slot.index, bgworker::my_database(), job.id, attempts, true);
     show(slot, Current::Running(job.id), started);
     end::claim_command(extension, job.id, started)?;
+    fault!(CommandClaimed);
     Ok(Claimed {
         text: job.command()?,
         attempt: Attempt {
@@ -161,6 +163,7 @@ impl Ran {
 fn run(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Ran> {
     let launcher = SHARED.read(|state| state.launcher_procno).unwrap_or(-1);
     activity::running(&claimed.text);
+    fault!(CommandCommitted);
     session::accept_cancels();
     // A cancel that came while it was claimed has been noted, but its signal is spent.
     let result = if execute::is_cancelling(slot, claimed.attempt.job) {
@@ -215,12 +218,15 @@ fn settle(
             finished: ran.finished,
         }),
     };
+    fault!(CommandRan);
     // While the slot shows the next one: the keeper takes neither for a command that nobody has.
     show_ending(slot, attempt.job);
     let both = xact::transaction(|| match catalog::hold_extension()? {
         Some(extension) => {
             let written = end::write(&extension, &of, ran.how())?;
-            Ok((written, next(&extension)?))
+            let following = next(&extension)?;
+            fault!(CommandChained);
+            Ok((written, following))
         }
         None => Ok((Written::NOTHING, None)),
     });
@@ -231,6 +237,7 @@ fn settle(
         write_end(&of, ran).map(|written| (written, None))
     });
     show_ending(slot, 0);
+    fault!(CommandSettled);
     settled
 }
 

@@ -12,6 +12,7 @@ use crate::logic::recent::Called;
 use crate::logic::settled::Settled;
 use crate::pg::datum::{Datum, Micros};
 use crate::pg::error::{PgError, QUERY_CANCELED, Result};
+use crate::pg::fault::fault;
 use crate::pg::{bgworker, latch, session, xact};
 use crate::queue::claim::Job;
 use crate::queue::end::{self, Attempt, Completion, END_NOT_WRITTEN, EndOf, Execution, How, Said};
@@ -223,6 +224,7 @@ impl<'a> Batch<'a> {
             false => How::Failed(error, Said::No),
         };
         let of = self.end_of(job, started, finished);
+        fault!(Failing);
         let written = end::write(self.extension, &of, how);
         let written = written.and_then(|written| xact::fire_deferred().map(|()| written));
         match written {

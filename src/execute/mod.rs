@@ -30,6 +30,7 @@ use crate::logic::low_water::Place;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{INTERNAL_ERROR, PgError, Result};
+use crate::pg::fault::{fault, fault_here};
 use crate::pg::{bgworker, clock, guc, identity, marks, session, stain, statements, table, xact};
 use crate::queue::claim::{Candidate, Job, Jobs};
 use crate::queue::handler;
@@ -208,7 +209,9 @@ impl<'a> Batch<'a> {
         if self.tally.command.is_none() {
             self.tally.blame = Blame::Settled;
         }
-        self.history.take().map_or(Ok(()), History::end)
+        self.history.take().map_or(Ok(()), History::end)?;
+        fault!(Written);
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -247,6 +250,7 @@ impl<'a> Batch<'a> {
         // That may be a while ago, if it was run with others before.
         let started = granted.unwrap_or(started);
         let settled = self.settle(job, started, self.reached, result);
+        fault_here!(Settled);
         self.leave();
         settled
     }
@@ -284,6 +288,7 @@ impl<'a> Batch<'a> {
         };
         let (shape, function) = (known.handler.shape, known.function);
         self.begin_call(jobs, index, started);
+        fault!(Marked);
         let timeout_ms = self.timeout_ms(first);
         let (slot, job, table) = (self.slot, first.id, self.jobs);
         own::set_call(several(jobs));
@@ -295,6 +300,7 @@ impl<'a> Batch<'a> {
             session::set_read_only(session::default_read_only());
             clock::start_statement();
             let value = limited(slot, timeout_ms, || call(function, shape, jobs))?;
+            fault!(Called);
             let now = clock::now();
             returned = Some(now);
             hold.check()?;
@@ -329,6 +335,7 @@ impl<'a> Batch<'a> {
         let left = session::discard_leftovers();
         self.note_traces(self.reached.saturating_sub(started));
         ended.and(left)?;
+        fault!(Sealed);
         Ok(result)
     }
 

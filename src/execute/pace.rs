@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use super::{Batch, Grant, Step};
 use crate::pg::datum::Micros;
 use crate::pg::error::Result;
+use crate::pg::fault::fault;
 use crate::queue::claim::{Candidate, Job};
 use crate::queue::column;
 use crate::queue::rates::{self, Lots, Pace, Start};
@@ -42,6 +43,7 @@ impl Batch<'_> {
         match start {
             Start::At(at) => {
                 self.tally.grants.push(Grant { job: of, at });
+                fault!(Granted);
                 Ok(ControlFlow::Continue(Some(at)))
             }
             Start::Not(next) => {

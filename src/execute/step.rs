@@ -8,6 +8,7 @@ use super::pace::Granted;
 use super::{Batch, Step};
 use crate::logic::low_water::Place;
 use crate::pg::error::{PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::{clock, xact};
 use crate::queue::claim::{Candidate, Found, Job};
 use crate::queue::end::{self as ends, CANNOT_BE_RUN, How, Said};
@@ -48,6 +49,7 @@ impl Batch<'_> {
             self.pass(&candidate, waiting);
             return Ok(Step::Next);
         };
+        fault!(Claimed);
         job.key = candidate.key.clone();
         if let Some(defect) = job.defect() {
             waiting.pop_front();

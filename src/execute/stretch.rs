@@ -13,6 +13,7 @@ use super::end::Row;
 use super::{BUDGET_MS, Batch, Step, is_cancelling, seal, snooze};
 use crate::pg::datum::{Datum, Micros};
 use crate::pg::error::{PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::{clock, guc, session, xact};
 use crate::queue::claim::{Candidate, Job};
 use crate::queue::handler::Shape;
@@ -52,7 +53,12 @@ impl Batch<'_> {
         waiting: &mut VecDeque<Candidate>,
     ) -> Result<Option<Step>> {
         let mut stretch = Stretch::default();
-        match xact::subtransaction(|| self.fill(waiting, &mut stretch)) {
+        let filled = xact::subtransaction(|| {
+            self.fill(waiting, &mut stretch)?;
+            fault!(StretchEnds);
+            Ok(())
+        });
+        match filled {
             Ok(()) => {
                 self.write_ends(&stretch.done)?;
                 if stretch.is_held_back {

@@ -16,6 +16,7 @@ use crate::logic::low_water::Place;
 use crate::pg::clock;
 use crate::pg::datum::{Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result, TRIGGERED_DATA_CHANGE_VIOLATION};
+use crate::pg::fault::fault;
 use crate::pg::local::Local;
 use crate::pg::statements::Statement;
 use crate::queue::claim::{Found, Job, Jobs};
@@ -51,6 +52,7 @@ impl Hold<'_> {
         count.set(1);
         let others = jobs.get(1..).unwrap_or_default();
         count.set(table.take_away(others)?.saturating_add(1));
+        fault!(TakenAway);
         Ok(jobs.get(..count.get()).unwrap_or_default())
     }
 

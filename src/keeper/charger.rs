@@ -14,7 +14,7 @@ use crate::pg::{clock, marks};
 use crate::queue::end::{self, How, Said};
 use crate::queue::queues;
 use crate::queue::single::{self, Standing, Taken};
-use crate::shared::{CHARGES, Charge, Death, SHARED};
+use crate::shared::{self, CHARGES, Charge, Death, SHARED};
 
 /// See the module.
 pub struct Charger {
@@ -62,8 +62,13 @@ impl Charger {
         Ok(())
     }
 
+    /// Workers that were told by the COMMIT of the charge may have passed the job by, as one that is still to be
+    /// charged: the finder looks again.
     fn end(&self, charge: &Charge) {
-        SHARED.write(|state| state.end_charge(charge));
+        shared::tell(|state| {
+            state.end_charge(charge);
+            state.ask_look(self.database)
+        });
         for left in marks::left_behind() {
             if left.job == charge.job && left.database == charge.database {
                 marks::clear_if_left(left);

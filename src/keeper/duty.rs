@@ -33,6 +33,26 @@ pub(super) const CHORES: [Duty; 8] = [
 ];
 
 impl Duty {
+    /// Where a test can have it fail.
+    #[cfg(feature = "faults")]
+    pub(super) fn point(self) -> crate::pg::fault::Point {
+        use crate::pg::fault::Point;
+        match self {
+            Duty::Find => Point::Find,
+            Duty::Fire => Point::Fire,
+            Duty::Release => Point::Release,
+            Duty::Charge => Point::Charge,
+            Duty::Reclaim => Point::Reclaim,
+            Duty::Unblock => Point::Unblock,
+            Duty::Sweep => Point::Sweep,
+            Duty::Rerun => Point::Rerun,
+            Duty::Settle => Point::Settle,
+            Duty::End => Point::End,
+            Duty::Expire => Point::Expire,
+            Duty::Prune => Point::Prune,
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Duty::Find => "finding due jobs",

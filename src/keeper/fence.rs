@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::pg::catalog;
 use crate::pg::error::{PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::log::{self, Level};
 use crate::pg::xact;
 use crate::queue::end::{self, END_NOT_WRITTEN, How};
@@ -37,8 +38,16 @@ impl LeftOut {
         if self.has(job) {
             return Ok(Dealt::Later);
         }
+        let body = || {
+            let dealt = body()?;
+            fault!(Dealt);
+            Ok(dealt)
+        };
         match xact::transaction(body) {
-            Ok(dealt) => Ok(dealt),
+            Ok(dealt) => {
+                fault!(DealtDone);
+                Ok(dealt)
+            }
             Err(error) if error.passes() => Ok(Dealt::Later),
             Err(error) => self.set_aside(job, END_NOT_WRITTEN, &error),
         }

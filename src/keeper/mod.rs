@@ -29,6 +29,7 @@ mod unblocker;
 use crate::pg::catalog;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, clock, guc, latch, session, wait_event};
 use crate::queue::report;
@@ -52,8 +53,12 @@ use unblocker::Unblocker;
 
 /// So long a step of a duty may take, for those that can tell.
 const STEP: Micros = 15_000;
-/// How long a duty rests after an error.
-const REST: Micros = 10_000_000;
+/// How long a duty rests after an error; less where the tests have errors on purpose.
+const REST: Micros = if cfg!(feature = "faults") {
+    300_000
+} else {
+    10_000_000
+};
 /// How often the log hears of a duty's errors.
 const LOG_EVERY: Micros = 60_000_000;
 
@@ -227,6 +232,7 @@ impl Keeper {
                 }
             });
         }
+        fault!(Look);
         activity::running(b"looking for due jobs");
         activity::title(b"looking for due jobs");
         if self.gate.look()? {
@@ -322,6 +328,10 @@ impl Keeper {
 
     /// Takes one step of a duty; false if the extension is gone.
     fn perform(&mut self, duty: Duty) -> Result<bool> {
+        #[cfg(feature = "faults")]
+        if let Err(error) = crate::pg::fault::at(duty.point()) {
+            return self.put_off(duty, &error).map(|()| true);
+        }
         let result = match duty {
             Duty::Find => self.finder.step(&mut self.ender),
             Duty::Fire => self.firer.step(&mut self.left).map(|()| true),

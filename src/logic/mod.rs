@@ -80,6 +80,8 @@ pub mod settled;
 pub mod zone;
 
 #[cfg(test)]
+mod fuzzed;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod testing;

@@ -14,6 +14,7 @@ mod copy;
 pub mod datum;
 pub mod ddl;
 pub mod error;
+pub mod fault;
 pub mod fmgr;
 pub mod guard;
 pub mod guc;

@@ -7,6 +7,7 @@ use crate::logic::consumers::waiting::{Arrival, WAITING};
 use crate::logic::keys::KeyId;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
+use crate::pg::fault::fault_here;
 use crate::pg::local::Local;
 use crate::pg::xact::{self, End};
 use crate::pg::{bgworker, clock};
@@ -191,6 +192,9 @@ fn refuse_prepare() -> Result<()> {
 fn tell(pending: Pending, committed: bool) {
     if pending.is_nothing() {
         return;
+    }
+    if !pending.changes.is_empty() {
+        fault_here!(LeaseTold);
     }
     let now = clock::now();
     // Room for all before the lock: nothing allocates under it.

@@ -12,6 +12,7 @@ use crate::logic::keys::{HELD, KeyId, Numbers, Rule};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Oid};
 use crate::pg::error::Result;
+use crate::pg::fault::fault;
 use crate::pg::{bgworker, xact};
 use crate::shared::{self, SHARED, SLOTS, SlotId, TakenKey, consumers, own};
 
@@ -155,6 +156,7 @@ pub fn admit(
         TakenKey::Full => return Ok(Admitted::Full),
         TakenKey::Now | TakenKey::Before => {}
     }
+    fault!(Keyed);
     if xact::with_latest_snapshot(|| is_its_turn(jobs, &of, key, job))? {
         return Ok(Admitted::Yes);
     }

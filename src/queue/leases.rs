@@ -8,6 +8,7 @@ use crate::logic::consumers::lease::{JobKey, Lease, LeaseId, Loss};
 use crate::logic::keys::KeyId;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::Result;
+use crate::pg::fault::fault_here;
 use crate::pg::local::Local;
 use crate::pg::{bgworker, clock, latch, lease_marks};
 use crate::shared::{self, SHARED, consumers};
@@ -138,6 +139,7 @@ pub fn lose_all(loss: Loss) {
 }
 
 fn at_exit(code: i32) {
+    fault_here!(LeaseLost);
     lose_all(match code {
         0 => Loss::Disconnected,
         _ if bgworker::has_lost_client() => Loss::Disconnected,

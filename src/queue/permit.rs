@@ -4,6 +4,7 @@ use crate::logic::consumers::Channel;
 use crate::pg::bgworker;
 use crate::pg::catalog::Extension;
 use crate::pg::error::Result;
+use crate::pg::fault::fault;
 use crate::shared::{self, SHARED, SlotId, consumers};
 
 use super::queues::Queue;
@@ -29,6 +30,7 @@ pub fn enter(extension: &Extension, queue: &Queue, id: SlotId) -> Result<Option<
     if entered.flatten().is_none() {
         return Ok(None);
     }
+    fault!(Permitted);
     let at_work = at_work(extension, queue)?;
     if at_work > queue.limit() {
         SHARED.write(|state| state.withdraw(id));

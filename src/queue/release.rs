@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{ToDatum, types};
 use crate::pg::error::{DEPENDENCY_FAILED, PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::spi::{Spi, Statement};
 
 use super::after::array;
@@ -114,6 +115,7 @@ pub fn apply(extension: &Extension, ended: &[Ended], known: &mut Known) -> Resul
         cancel_one(extension, job, one)?;
         known.remove(&job);
     }
+    fault!(Unblocked);
     Ok(Applied { locked, ends_any })
 }
 

@@ -9,6 +9,7 @@ use crate::logic::{backoff, retry_rules};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, ToDatum, types};
 use crate::pg::error::{PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::spi::Statement;
 use crate::pg::{clock, random};
 
@@ -330,6 +331,7 @@ fn fail_for_good(
             spi.run(&GO_ON, &arguments).map(|rows| rows.count())
         })?;
         if moved > 0 {
+            fault!(DeadLetter);
             return Ok(Some(Ending::Failed));
         }
     }

@@ -10,6 +10,7 @@ use crate::logic::keys::KeyId;
 use crate::logic::reruns::Word;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{FEATURE_NOT_SUPPORTED, PgError, Result};
+use crate::pg::fault::fault_here;
 use crate::pg::local::Local;
 use crate::pg::xact::{self, End};
 use crate::pg::{bgworker, clock};
@@ -327,6 +328,9 @@ fn refuse_prepare() -> Result<()> {
 fn tell(pending: Pending, committed: bool) {
     if pending.notes.is_empty() && pending.promises.is_empty() {
         return;
+    }
+    if committed && !pending.notes.is_empty() {
+        fault_here!(Waking);
     }
     let now = clock::now();
     // Room for all before the lock: nothing allocates under it.

@@ -16,6 +16,7 @@ use crate::logic::schedule::{self, Look, Overlap, Plan};
 use crate::pg::catalog::{self, Barred, Extension};
 use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
 use crate::pg::error::{INVALID_AUTHORIZATION, PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::{clock, xact};
@@ -33,8 +34,12 @@ const GRACE: Micros = 4_000_000;
 pub const BATCH: usize = 50;
 /// How long a row that somebody has locked is left alone.
 const LOCKED_FOR: Micros = 1_000_000;
-/// How long a row is left alone after an error that passes.
-const FAILED_FOR: Micros = 10_000_000;
+/// How long a row is left alone after an error that passes; less where the tests have errors on purpose.
+const FAILED_FOR: Micros = if cfg!(feature = "faults") {
+    1_000_000
+} else {
+    10_000_000
+};
 /// How often the log hears of that.
 const LOG_EVERY: Micros = 60_000_000;
 /// A transaction fires no more after this time.
@@ -319,6 +324,7 @@ fn fire(spi: &Spi, id: i64) -> Result<Fired> {
     }
     let last_job = insert_jobs(spi, &mut found, &plan)?;
     advance(spi, &found, &plan, last_job, now)?;
+    fault!(Fired);
     Ok(Fired::Done)
 }
 

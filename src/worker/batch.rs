@@ -4,6 +4,7 @@ use crate::execute::{Batch, Grant, Tally};
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::Micros;
 use crate::pg::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
+use crate::pg::fault::fault;
 use crate::pg::{activity, clock, marks, session, stain, xact};
 use crate::queue::bar;
 use crate::queue::claim::Jobs;
@@ -49,6 +50,7 @@ impl Worker {
         self.hear_of_keys();
         let result = self
             .batch_in_transaction()
+            .and_then(Self::committed)
             .and_then(|tally| self.run_commands(tally));
         // The extension went between two looks at the catalogs. Any other error ends the process
         // at the job that its slot shows, which is held against the job if it comes again.
@@ -67,6 +69,14 @@ impl Worker {
                 Ok(false)
             }
         }
+    }
+
+    /// The transaction has committed, if there was one.
+    fn committed(tally: Option<Tally>) -> Result<Option<Tally>> {
+        if tally.is_some() {
+            fault!(Committed);
+        }
+        Ok(tally)
     }
 
     fn batch_in_transaction(&mut self) -> Result<Option<Tally>> {
@@ -298,6 +308,7 @@ impl Worker {
 
     fn after_commit(&mut self, tally: Tally) -> Result<bool> {
         let worked = !tally.untold.is_empty();
+        fault!(GivenBack);
         let (database, role) = (self.database, self.role);
         let alone = u32::try_from(self.alone).unwrap_or(u32::MAX);
         SHARED.write(|state| {

@@ -12,6 +12,7 @@ use crate::logic::counters::Ending;
 use crate::logic::recent::Called;
 use crate::logic::settled::Settled;
 use crate::pg::error::{DEADLOCK_DETECTED, PgError, Result, SERIALIZATION_FAILURE, SqlState};
+use crate::pg::fault::fault;
 use crate::pg::identity;
 use crate::queue::end::{Attempt, EndOf, Execution, How, Said};
 use crate::queue::queues::Queue;
@@ -136,6 +137,7 @@ impl Suspects {
             true => How::Cancelled,
             false => How::Failed(error, Said::Yes),
         };
+        fault!(Blamed);
         let written = match write_alone(&of, how) {
             Err(refused) if !is_servers(refused.sqlstate) => set_aside(&of, &refused)?,
             written => written?,

@@ -75,7 +75,7 @@ fn at_exit(code: i32) {
             keeper = state.free_slot(id);
             if let Some(job) = current.job() {
                 let uncounted = told || put_down != 0 || kind == Kind::Dynamic;
-                stopped = counted::stopped(state, database, role, job, uncounted);
+                stopped = counted::stopped(state, database, role, (job, attempts), uncounted);
                 let death = match cancelled {
                     true => Some(Death::Cancelled),
                     false => (put_down == job).then_some(Death::Deaf),

@@ -94,7 +94,7 @@ END
 $$;
 TRUNCATE calls, seen;
 CALL run_statements();
-SELECT payload->>0 AS statement, count(*), count(DISTINCT job) FROM seen GROUP BY 1 ORDER BY 1;
+SELECT payload->>0 AS statement, count(*), count(DISTINCT job) FROM seen GROUP BY 1 ORDER BY (payload->>0) COLLATE "C";
 SELECT DISTINCT jobs AS rows_missed FROM calls;
 SELECT handler, status, count(*), max(attempts) AS attempts, bool_or(errors IS NOT NULL) AS errors
     FROM my_worker.history WHERE queue = 'batches' GROUP BY 1, 2 ORDER BY 1;

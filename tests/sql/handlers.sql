@@ -62,7 +62,7 @@ SELECT set_config('test.last', max(id)::text, false) IS NULL AS n FROM my_worker
 SELECT count(my_worker.enqueue('work.' || proname)) FROM pg_proc
  WHERE pronamespace = 'work'::regnamespace AND proname LIKE 'r\_%';
 CALL pg_temp.wait_until('SELECT NOT EXISTS (SELECT FROM my_queue)');
-SELECT handler, status, left(result::text, 40) AS result, length(result::text) AS length
+SELECT handler, status, left(result::text, 40) AS result, octet_length(convert_to(result::text, 'UTF8')) AS length
   FROM my_worker.history
  WHERE handler LIKE 'work.r\_%' AND id > current_setting('test.last')::bigint ORDER BY handler COLLATE "C";
 -- No sets, procedures, aggregates or window functions.

@@ -62,7 +62,7 @@ SELECT my_worker.enqueue('work.says', '[101]', max_attempts => 1) AS a,
        my_worker.enqueue('work.says', '[null]', max_attempts => 1) AS d,
        my_worker.enqueue('work.says', jsonb_build_array(0, repeat('ä', 10000)), max_attempts => 1) AS e \gset
 SELECT my_worker.wait(:a, '30 s'), my_worker.wait(:b, '30 s'), my_worker.wait(:c, '30 s'), my_worker.wait(:d, '30 s'), my_worker.wait(:e, '30 s');
-SELECT left(payload::text, 10) AS payload, status, errors->0->>'sqlstate' AS sqlstate, last_error FROM my_worker.history
+SELECT left(payload::text, 5) AS payload, status, errors->0->>'sqlstate' AS sqlstate, last_error FROM my_worker.history
  WHERE id IN (:a, :b, :c, :d, :e) ORDER BY id;
 SELECT my_worker.drop_queue('one');
 DROP SCHEMA work CASCADE;

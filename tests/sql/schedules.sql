@@ -145,9 +145,9 @@ SELECT schedules.refused(sql) FROM (VALUES
 SELECT count(*) FROM my_worker.schedules WHERE name IN ('x', '');
 
 -- Names and texts beyond ASCII; the longest name.
-SELECT my_worker.schedule('zeitplan "täglich" 😀', '@daily', 'SELECT ''ä''') > 0 AS has_id;
+SELECT my_worker.schedule('zeitplan "täglich" ø', '@daily', 'SELECT ''ä''') > 0 AS has_id;
 SELECT name, command FROM my_worker.schedules WHERE name LIKE 'zeit%';
-SELECT my_worker.unschedule('zeitplan "täglich" 😀');
+SELECT my_worker.unschedule('zeitplan "täglich" ø');
 SELECT schedules.refused($$SELECT my_worker.schedule('x', 'täglich', 'SELECT 1')$$);
 SELECT my_worker.schedule(repeat('n', 63), '@daily', 'SELECT 1') > 0 AS has_id;
 SELECT my_worker.unschedule(repeat('n', 63));

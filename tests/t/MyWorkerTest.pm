@@ -38,13 +38,14 @@ my $DEADLINE = $ENV{PG_TEST_TIMEOUT_DEFAULT} // 60;
 #   -extension => 0         without CREATE EXTENSION in `postgres`
 #   -start     => 0         initialised, not started (so no extension either)
 #   -init      => [ ... ]   for PostgreSQL::Test::Cluster's init, e.g. [ allows_streaming => 1 ]
+#   -install   => DIR       the programs of another server, in DIR/bin
 #
 # Cluster.pm sets fsync = off and restart_after_crash = off; a test of crashes says
 # `restart_after_crash => 'on'`, one of durability `fsync => 'on'`.
 sub new_node
 {
 	my ($name, %conf) = @_;
-	my %option = (-preload => 1, -extension => 1, -start => 1, -init => []);
+	my %option = (-preload => 1, -extension => 1, -start => 1, -init => [], -install => undef);
 	for my $key (grep { /^-/ } keys %conf)
 	{
 		BAIL_OUT("new_node: no option $key") unless exists $option{$key};
@@ -58,7 +59,8 @@ sub new_node
 		($option{-preload} ? ('shared_preload_libraries' => 'my_worker') : ()),
 		%conf);
 
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my @install = $option{-install} ? (install_path => $option{-install}) : ();
+	my $node = PostgreSQL::Test::Cluster->new($name, @install);
 	$node->init(extra => [ '--encoding=UTF8', '--no-locale' ], @{ $option{-init} });
 	$node->append_conf('postgresql.conf',
 		join '', map { "$_ = " . quote_setting($settings{$_}) . "\n" } sort keys %settings);
