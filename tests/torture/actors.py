@@ -52,14 +52,14 @@ class Run:
         self.servers, self.model, self.log, self.seed = servers, model, log, seed
         self.over = threading.Event()  # producers end
         self.drained = threading.Event()  # consumers end
-        self.crowded = threading.Event()  # so many jobs wait that producers rest
+        self.crowded = set()  # queues with so many jobs that producers leave them alone
         self.prepared = {}  # gid: transaction
         self.actors = []
+        self.made = 0  # actors, ever
 
 
 class Actor(threading.Thread):
     user = "postgres"
-    number = 0  # a subclass's place in its range of numbers
     pause = 0.05  # seconds between two steps, on average
 
     def __init__(self, run, name, user=None):
@@ -70,8 +70,8 @@ class Actor(threading.Thread):
         self.end = run.over
         self.conn = None
         self.steps = self.failures = 0
-        run.actors.append(self)
-        self.numbers = Counter(len(run.actors))
+        run.made += 1
+        self.numbers = Counter(run.made)
 
     def note(self, what, **about):
         self.torture.log.write(self.name, what, **about)
@@ -107,8 +107,6 @@ class Actor(threading.Thread):
 
     def rest(self):
         self.end.wait(self.random.expovariate(1 / self.pause))
-        while self.torture.crowded.is_set() and not self.end.is_set() and self.end is self.torture.over:
-            self.end.wait(0.2)
 
     def connect(self):
         self.conn = self.torture.servers.connect(user=self.user, application_name=f"torture {self.name}")

@@ -86,6 +86,7 @@ class Facts:
     markers: set
     rows: list
     effects: dict  # (n, what): how many rows
+    left: list = field(default_factory=list)  # jobs without a number of ours that have not ended, in words
 
 
 @dataclass
@@ -150,7 +151,7 @@ class Model:
         yield "every job has ended", list(self._ended(facts))
         yield "effects stand as often as promised", list(self._effects(facts, rows))
         yield "jobs end as they were told to", list(self._ends(facts, rows))
-        yield "attempts fail for a known reason and within max_attempts", list(self._attempts(facts, rows))
+        yield "attempts fail for a known reason, and no more often than max_attempts", list(self._attempts(facts, rows))
         yield "jobs start after those that they come after", list(self._after(rows))
         for queue, limit in sorted(limits.items()):
             mine = [row for row in facts.rows if (row.origin or row.queue) == queue and row.n in self.jobs]
@@ -186,6 +187,8 @@ class Model:
         for row in facts.rows:
             if not row.ended:
                 yield Violation("ended", f"job {row.n} is still {row.status} in {row.queue}", [row.n])
+        for text in facts.left:
+            yield Violation("ended", text)
 
     def _effects(self, facts, rows):
         for (n, _what), count in facts.effects.items():
@@ -209,13 +212,17 @@ class Model:
                 revived = job.n in self.revived
                 if told and not revived and row.ended and row.status != "cancelled":
                     yield Violation("ends", f"job {job.n} was cancelled and is {row.status}", [job.n])
-                if row.status == "cancelled" and not self._may_be_cancelled(job):
+                if row.status == "cancelled" and not self._may_be_cancelled(job, rows):
                     yield Violation("ends", f"job {job.n} is cancelled, and nobody has cancelled it", [job.n])
                 if row.ended and not revived and self.seen.get(job.n, row.status) != row.status:
                     yield Violation("ends", f"wait() said {self.seen[job.n]} of job {job.n}, which is {row.status}", [job.n])
 
-    def _may_be_cancelled(self, job):
-        return job.expires or job.n in self.tried_cancel or (bool(job.after) and job.after_failed == "cancel")
+    def _may_be_cancelled(self, job, rows):
+        if job.expires or job.n in self.tried_cancel:
+            return True
+        ends = [rows[other][0].status if rows[other] else None for other in job.after]
+        return job.after_failed == "cancel" and (
+            any(end in ("failed", "cancelled") for end in ends) or any(other in self.revived for other in job.after))
 
     def _attempts(self, facts, rows):
         for job in list(self.jobs.values()):
@@ -245,7 +252,9 @@ class Model:
     # ---- limits, by the times that the history has of the last attempt of each job
 
     def _limit(self, rows, limit):
-        ran = [row for row in rows if row.ended and row.started_at is not None and row.status != "cancelled"]
+        # What was cancelled while it waited has the start of an attempt before.
+        ran = [row for row in rows if row.ended and row.started_at is not None and row.status != "cancelled"
+               and row.started_at < row.finished_at]
         if limit.concurrency:
             yield from too_many(ran, limit.concurrency, "concurrency")
         if limit.per_key:
@@ -331,7 +340,8 @@ def too_many(rows, most, what):
             continue
         running[row.n] = row
         if len(running) > most:
-            yield Violation("limit", f"{len(running)} jobs at once, {what} is {most}", list(running))
+            times = ", ".join(f"{one.id} {one.started_at:.6f}-{one.finished_at:.6f}" for one in running.values())
+            yield Violation("limit", f"{len(running)} jobs at once, {what} is {most}: {times}", list(running))
             return
 
 

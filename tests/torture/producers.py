@@ -17,7 +17,8 @@ class Producer(Actor):
         way = self.random.choices(
             ["one", "several", "insert", "copy", "savepoints", "rollback", "prepare"], [8, 4, 3, 2, 3, 1, 1])[0]
         queue = self.random.choices(list(self.queues), list(self.queues.values()))[0]
-        getattr(self, way)(queue)
+        if queue not in self.torture.crowded:
+            getattr(self, way)(queue)
 
     # ---- ways to enqueue
 
@@ -156,3 +157,166 @@ def finish_prepared(torture, conn, gid, generator):
         else:
             tx.rolled_back()
         torture.log.write("prepared", tx.state, tx=tx.number)
+
+
+class Commander(Actor):
+    """Enqueues commands: one attempt or several, one statement or several, some that fail."""
+
+    def step(self):
+        if "commands" in self.torture.crowded:
+            return
+        with self.transaction() as tx:
+            for _ in range(self.random.randint(1, 3)):
+                n = self.numbers()
+                most = self.random.choice([1, 1, 3])
+                call = f"SELECT torture.command({n}, {self.random.choice([0, 0, 0, 0.02, 0.2])})"
+                about = {"promise": "command"}
+                text = self.random.choice([f"{call}", f"SET work_mem = '1MB'; {call}", f"{call}; SELECT 1", f"BEGIN; {call}; COMMIT"])
+                if self.random.random() < 0.1:
+                    text = f"{call}; SELECT 1/0"
+                    about["errors"] = frozenset({"22012"})
+                job = self.enqueued(tx, n, "commands", **about)
+                job.id = self.value("SELECT my_worker.run(%s, queue => 'commands', max_attempts => %s)", text, most)
+
+
+class Dependent(Producer):
+    """Jobs that come after others: of the same transaction, and of earlier ones."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.recent = []
+
+    def step(self):
+        if "plain" in self.torture.crowded:
+            return
+        with self.transaction() as tx:
+            jobs = [self.enqueue(tx, "plain") for _ in range(self.random.randint(1, 3))]
+            for _ in range(self.random.randint(1, 3)):
+                choice = jobs + self.recent
+                others = self.random.sample(choice, min(len(choice), self.random.randint(1, 4)))
+                n = self.numbers()
+                failed = self.random.choice(["cancel", "cancel", "run"])
+                job = self.enqueued(tx, n, "plain", after=tuple(other.n for other in others), after_failed=failed)
+                job.id = self.value("SELECT my_worker.enqueue('torture.work', %s, queue => 'plain', after => %s, after_failed => %s)",
+                                    json.dumps({"n": n}), [other.id for other in others], failed)
+                jobs.append(job)
+        # What was not committed has ids that may be given again after a promotion.
+        self.recent = (self.recent + jobs)[-10:]
+
+
+class Documents(Actor):
+    """Changes documents, and asks in the same transaction that the newest version be copied."""
+
+    def step(self):
+        key = f"document {self.random.randint(1, 5)}"
+        with self.transaction():
+            self.sql("INSERT INTO torture.documents VALUES (%s, 1) ON CONFLICT (key) DO UPDATE SET version = documents.version + 1", key)
+            self.sql("SELECT my_worker.enqueue('torture.copy_document', %s, queue => 'documents', unique_key => %s, unique_mode => 'rerun')",
+                     json.dumps({"key": key}), key)
+        mode = self.random.choice(["keep", "replace", "rerun", "error"])
+        self.sql("SELECT my_worker.enqueue('torture.tick', '{}', queue => 'documents', unique_key => %s, unique_mode => %s, "
+                 "run_at => now() + %s * interval '1 s')", f"tick {self.random.randint(1, 3)}", mode, self.random.random())
+
+    def expects(self, error):
+        return error.sqlstate == "23505"
+
+
+class Letters(Producer):
+    """Jobs that often fail for good, and go on as dead letters; some are sent back."""
+
+    queues = {"dying": 1}
+
+    def step(self):
+        super().step()
+        if self.user == "postgres" and self.random.random() < 0.1:
+            self.sql("SELECT my_worker.pause_queue('letters')")
+            self.rest()
+            self.sql("SELECT my_worker.redrive('letters', %s)", self.random.choice([None, 1, 10]))
+            self.sql("SELECT my_worker.resume_queue('letters')")
+
+    def job_for(self, queue):
+        n = self.numbers()
+        return n, {"n": n, "often": 0.6}, {"errors": MEANT}, {"max_attempts": 2}
+
+    def copy(self, queue):
+        self.several(queue)
+
+
+class Scheduler(Actor):
+    """Makes its schedules once; then it redefines one now and then, which changes nothing."""
+
+    pause = 1
+
+    def step(self):
+        for name, rule, how in (("all", "every 1 second", "overlap => 'allow', catchup => 'all'"),
+                                ("skip", "every 1 second", "overlap => 'skip'"), ("queue", "* * * * * *", "overlap => 'queue'")):
+            if not self.value("SELECT count(*) FROM my_worker.schedules WHERE name = %s AND owner = current_user::regrole", name):
+                self.sql(f"SELECT my_worker.schedule(%s, %s, handler => 'torture.tick', queue => 'ticks', {how})", name, rule)
+
+
+class Shaky(Producer):
+    """Jobs whose function and role come and go."""
+
+    queues = {"shaky": 1}
+
+    def handler(self, queue):
+        return "torture.shaky"
+
+    def job_for(self, queue):
+        n = self.numbers()
+        return n, {"n": n}, {"errors": frozenset({"42883", "42501", "28000"}), "fatal": frozenset({"28000"})}, {}
+
+    def expects(self, error):
+        return error.sqlstate in ("42883", "42704", "28000") or "is not permitted to log in" in str(error)
+
+
+class Dealer(Producer):
+    """Deals with jobs of its role: cancels, retries, waits, performs, launches, hurries, deletes them."""
+
+    def step(self):
+        jobs = [job for job in list(self.model.jobs.values())[-400:] if job.owner == self.user and job.id and job.tx.state == "committed"]
+        if jobs:
+            way = self.random.choices(["cancel", "retry", "wait", "perform", "launch", "hurry", "delete"], [4, 2, 4, 2, 2, 1, 1])[0]
+            job = self.random.choice(jobs)
+            self.note(way, n=job.n, id=job.id)
+            getattr(self, way)(job)
+
+    def cancel(self, job):
+        with self.transaction(end=self.random.choice(["COMMIT", "COMMIT", "COMMIT", "ROLLBACK"])) as tx:
+            self.model.tried_cancel.add(job.n)
+            if self.value("SELECT my_worker.cancel(%s)", job.id):
+                self.model.cancelled(job.n, tx)
+                self.note("cancelled", n=job.n, tx=tx.number)
+
+    def retry(self, job):
+        ended = self.sql("SELECT id, (payload->>'n')::bigint FROM my_worker.history WHERE status IN ('failed', 'cancelled') "
+                         "AND owner = current_user::regrole AND payload ? 'n' ORDER BY finished_at DESC LIMIT 20")
+        if ended:
+            id, n = self.random.choice(ended)
+            self.model.revived.add(n)
+            self.note("retry", n=n, id=id)
+            self.sql("SELECT my_worker.retry(%s)", id)
+
+    def wait(self, job):
+        status = self.value("SELECT my_worker.wait(%s, '1 s')", job.id)
+        if status and job.queue != "dying" and not job.may_vanish and job.n not in self.model.revived:
+            self.model.seen[job.n] = status
+
+    def perform(self, job):
+        with self.transaction(end=self.random.choice(["COMMIT", "ROLLBACK"])):
+            self.sql("SELECT my_worker.perform(%s)", job.id)
+
+    def launch(self, job):
+        self.sql("SELECT launch_dynamic_worker(%s::bigint)", job.id)
+
+    def hurry(self, job):
+        self.sql("SELECT my_worker.run_soon(%s)", job.id)
+
+    def delete(self, job):
+        if self.user == "postgres":
+            job.may_vanish = True
+            self.sql("DELETE FROM my_queue WHERE id = %s", job.id)
+
+    def expects(self, error):
+        # What perform, launch and DELETE say of jobs that are gone, run, fail or must wait.
+        return error.sqlstate in ("42704", "55006", "55000", "53400", "53000", "0A000", "P0001", "MW001")

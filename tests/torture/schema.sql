@@ -11,6 +11,8 @@ CREATE TABLE torture.effects (
     at   timestamptz DEFAULT clock_timestamp()
 );
 CREATE INDEX ON torture.effects (n);
+CREATE TABLE torture.schedules (
+    id bigint, name text, runs bigint, first_due timestamptz, last_due timestamptz, seconds integer, all_of_them boolean);
 CREATE TABLE torture.documents (key text PRIMARY KEY, version bigint NOT NULL, copied bigint NOT NULL DEFAULT 0);
 
 -- At most so many transactions are in jobs of this name at once. A slot is an advisory lock of the transaction, so it is
@@ -54,7 +56,7 @@ BEGIN
     END IF;
     INSERT INTO torture.effects (n, what, job) VALUES (number, 'done', id);
     PERFORM pg_sleep((p->>'sleep')::float8) WHERE p ? 'sleep';
-    IF (p->>'fail')::integer > mine.attempts THEN
+    IF (p->>'fail')::integer > mine.attempts OR random() < (p->>'often')::float8 THEN
         RAISE EXCEPTION 'attempt % is meant to fail', mine.attempts + 1;
     END IF;
     PERFORM my_worker.give_up('no more') WHERE p ? 'give_up';
@@ -93,6 +95,20 @@ CREATE FUNCTION torture.poison(id bigint, p jsonb) RETURNS void LANGUAGE plpgsql
 BEGIN
     INSERT INTO torture.effects (n, what, job) VALUES ((p->>'n')::bigint, 'done', id);
     EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format('echo %s >> %s; kill -9 $PPID', p->>'n', p->>'file'));
+END $$;
+
+-- Returns when so many jobs are in it at once: at the end of a run, to see that no permit was lost.
+CREATE FUNCTION torture.meet(id bigint, p jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    place constant integer := hashtext(p->>'place');
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(place);
+    WHILE (p->>'most')::integer > (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
+            AND (classid::bigint << 32 | objid::bigint) = place AND objsubid = 1) AND NOT EXISTS (
+            SELECT FROM torture.effects WHERE what = p->>'place') LOOP
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+    INSERT INTO torture.effects (what, job) VALUES (p->>'place', id);
 END $$;
 
 CREATE ROLE alice LOGIN;

@@ -37,11 +37,11 @@ SETTINGS = {
 
 
 class Server:
-    def __init__(self, name, home, bin_dir):
+    def __init__(self, name, home, bin_dir, disk=None):
         self.name = name
         self.home = Path(home) / name
         self.bin = Path(bin_dir)
-        self.data = self.home / "data"
+        self.data = (disk or self.home) / "data"
         self.log = self.home / "log"
         self.home.mkdir(parents=True)
         self.sockets = self.home / "s"
@@ -54,7 +54,8 @@ class Server:
         return done
 
     def init(self, **settings):
-        self.program("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+        self.program("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync",
+                     "-X", self.home / "wal")
         self.configure(**{**SETTINGS, **settings})
 
     def configure(self, **settings):
@@ -118,17 +119,18 @@ class Server:
 class Servers:
     """The primary of the moment, and what becomes of it."""
 
-    def __init__(self, home, bin_dir):
+    def __init__(self, home, bin_dir, small=None):
         self.home, self.bin = home, bin_dir
+        self.small = small  # a small disk, for the first server's data but its log of transactions
         self.lock = threading.RLock()  # held by whoever takes the server down or brings it back
         self.number = 0
         self.old = []
         self.standby = None
-        self.main = self.new()
+        self.main = self.new(small)
 
-    def new(self):
+    def new(self, disk=None):
         self.number += 1
-        return Server(f"server{self.number}", self.home, self.bin)
+        return Server(f"server{self.number}", self.home, self.bin, disk)
 
     def all(self):
         return self.old + [self.main] + ([self.standby] if self.standby else [])
