@@ -47,7 +47,7 @@ class Consumer(Actor):
         queue = self.random.choice(["mail", "mail", "mail_two", "mail_fifo"])
         lease = self.random.choice([None, None, "1 s", "3 s"])
         receive = ("SELECT id, lease, payload, attempt, max_attempts FROM my_worker.receive(%s, %s, wait => %s, lease => %s)",
-                   queue, self.random.randint(1, 5), self.random.choice(["0", "0.3 s", "1 s"]), lease)
+                   queue, self.random.randint(1, 5), "0.1 s" if self.calm else self.random.choice(["0", "0.3 s", "1 s"]), lease)
         if not self.calm and self.random.random() < 0.05:
             self.sql("BEGIN")
             jobs = self.sql(*receive)

@@ -50,7 +50,7 @@ ACTORS = {
     "dealers": [(Dealer, "alice"), (Dealer, "bob"), (Dealer, "postgres")],
     "mail": [(Sender, "alice"), (Sender, "bob"), (Consumer, "alice"), (Consumer, "bob"), (Consumer, "postgres")],
 }
-MOST_WAITING = 150  # jobs of one queue, beyond which producers leave it alone
+MOST_WAITING = 80  # jobs of one queue, beyond which producers leave it alone
 PATIENCE = 60  # seconds without any progress after which what is left is stuck
 
 
