@@ -247,19 +247,19 @@ in_a_box() {
     local dir=$1
     shift
     export PYTHONDONTWRITEBYTECODE=1
-    if [ "$(id -u)" -eq 0 ] && unshare --mount --pid --fork true 2>/dev/null; then
-        mkdir -p "$dir/small"
-        # The shell stays, as the first process: it takes in the children of those that have died.
-        export -f as_user
-        export WORK BIN SERVER_USER EXTRA_LIBS
-        # shellcheck disable=SC2016 # the inner shell knows $1 and the like
-        unshare --mount --pid --fork --kill-child --mount-proc bash -c '
-            dir=$1
-            shift
-            mount -t tmpfs -o "size=400m,mode=700,uid=$(id -u "$SERVER_USER")" tmpfs "$dir/small" || exit 1
-            as_user "$@" --small "$dir/small"
-            exit $?' bash "$dir" "$@"
-    else
+    if [ "$(id -u)" -ne 0 ] || ! unshare --mount --pid --fork true 2>/dev/null; then
         as_user "$@"
+        return
     fi
+    mkdir -p "$dir/small"
+    export WORK BIN EXTRA_LIBS
+    # The first shell stays: as process 1 it takes in the children of those that have died.
+    # shellcheck disable=SC2016 # the inner shell knows $1 and the like
+    unshare --mount --pid --fork --kill-child --mount-proc bash -c '
+        . scripts/lib.sh
+        dir=$1
+        shift
+        mount -t tmpfs -o "size=400m,mode=700,uid=$(id -u "$SERVER_USER")" tmpfs "$dir/small" || exit 1
+        as_user "$@" --small "$dir/small"
+        exit $?' bash "$dir" "$@"
 }
