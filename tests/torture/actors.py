@@ -50,6 +50,7 @@ class Run:
 
     def __init__(self, servers, model, log, seed):
         self.servers, self.model, self.log, self.seed = servers, model, log, seed
+        self.calm = threading.Event()  # the chaos has ended: wake-ups alone must do now
         self.over = threading.Event()  # producers end
         self.drained = threading.Event()  # consumers end
         self.crowded = set()  # queues with so many jobs that producers leave them alone

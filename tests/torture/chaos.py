@@ -27,11 +27,19 @@ class Chaos(threading.Thread):
     def make_plan(self, seconds, names):
         """[(when, what, a number for its choices)]: all that chance decides, decided beforehand."""
         weights = {name: weight for name, weight in WEIGHTS.items() if not names or name in names}
+        mild = {name: weight for name, weight in weights.items() if name in MILD}
         plan, at = [], 1.0
         while weights and at < seconds:
-            what = self.random.choices(list(weights), list(weights.values()))[0]
+            # The end of a long run crashes nothing, so that processes live long enough to show whether they grow.
+            choice = mild if mild and seconds > LONG and at > seconds - LONG / 2 else weights
+            what = self.random.choices(list(choice), list(choice.values()))[0]
             plan.append((at, what, self.random.random()))
             at += 0.2 + self.random.expovariate(1 / 0.7)
+        # What is rare comes once in any run.
+        for what, part in (("poison", 0.2), ("failover", 0.5), ("poison", 0.6)):
+            if what in weights and plan and seconds >= 20:
+                place = int(part * len(plan))
+                plan[place] = (plan[place][0], what, plan[place][2])
         return plan
 
     def note(self, what, **about):
@@ -40,7 +48,7 @@ class Chaos(threading.Thread):
     def run(self):
         begin = time.monotonic()
         for at, what, choice in self.plan:
-            if self.torture.over.wait(max(0, begin + at - time.monotonic())):
+            if self.torture.calm.wait(max(0, begin + at - time.monotonic())):
                 break
             self.random = random.Random(choice)
             self.note(what)
@@ -367,3 +375,8 @@ WEIGHTS = {
     "settings": 4, "disabled": 2, "pause": 4, "alter": 4, "maintain": 4, "lock": 2, "old_snapshot": 3,
     "function": 3, "role": 3, "drop_role": 2, "extension": 2, "slow_disk": 2, "full_disk": 2, "poison": 1,
 }
+
+# What ends neither the server nor launcher and keepers.
+MILD = {"cancel", "freeze", "lose_client", "settings", "disabled", "pause", "alter", "maintain", "lock", "old_snapshot",
+        "function", "role", "drop_role", "extension", "slow_disk"}
+LONG = 240  # seconds, from which on a run has such an end of half that length

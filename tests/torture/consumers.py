@@ -1,6 +1,7 @@
 """Jobs for consumers: those who send them, and those who receive them by both kinds of lease."""
 
 import json
+import time
 
 from actors import Actor
 from producers import MEANT, Producer
@@ -36,7 +37,7 @@ class Consumer(Actor):
     @property
     def calm(self):
         """When the chaos is over, all jobs are to end."""
-        return self.torture.over.is_set()
+        return self.torture.calm.is_set()
 
     def step(self):
         if self.forgotten and (self.calm or self.random.random() < 0.2):
@@ -56,14 +57,16 @@ class Consumer(Actor):
             return
         for id, token, payload, attempt, most in self.sql(*receive):
             n = payload["n"]
+            received = time.time()
+            self.model.received(n, token)
             self.note("received", n=n, id=id, lease=token, kind=lease or "session", attempt=attempt)
             if attempt > most:
                 self.model.saw("attempts", f"attempt {attempt} of {most} of job {n} was received", [n])
-            self.deal(n, id, token, payload["mode"], lease)
+            self.deal(n, id, token, payload["mode"], lease, received)
             if self.conn is None:
                 return
 
-    def deal(self, n, id, token, mode, lease):
+    def deal(self, n, id, token, mode, lease, received):
         what = "work" if self.calm else self.random.choices(
             ["work", "nack", "fail", "release", "forget", "leave", "late"], [80, 5, 1, 4, 3, 1, 2])[0]
         job = self.model.jobs[n]
@@ -82,15 +85,19 @@ class Consumer(Actor):
             job.fatal |= MEANT
             self.sql("SELECT my_worker.nack(%s, %s, 'never', fail => true)", id, token)
         else:
+            ends = None
             if what == "late" and lease == "1 s":
                 self.torture.drained.wait(1.2)
+                ends = received + 1
             elif lease and self.random.random() < 0.2:
                 self.sql("SELECT my_worker.extend(%s, %s, '2 s')", id, token)
             else:
                 self.torture.drained.wait(self.random.expovariate(1 / 0.01))
-            self.work(n, id, token, mode)
+            self.work(n, id, token, mode, ends)
 
-    def work(self, n, id, token, mode):
+    def work(self, n, id, token, mode, ends):
+        # A timed lease ends so long after the moment at which it was given, which was before it was received.
+        lost = self.model.is_lost(n, token) or (ends is not None and time.time() > ends)
         effect = "INSERT INTO torture.effects (n, what, job) VALUES (%s, 'done', %s)"
         if mode == "loose":
             self.sql(effect, n, id)
@@ -101,6 +108,8 @@ class Consumer(Actor):
             acknowledged = self.value("SELECT my_worker.ack(%s, %s)", id, token)
             self.sql("COMMIT" if acknowledged else "ROLLBACK")
         self.note("acknowledged" if acknowledged else "too late", n=n, lease=token)
+        if acknowledged and lost:
+            self.model.saw("leases", f"job {n} was acknowledged by lease {token}, which was over", [n])
         if acknowledged and n not in self.model.revived:
             self.model.seen[n] = "completed"
 

@@ -116,6 +116,7 @@ class Model:
         self.tried_cancel = set()  # jobs for which cancel() was called, whatever it said
         self.revived = set()  # jobs for which retry() or redrive() was called
         self.seen = {}  # job: the status that wait() answered
+        self.leases = {}  # job: the lease by which it was received last
         self.violations = []  # what actors have seen while it ran
 
     # ---- what the actors tell; each call is one step of the interpreter, so threads need no lock
@@ -132,6 +133,13 @@ class Model:
 
     def cancelled(self, n, tx):
         self.cancels[n].append(tx)
+
+    def received(self, n, lease):
+        self.leases[n] = lease
+
+    def is_lost(self, n, lease):
+        """Somebody else has received the job since, so this lease is over."""
+        return self.leases[n] != lease
 
     def saw(self, check, text, jobs=()):
         self.violations.append(Violation(check, text, list(jobs)))

@@ -17,7 +17,8 @@ import psycopg
 SETTINGS = {
     "shared_preload_libraries": "my_worker",
     "my_worker.database": "postgres,other",
-    "my_worker.naptime": "2",
+    # So long that a wake-up that is lost shows as a job that is stuck.
+    "my_worker.naptime": "300",
     "listen_addresses": "",
     "fsync": "off",
     "max_connections": "60",

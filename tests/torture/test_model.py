@@ -184,6 +184,14 @@ class Ends(Case):
         self.is_wrong("attempts")
 
 
+class Leases(Case):
+    def test_a_lease_is_lost_when_somebody_else_has_received_the_job(self):
+        self.model.received(1, 10)
+        self.assertFalse(self.model.is_lost(1, 10))
+        self.model.received(1, 11)
+        self.assertTrue(self.model.is_lost(1, 10))
+
+
 class Order(Case):
     def test_a_job_before_the_one_it_comes_after(self):
         self.job(2)

@@ -51,6 +51,7 @@ ACTORS = {
     "mail": [(Sender, "alice"), (Sender, "bob"), (Consumer, "alice"), (Consumer, "bob"), (Consumer, "postgres")],
 }
 MOST_WAITING = 80  # jobs of one queue, beyond which producers leave it alone
+CALM = 6  # the last seconds, in which producers go on without chaos
 PATIENCE = 60  # seconds without any progress after which what is left is stuck
 
 
@@ -105,22 +106,30 @@ class Torture:
     def torture(self):
         begin = time.monotonic()
         self.make_actors()
-        chaos = Chaos(self.run, self.options.seconds, self.options.actors)
+        chaos = Chaos(self.run, self.options.seconds - CALM, self.options.actors)
         for thread in [*self.run.actors, chaos]:
             thread.start()
-        while time.monotonic() < begin + self.options.seconds:
-            time.sleep(0.5)
-            self.look()
-        self.run.over.set()
+        self.look_until(begin + self.options.seconds - CALM)
+        self.run.calm.set()
         chaos.join()
+        chaos.calm()
+        self.memory.look(self.servers.main)
+        self.end_prepared()
+        # From here on no nap and no restart makes up for a wake-up that is lost.
+        self.look_until(time.monotonic() + CALM)
+        self.run.over.set()
         for actor in self.run.actors:
             if actor.end is self.run.over:
                 actor.join()
-        self.memory.look(self.servers.main)
-        chaos.calm()
+        self.servers.ensure_up()
         self.say(f"chaos: {', '.join(f'{what} {count}' for what, count in sorted(chaos.counts.items()))}")
         self.say(f"{len(self.model.txs)} transactions, {len(self.model.jobs)} jobs, "
                  f"{sum(actor.failures for actor in self.run.actors)} sessions or statements lost")
+
+    def look_until(self, end):
+        while time.monotonic() < end:
+            time.sleep(0.5)
+            self.look()
 
     def look(self):
         """While it runs: what must hold always; and which queues are full."""
@@ -137,12 +146,24 @@ class Torture:
 
     # ---- the end
 
-    def end_what_is_open(self):
+    def end_prepared(self):
+        """COMMIT PREPARED wakes nobody: a queue that is resumed has the keeper look."""
         generator = random.Random(f"{self.options.seed} prepared")
         with self.servers.connect() as conn:
-            for (gid,) in conn.execute("SELECT gid FROM pg_prepared_xacts ORDER BY gid").fetchall():
-                finish_prepared(self.run, conn, gid, generator)
-            # A schedule that is paused is due no more; then all that it has enqueued is known.
+            end = time.monotonic() + 10
+            while gids := conn.execute("SELECT gid FROM pg_prepared_xacts ORDER BY gid").fetchall():
+                for (gid,) in gids:
+                    try:
+                        finish_prepared(self.run, conn, gid, generator)
+                    except psycopg.Error:  # its own session does it at this moment
+                        if time.monotonic() > end:
+                            raise
+                time.sleep(0.1)
+            conn.execute("SELECT my_worker.resume_queue('plain')")
+
+    def end_schedules(self):
+        """A schedule that is paused is due no more; then all that it has enqueued is known."""
+        with self.servers.connect() as conn:
             conn.execute("SELECT my_worker.pause_schedule(name, owner) FROM my_worker.schedules")
             conn.execute("""
                 INSERT INTO torture.schedules
@@ -220,7 +241,8 @@ class Torture:
         try:
             self.prepare()
             self.torture()
-            self.end_what_is_open()
+            self.end_prepared()
+            self.end_schedules()
             self.drain()
             self.judge()
         except Exception as error:
