@@ -144,29 +144,17 @@ class Chaos(threading.Thread):
         old = self.servers.main
         mode = self.random.choice(["fast", "immediate", "kill"])
         new = self.servers.standby = self.servers.new()
-        # The tables of a first server on a small disk stay there.
-        old.program("pg_basebackup", "-h", old.sockets, "-p", "5432", "-U", "postgres", "-D", new.data, "-c", "fast", "-R", "-X", "stream")
-        new.configure()
-        new.start()
         try:
-            with old.connect() as conn:
-                conn.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-                conn.execute("SELECT pg_reload_conf()")
-                # Commits from here on wait for the standby; those before have reached it when this has.
-                wait_until(lambda: conn.execute("SELECT sync_state = 'sync' FROM pg_stat_replication").fetchone() == (True,), 30)
-                time.sleep(0.5)
-                position = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
-                wait_until(lambda: conn.execute("SELECT flush_lsn >= %s FROM pg_stat_replication", (position,)).fetchone() == (True,), 30)
-        except (psycopg.Error, TimeoutError) as error:
-            # Something else, such as a poisonous job, has hit the primary: it goes on as it was.
+            self.make_standby(old, new)
+        except (psycopg.Error, RuntimeError, TimeoutError) as error:
+            # A job that kills its process has hit the primary: it goes on as it was.
             self.note("no failover", error=str(error))
-            new.stop("immediate", check=False)
+            if new.postmaster():
+                new.stop("immediate", check=False)
             self.servers.old.append(new)
             self.servers.standby = None
             self.up()
-            with old.connect() as conn:
-                conn.execute("ALTER SYSTEM RESET synchronous_standby_names")
-                conn.execute("SELECT pg_reload_conf()")
+            self.admin("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
             return
         if mode == "kill":
             children = old.children()
@@ -179,6 +167,19 @@ class Chaos(threading.Thread):
         self.servers.main, self.servers.standby = new, None
         self.note("promoted", mode=mode, to=new.name)
         self.up()
+
+    def make_standby(self, old, new):
+        old.program("pg_basebackup", "-h", old.sockets, "-p", "5432", "-U", "postgres", "-D", new.data, "-c", "fast", "-R", "-X", "stream")
+        new.configure()
+        new.start()
+        with old.connect() as conn:
+            conn.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            conn.execute("SELECT pg_reload_conf()")
+            # Commits from here on wait for the standby; those before have reached it when this has.
+            wait_until(lambda: conn.execute("SELECT sync_state = 'sync' FROM pg_stat_replication").fetchone() == (True,), 30)
+            time.sleep(0.5)
+            position = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
+            wait_until(lambda: conn.execute("SELECT flush_lsn >= %s FROM pg_stat_replication", (position,)).fetchone() == (True,), 30)
 
     # ---- what administrators do
 

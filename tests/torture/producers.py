@@ -306,7 +306,7 @@ class Dealer(Producer):
 
     def retry(self, job):
         ended = self.sql("SELECT id, (payload->>'n')::bigint FROM my_worker.history WHERE status IN ('failed', 'cancelled') "
-                         "AND owner = current_user::regrole AND payload ? 'n' ORDER BY finished_at DESC LIMIT 20")
+                         "AND owner = current_user::regrole AND payload ? 'n' AND queue <> 'poison' ORDER BY finished_at DESC LIMIT 20")
         if ended:
             id, n = self.random.choice(ended)
             self.model.revived.add(n)
