@@ -45,6 +45,8 @@ class Consumer(Actor):
             self.forgotten = False
             self.close()
             return
+        if self.random.random() < 0.3:
+            self.show_old_lease()
         queue = self.random.choice(["mail", "mail", "mail_two", "mail_fifo"])
         lease = self.random.choice([None, None, "1 s", "3 s"])
         receive = ("SELECT id, lease, payload, attempt, max_attempts FROM my_worker.receive(%s, %s, wait => %s, lease => %s)",
@@ -58,7 +60,7 @@ class Consumer(Actor):
         for id, token, payload, attempt, most in self.sql(*receive):
             n = payload["n"]
             received = time.time()
-            self.model.received(n, token)
+            self.model.received(n, id, token)
             self.note("received", n=n, id=id, lease=token, kind=lease or "session", attempt=attempt)
             if attempt > most:
                 self.model.saw("attempts", f"attempt {attempt} of {most} of job {n} was received", [n])
@@ -68,7 +70,7 @@ class Consumer(Actor):
 
     def deal(self, n, id, token, mode, lease, received):
         what = "work" if self.calm else self.random.choices(
-            ["work", "nack", "fail", "release", "forget", "leave", "late"], [80, 5, 1, 4, 3, 1, 2])[0]
+            ["work", "nack", "fail", "release", "forget", "leave", "late"], [75, 5, 1, 5, 3, 1, 5])[0]
         job = self.model.jobs[n]
         self.note(what, n=n, lease=token)
         if what == "forget":
@@ -112,6 +114,17 @@ class Consumer(Actor):
             self.model.saw("leases", f"job {n} was acknowledged by lease {token}, which was over", [n])
         if acknowledged and n not in self.model.revived:
             self.model.seen[n] = "completed"
+
+    def show_old_lease(self):
+        """Of a job that somebody else has received since: whatever is asked for with it comes to nothing."""
+        try:
+            n, id, token = self.model.over.pop()
+        except IndexError:
+            return
+        call = self.random.choice(["ack(%s, %s)", "nack(%s, %s)", "release(%s, %s)", "extend(%s, %s, '1 s')"])
+        self.note("old lease", n=n, lease=token, call=call)
+        if self.value(f"SELECT my_worker.{call}", id, token):
+            self.model.saw("leases", f"{call} of job {n} with lease {token}, which was over, was true", [n])
 
     def expects(self, error):
         return error.sqlstate == "55000" and "launcher" in str(error)

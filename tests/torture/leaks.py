@@ -5,6 +5,8 @@ import re
 import time
 from pathlib import Path
 
+import psycopg
+
 PATIENCE = 60
 
 # Each a query that returns a row, as text, for what is left over. Asked again until the deadline: sessions end when they end.
@@ -34,7 +36,7 @@ def left_over(conn):
         yield name, left
 
 
-def permits(conn):
+def permits(conn, connect):
     """As many jobs as ever may run at once again: whoever lost a permit, a key or a place of the pool would let fewer run."""
     places = {"two": 2, "keys": 2, "plain": 4, "fifo": 1}
     wanted = 0
@@ -48,6 +50,19 @@ def permits(conn):
             if time.monotonic() > end:
                 return [f"{most} jobs of {queue} did not run at once: {met - wanted + most} have met"]
             time.sleep(0.05)
+    # Sessions perform as many: nobody who is idle holds a permit.
+    sessions = [connect() for _ in range(places["two"])]
+    try:
+        for session in sessions:
+            session.execute("BEGIN")
+            session.execute("SELECT my_worker.perform(my_worker.enqueue('torture.tick', queue => 'two'))")
+        for session in sessions:
+            session.execute("COMMIT")
+    except psycopg.Error as error:
+        return [f"{places['two']} sessions could not perform jobs of two at once: {error}"]
+    finally:
+        for session in sessions:
+            session.close()
     for _ in range(2):
         conn.execute("SELECT my_worker.send('mail_two')")
     got = conn.execute("SELECT count(my_worker.ack(id, lease)) FROM my_worker.receive('mail_two', 5, wait => '5 s')").fetchone()[0]

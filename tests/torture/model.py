@@ -16,7 +16,7 @@ A promise says how often the effect of a job may stand in `torture.effects`:
     none      not judged
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 OPEN, COMMITTED, ROLLED_BACK, UNKNOWN = "open", "committed", "rolled back", "unknown"
@@ -117,6 +117,7 @@ class Model:
         self.revived = set()  # jobs for which retry() or redrive() was called
         self.seen = {}  # job: the status that wait() answered
         self.leases = {}  # job: the lease by which it was received last
+        self.over = deque(maxlen=50)  # (job, its id, a lease of it that is over)
         self.violations = []  # what actors have seen while it ran
 
     # ---- what the actors tell; each call is one step of the interpreter, so threads need no lock
@@ -134,8 +135,11 @@ class Model:
     def cancelled(self, n, tx):
         self.cancels[n].append(tx)
 
-    def received(self, n, lease):
+    def received(self, n, id, lease):
+        before = self.leases.get(n)
         self.leases[n] = lease
+        if before is not None:
+            self.over.append((n, id, before))
 
     def is_lost(self, n, lease):
         """Somebody else has received the job since, so this lease is over."""

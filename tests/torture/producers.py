@@ -46,11 +46,12 @@ class Producer(Actor):
 
     def copy(self, queue):
         with self.transaction() as tx:
-            with self.conn.cursor().copy("COPY my_queue (queue, handler, payload, group_key) FROM STDIN") as copy:
+            columns = ["group_key", "timeout", "max_attempts", "expires_at"]
+            with self.conn.cursor().copy(f"COPY my_queue (queue, handler, payload, {', '.join(columns)}) FROM STDIN") as copy:
                 for _ in range(self.random.randint(1, 30)):
                     n, payload, about, options = self.job_for(queue)
                     self.enqueued(tx, n, queue, **about)
-                    copy.write_row((queue, self.handler(queue), json.dumps(payload), options.get("group_key")))
+                    copy.write_row((queue, self.handler(queue), json.dumps(payload), *map(options.get, columns)))
 
     def savepoints(self, queue):
         with self.transaction() as tx:

@@ -186,10 +186,11 @@ class Ends(Case):
 
 class Leases(Case):
     def test_a_lease_is_lost_when_somebody_else_has_received_the_job(self):
-        self.model.received(1, 10)
+        self.model.received(1, 1, 10)
         self.assertFalse(self.model.is_lost(1, 10))
-        self.model.received(1, 11)
+        self.model.received(1, 1, 11)
         self.assertTrue(self.model.is_lost(1, 10))
+        self.assertEqual(list(self.model.over), [(1, 1, 10)])
 
 
 class Order(Case):

@@ -112,9 +112,9 @@ class Torture:
         self.look_until(begin + self.options.seconds - CALM)
         self.run.calm.set()
         chaos.join()
-        chaos.calm()
+        self.insist(chaos.calm)
         self.memory.look(self.servers.main)
-        self.end_prepared()
+        self.insist(self.end_prepared)
         # From here on no nap and no restart makes up for a wake-up that is lost.
         self.look_until(time.monotonic() + CALM)
         self.run.over.set()
@@ -146,6 +146,18 @@ class Torture:
 
     # ---- the end
 
+    def insist(self, deed):
+        """Does it when the server is up, and again if that goes down in the middle."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.servers.ensure_up()
+                return deed()
+            except psycopg.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+
     def end_prepared(self):
         """COMMIT PREPARED wakes nobody: a queue that is resumed has the keeper look."""
         generator = random.Random(f"{self.options.seed} prepared")
@@ -163,7 +175,7 @@ class Torture:
 
     def end_schedules(self):
         """A schedule that is paused is due no more; then all that it has enqueued is known."""
-        with self.servers.connect() as conn:
+        with self.servers.connect() as conn, conn.transaction():
             conn.execute("SELECT my_worker.pause_schedule(name, owner) FROM my_worker.schedules")
             conn.execute("""
                 INSERT INTO torture.schedules
@@ -175,13 +187,12 @@ class Torture:
         begin = moved = time.monotonic()
         last = None
         while True:
-            with self.servers.connect() as conn:
-                left, ended = conn.execute("SELECT (SELECT count(*) FROM my_queue), (SELECT count(*) FROM my_worker.history)").fetchone()
-            if not left:
+            now = self.left()
+            if now and not now[0]:
                 break
-            if (left, ended) != last:
-                last, moved = (left, ended), time.monotonic()
-            if time.monotonic() > moved + PATIENCE:
+            if now and now != last:
+                last, moved = now, time.monotonic()
+            if time.monotonic() > moved + PATIENCE or time.monotonic() > begin + 5 * PATIENCE:
                 self.explain_stuck()
                 break
             time.sleep(0.1)
@@ -189,6 +200,14 @@ class Torture:
         self.run.drained.set()
         for actor in self.run.actors:
             actor.join()
+
+    def left(self):
+        """How many jobs have not ended, and how many have; None while the server is down: a job may still kill it."""
+        try:
+            with self.servers.connect() as conn:
+                return conn.execute("SELECT (SELECT count(*) FROM my_queue), (SELECT count(*) FROM my_worker.history)").fetchone()
+        except psycopg.Error:
+            return None
 
     def explain_stuck(self):
         with self.servers.connect() as conn:
@@ -204,7 +223,7 @@ class Torture:
                 self.check(name, [text for (text,) in conn.execute(query)])
             for name, left in leaks.left_over(conn):
                 self.check(f"{name} left", left)
-            self.check("as many jobs may run at once as ever", leaks.permits(conn))
+            self.check("as many jobs may run at once as ever", leaks.permits(conn, self.servers.connect))
         count, most, grown = self.memory.judged()
         self.check(f"launcher and keepers stay as small as they are ({count} lived for more than {leaks.Memory.WARM} s, "
                    f"and grew by {most} kB at most)", grown)
@@ -241,8 +260,8 @@ class Torture:
         try:
             self.prepare()
             self.torture()
-            self.end_prepared()
-            self.end_schedules()
+            self.insist(self.end_prepared)
+            self.insist(self.end_schedules)
             self.drain()
             self.judge()
         except Exception as error:
@@ -252,7 +271,7 @@ class Torture:
         print(f"1..{self.checks}", flush=True)
         if self.failed:
             self.tell()
-            if self.options.small:
+            if self.options.small and os.path.isdir(self.options.small):
                 shutil.copytree(self.options.small, self.home / "small.kept", symlinks=True)
             self.say(f"seed {self.options.seed}; servers, logs and events.jsonl are in {self.home}")
         return 1 if self.failed else 0
