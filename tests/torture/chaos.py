@@ -120,11 +120,13 @@ class Chaos(threading.Thread):
         self.up()
 
     def kill_postmaster(self):
+        # Not within a recovery: its process would then wait a minute for a checkpoint that nobody does.
+        self.up()
         pid = self.servers.main.postmaster()
         children = self.servers.main.children()
         kill(pid)
         # Its children notice, and end; a new one refuses to start before.
-        wait_until(lambda: not any(alive(child) for child, _title in children), 30)
+        wait_until(lambda: not any(alive(child) for child, _title in children), 90)
         self.up()
 
     def crash_in_recovery(self):
@@ -159,7 +161,7 @@ class Chaos(threading.Thread):
         if mode == "kill":
             children = old.children()
             kill(old.postmaster())
-            wait_until(lambda: not any(alive(child) for child, _title in children), 30)
+            wait_until(lambda: not any(alive(child) for child, _title in children), 90)
         else:
             old.stop(mode, check=False)
         new.promote()
