@@ -192,6 +192,8 @@ class Torture:
                 break
             if now and now != last:
                 last, moved = now, time.monotonic()
+            if endless := self.poisoned():
+                raise RuntimeError("; ".join(endless))
             if time.monotonic() > moved + PATIENCE or time.monotonic() > begin + 5 * PATIENCE:
                 self.explain_stuck()
                 break
