@@ -110,6 +110,15 @@ class Server:
                 continue
         return sorted(found)
 
+    def recovers(self):
+        """Whether the log tells of a crash or a start, and not yet of its end."""
+        last = None
+        for line in self.log_lines():
+            for words in ("reinitializing", "starting PostgreSQL", "ready to accept connections"):
+                if words in line:
+                    last = words
+        return last != "ready to accept connections"
+
     def log_lines(self):
         try:
             return self.log.read_text(errors="replace").splitlines()
