@@ -36,7 +36,7 @@ class Chaos(threading.Thread):
             plan.append((at, what, self.random.random()))
             at += 0.2 + self.random.expovariate(1 / 0.7)
         # What is rare comes once in any run.
-        for what, part in (("poison", 0.2), ("failover", 0.5), ("poison", 0.6)):
+        for what, part in (("poison", 0.15), ("failover", 0.3), ("poison", 0.4)):
             if what in weights and plan and seconds >= 20:
                 place = int(part * len(plan))
                 plan[place] = (plan[place][0], what, plan[place][2])
@@ -319,6 +319,7 @@ class Chaos(threading.Thread):
 
     def poison(self):
         """A job that kills its process, until its attempts are used up."""
+        self.up()
         Poisoner(self.torture, f"poison {self.random.random()}").enqueue_one()
 
     def calm(self):
