@@ -75,8 +75,8 @@ FAULTS = re.compile(
     r"was terminated by signal (?!9:|2:|15:)")
 
 
-# The server's own: its recovery has lost the postmaster.
-KNOWN = ("could not signal for checkpoint",)
+# The server's own: its recovery has lost the postmaster; its disk is full.
+KNOWN = ("could not signal for checkpoint", "could not write init file")
 
 
 def log_faults(server):
