@@ -57,10 +57,13 @@ class Consumer(Actor):
             self.note("received and rolled back", jobs=[payload["n"] for _id, _lease, payload, *_ in jobs])
             self.sql("ROLLBACK")
             return
-        for id, token, payload, attempt, most in self.sql(*receive):
+        asked = time.time()
+        jobs = self.sql(*receive)
+        received = time.time()
+        for id, token, payload, *_ in jobs:
+            self.model.received(payload["n"], id, token, asked, received)
+        for id, token, payload, attempt, most in jobs:
             n = payload["n"]
-            received = time.time()
-            self.model.received(n, id, token)
             self.note("received", n=n, id=id, lease=token, kind=lease or "session", attempt=attempt)
             if attempt > most:
                 self.model.saw("attempts", f"attempt {attempt} of {most} of job {n} was received", [n])

@@ -116,7 +116,7 @@ class Model:
         self.tried_cancel = set()  # jobs for which cancel() was called, whatever it said
         self.revived = set()  # jobs for which retry() or redrive() was called
         self.seen = {}  # job: the status that wait() answered
-        self.leases = {}  # job: the lease by which it was received last
+        self.leases = defaultdict(list)  # job: (lease, when it was asked for, when it was there)
         self.over = deque(maxlen=50)  # (job, its id, a lease of it that is over)
         self.violations = []  # what actors have seen while it ran
 
@@ -135,15 +135,17 @@ class Model:
     def cancelled(self, n, tx):
         self.cancels[n].append(tx)
 
-    def received(self, n, id, lease):
-        before = self.leases.get(n)
-        self.leases[n] = lease
-        if before is not None:
-            self.over.append((n, id, before))
+    def received(self, n, id, lease, asked, answered):
+        """`asked`, `answered`: when the call that received it began and ended."""
+        for other, _asked, before in self.leases[n]:
+            if asked > before:
+                self.over.append((n, id, other))
+        self.leases[n].append((lease, asked, answered))
 
     def is_lost(self, n, lease):
-        """Somebody else has received the job since, so this lease is over."""
-        return self.leases[n] != lease
+        """A call that began after this lease was given has received the job, so this one is over."""
+        answered = next(answered for other, _asked, answered in self.leases[n] if other == lease)
+        return any(asked > answered for _other, asked, _answered in self.leases[n])
 
     def saw(self, check, text, jobs=()):
         self.violations.append(Violation(check, text, list(jobs)))

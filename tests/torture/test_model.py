@@ -186,11 +186,18 @@ class Ends(Case):
 
 class Leases(Case):
     def test_a_lease_is_lost_when_somebody_else_has_received_the_job(self):
-        self.model.received(1, 1, 10)
+        self.model.received(1, 1, 10, 1.0, 1.1)
         self.assertFalse(self.model.is_lost(1, 10))
-        self.model.received(1, 1, 11)
+        self.model.received(1, 1, 11, 2.0, 2.1)
         self.assertTrue(self.model.is_lost(1, 10))
+        self.assertFalse(self.model.is_lost(1, 11))
         self.assertEqual(list(self.model.over), [(1, 1, 10)])
+
+    def test_of_calls_at_the_same_time_nobody_knows_which_was_last(self):
+        self.model.received(1, 1, 10, 1.0, 2.0)
+        self.model.received(1, 1, 11, 1.5, 1.6)
+        self.assertFalse(self.model.is_lost(1, 10) or self.model.is_lost(1, 11))
+        self.assertEqual(list(self.model.over), [])
 
 
 class Order(Case):
