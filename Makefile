@@ -210,6 +210,9 @@ test: ## Run all tests; SUITE="regress tap" TESTS="jobs" narrow it, KEEP=1 keeps
 examples: ## Run the five uses on throw-away servers: a line with figures for each
 	@scripts/deps --all && BRIEF=1 SUITE=examples TESTS="maintenance orders rollup replication alerting" tests/run
 
+torture: ## Chaos on a server, judged by a model: SECONDS=600 SEED=1 ACTORS="handlers kill_worker"
+	@TORTURE_SECONDS='$(or $(SECONDS),60)' SEED='$(SEED)' ACTORS='$(ACTORS)' tests/torture/run
+
 test-majors: ## Build and test on other servers: MAJORS="16 17 18", or paths of pg_config
 	@scripts/majors
 
@@ -253,4 +256,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors torture lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server

@@ -255,3 +255,28 @@ free_port() {
     perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(
         Listen => 1, LocalAddr => "127.0.0.1", LocalPort => 0)->sockport, "\n"'
 }
+
+# ---- the torture ----------------------------------------------------------------------------------
+
+# in_a_box DIR COMMAND ARG...: as the unprivileged user. For root, with processes and mounts of its own, which all end
+# with the command, however that ends; then a small disk is mounted on DIR/small, and `--small DIR/small` added to the arguments.
+in_a_box() {
+    local dir=$1
+    shift
+    export PYTHONDONTWRITEBYTECODE=1
+    if [ "$(id -u)" -ne 0 ] || ! unshare --mount --pid --fork true 2>/dev/null; then
+        as_user "$@"
+        return
+    fi
+    mkdir -p "$dir/small"
+    export WORK BIN EXTRA_LIBS
+    # The first shell stays: as process 1 it takes in the children of those that have died.
+    # shellcheck disable=SC2016 # the inner shell knows $1 and the like
+    unshare --mount --pid --fork --kill-child --mount-proc bash -c '
+        . scripts/lib.sh
+        dir=$1
+        shift
+        mount -t tmpfs -o "size=400m,mode=700,uid=$(id -u "$SERVER_USER")" tmpfs "$dir/small" || exit 1
+        as_user "$@" --small "$dir/small"
+        exit $?' bash "$dir" "$@"
+}

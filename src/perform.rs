@@ -210,7 +210,8 @@ fn permit(extension: &Extension, id: i64, queue: &Queue) -> Result<()> {
         None => enter(extension, id, queue)?,
     };
     let jobs = Jobs::open(extension)?;
-    let found = jobs.find(extension, id)?;
+    // The caller's statement may have enqueued the job.
+    let found = xact::with_latest_snapshot(|| jobs.find(extension, id))?;
     jobs.close()?;
     let Some((candidate, queue, _)) = found else {
         return Err(gone(id));

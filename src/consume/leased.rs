@@ -49,7 +49,6 @@ pub fn take(
     lease: Option<Micros>,
 ) -> Result<Taken> {
     leases::begin_session()?;
-    // From here on they run, unless somebody else has them.
     let now = clock::now();
     found.retain(|job| !job.is_expired(now));
     let (published, full) = publish(extension, queue, &found, lease.is_some(), now)?;
@@ -80,10 +79,7 @@ pub fn take(
     if queue.concurrency.is_some() {
         keep_limit(extension, queue, &mut kept, &mut lost)?;
     }
-    let mut began = Began { at: now, next: 0 };
-    if let Some(rate) = &queue.rate {
-        began = keep_pace(queue, rate, &mut kept, &mut lost)?;
-    }
+    let began = begin(queue, &mut kept, &mut lost)?;
     leases::withdraw(&lost);
     let leased: Vec<Leased> = kept
         .into_iter()
@@ -109,6 +105,30 @@ pub fn take(
 struct Began {
     at: Micros,
     next: Micros,
+}
+
+/// The jobs begin, now that they have permits and keys and nobody else has them: at a time that is read here, so that none
+/// begins before the end of the job whose place it takes. Where a limit makes that a matter, their leases say it, too.
+fn begin(queue: &Queue, kept: &mut Vec<(Job, LeaseId)>, lost: &mut Vec<LeaseId>) -> Result<Began> {
+    let began = match &queue.rate {
+        Some(rate) => keep_pace(queue, rate, kept, lost)?,
+        None => {
+            let at = clock::now();
+            let expired = kept.extract_if(.., |(job, _)| job.is_expired(at));
+            lost.extend(expired.map(|(_, id)| id));
+            Began { at, next: 0 }
+        }
+    };
+    if queue.rate.is_some() || queue.concurrency.is_some() || queue.by_key.is_some() {
+        consumers::write(|consumers| {
+            for (_, id) in kept.iter() {
+                if let Some(lease) = consumers.get(*id) {
+                    lease.since = began.at;
+                }
+            }
+        });
+    }
+    Ok(began)
 }
 
 /// Gives back what the queue's rate does not allow yet. All others begin at the same time, which their leases
@@ -143,13 +163,6 @@ fn keep_pace(
         }
     }
     *kept = allowed;
-    consumers::write(|consumers| {
-        for (_, id) in kept.iter() {
-            if let Some(lease) = consumers.get(*id) {
-                lease.since = began.at;
-            }
-        }
-    });
     Ok(began)
 }
 

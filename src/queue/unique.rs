@@ -109,8 +109,9 @@ static REPLACE: Statement = Statement::made(
 
 const REPLACE_TYPES: [u32; GIVEN.len() + 1] = lists::given_types_and(types::INT8);
 
-/// So often it is tried to decide what is to be done, while others change what was found.
-const TRIES: usize = 100;
+/// So often it is tried to decide what is to be done, while others change what was found, or while it is not known
+/// what a crash cut off. The pause before each try is longer than the one before: ten seconds in all.
+const TRIES: i64 = 100;
 /// So often, and so many milliseconds apart, it is looked whether a lock or a lease is about to go.
 const LOOKS: u32 = 12;
 const PAUSE_MS: i64 = 2;
@@ -141,11 +142,11 @@ impl Enqueued<'_> {
     /// Enqueues it, or does what the mode says to the one that has its key; answers the id.
     pub fn enqueue(&self, extension: &Extension, mode: UniqueMode) -> Result<i64> {
         xact::refuse_read_only(c"INSERT")?;
-        for _ in 0..TRIES {
+        for tried in 0..TRIES {
             if let Some(id) = self.try_once(extension, mode)? {
                 return Ok(id);
             }
-            latch::check_for_interrupts()?;
+            latch::wait(Some(PAUSE_MS * tried), wait_event::job_wait())?;
         }
         Err(PgError::new(
             OBJECT_NOT_IN_PREREQUISITE_STATE,

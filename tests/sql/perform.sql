@@ -33,6 +33,9 @@ SELECT my_worker.wait(:job), my_worker.current_job();
 SELECT completed, failed FROM my_worker.queue_stats WHERE queue = 'stage';
 -- In one statement.
 SELECT my_worker.perform(my_worker.enqueue('public.play', '{"n": 2}', 'stage'));
+SELECT my_worker.create_queue('narrow', concurrency => 1, fifo => true);
+SELECT my_worker.perform(my_worker.enqueue('public.play', '{"n": 2}', 'narrow', group_key => 'k'));
+SELECT my_worker.drop_queue('narrow', true);
 
 -- A rollback, also to a savepoint, leaves it waiting.
 SELECT my_worker.enqueue('public.play', '{"n": 3}', 'stage') AS job \gset
