@@ -47,7 +47,14 @@ enum Takes {
 }
 
 fn action(what: &str) -> Option<Action> {
-    let of = |sql, takes, done, not| Some(Action { sql, takes, done, not });
+    let of = |sql, takes, done, not| {
+        Some(Action {
+            sql,
+            takes,
+            done,
+            not,
+        })
+    };
     match what {
         "cancel" => of(
             "SELECT my_worker.cancel($1)::text",
@@ -67,9 +74,24 @@ fn action(what: &str) -> Option<Action> {
             "The job runs now.",
             "The job does not wait for a time any more.",
         ),
-        "pause_queue" => of("SELECT my_worker.pause_queue($1)::text", Takes::Name, "The queue is paused.", ""),
-        "resume_queue" => of("SELECT my_worker.resume_queue($1)::text", Takes::Name, "The queue goes on.", ""),
-        "redrive" => of("SELECT my_worker.redrive($1, $2)::text", Takes::NameAndNumber, "jobs were sent back.", ""),
+        "pause_queue" => of(
+            "SELECT my_worker.pause_queue($1)::text",
+            Takes::Name,
+            "The queue is paused.",
+            "",
+        ),
+        "resume_queue" => of(
+            "SELECT my_worker.resume_queue($1)::text",
+            Takes::Name,
+            "The queue goes on.",
+            "",
+        ),
+        "redrive" => of(
+            "SELECT my_worker.redrive($1, $2)::text",
+            Takes::NameAndNumber,
+            "jobs were sent back.",
+            "",
+        ),
         "pause_schedule" => of(
             "SELECT my_worker.pause_schedule($1, $2::regrole)::text",
             Takes::NameAndOwner,
@@ -82,9 +104,12 @@ fn action(what: &str) -> Option<Action> {
             "The schedule goes on.",
             "",
         ),
-        "run_now" => {
-            of("SELECT my_worker.run_now($1, $2::regrole)::text", Takes::NameAndOwner, "A run was enqueued: job", "")
-        }
+        "run_now" => of(
+            "SELECT my_worker.run_now($1, $2::regrole)::text",
+            Takes::NameAndOwner,
+            "A run was enqueued: job",
+            "",
+        ),
         _ => None,
     }
 }
@@ -96,7 +121,11 @@ pub async fn act(
     Form(order): Form<Order>,
 ) -> Response {
     if !viewer.has_token(&order.token) {
-        return (StatusCode::FORBIDDEN, "this page is older than the dashboard: load it again\n").into_response();
+        return (
+            StatusCode::FORBIDDEN,
+            "this page is older than the dashboard: load it again\n",
+        )
+            .into_response();
     }
     let Some(action) = action(&what) else {
         return (StatusCode::NOT_FOUND, "there is no such action\n").into_response();
@@ -112,7 +141,11 @@ pub async fn act(
     Redirect::to(&app.door.say(&viewer, local(&order.back), good, text)).into_response()
 }
 
-async fn carry_out(viewer: &Viewer, action: &Action, order: &Order) -> Result<(bool, String), Fault> {
+async fn carry_out(
+    viewer: &Viewer,
+    action: &Action,
+    order: &Order,
+) -> Result<(bool, String), Fault> {
     let n = order.n.clamp(1, 10_000);
     let params: Vec<Param> = match action.takes {
         Takes::Id => vec![(&order.id, Type::INT8)],
@@ -124,10 +157,17 @@ async fn carry_out(viewer: &Viewer, action: &Action, order: &Order) -> Result<(b
     let (good, mut text) = match value.as_deref() {
         Some("true") => (true, action.done.to_owned()),
         Some("false") => (false, action.not.to_owned()),
-        Some(number) if action.done.ends_with("job") => (true, format!("{} {number}.", action.done)),
-        Some(number) if action.done.starts_with("jobs") => {
-            (true, format!("{} {}", number.parse().map_or_else(|_| number.to_owned(), count), action.done))
+        Some(number) if action.done.ends_with("job") => {
+            (true, format!("{} {number}.", action.done))
         }
+        Some(number) if action.done.starts_with("jobs") => (
+            true,
+            format!(
+                "{} {}",
+                number.parse().map_or_else(|_| number.to_owned(), count),
+                action.done
+            ),
+        ),
         _ => (true, action.done.to_owned()),
     };
     for notice in notices {

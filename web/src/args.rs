@@ -70,7 +70,10 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Wish, lexopt::Error> {
             Long("verbose") => args.verbose = true,
             Short('h') | Long("help") => return Ok(Wish::Say(HELP.to_owned())),
             Short('V') | Long("version") => {
-                return Ok(Wish::Say(format!("my_worker_web {}\n", env!("CARGO_PKG_VERSION"))));
+                return Ok(Wish::Say(format!(
+                    "my_worker_web {}\n",
+                    env!("CARGO_PKG_VERSION")
+                )));
             }
             Value(text) if args.connection.is_none() => args.connection = Some(text.string()?),
             _ => return Err(arg.unexpected()),
@@ -93,7 +96,10 @@ mod tests {
     #[test]
     fn binds_to_this_machine_unless_told_otherwise() {
         assert!(serve(&[]).listen.ip().is_loopback());
-        assert_eq!(serve(&["--listen", "0.0.0.0:80"]).listen.to_string(), "0.0.0.0:80");
+        assert_eq!(
+            serve(&["--listen", "0.0.0.0:80"]).listen.to_string(),
+            "0.0.0.0:80"
+        );
     }
 
     #[test]

@@ -75,13 +75,20 @@ impl Door {
     pub fn new(args: &Args, config: Config) -> Result<Self, String> {
         let open = match args.login {
             true => None,
-            false => Some((Seat::new(config.clone(), args.read_only, args.statement_timeout), random()?)),
+            false => Some((
+                Seat::new(config.clone(), args.read_only, args.statement_timeout),
+                random()?,
+            )),
         };
         Ok(Door {
             config,
             read_only: args.read_only,
             statement_timeout: args.statement_timeout,
-            cookie: if args.behind_tls { "__Host-my_worker" } else { "my_worker" },
+            cookie: if args.behind_tls {
+                "__Host-my_worker"
+            } else {
+                "my_worker"
+            },
             secure: if args.behind_tls { "; Secure" } else { "" },
             open,
             sessions: Mutex::default(),
@@ -116,19 +123,33 @@ impl Door {
 
     /// Remembers what to say on the next page; returns the page's address with a number of it.
     pub fn say(&self, viewer: &Viewer, back: &str, good: bool, text: String) -> String {
-        let Ok(id) = random() else { return back.to_owned() };
+        let Ok(id) = random() else {
+            return back.to_owned();
+        };
         let mut said = lock(&self.said);
         said.retain(|_, said| said.at.elapsed() < Duration::from_secs(60));
         let joint = if back.contains('?') { '&' } else { '?' };
         let back = format!("{back}{joint}said={id}");
-        said.insert(id, Said { token: viewer.token.clone(), at: Instant::now(), good, text });
+        said.insert(
+            id,
+            Said {
+                token: viewer.token.clone(),
+                at: Instant::now(),
+                good,
+                text,
+            },
+        );
         back
     }
 
     fn said(&self, token: &str, query: &str) -> Option<Said> {
-        let id = query.split('&').find_map(|pair| pair.strip_prefix("said="))?;
+        let id = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("said="))?;
         let mut all = lock(&self.said);
-        (all.get(id)?.token == token).then(|| all.remove(id)).flatten()
+        (all.get(id)?.token == token)
+            .then(|| all.remove(id))
+            .flatten()
     }
 
     /// Has the server check a password: a connection that it lets in without one proves nothing.
@@ -138,8 +159,12 @@ impl Door {
         let without = Seat::new(config.clone(), true, self.statement_timeout);
         match without.check().await {
             Ok(()) => {
-                eprintln!("my_worker_web: a login was refused: pg_hba.conf lets its role in without a password");
-                return Err(Fault::own("the server asks this role for no password here, so it cannot log in"));
+                eprintln!(
+                    "my_worker_web: a login was refused: pg_hba.conf lets its role in without a password"
+                );
+                return Err(Fault::own(
+                    "the server asks this role for no password here, so it cannot log in",
+                ));
             }
             Err(Fault::Away(text)) if text.contains(PASSWORD_MISSING) => {}
             Err(fault) => return Err(fault),
@@ -148,20 +173,35 @@ impl Door {
         let seat = Seat::new(config, self.read_only, self.statement_timeout);
         seat.check().await?;
         let sessions = lock(&self.sessions);
-        let known = sessions.values().map(|s| &s.seat).find(|s| s.role() == role && s.has_password(password));
+        let known = sessions
+            .values()
+            .map(|s| &s.seat)
+            .find(|s| s.role() == role && s.has_password(password));
         Ok(known.cloned().unwrap_or(seat))
     }
 
     fn begin(&self, seat: Arc<Seat>) -> Result<String, String> {
         let (id, token, now) = (random()?, random()?, Instant::now());
         let mut sessions = lock(&self.sessions);
-        sessions.retain(|_, s| s.begun.elapsed() < SESSION_LASTS && s.used.elapsed() < SESSION_RESTS);
+        sessions
+            .retain(|_, s| s.begun.elapsed() < SESSION_LASTS && s.used.elapsed() < SESSION_RESTS);
         if sessions.len() >= MOST_SESSIONS
-            && let Some(oldest) = sessions.iter().min_by_key(|(_, s)| s.used).map(|(id, _)| id.clone())
+            && let Some(oldest) = sessions
+                .iter()
+                .min_by_key(|(_, s)| s.used)
+                .map(|(id, _)| id.clone())
         {
             sessions.remove(&oldest);
         }
-        sessions.insert(id.clone(), Session { seat, token, begun: now, used: now });
+        sessions.insert(
+            id.clone(),
+            Session {
+                seat,
+                token,
+                begun: now,
+                used: now,
+            },
+        );
         Ok(format!(
             "{}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{}",
             self.cookie,
@@ -181,7 +221,12 @@ impl Viewer {
     /// Whether a form is one of his own pages'. As long for a wrong token as for the right one.
     pub fn has_token(&self, given: &str) -> bool {
         let own = self.token.as_bytes();
-        own.len() == given.len() && own.iter().zip(given.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+        own.len() == given.len()
+            && own
+                .iter()
+                .zip(given.bytes())
+                .fold(0, |differ, (a, b)| differ | (a ^ b))
+                == 0
     }
 }
 
@@ -199,19 +244,36 @@ impl FromRequestParts<Arc<App>> for Viewer {
         };
         let said = app.door.said(&token, query);
         let here = without_said(here);
-        Ok(Viewer { seat, token, by_login: app.door.asks(), said, here })
+        Ok(Viewer {
+            seat,
+            token,
+            by_login: app.door.asks(),
+            said,
+            here,
+        })
     }
 }
 
 fn without_said(here: &str) -> String {
-    let Some((path, query)) = here.split_once('?') else { return here.to_owned() };
-    let rest: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("said=") && !pair.is_empty()).collect();
-    if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) }
+    let Some((path, query)) = here.split_once('?') else {
+        return here.to_owned();
+    };
+    let rest: Vec<_> = query
+        .split('&')
+        .filter(|pair| !pair.starts_with("said=") && !pair.is_empty())
+        .collect();
+    if rest.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", rest.join("&"))
+    }
 }
 
 /// A page of ours to go to, and never another site's.
 pub fn local(address: &str) -> &str {
-    let is_path = address.starts_with('/') && !address.starts_with("//") && !address.contains(['\\', '\r', '\n']);
+    let is_path = address.starts_with('/')
+        && !address.starts_with("//")
+        && !address.contains(['\\', '\r', '\n']);
     if is_path { address } else { "/" }
 }
 
@@ -240,12 +302,21 @@ pub async fn login(State(app): State<Arc<App>>, Form(form): Form<Login>) -> Resp
     }
     let _turn = app.door.one_at_a_time.lock().await;
     let next = form.next.as_deref().map_or("/", local);
-    match app.door.admit(&form.role, &form.password).await.map(|seat| app.door.begin(seat)) {
+    match app
+        .door
+        .admit(&form.role, &form.password)
+        .await
+        .map(|seat| app.door.begin(seat))
+    {
         Ok(Ok(cookie)) => ([(header::SET_COOKIE, cookie)], Redirect::to(next)).into_response(),
         Ok(Err(text)) => (StatusCode::INTERNAL_SERVER_ERROR, text).into_response(),
         Err(fault) => {
             tokio::time::sleep(WRONG_PASSWORD).await;
-            (StatusCode::FORBIDDEN, views::login::page(next, &form.role, Some(&fault))).into_response()
+            (
+                StatusCode::FORBIDDEN,
+                views::login::page(next, &form.role, Some(&fault)),
+            )
+                .into_response()
         }
     }
 }
@@ -264,13 +335,20 @@ pub async fn logout(
     if viewer.has_token(&form.token) {
         app.door.end(&headers);
     }
-    let gone = format!("{}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0{}", app.door.cookie, app.door.secure);
+    let gone = format!(
+        "{}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0{}",
+        app.door.cookie, app.door.secure
+    );
     ([(header::SET_COOKIE, gone)], Redirect::to("/login")).into_response()
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    all.flat_map(|text| text.split(';')).find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+    let all = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    all.flat_map(|text| text.split(';'))
+        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// 256 bits from the system.
@@ -291,7 +369,13 @@ mod tests {
     #[test]
     fn next_page_is_one_of_ours() {
         assert_eq!(local("/jobs?a=b"), "/jobs?a=b");
-        for address in ["//evil.com", "https://evil.com", "/\\evil.com", "", "/a\r\nSet-Cookie: x"] {
+        for address in [
+            "//evil.com",
+            "https://evil.com",
+            "/\\evil.com",
+            "",
+            "/a\r\nSet-Cookie: x",
+        ] {
             assert_eq!(local(address), "/");
         }
     }
@@ -305,7 +389,10 @@ mod tests {
     #[test]
     fn cookies_are_found_by_their_whole_name() {
         let mut headers = HeaderMap::new();
-        headers.insert(header::COOKIE, "xmy_worker=no; my_worker=yes".parse().unwrap());
+        headers.insert(
+            header::COOKIE,
+            "xmy_worker=no; my_worker=yes".parse().unwrap(),
+        );
         assert_eq!(cookie(&headers, "my_worker"), Some("yes"));
     }
 }

@@ -53,7 +53,16 @@ pub async fn live(
     Query(topic): Query<Topic>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let watcher = live::watch(&viewer.seat);
-    let listener = Listener { app, headers, viewer, watcher, topic, sent: HashMap::new(), last: None, lost: false };
+    let listener = Listener {
+        app,
+        headers,
+        viewer,
+        watcher,
+        topic,
+        sent: HashMap::new(),
+        last: None,
+        lost: false,
+    };
     let stream = unfold(listener, |mut listener| async move {
         let event = listener.next().await?;
         Some((Ok(event), listener))
@@ -92,13 +101,18 @@ impl Listener {
 
     fn lose(&mut self, fault: &Fault) -> Event {
         self.lost = true;
-        Event::default().event("lost").data(fault.text().replace(['\r', '\n'], " "))
+        Event::default()
+            .event("lost")
+            .data(fault.text().replace(['\r', '\n'], " "))
     }
 
     /// Those pieces of the page that are not as they were sent.
     async fn changes(&mut self, snapshot: &Arc<Snapshot>) -> Result<Option<Event>, Fault> {
         let mut pieces = HashMap::new();
-        pieces.insert("health".to_owned(), views::layout::health(Some(snapshot)).into_string());
+        pieces.insert(
+            "health".to_owned(),
+            views::layout::health(Some(snapshot)).into_string(),
+        );
         let moved = self.last.as_ref().is_none_or(|last| snapshot.differs(last));
         self.pieces(snapshot, moved, &mut pieces).await?;
         self.last = Some(snapshot.clone());
@@ -120,7 +134,12 @@ impl Listener {
     }
 
     /// Rows of tables are read again only when shared memory says that something has moved.
-    async fn pieces(&self, snapshot: &Snapshot, moved: bool, out: &mut HashMap<String, String>) -> Result<(), Fault> {
+    async fn pieces(
+        &self,
+        snapshot: &Snapshot,
+        moved: bool,
+        out: &mut HashMap<String, String>,
+    ) -> Result<(), Fault> {
         let topic = &self.topic;
         match topic.page.as_str() {
             "overview" => views::overview::changes(snapshot, &topic.keys, out),
@@ -128,11 +147,16 @@ impl Listener {
             "processes" => views::people::process_changes(snapshot, out),
             "consumers" => views::people::consumer_changes(snapshot, out),
             "jobs" if moved => {
-                let ids: Vec<i64> = topic.keys.split('.').filter_map(|id| id.parse().ok()).take(200).collect();
+                let ids: Vec<i64> = topic
+                    .keys
+                    .split('.')
+                    .filter_map(|id| id.parse().ok())
+                    .take(200)
+                    .collect();
                 views::lists::changes(&search::these(&self.viewer.seat, &ids).await?, out);
             }
             "job" if moved => {
-                if let Some(html) = pages::job_piece(&self.viewer, topic.id).await? {
+                if let Some(html) = pages::jobs::piece(&self.viewer, topic.id).await? {
                     out.insert("job".to_owned(), html);
                 }
             }
@@ -148,8 +172,12 @@ fn without_times(html: &str) -> String {
     let mut rest = html;
     let mut out = String::with_capacity(html.len());
     while let Some(begin) = rest.find("<time ") {
-        let Some(open) = rest.get(begin..).and_then(|tail| tail.find('>')) else { break };
-        let Some(end) = rest.get(begin..).and_then(|tail| tail.find("</time>")) else { break };
+        let Some(open) = rest.get(begin..).and_then(|tail| tail.find('>')) else {
+            break;
+        };
+        let Some(end) = rest.get(begin..).and_then(|tail| tail.find("</time>")) else {
+            break;
+        };
         out.push_str(rest.get(..begin + open).unwrap_or_default());
         rest = rest.get(begin + end..).unwrap_or_default();
         rest = rest.strip_prefix("</time>").unwrap_or(rest);
@@ -164,8 +192,12 @@ mod tests {
 
     #[test]
     fn time_that_passes_is_no_change() {
-        let at = |text: &str| without_times(&format!("<td><time data-at=\"1\">{text}</time> x</td>"));
+        let at =
+            |text: &str| without_times(&format!("<td><time data-at=\"1\">{text}</time> x</td>"));
         assert_eq!(at("1 s ago"), at("2 s ago"));
-        assert_ne!(at("1 s ago"), without_times("<td><time data-at=\"2\">1 s ago</time> x</td>"));
+        assert_ne!(
+            at("1 s ago"),
+            without_times("<td><time data-at=\"2\">1 s ago</time> x</td>")
+        );
     }
 }

@@ -7,7 +7,12 @@ pub enum Fault {
     /// The server cannot be reached, or the connection was lost.
     Away(String),
     /// The server has refused a statement.
-    Refused { code: String, message: String, detail: Option<String>, hint: Option<String> },
+    Refused {
+        code: String,
+        message: String,
+        detail: Option<String>,
+        hint: Option<String>,
+    },
     /// The dashboard itself has refused.
     Own(String),
 }

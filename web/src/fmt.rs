@@ -49,13 +49,19 @@ pub fn seconds(seconds: f64) -> String {
 }
 
 pub fn now() -> f64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |past| past.as_secs_f64())
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |past| past.as_secs_f64())
 }
 
 /// A moment in relation to now; the script keeps it current.
 pub fn moment(at: f64) -> Markup {
     let distance = at - now();
-    let text = if distance > 0.5 { format!("in {}", seconds(distance)) } else { format!("{} ago", seconds(-distance)) };
+    let text = if distance > 0.5 {
+        format!("in {}", seconds(distance))
+    } else {
+        format!("{} ago", seconds(-distance))
+    };
     html! { time data-at=(format!("{at:.3}")) title=(utc(at)) { (text) } }
 }
 
@@ -80,7 +86,12 @@ pub fn utc(at: f64) -> String {
     let (days, rest) = ((at / 86_400.0).floor(), at.rem_euclid(86_400.0));
     let (year, month, day) = civil(days as i64);
     let second = rest as u32;
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 /// The Gregorian date of a day since 1970, by the usual arithmetic of 400-year cycles.
@@ -101,7 +112,9 @@ pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(byte))
+            }
             other => out.push_str(&format!("%{other:02X}")),
         }
     }
@@ -114,13 +127,22 @@ mod tests {
 
     #[test]
     fn counts_have_commas() {
-        assert_eq!([0, 999, 1000, 1234567, -1000].map(count), ["0", "999", "1,000", "1,234,567", "-1,000"]);
+        assert_eq!(
+            [0, 999, 1000, 1234567, -1000].map(count),
+            ["0", "999", "1,000", "1,234,567", "-1,000"]
+        );
     }
 
     #[test]
     fn times_are_short() {
-        assert_eq!([0.04, 9.96, 120.0, 1500.0, 61_000.0].map(millis), ["0.0 ms", "10 ms", "120 ms", "1.5 s", "61 s"]);
-        assert_eq!([3.2, 130.0, 8000.0, 900_000.0].map(seconds), ["3 s", "2 min", "2 h", "10 d"]);
+        assert_eq!(
+            [0.04, 9.96, 120.0, 1500.0, 61_000.0].map(millis),
+            ["0.0 ms", "10 ms", "120 ms", "1.5 s", "61 s"]
+        );
+        assert_eq!(
+            [3.2, 130.0, 8000.0, 900_000.0].map(seconds),
+            ["3 s", "2 min", "2 h", "10 d"]
+        );
     }
 
     #[test]

@@ -16,12 +16,27 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
-    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(POLICY),
+    ),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
-    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
 ];
 
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -36,10 +51,16 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         headers.insert(name, value);
     }
     // What a role sees must not stay in a cache.
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     if app.args.verbose {
         // The path alone: the query may hold part of a payload.
-        eprintln!("{method} {path} {} {:.1} ms", answer.status().as_u16(), begin.elapsed().as_secs_f64() * 1000.0);
+        eprintln!(
+            "{method} {path} {} {:.1} ms",
+            answer.status().as_u16(),
+            begin.elapsed().as_secs_f64() * 1000.0
+        );
     }
     answer
 }
@@ -53,7 +74,9 @@ fn refusal(method: &Method, headers: &HeaderMap, names: &[String]) -> Option<&'s
         return None;
     }
     let site = text(headers, &HeaderName::from_static("sec-fetch-site"));
-    let origin = text(headers, &header::ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    let origin = text(headers, &header::ORIGIN)
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, host)| host);
     let from_elsewhere = !matches!(site, None | Some("same-origin" | "none"))
         || text(headers, &header::ORIGIN).is_some() && origin.is_none_or(|origin| origin != host);
     from_elsewhere.then_some("the request comes from another site")
@@ -80,10 +103,22 @@ mod tests {
     #[test]
     fn names_of_others_are_refused() {
         let names = ["jobs.example.com".to_owned()];
-        for host in ["localhost:80", "127.0.0.1:8432", "[::1]:1", "10.0.0.1", "JOBS.example.com:443"] {
+        for host in [
+            "localhost:80",
+            "127.0.0.1:8432",
+            "[::1]:1",
+            "10.0.0.1",
+            "JOBS.example.com:443",
+        ] {
             assert!(is_ours(host, &names), "{host}");
         }
-        for host in ["", "evil.com", "localhost.evil.com", "127.0.0.1.evil.com:80", "evil.com:127"] {
+        for host in [
+            "",
+            "evil.com",
+            "localhost.evil.com",
+            "127.0.0.1.evil.com:80",
+            "evil.com:127",
+        ] {
             assert!(!is_ours(host, &names), "{host}");
         }
     }
@@ -99,7 +134,10 @@ mod tests {
             refusal(&Method::POST, &map, &[]).is_none()
         };
         assert!(post(&[]));
-        assert!(post(&[("origin", "http://localhost:8432"), ("sec-fetch-site", "same-origin")]));
+        assert!(post(&[
+            ("origin", "http://localhost:8432"),
+            ("sec-fetch-site", "same-origin")
+        ]));
         assert!(!post(&[("origin", "http://evil.com")]));
         assert!(!post(&[("origin", "null")]));
         assert!(!post(&[("sec-fetch-site", "cross-site")]));

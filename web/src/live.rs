@@ -40,11 +40,17 @@ pub struct Viewer {
 
 impl Live {
     pub fn new() -> Self {
-        Live { seen: watch::Sender::new(None), viewers: Mutex::default() }
+        Live {
+            seen: watch::Sender::new(None),
+            viewers: Mutex::default(),
+        }
     }
 
     fn viewers<T>(&self, change: impl FnOnce(&mut Viewers) -> T) -> T {
-        let mut viewers = self.viewers.lock().unwrap_or_else(|broken| broken.into_inner());
+        let mut viewers = self
+            .viewers
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner());
         change(&mut viewers)
     }
 
@@ -83,7 +89,10 @@ pub fn watch(seat: &Arc<Seat>) -> Viewer {
     if starts {
         tokio::spawn(beat(seat.clone()));
     }
-    Viewer { seat: seat.clone(), seen: seat.live.seen.subscribe() }
+    Viewer {
+        seat: seat.clone(),
+        seen: seat.live.seen.subscribe(),
+    }
 }
 
 impl Drop for Viewer {

@@ -52,7 +52,10 @@ fn main() -> ExitCode {
         Err(error) => return fail(&format!("{error}; --help lists the options")),
     };
     // One thread: the work is the server's, and pages are small.
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => match runtime.block_on(serve(args)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(text) => fail(&text),
@@ -68,7 +71,9 @@ fn fail(text: &str) -> ExitCode {
 
 async fn serve(args: Args) -> Result<(), String> {
     let config = pgenv::config(args.connection.as_deref(), args.login, &pgenv::of_process)?;
-    let listener = TcpListener::bind(args.listen).await.map_err(|e| format!("{}: {e}", args.listen))?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|e| format!("{}: {e}", args.listen))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let door = Door::new(&args, config)?;
     if !door.asks() && !address.ip().is_loopback() {
@@ -79,21 +84,24 @@ async fn serve(args: Args) -> Result<(), String> {
     }
     println!("my_worker_web: http://{address}/");
     let app = Arc::new(App { args, door });
-    axum::serve(listener, routes(app)).with_graceful_shutdown(told_to_stop()).await.map_err(|e| e.to_string())
+    axum::serve(listener, routes(app))
+        .with_graceful_shutdown(told_to_stop())
+        .await
+        .map_err(|e| e.to_string())
 }
 
 fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(pages::overview))
         .route("/queue", get(pages::queue))
-        .route("/jobs", get(pages::jobs))
-        .route("/jobs/more", get(pages::more_jobs))
-        .route("/job/{id}", get(pages::job))
-        .route("/schedules", get(pages::schedules))
-        .route("/schedules/preview", get(pages::preview))
+        .route("/jobs", get(pages::jobs::jobs))
+        .route("/jobs/more", get(pages::jobs::more))
+        .route("/job/{id}", get(pages::jobs::job))
+        .route("/schedules", get(pages::schedules::schedules))
+        .route("/schedules/preview", get(pages::schedules::preview))
         .route("/processes", get(pages::processes))
         .route("/consumers", get(pages::consumers))
-        .route("/dead", get(pages::dead))
+        .route("/dead", get(pages::jobs::dead))
         .route("/handlers", get(pages::handlers))
         .route("/settings", get(pages::settings))
         .route("/live", get(events::live))
@@ -103,14 +111,20 @@ fn routes(app: Arc<App>) -> Router {
         .route("/assets/{name}", get(assets::serve))
         .fallback(pages::missing)
         .layer(DefaultBodyLimit::max(LARGEST_FORM))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), guard::guard))
+        .layer(axum::middleware::from_fn_with_state(
+            app.clone(),
+            guard::guard,
+        ))
         .with_state(app)
 }
 
 /// Open pages hang on events that never end: they are cut a moment later.
 async fn told_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }

@@ -38,15 +38,24 @@ pub struct Minute {
 
 impl Minutes {
     /// Reads what came since the last look, and keeps the last hour.
-    pub async fn read(session: &mut Session<'_>, last: Option<&Arc<Minutes>>) -> Result<Self, Fault> {
+    pub async fn read(
+        session: &mut Session<'_>,
+        last: Option<&Arc<Minutes>>,
+    ) -> Result<Self, Fault> {
         if !session.abilities().await?.may("queue_minutes_since") {
-            return Err(Fault::own("this server keeps no minutes: update the extension"));
+            return Err(Fault::own(
+                "this server keeps no minutes: update the extension",
+            ));
         }
         let now = this_minute();
         let oldest = now - SHOWN as i64 + 1;
         let mut minutes = last.map(|last| Minutes::clone(last)).unwrap_or_default();
         // The minute before may have been counted on after it was read.
-        let since = if minutes.last >= oldest { minutes.last - 1 } else { oldest };
+        let since = if minutes.last >= oldest {
+            minutes.last - 1
+        } else {
+            oldest
+        };
         minutes.forget(oldest, since);
         minutes.last = now;
         for row in session.often(SINCE, &[&(since as f64 * 60.0)]).await? {
@@ -66,7 +75,10 @@ impl Minutes {
 
     /// In order; minutes in which nothing ended are not there.
     pub fn of(&self, queue: &str) -> &[Minute] {
-        self.by_queue.get(queue).map(Vec::as_slice).unwrap_or_default()
+        self.by_queue
+            .get(queue)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
     }
 }
 

@@ -12,12 +12,16 @@ pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// With `login` each viewer brings role and password, and a password of our own must not open the door.
 pub fn config(connection: Option<&str>, login: bool, env: Env) -> Result<Config, String> {
     let mut config: Config = match connection {
-        Some(text) => text.parse().map_err(|e| format!("in the connection string: {e}"))?,
+        Some(text) => text
+            .parse()
+            .map_err(|e| format!("in the connection string: {e}"))?,
         None => Config::new(),
     };
     add_hosts(&mut config, env)?;
     if config.get_user().is_none() {
-        let user = env("PGUSER").or_else(|| env("USER")).or_else(|| env("LOGNAME"));
+        let user = env("PGUSER")
+            .or_else(|| env("USER"))
+            .or_else(|| env("LOGNAME"));
         config.user(user.ok_or("who logs in is not known: set PGUSER")?);
     }
     if config.get_dbname().is_none() {
@@ -29,13 +33,19 @@ pub fn config(connection: Option<&str>, login: bool, env: Env) -> Result<Config,
     }
     if login {
         if config.get_password().is_some() {
-            return Err("a password in the connection string and --login exclude each other".to_owned());
+            return Err(
+                "a password in the connection string and --login exclude each other".to_owned(),
+            );
         }
     } else if config.get_password().is_none() {
-        env("PGPASSWORD").or_else(|| password_from_file(&config, env)).map(|p| config.password(p));
+        env("PGPASSWORD")
+            .or_else(|| password_from_file(&config, env))
+            .map(|p| config.password(p));
     }
     if config.get_connect_timeout().is_none() {
-        let seconds = env("PGCONNECT_TIMEOUT").and_then(|s| s.parse().ok()).unwrap_or(3);
+        let seconds = env("PGCONNECT_TIMEOUT")
+            .and_then(|s| s.parse().ok())
+            .unwrap_or(3);
         config.connect_timeout(Duration::from_secs(seconds));
     }
     refuse_tls(connection, &config, env)?;
@@ -45,14 +55,22 @@ pub fn config(connection: Option<&str>, login: bool, env: Env) -> Result<Config,
 
 fn add_hosts(config: &mut Config, env: Env) -> Result<(), String> {
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        let hosts = env("PGHOST").or_else(|| env("PGHOSTADDR")).unwrap_or_else(default_host);
+        let hosts = env("PGHOST")
+            .or_else(|| env("PGHOSTADDR"))
+            .unwrap_or_else(default_host);
         for host in hosts.split(',') {
             config.host(host);
         }
     }
     if config.get_ports().is_empty() {
-        for port in env("PGPORT").unwrap_or_else(|| "5432".to_owned()).split(',') {
-            config.port(port.parse().map_err(|_| format!("PGPORT is no port: {port}"))?);
+        for port in env("PGPORT")
+            .unwrap_or_else(|| "5432".to_owned())
+            .split(',')
+        {
+            config.port(
+                port.parse()
+                    .map_err(|_| format!("PGPORT is no port: {port}"))?,
+            );
         }
     }
     Ok(())
@@ -70,9 +88,15 @@ fn default_host() -> String {
 /// This client speaks no TLS yet: whoever asks for it must not get less in silence.
 fn refuse_tls(connection: Option<&str>, config: &Config, env: Env) -> Result<(), String> {
     let asked = connection.is_some() && config.get_ssl_mode() == SslMode::Require
-        || matches!(env("PGSSLMODE").as_deref(), Some("require" | "verify-ca" | "verify-full"));
+        || matches!(
+            env("PGSSLMODE").as_deref(),
+            Some("require" | "verify-ca" | "verify-full")
+        );
     if asked {
-        return Err("TLS to the server is not supported: run beside the server, or through a tunnel".to_owned());
+        return Err(
+            "TLS to the server is not supported: run beside the server, or through a tunnel"
+                .to_owned(),
+        );
     }
     Ok(())
 }
@@ -80,10 +104,14 @@ fn refuse_tls(connection: Option<&str>, config: &Config, env: Env) -> Result<(),
 // ---- .pgpass --------------------------------------------------------------------------------
 
 fn password_from_file(config: &Config, env: Env) -> Option<String> {
-    let path =
-        env("PGPASSFILE").map(PathBuf::from).or_else(|| env("HOME").map(|home| PathBuf::from(home).join(".pgpass")))?;
+    let path = env("PGPASSFILE")
+        .map(PathBuf::from)
+        .or_else(|| env("HOME").map(|home| PathBuf::from(home).join(".pgpass")))?;
     if is_open_to_others(&path) {
-        eprintln!("my_worker_web: {} is open to others, and is left out: chmod 600", path.display());
+        eprintln!(
+            "my_worker_web: {} is open to others, and is left out: chmod 600",
+            path.display()
+        );
         return None;
     }
     let host = match config.get_hosts().first() {
@@ -91,8 +119,18 @@ fn password_from_file(config: &Config, env: Env) -> Option<String> {
         // libpq: a socket in the default directory is "localhost".
         _ => "localhost".to_owned(),
     };
-    let port = config.get_ports().first().copied().unwrap_or(5432).to_string();
-    let wanted = [host.as_str(), &port, config.get_dbname()?, config.get_user()?];
+    let port = config
+        .get_ports()
+        .first()
+        .copied()
+        .unwrap_or(5432)
+        .to_string();
+    let wanted = [
+        host.as_str(),
+        &port,
+        config.get_dbname()?,
+        config.get_user()?,
+    ];
     password_for(&std::fs::read_to_string(path).ok()?, wanted)
 }
 
@@ -103,12 +141,15 @@ fn is_open_to_others(path: &Path) -> bool {
 
 /// The password of the first line whose four fields are those wanted, or `*`.
 fn password_for(file: &str, wanted: [&str; 4]) -> Option<String> {
-    file.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let fields = split_fields(line);
-        let (password, names) = fields.split_last()?;
-        let fits = names.len() == 4 && names.iter().zip(wanted).all(|(f, w)| f == "*" || f == w);
-        fits.then(|| password.clone())
-    })
+    file.lines()
+        .filter(|line| !line.starts_with('#'))
+        .find_map(|line| {
+            let fields = split_fields(line);
+            let (password, names) = fields.split_last()?;
+            let fits =
+                names.len() == 4 && names.iter().zip(wanted).all(|(f, w)| f == "*" || f == w);
+            fits.then(|| password.clone())
+        })
 }
 
 /// Fields are parted by colons; a backslash takes the next character as it is.
@@ -140,20 +181,33 @@ mod tests {
     use super::*;
 
     fn read(connection: Option<&str>, values: &[(&str, &str)]) -> Result<Config, String> {
-        let env = |name: &str| values.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned());
+        let env = |name: &str| {
+            values
+                .iter()
+                .find(|(k, _)| *k == name)
+                .map(|(_, v)| (*v).to_owned())
+        };
         config(connection, false, &env)
     }
 
     #[test]
     fn environment_is_that_of_libpq() {
-        let c = read(None, &[("PGHOST", "/run/x"), ("PGPORT", "5433"), ("PGUSER", "ann")]).unwrap();
+        let c = read(
+            None,
+            &[("PGHOST", "/run/x"), ("PGPORT", "5433"), ("PGUSER", "ann")],
+        )
+        .unwrap();
         assert_eq!(c.get_hosts(), [Host::Unix("/run/x".into())]);
         assert_eq!((c.get_ports(), c.get_dbname()), (&[5433][..], Some("ann")));
     }
 
     #[test]
     fn connection_string_wins() {
-        let c = read(Some("host=a dbname=b user=c"), &[("PGHOST", "x"), ("PGDATABASE", "y")]).unwrap();
+        let c = read(
+            Some("host=a dbname=b user=c"),
+            &[("PGHOST", "x"), ("PGDATABASE", "y")],
+        )
+        .unwrap();
         assert_eq!(c.get_hosts(), [Host::Tcp("a".into())]);
         assert_eq!((c.get_dbname(), c.get_user()), (Some("b"), Some("c")));
     }
@@ -161,8 +215,14 @@ mod tests {
     #[test]
     fn password_file_goes_by_its_first_line_that_fits() {
         let file = "# x\nother:*:*:ann:no\n*:5432:my\\:db:ann:a\\:b:c\n*:*:*:*:last\n";
-        assert_eq!(password_for(file, ["h", "5432", "my:db", "ann"]).as_deref(), Some("a:b:c"));
-        assert_eq!(password_for(file, ["h", "5432", "d", "bob"]).as_deref(), Some("last"));
+        assert_eq!(
+            password_for(file, ["h", "5432", "my:db", "ann"]).as_deref(),
+            Some("a:b:c")
+        );
+        assert_eq!(
+            password_for(file, ["h", "5432", "d", "bob"]).as_deref(),
+            Some("last")
+        );
     }
 
     #[test]

@@ -94,16 +94,32 @@ impl Filter {
             "" => {}
             status => {
                 // A constant leaves out the other parts of the view.
-                let known = ["pending", "blocked", "processing", "completed", "failed", "cancelled"];
-                let known = known.iter().find(|known| **known == status).unwrap_or(&"none");
+                let known = [
+                    "pending",
+                    "blocked",
+                    "processing",
+                    "completed",
+                    "failed",
+                    "cancelled",
+                ];
+                let known = known
+                    .iter()
+                    .find(|known| **known == status)
+                    .unwrap_or(&"none");
                 sql.push_str(&format!(" AND j.status = '{known}'"));
             }
         }
         let others = [
             (&self.queue, "j.queue = $"),
             (&self.kind, "j.kind = $"),
-            (&self.handler, "strpos(coalesce(j.handler, j.command), $) > 0"),
-            (&self.owner, "j.owner::oid = (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = $)"),
+            (
+                &self.handler,
+                "strpos(coalesce(j.handler, j.command), $) > 0",
+            ),
+            (
+                &self.owner,
+                "j.owner::oid = (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = $)",
+            ),
             (&self.key, "(j.unique_key = $ OR j.group_key = $)"),
             (&self.text, "strpos(j.payload::text, $) > 0"),
         ];
@@ -135,7 +151,11 @@ pub async fn walk(
             None => return Ok(found),
         },
     };
-    let mut span = if filter.is_empty() { 4 * most as i64 } else { FIRST_SLICE };
+    let mut span = if filter.is_empty() {
+        4 * most as i64
+    } else {
+        FIRST_SLICE
+    };
     while hi > i64::MIN + 1 && found.lines.len() < most {
         let lo = hi.saturating_sub(span).max(0);
         let want = most - found.lines.len();
@@ -144,7 +164,11 @@ pub async fn walk(
         match slice(seat, filter, (lo, hi), want).await {
             Ok(lines) => {
                 let is_full = lines.len() == want;
-                hi = if is_full { lines.last().map_or(lo, |line| line.id) } else { lo };
+                hi = if is_full {
+                    lines.last().map_or(lo, |line| line.id)
+                } else {
+                    lo
+                };
                 found.lines.extend(lines);
             }
             Err(fault) if fault.is_timeout() && span > 1 => {
@@ -177,11 +201,20 @@ fn next_span(span: i64, took: Duration) -> i64 {
     }
 }
 
-async fn slice(seat: &Seat, filter: &Filter, (lo, hi): (i64, i64), most: usize) -> Result<Vec<Line>, Fault> {
+async fn slice(
+    seat: &Seat,
+    filter: &Filter,
+    (lo, hi): (i64, i64),
+    most: usize,
+) -> Result<Vec<Line>, Fault> {
     let (conditions, values) = filter.conditions();
     let sql = format!("{LINE}j.id < $1 AND j.id >= $2{conditions} ORDER BY j.id DESC LIMIT {most}");
     let mut params: Vec<Param> = vec![(&hi, Type::INT8), (&lo, Type::INT8)];
-    params.extend(values.into_iter().map(|value| -> Param { (value, Type::TEXT) }));
+    params.extend(
+        values
+            .into_iter()
+            .map(|value| -> Param { (value, Type::TEXT) }),
+    );
     let rows = seat.open().await?.rows_within(STEP, &sql, &params).await?;
     rows.iter().map(line).collect()
 }
@@ -189,7 +222,11 @@ async fn slice(seat: &Seat, filter: &Filter, (lo, hi): (i64, i64), most: usize) 
 /// These jobs, as they are now.
 pub async fn these(seat: &Seat, ids: &[i64]) -> Result<Vec<Line>, Fault> {
     let sql = format!("{LINE}j.id = ANY ($1)");
-    let rows = seat.open().await?.rows_within(STEP, &sql, &[(&ids, Type::INT8_ARRAY)]).await?;
+    let rows = seat
+        .open()
+        .await?
+        .rows_within(STEP, &sql, &[(&ids, Type::INT8_ARRAY)])
+        .await?;
     rows.iter().map(line).collect()
 }
 
@@ -198,7 +235,12 @@ pub async fn these(seat: &Seat, ids: &[i64]) -> Result<Vec<Line>, Fault> {
 async fn top(seat: &Seat) -> Result<Option<i64>, Fault> {
     let newest = "SELECT j.id FROM my_worker.jobs AS j ORDER BY j.id DESC LIMIT 1";
     match seat.open().await?.rows_within(STEP, newest, &[]).await {
-        Ok(rows) => return rows.first().map(|row| Ok(row.try_get::<_, i64>(0)? + 1)).transpose(),
+        Ok(rows) => {
+            return rows
+                .first()
+                .map(|row| Ok(row.try_get::<_, i64>(0)? + 1))
+                .transpose();
+        }
         Err(fault) if fault.is_timeout() => {}
         Err(fault) => return Err(fault),
     }
@@ -206,12 +248,21 @@ async fn top(seat: &Seat) -> Result<Option<i64>, Fault> {
     let (mut low, mut high) = (0_u32, 62_u32);
     while low < high {
         let middle = (low + high) / 2;
-        let there = match seat.open().await?.rows_within(STEP / 5, any, &[(&(1_i64 << middle), Type::INT8)]).await {
+        let there = match seat
+            .open()
+            .await?
+            .rows_within(STEP / 5, any, &[(&(1_i64 << middle), Type::INT8)])
+            .await
+        {
             Ok(rows) => !rows.is_empty(),
             Err(fault) if fault.is_timeout() => true,
             Err(fault) => return Err(fault),
         };
-        (low, high) = if there { (middle + 1, high) } else { (low, middle) };
+        (low, high) = if there {
+            (middle + 1, high)
+        } else {
+            (low, middle)
+        };
     }
     Ok(Some(1 << low))
 }
@@ -243,10 +294,17 @@ mod tests {
 
     #[test]
     fn values_are_parameters() {
-        let filter =
-            Filter { queue: "a'; DROP".into(), key: "$1".into(), status: "x' OR true".into(), ..Filter::default() };
+        let filter = Filter {
+            queue: "a'; DROP".into(),
+            key: "$1".into(),
+            status: "x' OR true".into(),
+            ..Filter::default()
+        };
         let (sql, values) = filter.conditions();
-        assert_eq!(sql, " AND j.status = 'none' AND j.queue = $3 AND (j.unique_key = $4 OR j.group_key = $4)");
+        assert_eq!(
+            sql,
+            " AND j.status = 'none' AND j.queue = $3 AND (j.unique_key = $4 OR j.group_key = $4)"
+        );
         assert_eq!(values, ["a'; DROP", "$1"]);
     }
 

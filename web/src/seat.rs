@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::poll_fn;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, Statement, tls::NoTlsStream};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, Statement, tls::NoTlsStream,
+};
 
 use crate::fault::Fault;
 use crate::live::Live;
@@ -72,7 +74,13 @@ impl Abilities {
 
 impl Seat {
     pub fn new(config: Config, read_only: bool, statement_timeout: Duration) -> Arc<Self> {
-        Arc::new(Seat { config, read_only, statement_timeout, link: Mutex::new(None), live: Live::new() })
+        Arc::new(Seat {
+            config,
+            read_only,
+            statement_timeout,
+            link: Mutex::new(None),
+            live: Live::new(),
+        })
     }
 
     pub fn role(&self) -> &str {
@@ -80,7 +88,9 @@ impl Seat {
     }
 
     pub fn has_password(&self, password: &str) -> bool {
-        self.config.get_password().is_some_and(|own| own == password.as_bytes())
+        self.config
+            .get_password()
+            .is_some_and(|own| own == password.as_bytes())
     }
 
     /// Takes the connection for some statements; others wait. Connects first if need be.
@@ -92,7 +102,10 @@ impl Seat {
         if guard.is_none() {
             *guard = Some(Link::make(&self.config, self.statement_timeout).await?);
         }
-        Ok(Session { guard, read_only: self.read_only })
+        Ok(Session {
+            guard,
+            read_only: self.read_only,
+        })
     }
 
     /// What the role may do; the answer may be some seconds old.
@@ -122,7 +135,12 @@ impl Link {
             timeout.as_millis()
         );
         client.batch_execute(&settings).await?;
-        Ok(Link { client, notices, prepared: HashMap::new(), abilities: None })
+        Ok(Link {
+            client,
+            notices,
+            prepared: HashMap::new(),
+            abilities: None,
+        })
     }
 }
 
@@ -146,7 +164,9 @@ pub struct Session<'a> {
 
 impl Session<'_> {
     fn link(&mut self) -> Result<&mut Link, Fault> {
-        self.guard.as_mut().ok_or_else(|| Fault::Away("not connected".to_owned()))
+        self.guard
+            .as_mut()
+            .ok_or_else(|| Fault::Away("not connected".to_owned()))
     }
 
     /// A statement that is planned for these values.
@@ -155,7 +175,11 @@ impl Session<'_> {
     }
 
     /// A statement that is asked again and again: prepared once for the connection.
-    pub async fn often(&mut self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Fault> {
+    pub async fn often(
+        &mut self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Fault> {
         let link = self.link()?;
         let statement = match link.prepared.get(sql) {
             Some(known) => known.clone(),
@@ -174,11 +198,21 @@ impl Session<'_> {
     }
 
     /// Reads that may take so long and no longer; one that did not end fails alone.
-    pub async fn rows_within(&mut self, limit: Duration, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
+    pub async fn rows_within(
+        &mut self,
+        limit: Duration,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, Fault> {
         let client = &mut self.link()?.client;
         let inside = client.transaction().await?;
         let ms = limit.as_millis().max(1).to_string();
-        inside.query_typed("SELECT set_config('statement_timeout', $1, true)", &[(&ms, Type::TEXT)]).await?;
+        inside
+            .query_typed(
+                "SELECT set_config('statement_timeout', $1, true)",
+                &[(&ms, Type::TEXT)],
+            )
+            .await?;
         let rows = inside.query_typed(sql, params).await?;
         inside.commit().await?;
         Ok(rows)
@@ -186,7 +220,11 @@ impl Session<'_> {
 
     /// An action: one statement in a transaction of its own that may write. Returns its only value
     /// as text, and what the server said beside it.
-    pub async fn act(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(Option<String>, Vec<String>), Fault> {
+    pub async fn act(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<(Option<String>, Vec<String>), Fault> {
         if self.read_only {
             return Err(Fault::own("this dashboard was started with --read-only"));
         }
@@ -194,12 +232,26 @@ impl Session<'_> {
         if let Ok(mut kept) = link.notices.lock() {
             kept.clear();
         }
-        let inside = link.client.build_transaction().read_only(false).start().await?;
-        inside.batch_execute("SET LOCAL statement_timeout = '10s'").await?;
+        let inside = link
+            .client
+            .build_transaction()
+            .read_only(false)
+            .start()
+            .await?;
+        inside
+            .batch_execute("SET LOCAL statement_timeout = '10s'")
+            .await?;
         let row = inside.query_typed(sql, params).await?.into_iter().next();
-        let value = row.map(|row| row.try_get::<_, Option<String>>(0)).transpose()?.flatten();
+        let value = row
+            .map(|row| row.try_get::<_, Option<String>>(0))
+            .transpose()?
+            .flatten();
         inside.commit().await?;
-        let said = link.notices.lock().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
+        let said = link
+            .notices
+            .lock()
+            .map(|mut kept| std::mem::take(&mut *kept))
+            .unwrap_or_default();
         Ok((value, said))
     }
 
@@ -210,7 +262,9 @@ impl Session<'_> {
             return Ok(known.clone());
         }
         let rows = self.often(ABILITIES, &[]).await?;
-        let row = rows.first().ok_or_else(|| Fault::own("the server gave no answer"))?;
+        let row = rows
+            .first()
+            .ok_or_else(|| Fault::own("the server gave no answer"))?;
         let found = Arc::new(Abilities::read(row)?);
         self.link()?.abilities = Some((Instant::now(), found.clone()));
         Ok(found)

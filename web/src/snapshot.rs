@@ -137,7 +137,13 @@ impl Snapshot {
             Some(last) => (last.health.clone(), last.health_at),
             None => (part(health(&mut session).await)?, Instant::now()),
         };
-        let minutes = part(Minutes::read(&mut session, last.and_then(|last| last.minutes.as_ref().ok())).await)?;
+        let minutes = part(
+            Minutes::read(
+                &mut session,
+                last.and_then(|last| last.minutes.as_ref().ok()),
+            )
+            .await,
+        )?;
         let cost = begin.elapsed();
         Ok(Snapshot {
             at: Instant::now(),
@@ -162,7 +168,9 @@ impl Snapshot {
 
     /// Has the next look read settings and health again: an action may have changed them.
     pub fn forget(mut self) -> Self {
-        let long_ago = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap_or(self.at);
+        let long_ago = Instant::now()
+            .checked_sub(Duration::from_secs(3600))
+            .unwrap_or(self.at);
         self.at = long_ago;
         self.settings_at = long_ago;
         self.health_at = long_ago;
@@ -184,7 +192,12 @@ fn part<T>(result: Result<T, Fault>) -> Result<Part<T>, Fault> {
 }
 
 async fn queues(session: &mut Session<'_>) -> Result<BTreeMap<String, Queue>, Fault> {
-    session.often(QUEUE_STATS, &[]).await?.iter().map(queue).collect()
+    session
+        .often(QUEUE_STATS, &[])
+        .await?
+        .iter()
+        .map(queue)
+        .collect()
 }
 
 fn queue(row: &Row) -> Result<(String, Queue), Fault> {
@@ -206,7 +219,12 @@ fn queue(row: &Row) -> Result<(String, Queue), Fault> {
 }
 
 async fn processes(session: &mut Session<'_>) -> Result<Vec<Process>, Fault> {
-    session.often(PROCESSES, &[]).await?.iter().map(process).collect()
+    session
+        .often(PROCESSES, &[])
+        .await?
+        .iter()
+        .map(process)
+        .collect()
 }
 
 fn process(row: &Row) -> Result<Process, Fault> {
@@ -249,7 +267,15 @@ async fn settings(session: &mut Session<'_>) -> Result<HashMap<String, Settings>
             .often(PAUSED, &[])
             .await?
             .iter()
-            .map(|row| Ok((row.try_get(0)?, Settings { paused: row.try_get(1)?, ..Settings::default() })))
+            .map(|row| {
+                Ok((
+                    row.try_get(0)?,
+                    Settings {
+                        paused: row.try_get(1)?,
+                        ..Settings::default()
+                    },
+                ))
+            })
             .collect(),
         Err(fault) => Err(fault),
     }
@@ -257,15 +283,30 @@ async fn settings(session: &mut Session<'_>) -> Result<HashMap<String, Settings>
 
 fn setting(row: &Row) -> Result<(String, Settings), Fault> {
     let mut rest = Vec::new();
-    let texts =
-        [("backoff", 5), ("backoff_max", 6), ("timeout", 7), ("retention", 8), ("retry_on", 17), ("fail_on", 18)];
+    let texts = [
+        ("backoff", 5),
+        ("backoff_max", 6),
+        ("timeout", 7),
+        ("retention", 8),
+        ("retry_on", 17),
+        ("fail_on", 18),
+    ];
     for (name, place) in texts {
-        row.try_get::<_, Option<String>>(place)?.map(|text| rest.push((name, text)));
+        row.try_get::<_, Option<String>>(place)?
+            .map(|text| rest.push((name, text)));
     }
-    for (name, place) in [("max_attempts", 4), ("burst", 13), ("jobs_per_savepoint", 16)] {
-        row.try_get::<_, Option<i32>>(place)?.map(|number| rest.push((name, number.to_string())));
+    for (name, place) in [
+        ("max_attempts", 4),
+        ("burst", 13),
+        ("jobs_per_savepoint", 16),
+    ] {
+        row.try_get::<_, Option<i32>>(place)?
+            .map(|number| rest.push((name, number.to_string())));
     }
-    rest.push(("rate_per_key", if row.try_get(14)? { "on" } else { "off" }.to_owned()));
+    rest.push((
+        "rate_per_key",
+        if row.try_get(14)? { "on" } else { "off" }.to_owned(),
+    ));
     let settings = Settings {
         paused: row.try_get(1)?,
         handler: row.try_get(2)?,
@@ -285,7 +326,11 @@ async fn health(session: &mut Session<'_>) -> Result<Vec<Check>, Fault> {
     rows.iter()
         .map(|row| {
             let ok = row.try_get::<_, Option<bool>>(1)?.unwrap_or(false);
-            Ok(Check { name: row.try_get(0)?, ok, detail: row.try_get::<_, Option<String>>(2)?.unwrap_or_default() })
+            Ok(Check {
+                name: row.try_get(0)?,
+                ok,
+                detail: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
+            })
         })
         .collect()
 }

@@ -16,7 +16,12 @@ pub struct Frame {
 
 /// The last hour beside a queue's name: bars of what was done and what failed, a line of the wait's p95.
 pub fn small(minutes: &[Minute], last: i64, shown: i64) -> Markup {
-    let frame = Frame { first: last - shown + 1, minutes: shown, width: 120.0, height: 24.0 };
+    let frame = Frame {
+        first: last - shown + 1,
+        minutes: shown,
+        width: 120.0,
+        height: 24.0,
+    };
     let text = summary(minutes);
     html! {
         svg.spark viewBox="0 0 120 24" preserveAspectRatio="none" role="img" aria-label=(text) {
@@ -29,8 +34,17 @@ pub fn small(minutes: &[Minute], last: i64, shown: i64) -> Markup {
 
 /// The same, larger, with its scale in words.
 pub fn large(minutes: &[Minute], last: i64, shown: i64) -> Markup {
-    let frame = Frame { first: last - shown + 1, minutes: shown, width: 1440.0, height: 120.0 };
-    let most = minutes.iter().map(|m| m.completed + m.failed).max().unwrap_or(0);
+    let frame = Frame {
+        first: last - shown + 1,
+        minutes: shown,
+        width: 1440.0,
+        height: 120.0,
+    };
+    let most = minutes
+        .iter()
+        .map(|m| m.completed + m.failed)
+        .max()
+        .unwrap_or(0);
     let slowest = minutes.iter().filter_map(|m| m.wait).fold(0.0, f64::max);
     html! {
         figure.chart {
@@ -62,7 +76,13 @@ fn summary(minutes: &[Minute]) -> String {
         sum(|m| m.completed),
         sum(|m| m.failed),
         sum(|m| m.retried),
-        count(minutes.iter().map(|m| m.completed + m.failed).max().unwrap_or(0)),
+        count(
+            minutes
+                .iter()
+                .map(|m| m.completed + m.failed)
+                .max()
+                .unwrap_or(0)
+        ),
         millis(slowest)
     )
 }
@@ -70,19 +90,31 @@ fn summary(minutes: &[Minute]) -> String {
 /// Bars and line of these minutes. Counts are drawn on a square-root scale, so that a single failure
 /// beside thousands of ends is still to be seen.
 fn series(minutes: &[Minute], frame: Frame) -> Markup {
-    let most = minutes.iter().map(|m| m.completed + m.failed).max().unwrap_or(0).max(1) as f64;
+    let most = minutes
+        .iter()
+        .map(|m| m.completed + m.failed)
+        .max()
+        .unwrap_or(0)
+        .max(1) as f64;
     let slowest = minutes.iter().filter_map(|m| m.wait).fold(1.0, f64::max);
     let floor = frame.height;
     let tall = |number: f64, top: f64| (number / top).sqrt() * (frame.height - 2.0);
     let step = frame.width / frame.minutes as f64;
     let (mut done, mut failed, mut wait) = (String::new(), String::new(), String::new());
     let mut before = None;
-    for minute in minutes.iter().filter(|m| (frame.first..frame.first + frame.minutes).contains(&m.at)) {
+    for minute in minutes
+        .iter()
+        .filter(|m| (frame.first..frame.first + frame.minutes).contains(&m.at))
+    {
         let x = (minute.at - frame.first) as f64 * step + step / 2.0;
         let all = tall((minute.completed + minute.failed) as f64, most);
         let bad = tall(minute.failed as f64, most).max(if minute.failed > 0 { 2.0 } else { 0.0 });
         if minute.completed > 0 {
-            done.push_str(&format!("M{x:.1} {:.1}V{:.1}", floor - bad, floor - all.max(1.0)));
+            done.push_str(&format!(
+                "M{x:.1} {:.1}V{:.1}",
+                floor - bad,
+                floor - all.max(1.0)
+            ));
         }
         if minute.failed > 0 {
             failed.push_str(&format!("M{x:.1} {floor:.1}V{:.1}", floor - bad));
@@ -110,14 +142,30 @@ mod tests {
 
     #[test]
     fn one_failure_among_thousands_is_seen() {
-        let minutes = [Minute { at: 100, completed: 50_000, failed: 1, ..Minute::default() }];
+        let minutes = [Minute {
+            at: 100,
+            completed: 50_000,
+            failed: 1,
+            ..Minute::default()
+        }];
         let svg = small(&minutes, 100, 60).into_string();
-        assert!(svg.contains("class=\"failed\" d=\"M119.0 24.0V22.0\""), "{svg}");
+        assert!(
+            svg.contains("class=\"failed\" d=\"M119.0 24.0V22.0\""),
+            "{svg}"
+        );
     }
 
     #[test]
     fn what_is_out_of_the_frame_is_not_drawn() {
-        let minutes = [Minute { at: 10, completed: 5, ..Minute::default() }];
-        assert!(small(&minutes, 100, 60).into_string().contains("class=\"done\" d=\"\""));
+        let minutes = [Minute {
+            at: 10,
+            completed: 5,
+            ..Minute::default()
+        }];
+        assert!(
+            small(&minutes, 100, 60)
+                .into_string()
+                .contains("class=\"done\" d=\"\"")
+        );
     }
 }

@@ -106,7 +106,11 @@ impl Attempt {
             at: row.try_get(1)?,
             sqlstate: row.try_get(2)?,
             message: row.try_get(3)?,
-            more: [("Detail", row.try_get(4)?), ("Hint", row.try_get(5)?), ("Context", row.try_get(6)?)],
+            more: [
+                ("Detail", row.try_get(4)?),
+                ("Hint", row.try_get(5)?),
+                ("Context", row.try_get(6)?),
+            ],
         })
     }
 }
@@ -156,7 +160,8 @@ fn actions(viewer: &Viewer, can: &Abilities, job: &Job) -> Markup {
     let fields = [("id", id.as_str())];
     let may = |name: &str| !viewer.seat.read_only && can.may(name);
     let is_later = job.status == "pending" && job.run_at.is_some_and(|at| at > now());
-    let retries = matches!(job.status.as_str(), "failed" | "cancelled") || job.origin.is_some() && !job.is_over();
+    let retries = matches!(job.status.as_str(), "failed" | "cancelled")
+        || job.origin.is_some() && !job.is_over();
     html! {
         div.acts {
             @if is_later && may("run_soon") { (button(viewer, "run_soon", "Run now", &fields)) }
@@ -201,15 +206,27 @@ fn failure(attempt: &Attempt) -> Markup {
 }
 
 fn facts(job: &Job) -> Markup {
-    let most = job.max_attempts.map_or_else(|| "the queue's".to_owned(), |n| n.to_string());
+    let most = job
+        .max_attempts
+        .map_or_else(|| "the queue's".to_owned(), |n| n.to_string());
     let mut all: Vec<(&str, Markup)> = vec![
         ("Owner", html! { (job.owner) }),
-        ("Attempts", html! { span.num { (job.attempts) } " of " (most) }),
+        (
+            "Attempts",
+            html! { span.num { (job.attempts) } " of " (most) },
+        ),
         ("Priority", html! { span.num { (job.priority) } }),
     ];
     if job.command.is_none() {
-        let queues = if job.kind.is_some() { "for a consumer" } else { "the queue's" };
-        all.push(("Handler", html! { code { (job.handler.as_deref().unwrap_or(queues)) } }));
+        let queues = if job.kind.is_some() {
+            "for a consumer"
+        } else {
+            "the queue's"
+        };
+        all.push((
+            "Handler",
+            html! { code { (job.handler.as_deref().unwrap_or(queues)) } },
+        ));
     }
     let texts = [
         ("Kind", &job.kind),
@@ -224,8 +241,12 @@ fn facts(job: &Job) -> Markup {
         text.as_ref().map(|text| all.push((name, html! { (text) })));
     }
     job.expires_at.map(|at| all.push(("Expires", moment(at))));
-    job.schedule
-        .map(|id| all.push(("Schedule", html! { a href=(format!("/schedules#schedule-{id}")) { "number " (id) } })));
+    job.schedule.map(|id| {
+        all.push((
+            "Schedule",
+            html! { a href=(format!("/schedules#schedule-{id}")) { "number " (id) } },
+        ))
+    });
     html! { dl.facts { @for (name, value) in all { div { dt { (name) } dd { (value) } } } } }
 }
 

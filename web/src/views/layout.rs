@@ -142,7 +142,11 @@ pub fn health(snapshot: Option<&Snapshot>) -> Markup {
         Some(Ok(checks)) => checks,
         _ => return html! { a.health.unknown href="/#health" { "health unknown" } },
     };
-    let bad: Vec<_> = checks.iter().filter(|c| !c.ok).map(|c| c.name.as_str()).collect();
+    let bad: Vec<_> = checks
+        .iter()
+        .filter(|c| !c.ok)
+        .map(|c| c.name.as_str())
+        .collect();
     html! {
         @if bad.is_empty() {
             a.health.good href="/#health" { "healthy" }
@@ -177,7 +181,11 @@ pub fn part<T>(part: &Part<T>, show: impl FnOnce(&T) -> Markup) -> Markup {
 
 /// The page that says that there is no page: the server is away, or has refused.
 pub fn trouble(viewer: &Viewer, fault_: &Fault) -> Markup {
-    let title = if fault_.is_away() { "The server does not answer" } else { "That did not work" };
+    let title = if fault_.is_away() {
+        "The server does not answer"
+    } else {
+        "That did not work"
+    };
     let body = html! {
         (fault(fault_))
         @if fault_.is_away() {
@@ -185,6 +193,20 @@ pub fn trouble(viewer: &Viewer, fault_: &Fault) -> Markup {
             p { a href=(viewer.here) { "Look now" } }
         }
     };
-    let live = if fault_.is_away() { "page=away".to_owned() } else { String::new() };
-    frame(viewer, None, Page { title: title.to_owned(), live, body, health: health(None), ..Page::default() })
+    let live = if fault_.is_away() {
+        "page=away".to_owned()
+    } else {
+        String::new()
+    };
+    frame(
+        viewer,
+        None,
+        Page {
+            title: title.to_owned(),
+            live,
+            body,
+            health: health(None),
+            ..Page::default()
+        },
+    )
 }

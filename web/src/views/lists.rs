@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::layout::button;
 use super::table::{job_link, progress, queue_link, status};
 use crate::door::Viewer;
-use crate::fmt::{count, encode, maybe_moment};
+use crate::fmt::{encode, maybe_moment};
 use crate::search::{Filter, Found, Line};
 use crate::seat::Abilities;
 
@@ -52,8 +52,18 @@ fn cells(line: &Line) -> Vec<(&'static str, &'static str, &'static str, Markup)>
             html! { (status(&line.status)) @if line.progress.is_some() { " " (progress(line.progress, None)) } },
         ),
         ("queue", "", "Queue", queue_link(&line.queue)),
-        ("what", "clip", "Runs", html! { code { (line.what.as_deref().or(line.kind.as_deref()).unwrap_or("–")) } }),
-        ("key", "clip", "Key", html! { (line.key.as_deref().unwrap_or("–")) }),
+        (
+            "what",
+            "clip",
+            "Runs",
+            html! { code { (line.what.as_deref().or(line.kind.as_deref()).unwrap_or("–")) } },
+        ),
+        (
+            "key",
+            "clip",
+            "Key",
+            html! { (line.key.as_deref().unwrap_or("–")) },
+        ),
         ("owner", "clip", "Owner", html! { (line.owner) }),
         ("attempts", "num", "Attempts", html! { (attempts) }),
         ("when", "when", "When", when(line)),
@@ -73,15 +83,21 @@ fn cells(line: &Line) -> Vec<(&'static str, &'static str, &'static str, Markup)>
 
 fn when(line: &Line) -> Markup {
     match line.status.as_str() {
-        "processing" => html! { "since " (line.started_at.map_or_else(|| html! { "–" }, crate::fmt::since)) },
+        "processing" => {
+            html! { "since " (line.started_at.map_or_else(|| html! { "–" }, crate::fmt::since)) }
+        }
         "pending" | "blocked" => maybe_moment(line.run_at.or(line.created_at)),
         _ => maybe_moment(line.finished_at),
     }
 }
 
 fn address(filter: &Filter) -> String {
-    let pairs: Vec<_> =
-        filter.fields().iter().filter(|(_, v)| !v.is_empty()).map(|(n, v)| format!("{n}={}", encode(v))).collect();
+    let pairs: Vec<_> = filter
+        .fields()
+        .iter()
+        .filter(|(_, v)| !v.is_empty())
+        .map(|(n, v)| format!("{n}={}", encode(v)))
+        .collect();
     pairs.join("&")
 }
 
@@ -94,10 +110,10 @@ pub fn more(filter: &Filter, found: &Found) -> Markup {
                 Some(below) => {
                     @let to = format!("{}&below={below}", address(filter));
                     a.link #go-on href=(format!("/jobs?{to}")) hx-get=(format!("/jobs/more?{to}")) hx-target="#more" hx-swap="outerHTML" {
-                        "Go on below id " (count(below))
+                        "Go on below id " (below)
                     }
                     span.hint {
-                        @if found.lines.len() < 50 { " Searched for " (ms) " ms, down to id " (count(below)) "." }
+                        @if found.lines.len() < 50 { " Searched for " (ms) " ms, down to id " (below) "." }
                     }
                 },
                 None => span.hint { "No more jobs. Searched for " (ms) " ms." },
@@ -115,7 +131,16 @@ pub fn went_on(filter: &Filter, found: &Found) -> Markup {
 }
 
 fn form(filter: &Filter) -> Markup {
-    let statuses = ["", "due", "later", "blocked", "processing", "completed", "failed", "cancelled"];
+    let statuses = [
+        "",
+        "due",
+        "later",
+        "blocked",
+        "processing",
+        "completed",
+        "failed",
+        "cancelled",
+    ];
     html! {
         form.filter method="get" action="/jobs" role="search" {
             label { span { "Status" } select name="status" {

@@ -42,7 +42,11 @@ impl<'a> Row<'a> {
         Row {
             name,
             queue,
-            settings: snapshot.settings.as_ref().ok().and_then(|all| all.get(name)),
+            settings: snapshot
+                .settings
+                .as_ref()
+                .ok()
+                .and_then(|all| all.get(name)),
             minutes: minutes.map_or(&[], |m| m.of(name)),
             last: minutes.map_or(0, |m| m.last),
         }
@@ -113,11 +117,21 @@ fn sort(rows: &mut [Row], by: &str) {
 
 /// What the page's events are asked for: the keys of its queues.
 pub fn live(snapshot: &Snapshot, wish: &Wish) -> String {
-    let Ok(queues) = &snapshot.queues else { return "page=overview".to_owned() };
-    let mut rows: Vec<_> = queues.iter().map(|(name, queue)| Row::new(snapshot, name, queue)).collect();
+    let Ok(queues) = &snapshot.queues else {
+        return "page=overview".to_owned();
+    };
+    let mut rows: Vec<_> = queues
+        .iter()
+        .map(|(name, queue)| Row::new(snapshot, name, queue))
+        .collect();
     rows.retain(|row| row.name.contains(&wish.q));
     sort(&mut rows, &wish.sort);
-    let keys: Vec<_> = rows.iter().skip(wish.page * ON_A_PAGE).take(ON_A_PAGE).map(|r| key(r.name)).collect();
+    let keys: Vec<_> = rows
+        .iter()
+        .skip(wish.page * ON_A_PAGE)
+        .take(ON_A_PAGE)
+        .map(|r| key(r.name))
+        .collect();
     format!("page=overview&keys={}", keys.join("."))
 }
 
@@ -140,7 +154,13 @@ fn filter(wish: &Wish, all: usize, shown: usize) -> Markup {
 
 fn pager(wish: &Wish, shown: usize) -> Markup {
     let pages = shown.div_ceil(ON_A_PAGE);
-    let to = |page: usize| format!("/?q={}&sort={}&page={page}", encode(&wish.q), encode(&wish.sort));
+    let to = |page: usize| {
+        format!(
+            "/?q={}&sort={}&page={page}",
+            encode(&wish.q),
+            encode(&wish.sort)
+        )
+    };
     html! {
         @if pages > 1 {
             nav.pager aria-label="Pages of queues" {
@@ -152,7 +172,13 @@ fn pager(wish: &Wish, shown: usize) -> Markup {
     }
 }
 
-fn table(viewer: &Viewer, can: &Abilities, snapshot: &Snapshot, rows: &[Row], wish: &Wish) -> Markup {
+fn table(
+    viewer: &Viewer,
+    can: &Abilities,
+    snapshot: &Snapshot,
+    rows: &[Row],
+    wish: &Wish,
+) -> Markup {
     let may = !viewer.seat.read_only && can.may("pause_queue");
     html! {
         @if rows.is_empty() { p.empty { "No queue is called like that." } }
@@ -200,14 +226,45 @@ fn cells(row: &Row, has_minutes: bool) -> Vec<Cell> {
         html! { span.hint { "not kept" } }
     };
     let oldest = q.oldest.0.map_or_else(|| "–".to_owned(), seconds);
-    let zero = |number: Option<i64>| if number.unwrap_or(0) == 0 { "num zero" } else { "num" };
+    let zero = |number: Option<i64>| {
+        if number.unwrap_or(0) == 0 {
+            "num zero"
+        } else {
+            "num"
+        }
+    };
     vec![
         ("state", "state", "State", tags(row)),
-        ("due", zero(q.pending), "Waiting", html! { (maybe_count(q.pending)) }),
-        ("later", zero(q.scheduled), "Later", html! { (maybe_count(q.scheduled)) }),
-        ("blocked", zero(q.blocked), "Blocked", html! { (maybe_count(q.blocked)) }),
-        ("runs", zero(q.processing), "Running", html! { (maybe_count(q.processing)) }),
-        ("oldest", "num", "Oldest", html! { @if row.behind() { strong.bad { (oldest) } } @else { (oldest) } }),
+        (
+            "due",
+            zero(q.pending),
+            "Waiting",
+            html! { (maybe_count(q.pending)) },
+        ),
+        (
+            "later",
+            zero(q.scheduled),
+            "Later",
+            html! { (maybe_count(q.scheduled)) },
+        ),
+        (
+            "blocked",
+            zero(q.blocked),
+            "Blocked",
+            html! { (maybe_count(q.blocked)) },
+        ),
+        (
+            "runs",
+            zero(q.processing),
+            "Running",
+            html! { (maybe_count(q.processing)) },
+        ),
+        (
+            "oldest",
+            "num",
+            "Oldest",
+            html! { @if row.behind() { strong.bad { (oldest) } } @else { (oldest) } },
+        ),
         ("chart", "chart", "Last hour", chart),
         ("done", "num", "Done", html! { (done) }),
         (
@@ -216,7 +273,12 @@ fn cells(row: &Row, has_minutes: bool) -> Vec<Cell> {
             "Failed",
             html! { @if failed != "0" && failed != "–" { strong.bad { (failed) } } @else { (failed) } },
         ),
-        ("wait", "num", "Wait p95", html! { (maybe_millis(if has_minutes { row.wait_lately() } else { q.wait[1] })) }),
+        (
+            "wait",
+            "num",
+            "Wait p95",
+            html! { (maybe_millis(if has_minutes { row.wait_lately() } else { q.wait[1] })) },
+        ),
     ]
 }
 
@@ -247,25 +309,49 @@ fn totals(snapshot: &Snapshot) -> Markup {
 fn sums(snapshot: &Snapshot) -> Vec<(&'static str, &'static str, String, &'static str)> {
     let queues = snapshot.queues.as_ref().ok();
     let sum = |part: fn(&Queue) -> Option<i64>| {
-        maybe_count(
-            queues.and_then(|all| all.values().map(part).fold(None, |sum, x| x.map(|x| sum.unwrap_or(0) + x).or(sum))),
-        )
+        maybe_count(queues.and_then(|all| {
+            all.values()
+                .map(part)
+                .fold(None, |sum, x| x.map(|x| sum.unwrap_or(0) + x).or(sum))
+        }))
     };
     let lately = |part: fn(&Minute) -> i64| {
         snapshot.minutes.as_ref().map_or_else(
             |_| "–".to_owned(),
-            |minutes| count(queues.into_iter().flat_map(|q| q.keys()).flat_map(|q| minutes.of(q)).map(part).sum()),
+            |minutes| {
+                count(
+                    queues
+                        .into_iter()
+                        .flat_map(|q| q.keys())
+                        .flat_map(|q| minutes.of(q))
+                        .map(part)
+                        .sum(),
+                )
+            },
         )
     };
     let workers = snapshot.processes.as_ref().map_or_else(
         |_| "–".to_owned(),
         |all| {
-            let workers = || all.iter().filter(|p| p.kind == "worker" || p.kind == "dynamic");
-            format!("{} of {}", workers().filter(|p| p.state.as_deref() == Some("running")).count(), workers().count())
+            let workers = || {
+                all.iter()
+                    .filter(|p| p.kind == "worker" || p.kind == "dynamic")
+            };
+            format!(
+                "{} of {}",
+                workers()
+                    .filter(|p| p.state.as_deref() == Some("running"))
+                    .count(),
+                workers().count()
+            )
         },
     );
     let failed = lately(|m| m.failed);
-    let class = if failed == "0" || failed == "–" { "" } else { "bad" };
+    let class = if failed == "0" || failed == "–" {
+        ""
+    } else {
+        "bad"
+    };
     vec![
         ("due", "Waiting", sum(|q| q.pending), ""),
         ("later", "Due later", sum(|q| q.scheduled), ""),
@@ -306,7 +392,9 @@ pub fn changes(snapshot: &Snapshot, keys: &str, out: &mut HashMap<String, String
     for (name, queue) in snapshot.queues.iter().flat_map(|q| q.iter()) {
         let k = key(name);
         if wanted.contains(k.as_str()) {
-            for (cell, _, _, content) in cells(&Row::new(snapshot, name, queue), snapshot.minutes.is_ok()) {
+            for (cell, _, _, content) in
+                cells(&Row::new(snapshot, name, queue), snapshot.minutes.is_ok())
+            {
                 out.insert(format!("{k}-{cell}"), content.into_string());
             }
         }

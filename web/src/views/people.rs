@@ -53,7 +53,11 @@ fn work<'a>(snapshot: &'a Snapshot, process: &Process) -> Option<&'a Work> {
 
 fn state(process: &Process) -> Markup {
     let state = process.state.as_deref().unwrap_or("–");
-    let class = if state == "running" && process.job.is_some() { "busy" } else { "off" };
+    let class = if state == "running" && process.job.is_some() {
+        "busy"
+    } else {
+        "off"
+    };
     html! { span.status.(class) { (state) } }
 }
 
@@ -75,7 +79,11 @@ pub fn consumers(snapshot: &Snapshot) -> Markup {
 
 fn consumer_rows(snapshot: &Snapshot) -> Markup {
     let all = snapshot.processes.as_ref().ok();
-    let consumers: Vec<_> = all.iter().flat_map(|all| all.iter()).filter(|p| p.is_consumer()).collect();
+    let consumers: Vec<_> = all
+        .iter()
+        .flat_map(|all| all.iter())
+        .filter(|p| p.is_consumer())
+        .collect();
     html! {
         @if consumers.is_empty() { tr { td.empty colspan="10" { "No consumer holds or waits for a job now." } } }
         @for p in consumers {
@@ -101,7 +109,10 @@ pub fn process_changes(snapshot: &Snapshot, out: &mut HashMap<String, String>) {
 }
 
 pub fn consumer_changes(snapshot: &Snapshot, out: &mut HashMap<String, String>) {
-    out.insert("consumers".to_owned(), consumer_rows(snapshot).into_string());
+    out.insert(
+        "consumers".to_owned(),
+        consumer_rows(snapshot).into_string(),
+    );
 }
 
 /// What the calls of one handler came to.

@@ -56,16 +56,32 @@ fn figures(row: &Row) -> Vec<(&'static str, &'static str, Markup)> {
         html! { (maybe_millis(times[0])) " · " (maybe_millis(times[1])) " · " (maybe_millis(times[2])) }
     };
     vec![
-        ("state", "State", html! { (tags(row)) @if row.settings.is_some_and(|s| !s.paused) && !q.limited { "open" } }),
+        (
+            "state",
+            "State",
+            html! { (tags(row)) @if row.settings.is_some_and(|s| !s.paused) && !q.limited { "open" } },
+        ),
         ("due", "Waiting", html! { (maybe_count(q.pending)) }),
         ("later", "Due later", html! { (maybe_count(q.scheduled)) }),
         ("blocked", "Blocked", html! { (maybe_count(q.blocked)) }),
         ("runs", "Running", html! { (maybe_count(q.processing)) }),
-        ("oldest", "Oldest", html! { (q.oldest.0.map_or_else(|| "–".to_owned(), seconds)) }),
-        ("completed", "Completed", html! { (maybe_count(q.completed)) }),
+        (
+            "oldest",
+            "Oldest",
+            html! { (q.oldest.0.map_or_else(|| "–".to_owned(), seconds)) },
+        ),
+        (
+            "completed",
+            "Completed",
+            html! { (maybe_count(q.completed)) },
+        ),
         ("failed", "Failed", html! { (maybe_count(q.failed)) }),
         ("retried", "Tried again", html! { (maybe_count(q.retried)) }),
-        ("cancelled", "Cancelled", html! { (maybe_count(q.cancelled)) }),
+        (
+            "cancelled",
+            "Cancelled",
+            html! { (maybe_count(q.cancelled)) },
+        ),
         ("wait", "Wait p50 · p95 · p99", three(q.wait)),
         ("run", "Run p50 · p95 · p99", three(q.run)),
     ]
@@ -104,7 +120,9 @@ fn busiest(minutes: &[Minute]) -> Markup {
 }
 
 fn settings(row: &Row) -> Markup {
-    let Some(s) = row.settings else { return html! {} };
+    let Some(s) = row.settings else {
+        return html! {};
+    };
     let none = || "–".to_owned();
     let number = |n: Option<i32>| n.map_or_else(none, |n| n.to_string());
     let mut all: Vec<(&str, String)> = vec![
@@ -112,7 +130,12 @@ fn settings(row: &Row) -> Markup {
         ("concurrency", number(s.concurrency)),
         ("per_key", number(s.per_key)),
         ("fifo", if s.fifo { "on" } else { "off" }.to_owned()),
-        ("rate", s.rate.map_or_else(none, |n| format!("{n} in {}", s.rate_period.as_deref().unwrap_or("?")))),
+        (
+            "rate",
+            s.rate.map_or_else(none, |n| {
+                format!("{n} in {}", s.rate_period.as_deref().unwrap_or("?"))
+            }),
+        ),
         ("dead_letter", s.dead_letter.clone().unwrap_or_else(none)),
     ];
     all.extend(s.rest.iter().cloned());

@@ -83,13 +83,23 @@ pub struct Run {
 
 impl Run {
     pub fn read(row: &Row) -> Result<(i64, Self), Fault> {
-        let run =
-            Run { id: row.try_get(1)?, status: row.try_get(2)?, started: row.try_get(3)?, finished: row.try_get(4)? };
+        let run = Run {
+            id: row.try_get(1)?,
+            status: row.try_get(2)?,
+            started: row.try_get(3)?,
+            finished: row.try_get(4)?,
+        };
         Ok((row.try_get(0)?, run))
     }
 }
 
-pub fn body(viewer: &Viewer, can: &Abilities, wish: &Wish, all: &[Schedule], runs: &HashMap<i64, Vec<Run>>) -> Markup {
+pub fn body(
+    viewer: &Viewer,
+    can: &Abilities,
+    wish: &Wish,
+    all: &[Schedule],
+    runs: &HashMap<i64, Vec<Run>>,
+) -> Markup {
     let shown = all.get(..ON_A_PAGE).unwrap_or(all);
     html! {
         form.filter method="get" role="search" {
@@ -105,7 +115,12 @@ pub fn body(viewer: &Viewer, can: &Abilities, wish: &Wish, all: &[Schedule], run
     }
 }
 
-fn table(viewer: &Viewer, can: &Abilities, shown: &[Schedule], runs: &HashMap<i64, Vec<Run>>) -> Markup {
+fn table(
+    viewer: &Viewer,
+    can: &Abilities,
+    shown: &[Schedule],
+    runs: &HashMap<i64, Vec<Run>>,
+) -> Markup {
     let may = |name: &str| !viewer.seat.read_only && can.may(name);
     let acts = may("run_now") || may("pause_schedule");
     html! {
@@ -158,10 +173,18 @@ fn switches(viewer: &Viewer, s: &Schedule) -> Markup {
 
 /// A bar a run, the latest on the right: its height is how long it took.
 fn strip(runs: &[Run]) -> Markup {
-    let took = |run: &Run| run.finished.zip(run.started).map_or(0.0, |(to, from)| (to - from).max(0.0));
+    let took = |run: &Run| {
+        run.finished
+            .zip(run.started)
+            .map_or(0.0, |(to, from)| (to - from).max(0.0))
+    };
     let longest = runs.iter().map(took).fold(0.001, f64::max);
     let failed = runs.iter().filter(|run| run.status == "failed").count();
-    let text = format!("{} runs, {failed} failed, the longest took {}", runs.len(), millis(longest * 1000.0));
+    let text = format!(
+        "{} runs, {failed} failed, the longest took {}",
+        runs.len(),
+        millis(longest * 1000.0)
+    );
     html! {
         svg viewBox="0 0 150 24" role="img" aria-label=(text) {
             title { (text) }
