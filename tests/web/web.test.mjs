@@ -36,7 +36,7 @@ const send = (queue, payload, more = '', user = undefined) =>
 test('the overview shows queues, what they did, and health', as(url, async (page) => {
   await ended(send('billing', '{"order": 1}'));
   await page.goto('/');
-  await page.getByRole('link', { name: 'healthy' }).waitFor();
+  await page.locator('a.health').waitFor();
   assert.equal(await cell(page, 'billing', 'Waiting').innerText(), '0');
   await waitFor(async () => (await cell(page, 'billing', 'Done').innerText()).trim() === '1', 'the end is counted');
   assert.match(await cell(page, 'billing', 'Last hour').locator('svg title').textContent(), /^1 done, 0 failed/);
@@ -148,9 +148,11 @@ test('a job that waits for its time says so, and runs now', as(url, async (page)
 }));
 
 test('progress and end of a job appear by themselves; it can be cancelled', as(url, async (page) => {
-  const job = send('images', '{"steps": 6, "seconds": 0.7}');
+  const job = send('images', '{"steps": 6, "seconds": 1.2}');
   await page.goto(`/job/${job}`);
-  await shows(page, 'image 3 of 6');
+  const step = () => page.evaluate(() => /image \d of 6/.exec(document.body.innerText)?.[0]);
+  const first = await waitFor(step, 'the first message');
+  await waitFor(async () => (await step()) && (await step()) !== first, 'another message');
   await page.locator('.timeline', { hasText: 'completed' }).waitFor();
   const long = send('images', '{"steps": 100, "seconds": 0.7}');
   await page.goto(`/job/${long}`);
@@ -198,9 +200,9 @@ test('an expression is tried while it is typed', as(url, async (page) => {
 test('processes appear, show progress, and go', as(url, async (page) => {
   await page.goto('/processes');
   await page.getByRole('cell', { name: 'launcher' }).waitFor();
-  const job = send('images', '{"steps": 4, "seconds": 0.6}');
+  const job = send('images', '{"steps": 4, "seconds": 1}');
   await page.getByRole('link', { name: job }).waitFor();
-  await shows(page, 'image 2 of 4');
+  await shows(page, ' of 4');
   await page.getByRole('link', { name: job }).waitFor({ state: 'detached' });
 }));
 
@@ -208,7 +210,7 @@ test('consumers appear with what they hold', as(url, async (page) => {
   await page.goto('/consumers');
   await shows(page, 'No consumer holds');
   send('exports', '{}');
-  const env = { ...process.env, PGAPPNAME: 'picker 7' };
+  const env = { ...process.env, PGAPPNAME: 'picker 7', PGOPTIONS: '-c client_connection_check_interval=200' };
   const consumer = spawn('psql', ['-Xq', '-c', "SELECT my_worker.receive('exports')", '-c', 'SELECT pg_sleep(60)'], { env, stdio: 'ignore' });
   await page.getByRole('cell', { name: 'picker 7' }).waitFor();
   assert.equal(await page.locator('#consumers tr').getByRole('link', { name: 'exports' }).count(), 1);
@@ -389,7 +391,7 @@ test('no statement while nobody looks', as(url, async (page) => {
 
 test('the server goes, and comes back', as(url, async (page) => {
   await page.goto('/');
-  await page.getByRole('link', { name: 'healthy' }).waitFor();
+  await page.locator('a.health').waitFor();
   server('-m', 'fast', 'stop');
   try {
     await page.locator('#lost', { hasText: 'The server does not answer' }).waitFor();
@@ -406,7 +408,7 @@ test('the dashboard goes, and comes back', async () => {
   const one = await dashboard();
   await as(() => one.url, async (page) => {
     await page.goto('/');
-    await page.getByRole('link', { name: 'healthy' }).waitFor();
+    await page.locator('a.health').waitFor();
     one.child.kill();
     await page.locator('#lost', { hasText: 'The dashboard does not answer' }).waitFor();
     await dashboard('--listen', new URL(one.url).host);

@@ -1,6 +1,7 @@
 //! Looks once a second while somebody looks, and not at all while nobody does. All viewers of a role
 //! share one loop, its connection and what it saw.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,10 @@ pub type Seen = Option<Result<Arc<Snapshot>, Fault>>;
 const BEAT: Duration = Duration::from_secs(1);
 const SLOWEST: Duration = Duration::from_secs(10);
 /// A look may take a two-hundredth of the time: with a dear one, such as of millions of waiting jobs,
-/// looks are rarer. So an open page costs the server half a percent of a core at most.
+/// looks are rarer. So an open page costs the server half a percent of a core at most. What a look
+/// costs is the least that the last ones took: a busy machine makes single ones slow.
 const SHARE: u32 = 200;
+const LAST_LOOKS: usize = 5;
 /// A page is drawn from a look that is no older.
 const FRESH: Duration = Duration::from_millis(900);
 
@@ -102,6 +105,7 @@ impl Drop for Viewer {
 }
 
 async fn beat(seat: Arc<Seat>) {
+    let mut costs = VecDeque::with_capacity(LAST_LOOKS);
     loop {
         let goes_on = seat.live.viewers(|viewers| {
             viewers.has_loop = viewers.count > 0;
@@ -111,10 +115,13 @@ async fn beat(seat: Arc<Seat>) {
             return;
         }
         let begin = Instant::now();
-        let pause = match seat.look().await {
-            Ok(snapshot) => (snapshot.cost * SHARE).clamp(BEAT, SLOWEST),
-            Err(_) => BEAT,
-        };
+        if let Ok(snapshot) = seat.look().await {
+            costs.truncate(LAST_LOOKS - 1);
+            costs.push_front(snapshot.cost);
+        }
+        let least = costs.iter().min().copied();
+        let cost = least.filter(|_| costs.len() == LAST_LOOKS).unwrap_or_default();
+        let pause = (cost * SHARE).clamp(BEAT, SLOWEST);
         tokio::time::sleep(pause.saturating_sub(begin.elapsed())).await;
     }
 }

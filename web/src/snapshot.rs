@@ -28,7 +28,7 @@ pub type Part<T> = Result<Arc<T>, Fault>;
 #[derive(Clone)]
 pub struct Snapshot {
     pub at: Instant,
-    /// What the statements for it took.
+    /// What the statements took that each look makes.
     pub cost: Duration,
     pub queues: Part<BTreeMap<String, Queue>>,
     pub processes: Part<Vec<Process>>,
@@ -127,6 +127,14 @@ impl Snapshot {
         let queues = part(queues(&mut session).await)?;
         let processes = part(processes(&mut session).await)?;
         let at_work = part(at_work(&mut session).await)?;
+        let minutes = part(
+            Minutes::read(
+                &mut session,
+                last.and_then(|last| last.minutes.as_ref().ok()),
+            )
+            .await,
+        )?;
+        let cost = begin.elapsed();
         let keep = last.filter(|last| last.settings_at.elapsed() < SETTINGS_LAST);
         let (settings, settings_at) = match keep {
             Some(last) => (last.settings.clone(), last.settings_at),
@@ -137,14 +145,6 @@ impl Snapshot {
             Some(last) => (last.health.clone(), last.health_at),
             None => (part(health(&mut session).await)?, Instant::now()),
         };
-        let minutes = part(
-            Minutes::read(
-                &mut session,
-                last.and_then(|last| last.minutes.as_ref().ok()),
-            )
-            .await,
-        )?;
-        let cost = begin.elapsed();
         Ok(Snapshot {
             at: Instant::now(),
             cost,

@@ -51,7 +51,7 @@ fn cells(line: &Line) -> Vec<(&'static str, &'static str, &'static str, Markup)>
             "Status",
             html! { (status(&line.status)) @if line.progress.is_some() { " " (progress(line.progress, None)) } },
         ),
-        ("queue", "", "Queue", queue_link(&line.queue)),
+        ("queue", "clip", "Queue", queue_link(&line.queue)),
         (
             "what",
             "clip",
