@@ -46,73 +46,99 @@ enum Takes {
     NameAndNumber,
 }
 
-fn action(what: &str) -> Option<Action> {
-    let of = |sql, takes, done, not| {
-        Some(Action {
-            sql,
-            takes,
-            done,
-            not,
-        })
-    };
-    match what {
-        "cancel" => of(
+const fn action(sql: &'static str, takes: Takes, done: &'static str, not: &'static str) -> Action {
+    Action {
+        sql,
+        takes,
+        done,
+        not,
+    }
+}
+
+/// All that can be done here, by the last part of its address.
+const ACTIONS: [(&str, Action); 9] = [
+    (
+        "cancel",
+        action(
             "SELECT my_worker.cancel($1)::text",
             Takes::Id,
             "The job is cancelled.",
             "The job could not be cancelled: it has ended, or is not yours.",
         ),
-        "retry" => of(
+    ),
+    (
+        "retry",
+        action(
             "SELECT my_worker.retry($1)::text",
             Takes::Id,
             "The job is back in its queue.",
             "The job was not sent back.",
         ),
-        "run_soon" => of(
+    ),
+    (
+        "run_soon",
+        action(
             "SELECT my_worker.run_soon($1)::text",
             Takes::Id,
             "The job runs now.",
             "The job does not wait for a time any more.",
         ),
-        "pause_queue" => of(
+    ),
+    (
+        "pause_queue",
+        action(
             "SELECT my_worker.pause_queue($1)::text",
             Takes::Name,
             "The queue is paused.",
             "",
         ),
-        "resume_queue" => of(
+    ),
+    (
+        "resume_queue",
+        action(
             "SELECT my_worker.resume_queue($1)::text",
             Takes::Name,
             "The queue goes on.",
             "",
         ),
-        "redrive" => of(
+    ),
+    (
+        "redrive",
+        action(
             "SELECT my_worker.redrive($1, $2)::text",
             Takes::NameAndNumber,
             "jobs were sent back.",
             "",
         ),
-        "pause_schedule" => of(
+    ),
+    (
+        "pause_schedule",
+        action(
             "SELECT my_worker.pause_schedule($1, $2::regrole)::text",
             Takes::NameAndOwner,
             "The schedule is paused.",
             "",
         ),
-        "resume_schedule" => of(
+    ),
+    (
+        "resume_schedule",
+        action(
             "SELECT my_worker.resume_schedule($1, $2::regrole)::text",
             Takes::NameAndOwner,
             "The schedule goes on.",
             "",
         ),
-        "run_now" => of(
+    ),
+    (
+        "run_now",
+        action(
             "SELECT my_worker.run_now($1, $2::regrole)::text",
             Takes::NameAndOwner,
             "A run was enqueued: job",
             "",
         ),
-        _ => None,
-    }
-}
+    ),
+];
 
 pub async fn act(
     State(app): State<Arc<App>>,
@@ -127,10 +153,10 @@ pub async fn act(
         )
             .into_response();
     }
-    let Some(action) = action(&what) else {
+    let Some((_, action)) = ACTIONS.iter().find(|(name, _)| *name == what) else {
         return (StatusCode::NOT_FOUND, "there is no such action\n").into_response();
     };
-    let (good, text) = match carry_out(&viewer, &action, &order).await {
+    let (good, text) = match carry_out(&viewer, action, &order).await {
         Ok(said) => said,
         Err(fault) => {
             eprintln!("my_worker_web: {what}: {}", fault.code());

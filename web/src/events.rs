@@ -153,7 +153,9 @@ impl Listener {
                     .filter_map(|id| id.parse().ok())
                     .take(200)
                     .collect();
-                views::lists::changes(&search::these(&self.viewer.seat, &ids).await?, out);
+                let mut lines = search::these(&self.viewer.seat, &ids).await?;
+                search::name_handlers(&mut lines, snapshot);
+                views::lists::changes(&lines, out);
             }
             "job" if moved => {
                 if let Some(html) = pages::jobs::piece(&self.viewer, topic.id).await? {

@@ -120,7 +120,9 @@ async fn beat(seat: Arc<Seat>) {
             costs.push_front(snapshot.cost);
         }
         let least = costs.iter().min().copied();
-        let cost = least.filter(|_| costs.len() == LAST_LOOKS).unwrap_or_default();
+        let cost = least
+            .filter(|_| costs.len() == LAST_LOOKS)
+            .unwrap_or_default();
         let pause = (cost * SHARE).clamp(BEAT, SLOWEST);
         tokio::time::sleep(pause.saturating_sub(begin.elapsed())).await;
     }

@@ -12,6 +12,7 @@ use tokio_postgres::types::Type;
 
 use crate::fault::Fault;
 use crate::seat::{Param, Seat};
+use crate::snapshot::Snapshot;
 
 /// What a viewer wants to see.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -131,6 +132,18 @@ impl Filter {
             }
         }
         (sql, values)
+    }
+}
+
+/// A job that names nothing to call runs its queue's handler.
+pub fn name_handlers(lines: &mut [Line], snapshot: &Snapshot) {
+    let Ok(settings) = &snapshot.settings else {
+        return;
+    };
+    for line in lines.iter_mut().filter(|line| line.what.is_none()) {
+        line.what = settings
+            .get(&line.queue)
+            .and_then(|queue| queue.handler.clone());
     }
 }
 

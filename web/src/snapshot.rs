@@ -292,16 +292,18 @@ fn setting(row: &Row) -> Result<(String, Settings), Fault> {
         ("fail_on", 18),
     ];
     for (name, place) in texts {
-        row.try_get::<_, Option<String>>(place)?
-            .map(|text| rest.push((name, text)));
+        if let Some(text) = row.try_get(place)? {
+            rest.push((name, text));
+        }
     }
     for (name, place) in [
         ("max_attempts", 4),
         ("burst", 13),
         ("jobs_per_savepoint", 16),
     ] {
-        row.try_get::<_, Option<i32>>(place)?
-            .map(|number| rest.push((name, number.to_string())));
+        if let Some(number) = row.try_get::<_, Option<i32>>(place)? {
+            rest.push((name, number.to_string()));
+        }
     }
     rest.push((
         "rate_per_key",

@@ -74,7 +74,8 @@ pub async fn jobs(viewer: Viewer, Query(wish): Query<Jobs>) -> Response {
         } else {
             FIRST_WALK
         };
-        let found = search::walk(&viewer.seat, &filter, below, ON_A_PAGE, time).await?;
+        let mut found = search::walk(&viewer.seat, &filter, below, ON_A_PAGE, time).await?;
+        search::name_handlers(&mut found.lines, &snapshot);
         let body = lists::jobs(&filter, &found);
         Ok((
             can,
@@ -90,7 +91,12 @@ pub async fn more(viewer: Viewer, Query(wish): Query<Jobs>) -> Response {
     let below = wish.below;
     let filter = wish.filter();
     match search::walk(&viewer.seat, &filter, below, ON_A_PAGE, FURTHER_WALK).await {
-        Ok(found) => lists::went_on(&filter, &found).into_response(),
+        Ok(mut found) => {
+            if let Ok(snapshot) = viewer.seat.look().await {
+                search::name_handlers(&mut found.lines, &snapshot);
+            }
+            lists::went_on(&filter, &found).into_response()
+        }
         Err(fault) => layout::fault(&fault).into_response(),
     }
 }
@@ -191,7 +197,8 @@ pub async fn dead(viewer: Viewer) -> Response {
                 status: "pending".to_owned(),
                 ..Filter::default()
             };
-            let found = search::walk(&viewer.seat, &filter, None, 10, FIRST_WALK / 2).await?;
+            let mut found = search::walk(&viewer.seat, &filter, None, 10, FIRST_WALK / 2).await?;
+            search::name_handlers(&mut found.lines, &snapshot);
             let waiting = snapshot
                 .queues
                 .as_ref()

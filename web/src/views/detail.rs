@@ -238,15 +238,17 @@ fn facts(job: &Job) -> Markup {
         ("Last error", &job.last_error),
     ];
     for (name, text) in texts {
-        text.as_ref().map(|text| all.push((name, html! { (text) })));
+        if let Some(text) = text {
+            all.push((name, html! { (text) }));
+        }
     }
-    job.expires_at.map(|at| all.push(("Expires", moment(at))));
-    job.schedule.map(|id| {
-        all.push((
-            "Schedule",
-            html! { a href=(format!("/schedules#schedule-{id}")) { "number " (id) } },
-        ))
-    });
+    if let Some(at) = job.expires_at {
+        all.push(("Expires", moment(at)));
+    }
+    if let Some(id) = job.schedule {
+        let to = html! { a href=(format!("/schedules#schedule-{id}")) { "number " (id) } };
+        all.push(("Schedule", to));
+    }
     html! { dl.facts { @for (name, value) in all { div { dt { (name) } dd { (value) } } } } }
 }
 

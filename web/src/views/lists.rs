@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use maud::{Markup, html};
 
 use super::layout::button;
-use super::table::{job_link, progress, queue_link, status};
+use super::table::{job_link, queue_link, status};
 use crate::door::Viewer;
 use crate::fmt::{encode, maybe_moment};
 use crate::search::{Filter, Found, Line};
@@ -44,23 +44,27 @@ fn cells(line: &Line) -> Vec<(&'static str, &'static str, &'static str, Markup)>
         Some(most) => format!("{}/{most}", line.attempts),
         None => line.attempts.to_string(),
     };
+    let what = line.what.as_deref().or(line.kind.as_deref());
+    // A narrow screen leaves out what says nothing.
+    let clip = |text: Option<&str>| if text.is_some() { "clip" } else { "clip none" };
+    let percent = line.progress.map(|percent| format!(" {percent:.0} %"));
     vec![
         (
             "status",
-            "",
+            "state",
             "Status",
-            html! { (status(&line.status)) @if line.progress.is_some() { " " (progress(line.progress, None)) } },
+            html! { (status(&line.status)) @if let Some(percent) = percent { (percent) } },
         ),
         ("queue", "clip", "Queue", queue_link(&line.queue)),
         (
             "what",
-            "clip",
+            clip(what),
             "Runs",
-            html! { code { (line.what.as_deref().or(line.kind.as_deref()).unwrap_or("–")) } },
+            html! { code { (what.unwrap_or("–")) } },
         ),
         (
             "key",
-            "clip",
+            clip(line.key.as_deref()),
             "Key",
             html! { (line.key.as_deref().unwrap_or("–")) },
         ),

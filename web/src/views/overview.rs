@@ -87,6 +87,7 @@ impl<'a> Row<'a> {
 
 pub fn body(viewer: &Viewer, can: &Abilities, snapshot: &Snapshot, wish: &Wish) -> Markup {
     html! {
+        (alerts(snapshot))
         (totals(snapshot))
         (part(&snapshot.queues, |queues| {
             let mut rows: Vec<_> = queues.iter().map(|(name, queue)| Row::new(snapshot, name, queue)).collect();
@@ -216,69 +217,44 @@ type Cell = (&'static str, &'static str, &'static str, Markup);
 /// The cells of a queue that change while one looks.
 fn cells(row: &Row, has_minutes: bool) -> Vec<Cell> {
     let q = row.queue;
-    let (done, failed) = match has_minutes {
-        true => (count(row.done_lately()), count(row.failed_lately())),
-        false => (maybe_count(q.completed), maybe_count(q.failed)),
+    let (done, failed, wait) = match has_minutes {
+        true => (
+            Some(row.done_lately()),
+            Some(row.failed_lately()),
+            row.wait_lately(),
+        ),
+        false => (q.completed, q.failed, q.wait[1]),
     };
-    let chart = if has_minutes {
-        spark::small(row.minutes, row.last, SHOWN as i64)
-    } else {
-        html! { span.hint { "not kept" } }
+    let chart = match has_minutes {
+        true => spark::small(row.minutes, row.last, SHOWN as i64),
+        false => html! { span.hint { "not kept" } },
     };
-    let oldest = q.oldest.0.map_or_else(|| "–".to_owned(), seconds);
-    let zero = |number: Option<i64>| {
-        if number.unwrap_or(0) == 0 {
+    let number = |name, label, number: Option<i64>| {
+        let class = if number.unwrap_or(0) == 0 {
             "num zero"
         } else {
             "num"
-        }
+        };
+        (name, class, label, html! { (maybe_count(number)) })
     };
+    let strong = |is_bad: bool, text: String| html! { span.bad[is_bad].strong[is_bad] { (text) } };
+    let oldest = q.oldest.0.map_or_else(|| "–".to_owned(), seconds);
     vec![
         ("state", "state", "State", tags(row)),
-        (
-            "due",
-            zero(q.pending),
-            "Waiting",
-            html! { (maybe_count(q.pending)) },
-        ),
-        (
-            "later",
-            zero(q.scheduled),
-            "Later",
-            html! { (maybe_count(q.scheduled)) },
-        ),
-        (
-            "blocked",
-            zero(q.blocked),
-            "Blocked",
-            html! { (maybe_count(q.blocked)) },
-        ),
-        (
-            "runs",
-            zero(q.processing),
-            "Running",
-            html! { (maybe_count(q.processing)) },
-        ),
-        (
-            "oldest",
-            "num",
-            "Oldest",
-            html! { @if row.behind() { strong.bad { (oldest) } } @else { (oldest) } },
-        ),
+        number("due", "Waiting", q.pending),
+        number("later", "Later", q.scheduled),
+        number("blocked", "Blocked", q.blocked),
+        number("runs", "Running", q.processing),
+        ("oldest", "num", "Oldest", strong(row.behind(), oldest)),
         ("chart", "chart", "Last hour", chart),
-        ("done", "num", "Done", html! { (done) }),
+        ("done", "num", "Done", html! { (maybe_count(done)) }),
         (
             "failed",
             "num",
             "Failed",
-            html! { @if failed != "0" && failed != "–" { strong.bad { (failed) } } @else { (failed) } },
+            strong(failed.unwrap_or(0) > 0, maybe_count(failed)),
         ),
-        (
-            "wait",
-            "num",
-            "Wait p95",
-            html! { (maybe_millis(if has_minutes { row.wait_lately() } else { q.wait[1] })) },
-        ),
+        ("wait", "num", "Wait p95", html! { (maybe_millis(wait)) }),
     ]
 }
 
@@ -361,6 +337,16 @@ fn sums(snapshot: &Snapshot) -> Vec<(&'static str, &'static str, String, &'stati
         ("done", "Done, last hour", lately(|m| m.completed), ""),
         ("failed", "Failed, last hour", failed, class),
     ]
+}
+
+/// What is wrong, before anything else.
+fn alerts(snapshot: &Snapshot) -> Markup {
+    let checks = snapshot.health.iter().flat_map(|checks| checks.iter());
+    html! {
+        @for check in checks.filter(|check| !check.ok) {
+            p.alert { strong { (check.name) } " " (check.detail) }
+        }
+    }
 }
 
 fn health(snapshot: &Snapshot) -> Markup {

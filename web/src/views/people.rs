@@ -37,7 +37,7 @@ fn process_rows(snapshot: &Snapshot) -> Markup {
                 td.clip data-label="Role" { (p.role.as_deref().unwrap_or("–")) }
                 td.num data-label="Job" { @match p.job { Some(id) => (job_link(id)), None => "–" } }
                 td data-label="Queue" { @match &p.queue { Some(queue) => (queue_link(queue)), None => "–" } }
-                td.clip data-label="Runs" { code { (work.and_then(|w| w.what.as_deref()).unwrap_or("–")) } }
+                td.clip data-label="Runs" { code { (what(snapshot, p, work).unwrap_or("–")) } }
                 td.num data-label="For" { @match p.job_since { Some(at) if p.job.is_some() => (since(at)), _ => "–" } }
                 td.moving data-label="Progress" { @match work { Some(w) => (progress(w.progress, w.message.as_deref())), None => "–" } }
                 td.num data-label="Jobs done" { (maybe_count(p.jobs_done)) }
@@ -49,6 +49,13 @@ fn process_rows(snapshot: &Snapshot) -> Markup {
 
 fn work<'a>(snapshot: &'a Snapshot, process: &Process) -> Option<&'a Work> {
     snapshot.at_work.as_ref().ok()?.get(&process.job?)
+}
+
+/// What it calls: the job says it, or its queue.
+fn what<'a>(snapshot: &'a Snapshot, process: &Process, work: Option<&'a Work>) -> Option<&'a str> {
+    let settings = snapshot.settings.as_ref().ok();
+    let queue = || settings?.get(process.queue.as_ref()?)?.handler.as_deref();
+    work?.what.as_deref().or_else(queue)
 }
 
 fn state(process: &Process) -> Markup {
