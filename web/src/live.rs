@@ -1,7 +1,6 @@
 //! Looks once a second while somebody looks, and not at all while nobody does. All viewers of a role
 //! share one loop, its connection and what it saw.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,18 +8,13 @@ use tokio::sync::watch;
 
 use crate::fault::Fault;
 use crate::seat::Seat;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{For, Snapshot};
 
 /// The last look: what was seen, or that the server is away.
 pub type Seen = Option<Result<Arc<Snapshot>, Fault>>;
 
 const BEAT: Duration = Duration::from_secs(1);
 const SLOWEST: Duration = Duration::from_secs(10);
-/// A look may take a two-hundredth of the time: with a dear one, such as of millions of waiting jobs,
-/// looks are rarer. So an open page costs the server half a percent of a core at most. What a look
-/// costs is the least that the last ones took: a busy machine makes single ones slow.
-const SHARE: u32 = 200;
-const LAST_LOOKS: usize = 5;
 /// A page is drawn from a look that is no older.
 const FRESH: Duration = Duration::from_millis(900);
 
@@ -70,15 +64,18 @@ impl Live {
 
 impl Seat {
     /// What goes on, as of now or a moment ago.
-    pub async fn look(&self) -> Result<Arc<Snapshot>, Fault> {
+    pub async fn look(&self, whom: For) -> Result<Arc<Snapshot>, Fault> {
         let last = self.live.seen.borrow().clone();
         if let Some(Ok(last)) = &last
             && last.at.elapsed() < FRESH
+            && (last.is_counted || whom == For::Page)
         {
             return Ok(last.clone());
         }
         let last = last.and_then(Result::ok);
-        let seen = Snapshot::read(self, last.as_deref()).await.map(Arc::new);
+        let seen = Snapshot::read(self, last.as_deref(), whom)
+            .await
+            .map(Arc::new);
         self.live.seen.send_replace(Some(seen.clone()));
         seen
     }
@@ -105,7 +102,6 @@ impl Drop for Viewer {
 }
 
 async fn beat(seat: Arc<Seat>) {
-    let mut costs = VecDeque::with_capacity(LAST_LOOKS);
     loop {
         let goes_on = seat.live.viewers(|viewers| {
             viewers.has_loop = viewers.count > 0;
@@ -115,15 +111,10 @@ async fn beat(seat: Arc<Seat>) {
             return;
         }
         let begin = Instant::now();
-        if let Ok(snapshot) = seat.look().await {
-            costs.truncate(LAST_LOOKS - 1);
-            costs.push_front(snapshot.cost);
-        }
-        let least = costs.iter().min().copied();
-        let cost = least
-            .filter(|_| costs.len() == LAST_LOOKS)
-            .unwrap_or_default();
-        let pause = (cost * SHARE).clamp(BEAT, SLOWEST);
+        let pause = match seat.look(For::Loop).await {
+            Ok(snapshot) => snapshot.pause((BEAT, SLOWEST)),
+            Err(_) => BEAT,
+        };
         tokio::time::sleep(pause.saturating_sub(begin.elapsed())).await;
     }
 }

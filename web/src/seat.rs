@@ -20,6 +20,7 @@ use crate::live::Live;
 
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
+const LIMIT: &str = "SELECT set_config('statement_timeout', $1, true)";
 const ABILITIES: &str = include_str!("sql/abilities.sql");
 
 /// How long what the role may do is believed: a grant shows so much later.
@@ -144,6 +145,17 @@ impl Link {
     }
 }
 
+impl Link {
+    async fn prepare(&mut self, sql: &'static str) -> Result<Statement, Fault> {
+        if let Some(known) = self.prepared.get(sql) {
+            return Ok(known.clone());
+        }
+        let new = self.client.prepare(sql).await?;
+        self.prepared.insert(sql, new.clone());
+        Ok(new)
+    }
+}
+
 /// Drives the connection until it ends, and keeps what the server says beside its answers.
 async fn follow(mut connection: Connection<Socket, NoTlsStream>, notices: Arc<Short<Vec<String>>>) {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
@@ -181,20 +193,38 @@ impl Session<'_> {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fault> {
         let link = self.link()?;
-        let statement = match link.prepared.get(sql) {
-            Some(known) => known.clone(),
-            None => {
-                let new = link.client.prepare(sql).await?;
-                link.prepared.insert(sql, new.clone());
-                new
-            }
-        };
+        let statement = link.prepare(sql).await?;
         let answer = link.client.query(&statement, params).await;
         // A view that was replaced meanwhile makes the plan's row type a stale one.
         if answer.is_err() {
             link.prepared.remove(sql);
         }
         Ok(answer?)
+    }
+
+    /// The same, which may take so long and no longer.
+    pub async fn often_within(
+        &mut self,
+        limit: Duration,
+        sql: &'static str,
+    ) -> Result<Vec<Row>, Fault> {
+        let link = self.link()?;
+        let statement = link.prepare(sql).await?;
+        let inside = link.client.transaction().await?;
+        let ms = limit.as_millis().max(1).to_string();
+        inside.query_typed(LIMIT, &[(&ms, Type::TEXT)]).await?;
+        let answer = inside.query(&statement, &[]).await;
+        match answer {
+            Ok(rows) => {
+                inside.commit().await?;
+                Ok(rows)
+            }
+            Err(error) => {
+                drop(inside);
+                link.prepared.remove(sql);
+                Err(error.into())
+            }
+        }
     }
 
     /// Reads that may take so long and no longer; one that did not end fails alone.
@@ -207,12 +237,7 @@ impl Session<'_> {
         let client = &mut self.link()?.client;
         let inside = client.transaction().await?;
         let ms = limit.as_millis().max(1).to_string();
-        inside
-            .query_typed(
-                "SELECT set_config('statement_timeout', $1, true)",
-                &[(&ms, Type::TEXT)],
-            )
-            .await?;
+        inside.query_typed(LIMIT, &[(&ms, Type::TEXT)]).await?;
         let rows = inside.query_typed(sql, params).await?;
         inside.commit().await?;
         Ok(rows)

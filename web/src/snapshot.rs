@@ -18,9 +18,70 @@ const QUEUES: &str = include_str!("sql/queues.sql");
 const PAUSED: &str = "SELECT q.name, q.paused FROM my_worker.queues AS q";
 const HEALTH: &str = "SELECT h.\"check\", h.ok, h.detail FROM my_worker.health() AS h";
 
-/// Settings of queues and health are read from tables, so more rarely.
+/// Settings of queues are read from a table, so more rarely.
 const SETTINGS_LAST: Duration = Duration::from_secs(5);
-const HEALTH_LASTS: Duration = Duration::from_secs(15);
+/// A look may take a two-hundredth of the time, so that an open page costs the server half a percent
+/// of a core; so may the count of what waits, and health, which counts as well.
+pub const SHARE: u32 = 200;
+const COUNTS_LAST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const HEALTH_LASTS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(120));
+/// How long a page waits for the first count. With millions of waiting jobs in a thousand queues the
+/// server takes longer: then the page comes without, and the loop brings it.
+const FIRST_COUNT: Duration = Duration::from_millis(25);
+/// The loop has more patience.
+const LOOPS_COUNT: Duration = Duration::from_secs(5);
+/// A count that takes longer is left to the loop.
+const DEAR: Duration = Duration::from_millis(40);
+
+/// Who wants to see.
+#[derive(Clone, Copy, PartialEq)]
+pub enum For {
+    /// A page, whose viewer waits.
+    Page,
+    /// The loop behind open pages.
+    Loop,
+}
+
+/// Something that may be dear: when it was read last, and what that takes.
+#[derive(Clone, Copy)]
+struct Pace {
+    at: Instant,
+    cost: Duration,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Pace {
+            at: long_ago(),
+            cost: Duration::from_millis(2),
+        }
+    }
+
+    fn is_due(&self, (least, most): (Duration, Duration)) -> bool {
+        self.at.elapsed() >= (self.cost * SHARE).clamp(least, most)
+    }
+
+    /// Falls at once and rises slowly: a busy machine makes single reads slow.
+    fn took(&mut self, cost: Duration) {
+        self.cost = cost.min(self.cost * 2);
+        self.at = Instant::now();
+    }
+
+    /// How long this read may take; None: it is left out now.
+    fn limit(&self, whom: For, last: (Duration, Duration), is_first: bool) -> Option<Duration> {
+        match whom {
+            For::Loop => self.is_due(last).then_some(LOOPS_COUNT),
+            For::Page if is_first => Some(FIRST_COUNT),
+            For::Page if self.cost > DEAR && self.at.elapsed() < last.1 * 2 => None,
+            For::Page => self.is_due(last).then_some(LOOPS_COUNT),
+        }
+    }
+}
+
+fn long_ago() -> Instant {
+    let now = Instant::now();
+    now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
+}
 
 /// A part that the role may not see is a fault of that part alone.
 pub type Part<T> = Result<Arc<T>, Fault>;
@@ -36,8 +97,12 @@ pub struct Snapshot {
     pub settings: Part<HashMap<String, Settings>>,
     pub health: Part<Vec<Check>>,
     pub minutes: Part<Minutes>,
+    /// Whether `queues` says how many jobs wait, or the first count is still to come.
+    pub is_counted: bool,
+    counts: Pace,
+    checks: Pace,
+    rest: Pace,
     settings_at: Instant,
-    health_at: Instant,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -119,44 +184,99 @@ pub struct Check {
 }
 
 impl Snapshot {
-    /// Reads anew; what seldom changes is taken over from the last one while it is fresh. Fails as a
-    /// whole only when the server is away.
-    pub async fn read(seat: &Seat, last: Option<&Snapshot>) -> Result<Self, Fault> {
+    /// Reads anew; what seldom changes, or is dear, is taken over from the last one while it is
+    /// fresh. Fails as a whole only when the server is away.
+    pub async fn read(seat: &Seat, last: Option<&Snapshot>, whom: For) -> Result<Self, Fault> {
         let mut session = seat.open().await?;
+        let mut next = last.cloned().unwrap_or_else(Snapshot::empty);
         let begin = Instant::now();
-        let queues = part(queues(&mut session).await)?;
-        let processes = part(processes(&mut session).await)?;
-        let at_work = part(at_work(&mut session).await)?;
-        let minutes = part(
-            Minutes::read(
-                &mut session,
-                last.and_then(|last| last.minutes.as_ref().ok()),
-            )
-            .await,
-        )?;
-        let cost = begin.elapsed();
-        let keep = last.filter(|last| last.settings_at.elapsed() < SETTINGS_LAST);
-        let (settings, settings_at) = match keep {
-            Some(last) => (last.settings.clone(), last.settings_at),
-            None => (part(settings(&mut session).await)?, Instant::now()),
+        next.processes = part(processes(&mut session).await)?;
+        next.at_work = part(at_work(&mut session).await)?;
+        let minutes = last.and_then(|last| last.minutes.as_ref().ok());
+        next.minutes = part(Minutes::read(&mut session, minutes).await)?;
+        next.cost = begin.elapsed();
+        next.rest.took(next.cost);
+        if next.settings_at.elapsed() >= SETTINGS_LAST {
+            next.settings = part(settings(&mut session).await)?;
+            next.settings_at = Instant::now();
+        }
+        next.count(&mut session, whom, last.is_none()).await?;
+        next.check(&mut session, whom, last.is_none()).await?;
+        next.at = Instant::now();
+        Ok(next)
+    }
+
+    async fn count(
+        &mut self,
+        session: &mut Session<'_>,
+        whom: For,
+        first: bool,
+    ) -> Result<(), Fault> {
+        // The loop makes up for a first count that a page had no time for.
+        let limit = match whom {
+            For::Loop if !self.is_counted => Some(LOOPS_COUNT),
+            _ => self.counts.limit(whom, COUNTS_LAST, first),
         };
-        let keep = last.filter(|last| last.health_at.elapsed() < HEALTH_LASTS);
-        let (health, health_at) = match keep {
-            Some(last) => (last.health.clone(), last.health_at),
-            None => (part(health(&mut session).await)?, Instant::now()),
+        let Some(limit) = limit else { return Ok(()) };
+        let begin = Instant::now();
+        let found = part(queues(session, limit).await)?;
+        self.counts.took(begin.elapsed());
+        self.is_counted = !matches!(&found, Err(fault) if fault.is_timeout());
+        if self.is_counted {
+            self.queues = found;
+            return Ok(());
+        }
+        self.counts.cost = self.counts.cost.max(DEAR * 2);
+        if first {
+            let names = self.settings.iter().flat_map(|all| all.keys());
+            self.queues = Ok(Arc::new(
+                names.map(|name| (name.clone(), Queue::default())).collect(),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn check(
+        &mut self,
+        session: &mut Session<'_>,
+        whom: For,
+        first: bool,
+    ) -> Result<(), Fault> {
+        // A count that did not end in time will not end within health either.
+        if first && !self.is_counted {
+            return Ok(());
+        }
+        let Some(limit) = self.checks.limit(whom, HEALTH_LASTS, first) else {
+            return Ok(());
         };
-        Ok(Snapshot {
+        let begin = Instant::now();
+        self.health = part(health(session, limit).await)?;
+        self.checks.took(begin.elapsed());
+        Ok(())
+    }
+
+    fn empty() -> Self {
+        let none = || Fault::own("not read yet");
+        Snapshot {
             at: Instant::now(),
-            cost,
-            queues,
-            processes,
-            at_work,
-            settings,
-            health,
-            minutes,
-            settings_at,
-            health_at,
-        })
+            cost: Duration::ZERO,
+            queues: Err(none()),
+            processes: Err(none()),
+            at_work: Err(none()),
+            settings: Err(none()),
+            health: Err(none()),
+            minutes: Err(none()),
+            is_counted: false,
+            counts: Pace::new(),
+            checks: Pace::new(),
+            rest: Pace::new(),
+            settings_at: long_ago(),
+        }
+    }
+
+    /// When the loop looks again.
+    pub fn pause(&self, (least, most): (Duration, Duration)) -> Duration {
+        (self.rest.cost * SHARE).clamp(least, most)
     }
 
     /// Whether something has begun, ended or come since that one: if not, no row needs another look.
@@ -166,14 +286,15 @@ impl Snapshot {
             || !same(&self.at_work, &last.at_work)
     }
 
-    /// Has the next look read settings and health again: an action may have changed them.
+    /// Has the next look read again what an action may have changed; not what is dear.
     pub fn forget(mut self) -> Self {
-        let long_ago = Instant::now()
-            .checked_sub(Duration::from_secs(3600))
-            .unwrap_or(self.at);
-        self.at = long_ago;
-        self.settings_at = long_ago;
-        self.health_at = long_ago;
+        self.at = long_ago();
+        self.settings_at = long_ago();
+        for pace in [&mut self.counts, &mut self.checks] {
+            if pace.cost < DEAR {
+                pace.at = long_ago();
+            }
+        }
         self
     }
 }
@@ -191,9 +312,12 @@ fn part<T>(result: Result<T, Fault>) -> Result<Part<T>, Fault> {
     }
 }
 
-async fn queues(session: &mut Session<'_>) -> Result<BTreeMap<String, Queue>, Fault> {
+async fn queues(
+    session: &mut Session<'_>,
+    limit: Duration,
+) -> Result<BTreeMap<String, Queue>, Fault> {
     session
-        .often(QUEUE_STATS, &[])
+        .often_within(limit, QUEUE_STATS)
         .await?
         .iter()
         .map(queue)
@@ -323,8 +447,8 @@ fn setting(row: &Row) -> Result<(String, Settings), Fault> {
     Ok((row.try_get(0)?, settings))
 }
 
-async fn health(session: &mut Session<'_>) -> Result<Vec<Check>, Fault> {
-    let rows = session.often(HEALTH, &[]).await?;
+async fn health(session: &mut Session<'_>, limit: Duration) -> Result<Vec<Check>, Fault> {
+    let rows = session.often_within(limit, HEALTH).await?;
     rows.iter()
         .map(|row| {
             let ok = row.try_get::<_, Option<bool>>(1)?.unwrap_or(false);

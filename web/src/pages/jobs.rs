@@ -12,6 +12,7 @@ use crate::door::Viewer;
 use crate::fault::Fault;
 use crate::search::{self, Filter};
 use crate::seat::{Abilities, Seat};
+use crate::snapshot::For;
 use crate::views::detail::{Attempt, Job, Whole};
 use crate::views::{detail, layout, lists};
 
@@ -92,7 +93,7 @@ pub async fn more(viewer: Viewer, Query(wish): Query<Jobs>) -> Response {
     let filter = wish.filter();
     match search::walk(&viewer.seat, &filter, below, ON_A_PAGE, FURTHER_WALK).await {
         Ok(mut found) => {
-            if let Ok(snapshot) = viewer.seat.look().await {
+            if let Ok(snapshot) = viewer.seat.look(For::Page).await {
                 search::name_handlers(&mut found.lines, &snapshot);
             }
             lists::went_on(&filter, &found).into_response()

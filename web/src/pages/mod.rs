@@ -17,7 +17,7 @@ use crate::fault::Fault;
 use crate::fmt::{encode, millis};
 use crate::minutes;
 use crate::seat::{Abilities, Seat};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{For, Snapshot};
 use crate::views::layout::{self, Page};
 use crate::views::people::{Handler, Setting};
 use crate::views::{overview as over, people, queue as one_queue};
@@ -58,7 +58,7 @@ async fn begin(seat: &Seat) -> Result<(Arc<Abilities>, Arc<Snapshot>), Fault> {
         }
         Some(_) => {}
     }
-    Ok((can, seat.look().await?))
+    Ok((can, seat.look(For::Page).await?))
 }
 
 fn page(

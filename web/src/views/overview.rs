@@ -97,6 +97,7 @@ pub fn body(viewer: &Viewer, can: &Abilities, snapshot: &Snapshot, wish: &Wish) 
             let of_filter = rows.len();
             let shown: Vec<_> = rows.into_iter().skip(wish.page * ON_A_PAGE).take(ON_A_PAGE).collect();
             html! {
+                @if !snapshot.is_counted { p.hint { "So much waits that counting it takes a moment: the numbers come by themselves." } }
                 (filter(wish, all, of_filter))
                 (table(viewer, can, snapshot, &shown, wish))
                 (pager(wish, of_filter))
@@ -344,8 +345,16 @@ fn alerts(snapshot: &Snapshot) -> Markup {
     let checks = snapshot.health.iter().flat_map(|checks| checks.iter());
     html! {
         @for check in checks.filter(|check| !check.ok) {
-            p.alert { strong { (check.name) } " " (check.detail) }
+            p.alert { strong { (check.name) } " " (short(&check.detail, 300)) }
         }
+    }
+}
+
+/// A thousand queues that are behind make a long text.
+fn short(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{} …", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
 }
 
@@ -360,7 +369,7 @@ fn health(snapshot: &Snapshot) -> Markup {
                         tr {
                             th scope="row" { (check.name) }
                             td data-label="State" { @if check.ok { span.tag.good { "ok" } } @else { span.tag.bad { "fails" } } }
-                            td.wide data-label="" { (check.detail) }
+                            td.wide data-label="" { (short(&check.detail, 2000)) }
                         }
                     } }
                 }
