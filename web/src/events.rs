@@ -90,7 +90,9 @@ impl Listener {
                     match self.changes(&snapshot).await {
                         Ok(Some(event)) => return Some(event),
                         Ok(None) => {}
-                        Err(fault) => return Some(self.lose(&fault)),
+                        Err(fault) if fault.is_away() => return Some(self.lose(&fault)),
+                        // A read that took too long: the next look has it read again.
+                        Err(_) => {}
                     }
                 }
                 Some(Err(fault)) if !self.lost => return Some(self.lose(&fault)),

@@ -250,13 +250,19 @@ impl Snapshot {
             return Ok(());
         };
         let begin = Instant::now();
-        self.health = part(health(session, limit).await)?;
+        let found = part(health(session, limit).await)?;
         self.checks.took(begin.elapsed());
+        if first && matches!(&found, Err(fault) if fault.is_timeout()) {
+            // The loop has more patience, and looks at once.
+            self.checks.at = long_ago();
+        } else {
+            self.health = found;
+        }
         Ok(())
     }
 
     fn empty() -> Self {
-        let none = || Fault::own("not read yet");
+        let none = || Fault::own("It follows in a moment.");
         Snapshot {
             at: Instant::now(),
             cost: Duration::ZERO,
@@ -300,7 +306,10 @@ impl Snapshot {
 }
 
 fn same<T: PartialEq>(a: &Part<T>, b: &Part<T>) -> bool {
-    matches!((a, b), (Ok(a), Ok(b)) if a == b)
+    match (a, b) {
+        (Ok(a), Ok(b)) => a == b,
+        (a, b) => a.is_err() == b.is_err(),
+    }
 }
 
 /// A refusal stays with its part; that the server is away concerns all.

@@ -140,7 +140,7 @@ pub fn button(viewer: &Viewer, what: &str, label: &str, fields: &[(&str, &str)])
 pub fn health(snapshot: Option<&Snapshot>) -> Markup {
     let checks = match snapshot.map(|s| &s.health) {
         Some(Ok(checks)) => checks,
-        _ => return html! { a.health.unknown href="/#health" { "health unknown" } },
+        _ => return html! { a.health.unknown href="/#health-list" { "health unknown" } },
     };
     let bad: Vec<_> = checks
         .iter()
@@ -149,9 +149,9 @@ pub fn health(snapshot: Option<&Snapshot>) -> Markup {
         .collect();
     html! {
         @if bad.is_empty() {
-            a.health.good href="/#health" { "healthy" }
+            a.health.good href="/#health-list" { "healthy" }
         } @else {
-            a.health.bad href="/#health" title=(bad.join(", ")) {
+            a.health.bad href="/#health-list" title=(bad.join(", ")) {
                 (bad.len()) @if bad.len() == 1 { " check fails" } @else { " checks fail" }
             }
         }
@@ -160,10 +160,11 @@ pub fn health(snapshot: Option<&Snapshot>) -> Markup {
 
 /// What stands in place of a part that could not be read.
 pub fn fault(fault: &Fault) -> Markup {
-    let denied = fault.is_denied();
+    // A refusal for want of rights is an answer, and no alarm.
+    let denied = fault.is_denied() || matches!(fault, Fault::Own(_));
     html! {
         div.fault.denied[denied] role=(if denied { "note" } else { "alert" }) {
-            p { @if denied { "Not for this role: " } (fault.text()) }
+            p { @if fault.is_denied() { "Not for this role: " } (fault.text()) }
             @if let Fault::Refused { detail, hint, .. } = fault {
                 @if let Some(detail) = detail { p { (detail) } }
                 @if let Some(hint) = hint { p { "Hint: " (hint) } }

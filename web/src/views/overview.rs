@@ -95,7 +95,7 @@ pub fn body(viewer: &Viewer, can: &Abilities, snapshot: &Snapshot, wish: &Wish) 
             rows.retain(|row| row.name.contains(&wish.q));
             sort(&mut rows, &wish.sort);
             let of_filter = rows.len();
-            let shown: Vec<_> = rows.into_iter().skip(wish.page * ON_A_PAGE).take(ON_A_PAGE).collect();
+            let shown: Vec<_> = rows.into_iter().skip(wish.page.saturating_mul(ON_A_PAGE)).take(ON_A_PAGE).collect();
             html! {
                 @if !snapshot.is_counted { p.hint { "So much waits that counting it takes a moment: the numbers come by themselves." } }
                 (filter(wish, all, of_filter))
@@ -130,7 +130,7 @@ pub fn live(snapshot: &Snapshot, wish: &Wish) -> String {
     sort(&mut rows, &wish.sort);
     let keys: Vec<_> = rows
         .iter()
-        .skip(wish.page * ON_A_PAGE)
+        .skip(wish.page.saturating_mul(ON_A_PAGE))
         .take(ON_A_PAGE)
         .map(|r| key(r.name))
         .collect();
@@ -167,8 +167,8 @@ fn pager(wish: &Wish, shown: usize) -> Markup {
         @if pages > 1 {
             nav.pager aria-label="Pages of queues" {
                 @if wish.page > 0 { a href=(to(wish.page - 1)) { "Before" } }
-                span { "Page " (wish.page + 1) " of " (pages) }
-                @if wish.page + 1 < pages { a href=(to(wish.page + 1)) { "Next" } }
+                span { "Page " (wish.page.saturating_add(1)) " of " (pages) }
+                @if wish.page < pages - 1 { a href=(to(wish.page.saturating_add(1))) { "Next" } }
             }
         }
     }
@@ -361,25 +361,32 @@ fn short(text: &str, most: usize) -> String {
 fn health(snapshot: &Snapshot) -> Markup {
     html! {
         section #health-list tabindex="-1" {
-            h2 #health-title { "Health" }
-            (part(&snapshot.health, |checks| html! {
-                table.list.checks {
-                    thead { tr { th { "Check" } th { "State" } th { "Detail" } } }
-                    tbody { @for check in checks {
-                        tr {
-                            th scope="row" { (check.name) }
-                            td data-label="State" { @if check.ok { span.tag.good { "ok" } } @else { span.tag.bad { "fails" } } }
-                            td.wide data-label="" { (short(&check.detail, 2000)) }
-                        }
-                    } }
-                }
-            }))
+            h2 { "Health" }
+            div #checks { (checks(snapshot)) }
         }
     }
 }
 
+fn checks(snapshot: &Snapshot) -> Markup {
+    part(&snapshot.health, |checks| {
+        html! {
+            table.list.checks {
+                thead { tr { th { "Check" } th { "State" } th { "Detail" } } }
+                tbody { @for check in checks {
+                    tr {
+                        th scope="row" { (check.name) }
+                        td data-label="State" { @if check.ok { span.tag.good { "ok" } } @else { span.tag.bad { "fails" } } }
+                        td.wide data-label="" { (short(&check.detail, 2000)) }
+                    }
+                } }
+            }
+        }
+    })
+}
+
 /// What an open page shows anew.
 pub fn changes(snapshot: &Snapshot, keys: &str, out: &mut HashMap<String, String>) {
+    out.insert("checks".to_owned(), checks(snapshot).into_string());
     for (name, _, value, _) in sums(snapshot) {
         out.insert(format!("sum-{name}"), html! { (value) }.into_string());
     }
