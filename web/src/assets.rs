@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 const CSS: &str = include_str!("../assets/style.css");
 const APP: &str = include_str!("../assets/app.js");
 const THEME: &str = include_str!("../assets/theme.js");
-const HTMX: &str = include_str!("../assets/htmx.min.js");
+const HTMX: &str = include_str!("../assets/htmx.js");
 const ICON: &str = include_str!("../assets/icon.svg");
 
 /// Part of each asset's address, so that a browser may keep it for ever.
