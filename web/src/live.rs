@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::fault::Fault;
+use crate::pace::For;
 use crate::seat::Seat;
-use crate::snapshot::{For, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// The last look: what was seen, or that the server is away.
 pub type Seen = Option<Result<Arc<Snapshot>, Fault>>;

@@ -14,6 +14,7 @@ mod fmt;
 mod guard;
 mod live;
 mod minutes;
+mod pace;
 mod pages;
 mod pgenv;
 mod search;

@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 
 use crate::fault::Fault;
 use crate::minutes::Minutes;
+use crate::pace::{COUNTS_LAST, DEAR, For, HEALTH_LASTS, LOOPS_COUNT, Pace, long_ago};
 use crate::seat::{Seat, Session};
 
 const QUEUE_STATS: &str = include_str!("sql/queue_stats.sql");
@@ -20,69 +21,6 @@ const HEALTH: &str = "SELECT h.\"check\", h.ok, h.detail FROM my_worker.health()
 
 /// Settings of queues are read from a table, so more rarely.
 const SETTINGS_LAST: Duration = Duration::from_secs(5);
-/// A look may take a two-hundredth of the time, so that an open page costs the server half a percent
-/// of a core; so may the count of what waits, and health, which counts as well.
-pub const SHARE: u32 = 200;
-const COUNTS_LAST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-const HEALTH_LASTS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(120));
-/// How long a page waits for the first count. With millions of waiting jobs in a thousand queues the
-/// server takes longer: then the page comes without, and the loop brings it.
-const FIRST_COUNT: Duration = Duration::from_millis(25);
-/// The loop has more patience.
-const LOOPS_COUNT: Duration = Duration::from_secs(5);
-/// A count that takes longer is left to the loop.
-const DEAR: Duration = Duration::from_millis(40);
-
-/// Who wants to see.
-#[derive(Clone, Copy, PartialEq)]
-pub enum For {
-    /// A page, whose viewer waits.
-    Page,
-    /// The loop behind open pages.
-    Loop,
-}
-
-/// Something that may be dear: when it was read last, and what that takes.
-#[derive(Clone, Copy)]
-struct Pace {
-    at: Instant,
-    cost: Duration,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Pace {
-            at: long_ago(),
-            cost: Duration::from_millis(2),
-        }
-    }
-
-    fn is_due(&self, (least, most): (Duration, Duration)) -> bool {
-        self.at.elapsed() >= (self.cost * SHARE).clamp(least, most)
-    }
-
-    /// Falls at once and rises slowly: a busy machine makes single reads slow.
-    fn took(&mut self, cost: Duration) {
-        self.cost = cost.min(self.cost * 2);
-        self.at = Instant::now();
-    }
-
-    /// How long this read may take; None: it is left out now.
-    fn limit(&self, whom: For, last: (Duration, Duration), is_first: bool) -> Option<Duration> {
-        match whom {
-            For::Loop => self.is_due(last).then_some(LOOPS_COUNT),
-            For::Page if is_first => Some(FIRST_COUNT),
-            For::Page if self.cost > DEAR && self.at.elapsed() < last.1 * 2 => None,
-            For::Page => self.is_due(last).then_some(LOOPS_COUNT),
-        }
-    }
-}
-
-fn long_ago() -> Instant {
-    let now = Instant::now();
-    now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
-}
-
 /// A part that the role may not see is a fault of that part alone.
 pub type Part<T> = Result<Arc<T>, Fault>;
 
@@ -282,7 +220,7 @@ impl Snapshot {
 
     /// When the loop looks again.
     pub fn pause(&self, (least, most): (Duration, Duration)) -> Duration {
-        (self.rest.cost * SHARE).clamp(least, most)
+        self.rest.pause((least, most))
     }
 
     /// Whether something has begun, ended or come since that one: if not, no row needs another look.

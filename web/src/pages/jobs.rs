@@ -10,9 +10,9 @@ use tokio_postgres::types::Type;
 use super::{begin, finish, page};
 use crate::door::Viewer;
 use crate::fault::Fault;
+use crate::pace::For;
 use crate::search::{self, Filter};
 use crate::seat::{Abilities, Seat};
-use crate::snapshot::For;
 use crate::views::detail::{Attempt, Job, Whole};
 use crate::views::{detail, layout, lists};
 
