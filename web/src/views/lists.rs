@@ -14,14 +14,20 @@ use crate::seat::Abilities;
 pub fn jobs(filter: &Filter, found: &Found) -> Markup {
     html! {
         (form(filter))
+        (table_of(found))
+        (more(filter, found))
+    }
+}
+
+fn table_of(found: &Found) -> Markup {
+    html! {
         table.list.jobs {
             thead { tr {
                 th.num { "Id" } th { "Status" } th { "Queue" } th { "Runs" } th { "Key" } th { "Owner" }
                 th.num { "Attempts" } th { "When" } th { "Payload or error" }
             } }
-            tbody #rows { (rows(found)) }
+            tbody.rows { (rows(found)) }
         }
-        (more(filter, found))
     }
 }
 
@@ -130,7 +136,7 @@ pub fn more(filter: &Filter, found: &Found) -> Markup {
 pub fn went_on(filter: &Filter, found: &Found) -> Markup {
     html! {
         (more(filter, found))
-        template { tbody #rows hx-swap-oob="beforeend" { (rows(found)) } }
+        template { tbody hx-swap-oob="beforeend:tbody.rows" { (rows(found)) } }
     }
 }
 
@@ -199,13 +205,8 @@ pub fn dead(viewer: &Viewer, can: &Abilities, queues: &[Dead]) -> Markup {
                         (button(viewer, "redrive", "Send back up to 10,000", &[("name", &queue.name), ("n", "10000")]))
                     }
                 }
-                table.list.jobs {
-                    thead { tr {
-                        th.num { "Id" } th { "Status" } th { "Queue" } th { "Runs" } th { "Key" } th { "Owner" }
-                        th.num { "Attempts" } th { "When" } th { "Payload or error" }
-                    } }
-                    tbody { (rows(&queue.found)) }
-                }
+                @if queue.found.lines.is_empty() { p.empty { "None waits." } }
+                @else { (table_of(&queue.found)) }
                 @if queue.found.below.is_some() { a.link href=(format!("/jobs?queue={}", encode(&queue.name))) { "All of them" } }
             }
         }
