@@ -33,7 +33,7 @@ REGRESS_OPTS    = --inputdir=tests --outputdir=tests/tmp --load-extension=$(EXTE
 REGRESS_PREP    = tests/tmp
 ISOLATION       = $(sort $(basename $(notdir $(wildcard tests/isolation/specs/*.spec))))
 ISOLATION_OPTS  = --inputdir=tests/isolation --outputdir=tests/tmp --load-extension=$(EXTENSION)
-EXTRA_CLEAN     = target tests/tmp
+EXTRA_CLEAN     = target tests/tmp web/target
 
 build: all ## Build the module and the SQL script (what plain `make` does)
 
@@ -158,6 +158,27 @@ misuse: ## Show that wrong uses of the layer over the server do not compile
 	@$(need_cargo)
 	@$(CARGO_ENV) CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' scripts/misuse
 
+# ---- the dashboard ------------------------------------------------------------------------------
+
+# A program of its own, with its own lock file and target directory: nothing above depends on it.
+WEB_ENV = cd web && CARGO_TARGET_DIR=target '$(CARGO)'
+
+web: ## Build the dashboard: web/target/release/my_worker_web
+	@$(need_cargo)
+	$(WEB_ENV) build --release $(CARGO_FLAGS)
+
+web-lint:
+	@$(need_cargo)
+	$(WEB_ENV) fmt --check
+	$(WEB_ENV) clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+
+web-test:
+	@$(need_cargo)
+	$(WEB_ENV) test $(CARGO_FLAGS) -- $(TESTS)
+
+web-picture: ## Take the picture of the dashboard for the README anew (half an hour)
+	@scripts/picture
+
 # ---- the SQL script -----------------------------------------------------------------------------
 
 ifneq ($(SQL_PARTS),)
@@ -192,7 +213,7 @@ export MAKE PG_CONFIG CARGO CARGO_FLAGS
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-deps: ## Install what is missing for build and test (apt, as root or by sudo)
+deps: ## Install what is missing for build and test (apt, as root or by sudo); WEB=1: also a browser
 	@scripts/deps --all
 
 install: ## Put module, control file and SQL scripts where PG_CONFIG says (DESTDIR= honoured)
@@ -201,7 +222,7 @@ uninstall: ## Take them away again
 
 installcheck: ## Run the SQL tests against a running server that preloads my_worker
 
-demo: ## See it work: a throw-away server, a few jobs, no trace left
+demo: ## See it work: a throw-away server, a few jobs, no trace left; WEB=1: leave it with the dashboard
 	@scripts/deps && scripts/demo
 
 test: ## Run all tests; SUITE="regress tap" TESTS="jobs" narrow it, KEEP=1 keeps the servers' files
@@ -256,4 +277,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors torture lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors torture lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server web web-lint web-test web-picture
