@@ -19,6 +19,7 @@ my $page = slurp_file("$root/docs/recipes.md");
 
 my $node = new_node('main');
 my ($pooler, $pooler_port, $python);
+my $pooler_dir = dirname($node->host) . "/pooler.$$";
 END { local $?; for ($pooler, $python) { $_->kill_kill if $_ } }
 
 # The recipes: a title, and its blocks.
@@ -43,7 +44,7 @@ for my $section (@sections)
 					$seen .= run_psql($title, $session, $node->host, $node->port);
 					$session = '';
 					skip 'pgbouncer is not there: "make deps" gets it', 1 unless $pooler;
-					$seen .= run_psql($title, $text, dirname($node->host) . '/pooler', $pooler_port);
+					$seen .= run_psql($title, $text, $pooler_dir, $pooler_port);
 				}
 				else { $session .= $text }
 			}
@@ -99,7 +100,7 @@ sub start_pooler
 	my ($ini) = @_;
 	my ($pgbouncer) = grep { defined && -x } $ENV{PGBOUNCER}, '/usr/sbin/pgbouncer', '/usr/bin/pgbouncer';
 	return unless $pgbouncer;
-	my $dir = dirname($node->host) . '/pooler';
+	my $dir = $pooler_dir;
 	mkdir $dir or die "$dir: $!";
 	$pooler_port = PostgreSQL::Test::Cluster::get_free_port();
 	my ($host, $port, $user) = ($node->host, $node->port, scalar getpwuid($>));
