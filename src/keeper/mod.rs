@@ -439,7 +439,7 @@ fn nap() -> Micros {
 
 /// Jobs that run, and jobs that are still to be charged, sorted.
 fn not_to_take(database: Oid) -> Vec<i64> {
-    let mut ids = Vec::with_capacity(SLOTS + CHARGES);
+    let mut ids = Vec::with_capacity(2 * SLOTS + CHARGES);
     SHARED.read(|state| {
         ids.extend(state.running_in(database));
         ids.extend(state.charged(database));

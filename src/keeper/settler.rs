@@ -11,7 +11,7 @@ use crate::pg::{clock, marks, xact};
 use crate::queue::due::{Due, Found};
 use crate::queue::end::{self, CANNOT_BE_RUN};
 use crate::queue::single::{self, Taken};
-use crate::shared::{SHARED, SLOTS};
+use crate::shared::{CHARGES, SHARED, SLOTS};
 
 /// Rows that one step finds, and entries that it reads for them.
 const MOST: usize = 50;
@@ -46,7 +46,7 @@ impl Settler {
     /// Settles some.
     pub fn step(&mut self, left_out: &mut LeftOut) -> Result<()> {
         self.wanted = false;
-        // A worker that has claimed one shows it until it is settled.
+        // A worker that has claimed one shows it until it is settled, or a charge does.
         let mut avoid = self.running();
         avoid.extend(&self.passed);
         avoid.sort_unstable();
@@ -131,10 +131,13 @@ impl Settler {
         Ok(Dealt::Done)
     }
 
-    /// Jobs that run now.
+    /// Jobs that run now, and those that the charger is to deal with: it knows more of how they ended.
     fn running(&self) -> Vec<i64> {
-        let mut ids = Vec::with_capacity(SLOTS);
-        SHARED.read(|state| ids.extend(state.running_in(self.database)));
+        let mut ids = Vec::with_capacity(2 * SLOTS + CHARGES);
+        SHARED.read(|state| {
+            ids.extend(state.running_in(self.database));
+            ids.extend(state.charged(self.database));
+        });
         ids
     }
 }

@@ -239,7 +239,7 @@ pub(super) fn unaccounted(table: Oid, at_work: &[i64]) -> usize {
         return 0;
     }
     let database = bgworker::my_database();
-    let mut known = Vec::with_capacity(SLOTS);
+    let mut known = Vec::with_capacity(2 * SLOTS);
     SHARED.read(|state| known.extend(state.running_in(database)));
     let is_out = |job: i64| known.contains(&job) || consumers::of_job(table, job).is_some();
     at_work.iter().filter(|job| !is_out(**job)).count()
