@@ -158,12 +158,12 @@ ok $? "README: make and make install, as written"
 world
 mkdir "$HERE/tree"
 cp -a --parents scripts sql docs debian packaging META.json Cargo.toml Cargo.lock my_worker.control README.md CHANGELOG.md \
-    clients/node/package.json clients/python/pyproject.toml "$HERE/tree/" 2>/dev/null
+    clients/node/package.json clients/python/pyproject.toml web/Cargo.toml "$HERE/tree/" 2>/dev/null
 run "$HERE/tree/scripts/release" --versions
 [ "$STATUS" = 0 ] && [ ! -s "$HERE/output" ]
 ok $? "release: all versions agree"
 for place in my_worker.control META.json debian/changelog packaging/my_worker.spec CHANGELOG.md README.md docs/install.md \
-    clients/node/package.json clients/python/pyproject.toml; do
+    clients/node/package.json clients/python/pyproject.toml web/Cargo.toml; do
     [ -e "$place" ] || continue
     sed -i 's/1\.1/1.7/g' "$HERE/tree/$place"
     run "$HERE/tree/scripts/release" --versions

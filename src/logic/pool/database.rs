@@ -89,6 +89,14 @@ impl Database {
     }
 }
 
+impl Database {
+    /// Somebody has jobs or schedules where the extension was found gone: a keeper is to see at once. The one that found
+    /// it may have looked in the moment between the COMMIT of CREATE EXTENSION and the server's word of it.
+    pub(super) fn is_there_again(&mut self) {
+        (self.asked, self.look) = (true, true);
+    }
+}
+
 impl State {
     /// The entry of a served database.
     pub fn database(&mut self, oid: Oid) -> Option<&mut Database> {
@@ -120,7 +128,7 @@ impl State {
             return self.ask_place(oid);
         };
         if database.known == Known::Absent {
-            database.asked = true;
+            database.is_there_again();
         }
         if database.next_due != 0 && database.next_due <= time {
             return Wake::NOBODY;
@@ -197,5 +205,30 @@ impl State {
                 wake.push(Wake::process(slot.procno));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Known, State, Wake};
+    use super::Database;
+
+    fn found_gone() -> Box<State> {
+        let mut state = State::empty();
+        state.launcher_procno = 3;
+        let entry = state.databases.first_mut().unwrap();
+        *entry = Database::new(7);
+        (entry.known, entry.look) = (Known::Absent, false);
+        state
+    }
+
+    #[test]
+    fn jobs_where_the_extension_was_found_gone_have_a_keeper_see() {
+        let mut state = found_gone();
+        assert_eq!(state.demand(7, 10, 0, 0), Wake::process(3));
+        assert!(state.database(7).unwrap().look);
+        let mut state = found_gone();
+        assert_eq!(state.due_at(7, 500), Wake::process(3));
+        assert!(state.database(7).unwrap().look);
     }
 }

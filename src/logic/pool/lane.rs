@@ -168,16 +168,15 @@ impl State {
     }
 
     /// Marks work for a lane, due at `run_at` or later, in a queue (0: not known); answers the
-    /// process to wake: an idle worker of the lane, else the launcher, unless it was told. Nobody for
-    /// a database that is taken to be without the extension: the launcher has a keeper see within a
-    /// nap. Nobody also while jobs are disabled: enabling them wakes everybody. Also if all lanes have work: there is a look when
-    /// one of them is free.
+    /// process to wake: an idle worker of the lane, else the launcher, unless it was told, or if the database
+    /// was taken to be without the extension. Nobody while jobs are disabled: enabling them wakes everybody. Also if all
+    /// lanes have work: there is a look when one of them is free.
     pub fn demand(&mut self, database: Oid, role: Oid, run_at: Micros, queue_id: i32) -> Wake {
         match self.database(database) {
             None => return self.ask_place(database),
             Some(entry) if entry.known == Known::Absent => {
-                entry.asked = true;
-                return Wake::NOBODY;
+                entry.is_there_again();
+                return Wake::process(self.launcher_procno);
             }
             // Whoever ends that has the keeper look at everything.
             Some(entry) if entry.copy => return Wake::NOBODY,

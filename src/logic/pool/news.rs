@@ -72,7 +72,7 @@ impl State {
             return self.ask_place(new.database);
         };
         if entry.known == Known::Absent {
-            entry.asked = true;
+            entry.is_there_again();
         }
         entry.news = true;
         if !self.keep_news(new)
