@@ -60,7 +60,7 @@ sql(q{COMMIT PREPARED 'extension'}, 'race');
 my $job = sql(q{SELECT my_worker.enqueue('work')}, 'race');
 sql(q{ALTER SYSTEM SET my_worker.naptime = 1});
 $node->reload;
-is_done($job, 'an extension that nobody has announced is seen after some naps', 'race');
+is_done($job, 'an extension that nobody has announced is seen by its jobs', 'race');
 sql(q{ALTER SYSTEM RESET my_worker.naptime});
 $node->reload;
 

@@ -20,6 +20,7 @@ $node->safe_psql('postgres', q{
 		INSERT INTO my_queue (command, max_attempts)
 			SELECT format('INSERT INTO done (i) VALUES (%s)', i), 1 FROM generate_series(first, last) AS i $$;
 	CREATE VIEW ends AS SELECT status, count(*) FROM my_worker.history GROUP BY status;
+	SELECT my_worker.create_queue('other');
 	SELECT my_worker.pause_queue('default')});
 
 sub start
@@ -70,8 +71,11 @@ $node->safe_psql('postgres', q{SELECT my_worker.pause_queue('default')});
 wait_for($node, q{SELECT count(*) FROM my_worker.jobs WHERE status = 'processing'}, '0');
 my $done = $node->safe_psql('postgres', 'SELECT count(*) FROM done');
 cmp_ok($done, '<', 3000, "paused after $done");
-$node->safe_psql('postgres', 'SELECT pg_sleep(0.5)');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM done'), $done, 'nothing runs then');
+# The same worker looks for others meanwhile.
+my $other = $node->safe_psql('postgres', q{SELECT my_worker.run('SELECT 1', 'other')});
+is($node->safe_psql('postgres', "SELECT my_worker.wait($other, '30 s')"), 'completed', 'a command of another queue runs');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM done'), $done, 'and none of this one');
+$node->safe_psql('postgres', "DELETE FROM my_worker.history WHERE id = $other");
 
 # Kills, with two workers.
 $node->safe_psql('postgres', q{ALTER SYSTEM SET my_worker.max_workers = 2; SELECT pg_reload_conf(); SELECT my_worker.resume_queue('default')});
