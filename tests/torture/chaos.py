@@ -290,11 +290,13 @@ class Chaos(threading.Thread):
     # ---- disks
 
     def slow_disk(self):
-        """Each flush of the log takes longer, with the lock held that all others wait for."""
-        for name, value in (("fsync", "on"), ("commit_siblings", 0), ("commit_delay", self.random.choice([5000, 20000, 60000]))):
-            self.admin(f"ALTER SYSTEM SET {name} = '{value}'")
-        self.admin("SELECT pg_reload_conf()")
+        """Each flush takes longer, that of the log with the lock held that all others wait for; and each write of a page does."""
+        longer = self.random.choice([0.005, 0.02, 0.06])
+        self.admin("ALTER SYSTEM SET fsync = 'on'", "ALTER SYSTEM SET commit_siblings = 0",
+                   f"ALTER SYSTEM SET commit_delay = '{0 if self.servers.nature.works else longer * 1e6:.0f}'", "SELECT pg_reload_conf()")
+        self.servers.nature.set(flush=longer)
         time.sleep(self.random.uniform(0.5, 2))
+        self.servers.nature.set()
         self.admin("ALTER SYSTEM SET fsync = 'off'", "ALTER SYSTEM RESET commit_delay", "SELECT pg_reload_conf()")
 
     def full_disk(self):
@@ -315,6 +317,17 @@ class Chaos(threading.Thread):
             ballast.unlink()
         self.up()
 
+    # ---- clocks
+
+    def clock(self):
+        """The server's clock jumps, and some time later back."""
+        if self.servers.nature.works:
+            self.model.clock_moves(time.time())
+            self.servers.nature.set(clock=self.random.choice([-5, -2, -0.5, 0.5, 2, 5]))
+            time.sleep(self.random.uniform(0.2, 1.5))
+            self.servers.nature.set()
+            self.model.clock_is_right(time.time())
+
     # ---- jobs
 
     def poison(self):
@@ -326,6 +339,7 @@ class Chaos(threading.Thread):
         """Takes back all that would keep jobs from their end."""
         for conn in self.snapshots:
             conn.close()
+        self.servers.nature.set()
         self.up()
         queues = ["plain", "together", "two", "keys", "fifo", "rated", "commands", "mail", "ticks", "letters"]
         self.admin("ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()", "ALTER ROLE carol LOGIN",
@@ -385,9 +399,10 @@ WEIGHTS = {
     "restart_fast": 2, "restart_immediate": 2, "crash_in_recovery": 1, "failover": 1,
     "settings": 4, "disabled": 2, "pause": 4, "alter": 4, "maintain": 4, "lock": 2, "old_snapshot": 3,
     "function": 3, "role": 3, "drop_role": 2, "extension": 2, "slow_disk": 2, "full_disk": 2, "poison": 1,
+    "clock": 3,
 }
 
 # What ends neither the server nor launcher and keepers.
 MILD = {"cancel", "freeze", "lose_client", "settings", "disabled", "pause", "alter", "maintain", "lock", "old_snapshot",
-        "function", "role", "drop_role", "extension", "slow_disk"}
+        "function", "role", "drop_role", "extension", "slow_disk", "clock"}
 LONG = 240  # seconds, from which on a run has such an end of half that length

@@ -102,7 +102,7 @@ class Consumer(Actor):
 
     def work(self, n, id, token, mode, ends):
         # A timed lease ends so long after the moment at which it was given, which was before it was received.
-        lost = self.model.is_lost(n, token) or (ends is not None and time.time() > ends)
+        lost = self.model.is_lost(n, token) or (ends is not None and time.time() > ends and self.model.is_right(ends - 1, ends))
         effect = "INSERT INTO torture.effects (n, what, job) VALUES (%s, 'done', %s)"
         if mode == "loose":
             self.sql(effect, n, id)

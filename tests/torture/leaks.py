@@ -62,6 +62,41 @@ def permits(conn, connect):
     return [] if got == 2 else [f"{got} of 2 jobs of mail_two could be received at once"]
 
 
+def late_commits(conn, connect):
+    """No schedule fires, no job waits for later and the nap is long, so no look of the keeper helps those who lose a wake-up."""
+    queues = ["plain", "savepoints", "two", "keys", "together"]
+    enqueue = "SELECT my_worker.enqueue('torture.tick', queue => %s, priority => %s) FROM generate_series(1, %s)"
+    wait = "SELECT NOT EXISTS (SELECT FROM my_queue)"
+    for _ in range(3):
+        sessions = [connect() for _ in queues]
+        try:
+            for priority, (session, queue) in enumerate(zip(sessions, queues)):
+                session.execute("BEGIN")
+                session.execute(enqueue, (queue, priority % 3, 1))
+            for queue in queues:
+                for priority in range(3):
+                    conn.execute(enqueue, (queue, priority, 50))
+            if not holds_soon(conn, wait):
+                return ["jobs do not end while other transactions are open"]
+            for session in sessions:
+                session.execute("COMMIT")
+        finally:
+            for session in sessions:
+                session.close()
+        if not holds_soon(conn, wait):
+            return [f"job {id} of {queue} was not found" for id, queue in conn.execute("SELECT id, queue FROM my_queue")]
+    return []
+
+
+def holds_soon(conn, query):
+    end = time.monotonic() + PATIENCE / 3
+    while not conn.execute(query).fetchone()[0]:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def perform_at_once(connect, count):
     """Has so many sessions each perform a job of `two` in a transaction; what kept one of them from it, or None."""
     sessions = [connect() for _ in range(count)]

@@ -23,6 +23,7 @@ OPEN, COMMITTED, ROLLED_BACK, UNKNOWN = "open", "committed", "rolled back", "unk
 
 # What may happen to any attempt while the chaos goes on: its process or its consumer died, its lease or its
 # time ran out, it was cancelled, it met another transaction, the disk was full, the server went down.
+MARGIN = 6  # seconds: more than any jump of the server's clock
 EVENTS_OF_CHAOS = {"57P01", "57P02", "57014", "57P05", "08006", "40000", "40001", "40P01", "53100", "53200"}
 
 
@@ -118,6 +119,7 @@ class Model:
         self.seen = {}  # job: the status that wait() answered
         self.leases = defaultdict(list)  # job: (lease, when it was asked for, when it was there)
         self.over = deque(maxlen=50)  # (job, its id, a lease of it that is over)
+        self.jumps = []  # [from, until]: when the server's clock was off, by that of the actors
         self.violations = []  # what actors have seen while it ran
 
     # ---- what the actors tell; each call is one step of the interpreter, so threads need no lock
@@ -146,6 +148,17 @@ class Model:
         """A call that began after this lease was given has received the job, so this one is over."""
         answered = next(answered for other, _asked, answered in self.leases[n] if other == lease)
         return any(asked > answered for _other, asked, _answered in self.leases[n])
+
+    def clock_moves(self, at):
+        self.jumps.append([at, float("inf")])
+
+    def clock_is_right(self, at):
+        self.jumps[-1][1] = at
+
+    def is_right(self, *times):
+        """Whether these times of the server are those of the actors. What was noted near a jump is not judged by its time."""
+        known = [time for time in times if time is not None]
+        return not known or all(max(known) < begin - MARGIN or min(known) > end + MARGIN for begin, end in self.jumps)
 
     def saw(self, check, text, jobs=()):
         self.violations.append(Violation(check, text, list(jobs)))
@@ -258,6 +271,8 @@ class Model:
                 theirs = rows[other][0] if rows[other] else None
                 if theirs is None or other in self.revived:
                     continue
+                if not self.is_right(mine.started_at, theirs.finished_at):
+                    continue
                 if not theirs.ended or mine.started_at < theirs.finished_at:
                     yield Violation("after", f"job {job.n} started before job {other} had ended", [job.n, other])
                 elif theirs.status != "completed" and job.after_failed == "cancel" and mine.status == "completed":
@@ -267,6 +282,7 @@ class Model:
 
     def _limit(self, rows, limit):
         # What was cancelled while it waited has the start of an attempt before.
+        rows = [row for row in rows if self.is_right(row.started_at, row.finished_at)]
         ran = [row for row in rows if row.ended and row.started_at is not None and row.status != "cancelled"
                and row.started_at < row.finished_at]
         if limit.concurrency:

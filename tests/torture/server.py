@@ -7,6 +7,7 @@ All of them run as the user who runs this, from the programs in `bin`, without T
 import os
 import re
 import signal
+import struct
 import subprocess
 import threading
 import time
@@ -37,9 +38,31 @@ SETTINGS = {
 }
 
 
+class Nature:
+    """The clock and the disk of all servers, by a library that is loaded into them (nature.c); None of it where no compiler is."""
+
+    def __init__(self, home):
+        self.file, self.library = Path(home) / "nature", Path(home) / "nature.so"
+        self.file.write_bytes(bytes(16))
+        source = Path(__file__).parent / "nature.c"
+        try:
+            done = subprocess.run(["cc", "-O2", "-shared", "-fPIC", source, "-o", self.library, "-ldl"], capture_output=True, check=False)
+            self.works = done.returncode == 0
+        except OSError:
+            self.works = False
+
+    def environment(self):
+        return {**os.environ, "LD_PRELOAD": str(self.library), "NATURE": str(self.file)} if self.works else None
+
+    def set(self, clock=0.0, flush=0.0):
+        """How far the clock is off, and how much longer a flush takes, in seconds."""
+        with open(self.file, "r+b", buffering=0) as file:
+            file.write(struct.pack("qq", round(clock * 1e6), round(flush * 1e6)))
+
+
 class Server:
-    def __init__(self, name, home, bin_dir, disk=None):
-        self.name = name
+    def __init__(self, name, home, bin_dir, disk=None, nature=None):
+        self.name, self.nature = name, nature
         self.home = Path(home) / name
         self.bin = Path(bin_dir)
         self.data = (disk or self.home) / "data"
@@ -48,8 +71,8 @@ class Server:
         self.sockets = self.home / "s"
         self.sockets.mkdir(mode=0o700)
 
-    def program(self, name, *args, check=True, timeout=120):
-        done = subprocess.run([self.bin / name, *map(str, args)], capture_output=True, text=True, timeout=timeout, check=False)
+    def program(self, name, *args, check=True, timeout=120, env=None):
+        done = subprocess.run([self.bin / name, *map(str, args)], capture_output=True, text=True, timeout=timeout, check=False, env=env)
         if check and done.returncode:
             raise RuntimeError(f"{name} {' '.join(map(str, args))}: {done.stdout}{done.stderr}")
         return done
@@ -73,7 +96,8 @@ class Server:
 
     def start(self, check=True):
         # A leader of its own session: a signal to the driver's group must not reach it.
-        return self.program("pg_ctl", "-s", "-w", "-t", "90", "-D", self.data, "-l", self.log, "start", check=check)
+        return self.program("pg_ctl", "-s", "-w", "-t", "90", "-D", self.data, "-l", self.log, "start", check=check,
+                            env=self.nature and self.nature.environment())
 
     def stop(self, mode="fast", check=True, seconds=90):
         return self.program("pg_ctl", "-s", "-w", "-t", seconds, "-D", self.data, "-m", mode, "stop", check=check)
@@ -131,6 +155,7 @@ class Servers:
 
     def __init__(self, home, bin_dir, small=None):
         self.home, self.bin = home, bin_dir
+        self.nature = Nature(home)
         self.small = small  # a small disk, for the first server's data but its log of transactions
         self.lock = threading.RLock()  # held by whoever takes the server down or brings it back
         self.number = 0
@@ -140,7 +165,7 @@ class Servers:
 
     def new(self, disk=None):
         self.number += 1
-        return Server(f"server{self.number}", self.home, self.bin, disk)
+        return Server(f"server{self.number}", self.home, self.bin, disk, self.nature)
 
     def all(self):
         return self.old + [self.main] + ([self.standby] if self.standby else [])

@@ -44,6 +44,24 @@ class Case(unittest.TestCase):
         self.assertEqual(set(self.found()), {check})
 
 
+class Clocks(Case):
+    def test_what_was_noted_near_a_jump_is_not_judged_by_its_time(self):
+        self.limits["q"] = Limits(concurrency=1)
+        for n in (1, 2, 3):
+            self.job(n, started_at=100.0, finished_at=101.0)
+        self.model.clock_moves(103.0)
+        self.model.clock_is_right(104.0)
+        self.is_fine()
+
+    def test_what_was_noted_long_before_or_after_a_jump_is(self):
+        self.limits["q"] = Limits(concurrency=1)
+        for n, at in ((1, 100.0), (2, 100.0), (3, 150.0), (4, 150.0)):
+            self.job(n, started_at=at, finished_at=at + 1)
+        self.model.clock_moves(120.0)
+        self.model.clock_is_right(121.0)
+        self.is_wrong("limit")
+
+
 class Transactions(Case):
     def test_a_committed_job_that_completed_once_is_fine(self):
         self.job(1)
