@@ -234,7 +234,14 @@ examples: ## Run the five uses on throw-away servers: a line with figures for ea
 torture: ## Chaos on a server, judged by a model: SECONDS=600 SEED=1 ACTORS="handlers kill_worker"
 	@TORTURE_SECONDS='$(or $(SECONDS),60)' SEED='$(SEED)' ACTORS='$(ACTORS)' tests/torture/run
 
-test-majors: ## Build and test on other servers: MAJORS="16 17 18", or paths of pg_config
+cassert-server: ## Build a server with assertions from Debian's source; prints its pg_config, for PG_CONFIG=
+	@scripts/cassert
+
+discard-caches: ## Run some SQL tests in a server with assertions that forgets its caches all the time (TESTS=)
+	@server=$$(scripts/cassert) && SETTINGS='debug_discard_caches = 1' PG_TEST_TIMEOUT_DEFAULT=600 TEST_TIMEOUT=7200 SUITE=regress \
+	    TESTS='$(or $(TESTS),tutorial enqueue handlers batch commands own_row)' PG_CONFIG="$$server" tests/run
+
+test-majors: ## Build and test on other servers: MAJORS="16 17 18", or paths of pg_config; TORTURE=600: torture them
 	@scripts/majors
 
 deb: ## Make Debian's packages, in dist/
@@ -277,4 +284,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors torture lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server web web-lint web-test web-picture
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors torture cassert-server discard-caches lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server web web-lint web-test web-picture

@@ -58,6 +58,7 @@ sub measure
 		FROM pg_stat_database WHERE datname = 'postgres'};
 	my $session = $node->background_psql('template1');
 	$session->query_safe($_) for $probe, $commits;
+	# Nothing shows that all have settled; then nothing is to happen for so long.
 	usleep(1_000_000 * ($naptime + 1.5));
 	my $settled = $session->query_safe($probe);
 	my $stats = $session->query_safe($commits);
@@ -94,7 +95,7 @@ $node->safe_psql('postgres', q{
 $node->reload;
 wait_for($node, 'SELECT bool_and(run_at < clock_timestamp()) FROM my_queue');
 my %ticks = map { $_ => ticks($_) } worker_pids($node);
-usleep(1_000_000);
+usleep(1_000_000); # in which nothing is to happen
 my $spent = 0;
 $spent += ticks($_) - $ticks{$_} for keys %ticks;
 cmp_ok($spent, '<=', 2, 'no CPU while it is off and a job is due');

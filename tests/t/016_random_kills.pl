@@ -27,6 +27,7 @@ my $start = log_end($node);
 my $kills = 0;
 for my $second (1 .. 8)
 {
+	# The kills are spread over the time that the jobs take.
 	my $next = $begin + $second;
 	usleep(1_000_000 * ($next - time)) if $next > time;
 	my ($status, $stdout) = $node->psql('postgres',

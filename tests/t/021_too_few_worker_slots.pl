@@ -27,7 +27,7 @@ my $alice = enqueue_as('alice', '{"gate": "a"}');
 job_pid($node, $alice);
 my $bob = enqueue_as('bob', '{"label": "bob"}');
 wait_log($node, qr/no free background worker slot/, $start);
-usleep(2_500_000);
+usleep(2_500_000); # in which no second line is to come
 is(log_has($node, qr/WARNING: .*no free background worker slot/, $start), 1, 'one line in the log');
 is(log_has($node, qr/HINT: .*max_worker_processes/, $start), 1, 'with a hint');
 is($node->safe_psql('postgres', "SELECT status FROM my_worker.jobs WHERE id = $bob"), 'pending', 'the job waits');

@@ -8,7 +8,6 @@ use lib $FindBin::RealBin;
 use MyWorkerTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
 
 my $node = new_node('bare', -extension => 0, 'my_worker.naptime' => 1);
 
@@ -23,9 +22,9 @@ sub naps { return slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\
 for my $round (1 .. 4)
 {
 	# Changes, so that every nap looks.
-	my ($before, $end) = (naps(), time + 30);
+	my $before = naps();
 	$node->safe_psql('postgres', "CREATE TABLE t$round ()");
-	usleep(20_000) while naps() == $before && time < $end;
+	wait_until(sub { naps() != $before }, 'the end of a nap');
 	cmp_ok(naps(), '>', $before, "nap $round is over");
 }
 is($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE application_name = 'my_worker launcher'}), $pid,

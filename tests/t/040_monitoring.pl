@@ -12,7 +12,6 @@ use MyWorkerTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
 
 my $dir = "$FindBin::RealBin/../../monitoring";
 plan skip_all => 'the directory monitoring/ is not at hand' unless -e "$dir/postgres_exporter.yaml";
@@ -75,12 +74,8 @@ sub look_at_page
 		  "--extend.query-path=$dir/postgres_exporter.yaml", '--disable-default-metrics', '--disable-settings-metrics';
 		exit 127;
 	}
-	my ($text, $end) = ('', time + 30);
-	while (time < $end && $text !~ /^my_worker_queue_completed_total/m)
-	{
-		$text = page($port);
-		usleep(100_000);
-	}
+	my $text = '';
+	eval { wait_until(sub { ($text = page($port)) =~ /^my_worker_queue_completed_total/m }, 'the exporter') };
 	kill 'TERM', $pid;
 	waitpid $pid, 0;
 	like($text, qr/^my_worker_queue_completed_total\{[^}]*queue="default"[^}]*\} 1$/m, 'the exporter shows a completed job')

@@ -55,7 +55,7 @@ for my $round (1 .. 3)
 	my $waits = refused();
 	my @pids = (worker_pids($node, 'keeper'), worker_pids($node, 'worker'), worker_pids($node, 'launcher'));
 	my $before = wakeups(@pids);
-	usleep(1_000_000);
+	usleep(1_000_000); # in which nothing is to happen
 	cmp_ok(wakeups(@pids) - $before, '<', 20, 'keeper and workers sleep while the queue is full');
 	open_gate($node, "a$round");
 	is_done($waits, 'it runs the job when the dynamic worker is done');

@@ -110,7 +110,7 @@ sub ticks
 	return $fields[11] + $fields[12];
 }
 my $before = ticks();
-usleep(2_000_000);
+usleep(2_000_000); # in which little is to happen
 cmp_ok(ticks() - $before, '<', 40, 'with more roles than lanes the keeper sleeps');
 sql(q{ALTER SYSTEM SET my_worker.max_workers = 8});
 $node->reload;

@@ -83,7 +83,7 @@ my $since = time;
 my $next_crash = $since + 4;
 while (time - $since < 18)
 {
-	usleep(200_000);
+	usleep(200_000); # between two blows
 	$round++;
 	my $query = q{SELECT pid, a.application_name FROM my_worker.workers JOIN pg_stat_activity AS a USING (pid)
 		WHERE kind = 'consumer' AND a.application_name ~ '^[0-9]+$' ORDER BY random() LIMIT 1};

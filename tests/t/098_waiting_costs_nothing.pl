@@ -44,7 +44,7 @@ my $oldest = q{SELECT round(1000 * extract(epoch FROM max(clock_timestamp() - qu
 	WHERE datname = 'postgres' AND backend_xmin IS NOT NULL AND backend_type = 'client backend'};
 my @pids = split /\n/, $node->safe_psql('postgres', q{SELECT pid FROM my_worker.workers WHERE kind = 'consumer'});
 $session->query_safe($_) for $probe, $oldest;
-# Each session has looked once with all that it looks up then.
+# Each session has looked once with all that it looks up then. Nothing shows that; and from here on nothing is to happen.
 usleep(5_500_000);
 my $before = $session->query_safe($probe);
 my %ticks = map { $_ => ticks($_) } @pids;
@@ -70,8 +70,7 @@ sub lines { my $all = join '', map { slurp_file("$dir/$_.out") } 1 .. $CONSUMERS
 $node->safe_psql('postgres', q{SELECT my_worker.send('other')});
 $node->safe_psql('postgres', q{SELECT my_worker.send('q')});
 wait_for($node, q{SELECT count(*) FROM my_worker.jobs WHERE queue = 'q' AND status = 'processing'}, '1');
-my $end = time + 30;
-usleep(50_000) while lines() == 0 && time < $end;
+wait_until(sub { lines() > 0 }, 'a session that got the job');
 is(lines(), 1, 'a job wakes one of them');
 $_->kill_kill for @clients;
 wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'consumer'}, '0');

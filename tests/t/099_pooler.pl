@@ -9,7 +9,6 @@ use lib $FindBin::RealBin;
 use MyWorkerTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
 
 my ($pgbouncer) = grep { defined && -x } $ENV{PGBOUNCER}, '/usr/sbin/pgbouncer', '/usr/bin/pgbouncer';
 plan skip_all => 'pgbouncer is not there: "make deps" gets it' unless $pgbouncer;
@@ -40,8 +39,7 @@ my $log = "$PostgreSQL::Test::Utils::log_path/pgbouncer.log";
 local $ENV{LD_LIBRARY_PATH} = join ':', glob(dirname($pgbouncer) . '/../lib/*-linux-gnu') if $ENV{PGBOUNCER};
 my $pooler = IPC::Run::start([ $pgbouncer, "$dir/pgbouncer.ini" ], '<', '/dev/null', '>', $log, '2>&1');
 END { local $?; $pooler->kill_kill if $pooler }
-my $end = time + 30;
-usleep(50_000) until -S "$dir/.s.PGSQL.$port" || time > $end;
+wait_until(sub { -S "$dir/.s.PGSQL.$port" }, 'the pooler');
 
 # Runs a script in a connection of its own.
 sub through

@@ -89,7 +89,7 @@ sub is_asleep
 {
 	my ($db) = @_;
 	wait_for($node, q{SELECT detail ~ 'this database is a copy' FROM my_worker.health() WHERE "check" = 'home' AND NOT ok}, 't', undef, $db);
-	# Schedules are due each second, and the keeper looks after each nap.
+	# Nothing is to happen meanwhile, though schedules are due each second, and the keeper looks after each nap.
 	sleep 2.2;
 	is($node->safe_psql($db, q{SELECT count(*) FROM my_worker.workers WHERE database = current_database() AND kind = 'worker'}), '0', "$db: no worker");
 	is($node->safe_psql($db, 'SELECT count(*) FROM effects'), '0', "$db: nothing has run");
@@ -117,7 +117,7 @@ wait_for($node, q{SELECT NOT ok FROM my_worker.health() WHERE "check" = 'home'},
 $node->safe_psql('back', q{UPDATE my_queue SET run_at = now()});
 my (undef, undef, $warning) = $node->psql('back', q{SELECT my_worker.enqueue('work', '{"label": "own"}')});
 like($warning, qr/WARNING:  .*it is a copy.*HINT:.*adopt/s, 'enqueueing works, and warns');
-sleep 1.2;
+sleep 1.2; # in which nothing is to run, though the keeper looks
 is($node->safe_psql('back', q{SELECT count(*) FROM effects WHERE label = 'own'}), '0', 'no job of its own runs either');
 $node->safe_psql('back', 'SET ROLE alice; SELECT 1');
 like(query_error($node, 'SET ROLE alice; SELECT my_worker.adopt()', 'back'), qr/^42501/, 'a stranger does not adopt');

@@ -45,7 +45,7 @@ my @workers = worker_pids($node, 'worker');
 my $keeper = join ' ', worker_pids($node, 'keeper');
 my ($worked, $kept) = (ticks(@workers), ticks($keeper));
 my $from = time;
-sleep 8;
+sleep 8; # in which little is to happen
 my $elapsed = time - $from;
 my $share = (ticks(@workers) - $worked) / POSIX::sysconf(POSIX::_SC_CLK_TCK()) / $elapsed;
 cmp_ok($share, '<', 0.01, 'its workers hardly work meanwhile');
@@ -69,7 +69,7 @@ is(sql(qq{SELECT my_worker.wait($quick, '5 s')}), 'completed', 'another queue is
 # Other settings hold at once: slower, faster, none.
 sql(q{SELECT my_worker.alter_queue('ten', rate => 1, rate_period => '1 h')});
 my $before = sql(q{SELECT count(*) FROM my_worker.history WHERE queue = 'ten'});
-sleep 1;
+sleep 1; # in which nothing more is to start
 cmp_ok(sql(q{SELECT count(*) FROM my_worker.history WHERE queue = 'ten'}) - $before, '<=', 1, 'a slower rate holds at once');
 sql(q{SELECT my_worker.alter_queue('ten', rate => 100, rate_period => '1 s')});
 wait_for($node, qq{SELECT count(*) >= $before + 50 FROM my_worker.history WHERE queue = 'ten'}, 't', 5);
@@ -92,7 +92,6 @@ is(sql(q{SELECT most('burst', '1 s')}), '14', 'and 14 within a second');
 sql(q{
 	CREATE FUNCTION together(ids bigint[], payloads jsonb[]) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
 	SELECT my_worker.create_queue('calls', handler => 'together', rate => 20, rate_period => '1 s', burst => 8)});
-sleep 0.5;
 sql(q{INSERT INTO my_queue (queue) SELECT 'calls' FROM generate_series(1, 40)});
 drained($node);
 is(sql(q{SELECT max(n) FROM (SELECT count(*) FROM my_worker.history WHERE queue = 'calls' GROUP BY started_at) AS c (n)}),
@@ -141,7 +140,7 @@ pass('and run as soon as they may');
 $node->append_conf('postgresql.conf', 'my_worker.worker_idle_timeout = 0');
 $node->reload;
 sql(q{SELECT my_worker.create_queue('rare', handler => 'nothing', rate => 1, rate_period => '6 s')});
-sleep 1;
+wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'worker'}, '0');
 sql(q{INSERT INTO my_queue (queue) SELECT 'rare' FROM generate_series(1, 2)});
 wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'worker'}, '0');
 is(sql(q{SELECT count(*) FROM my_queue WHERE queue = 'rare'}), '1', 'nobody stays for a start that is far');

@@ -7,7 +7,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use MyWorkerTest;
 use Test::More;
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(time);
 
 my $node = new_node('rates', 'restart_after_crash' => 'on', 'my_worker.max_workers' => 3);
 sub sql { return $node->safe_psql('postgres', join(' ', @_)) }
@@ -36,7 +36,8 @@ cmp_ok(sql(q{SELECT most('killed', '1 s')}), '<=', 22, 'no window has more than 
 
 # Workers and consumers share the queue's rate: those for whom a job says what to do, and those for whom none does.
 sql(q{SELECT my_worker.create_queue('shared', rate => 20, rate_period => '1 s', burst => 2)});
-sleep 0.2;
+# The server's start counts as a start of each queue.
+wait_for($node, q{SELECT clock_timestamp() > pg_postmaster_start_time() + interval '0.2 s'});
 my $consume = q{DO $$
 	DECLARE j record; got int := 0;
 	BEGIN

@@ -8,7 +8,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use MyWorkerTest;
 use Test::More;
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(time);
 
 my $node = new_node('rates', 'my_worker.max_rate_keys' => 1000, 'restart_after_crash' => 'on', 'my_worker.naptime' => 3600);
 sub sql { return $node->safe_psql('postgres', join(' ', @_)) }
@@ -41,7 +41,7 @@ wait_for($node, q{SELECT clock_timestamp() > pg_postmaster_start_time() + interv
 my ($free, $limited) = (run('free', 1), run('keys', 1));
 note(sprintf 'a thousand keys: %.3f s without a rate, %.3f s with', $free, $limited);
 cmp_ok($limited, '<', 2 * $free + 0.8, 'a thousand keys start at once');
-sleep 1;
+wait_for($node, q{SELECT clock_timestamp() > max(started_at) + interval '1 s' FROM my_worker.history WHERE queue = 'keys'});
 my $took = run('keys', 4);
 note(sprintf 'four jobs each: %.3f s', $took);
 cmp_ok($took, '>=', 3, 'each key keeps to its rate');

@@ -81,6 +81,7 @@ fill('storm', 500, 'true');
 my $kills = 0;
 for my $round (1 .. 5)
 {
+	# The kills are spread over the time that the jobs take.
 	my $next = $begin + 1.2 * $round;
 	usleep(1_000_000 * ($next - time)) if $next > time;
 	my ($status, $stdout) = $node->psql('postgres',

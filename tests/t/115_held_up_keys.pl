@@ -56,6 +56,7 @@ my $cpu = sub {
 };
 wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'worker' AND state = 'running'}, '0');
 my $before = $cpu->();
+# In which nothing is to happen, though the server changes.
 $node->safe_psql('postgres', 'CREATE TABLE changes AS SELECT 1; SELECT pg_sleep(6); DROP TABLE changes; SELECT pg_sleep(5)');
 cmp_ok($cpu->() - $before, '<=', 10, 'workers sleep on');
 $node->safe_psql('postgres', q{SELECT my_worker.purge_queue('held')});

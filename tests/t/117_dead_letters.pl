@@ -45,7 +45,7 @@ sub kill_until
 		{
 			$killed += kill 'KILL', $pid;
 		}
-		usleep(700_000);
+		usleep(700_000); # between two kills; what is asked is asked until it is true
 	}
 	return ($killed, -1);
 }

@@ -10,7 +10,7 @@ use lib $FindBin::RealBin;
 use MyWorkerTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 my $node = new_node('after', 'my_worker.naptime' => 1, 'my_worker.max_workers' => 4, 'restart_after_crash' => 'on',
 	'max_prepared_transactions' => 2);
@@ -98,7 +98,9 @@ for my $shape ('chain(200, \'{"sleep": 0.005}\')', 'diamond(300, \'{"sleep": 0.2
 	$last = sql("SELECT $shape");
 	for my $kill (1 .. 3)
 	{
-		usleep(200_000);
+		# A job runs, and some more have run; or all have.
+		wait_for($node, sprintf(q{SELECT NOT EXISTS (SELECT FROM my_queue) OR count(*) >= %d AND EXISTS (SELECT FROM my_worker.workers
+			WHERE job_id IS NOT NULL) FROM seen}, 20 * ($kill - 1)));
 		my ($pid) = worker_pids($node, $kill == 2 ? 'keeper' : 'worker');
 		crash($node, $pid) if $pid;
 	}

@@ -9,7 +9,6 @@ use lib $FindBin::RealBin;
 use MyWorkerTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
 
 # The keeper looks for what was left behind when it is asked, or starts.
 my $node = new_node('rerun', 'restart_after_crash' => 'on', 'my_worker.naptime' => 3600,
@@ -137,7 +136,8 @@ my $kills = 0;
 for my $round (1 .. 3)
 {
 	my $done = change(enqueue_by($round % 2 ? 'sync' : 'sync_all', 'sync'), 20, 30);
-	usleep(500_000 + rand 300_000);
+	my $ended = sql(q{SELECT count(*) FROM my_worker.history WHERE queue = 'sync'});
+	wait_for($node, qq{SELECT count(*) > $ended + 10 FROM my_worker.history WHERE queue = 'sync'});
 	my ($status, $stdout) = $node->psql('postgres',
 		q{SELECT pid FROM my_worker.workers WHERE kind = 'worker' AND pid IS NOT NULL ORDER BY random() LIMIT 1});
 	if (defined $status && $status == 0 && $stdout =~ /^\d+$/)

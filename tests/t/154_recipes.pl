@@ -11,7 +11,6 @@ use lib $FindBin::RealBin;
 use MyWorkerTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
 
 my $root = "$FindBin::RealBin/../..";
 plan skip_all => 'docs/recipes.md is not at hand' unless -e "$root/docs/recipes.md";
@@ -113,8 +112,7 @@ sub start_pooler
 	# One that was only unpacked has its libraries beside it.
 	local $ENV{LD_LIBRARY_PATH} = join ':', glob(dirname($pgbouncer) . '/../lib/*-linux-gnu') if $ENV{PGBOUNCER};
 	$pooler = IPC::Run::start([ $pgbouncer, "$dir/pgbouncer.ini" ], '<', '/dev/null', '>', "$PostgreSQL::Test::Utils::log_path/pgbouncer.log", '2>&1');
-	my $end = time + 30;
-	usleep(50_000) until -S "$dir/.s.PGSQL.$pooler_port" || time > $end;
+	wait_until(sub { -S "$dir/.s.PGSQL.$pooler_port" }, 'the pooler');
 	return;
 }
 

@@ -11,7 +11,7 @@
 #     done_testing();
 #
 # Tests wait for a fact with a deadline (wait_for and what stands on it), or for a line of the log
-# ($node->wait_for_log). They sleep only to measure what does not happen meanwhile. A wait that is given up ends the test file, with what was
+# ($node->wait_for_log). They sleep only to measure what does not happen meanwhile, or between two blows, and say so. A wait that is given up ends the test file, with what was
 # seen last and the state of jobs and workers.
 #
 # The deadline is PG_TEST_TIMEOUT_DEFAULT seconds (60 by tests/run) unless an argument says more.
@@ -27,7 +27,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(new_node wait_for worker_pids drained query_error
+our @EXPORT = qw(new_node wait_for wait_until worker_pids drained query_error
   add_handlers open_gate job_pid log_end log_has wait_log crash is_alive wait_gone effects_are);
 
 my $DEADLINE = $ENV{PG_TEST_TIMEOUT_DEFAULT} // 60;
@@ -101,6 +101,19 @@ sub wait_for
 	give_up($node, $database, "waiting for \"$expected\" from: $sql",
 		"saw: $stdout", $stderr ? "stderr: $stderr" : ());
 	return;
+}
+
+# wait_until(FACT, WHAT): for what no query tells; returns when the sub answers true.
+sub wait_until
+{
+	my ($fact, $what) = @_;
+	my $end = time + $DEADLINE;
+	until ($fact->())
+	{
+		die "waited in vain for $what\n" if time >= $end;
+		usleep(20_000);
+	}
+	return 1;
 }
 
 # Ends the test file with what helps to understand it.

@@ -118,7 +118,7 @@ class Memory:
     WARM, MOST = 30, 1024  # seconds, kB
 
     def __init__(self):
-        self.seen = {}  # pid: (title, when first seen, kB when warm, kB now)
+        self.seen = {}  # pid: (name, when first seen, kB when warm, kB now, when last seen)
 
     def look(self, server):
         for pid, title in server.children():
@@ -128,13 +128,19 @@ class Memory:
                 except (OSError, TypeError):
                     continue
                 name = "launcher" if "launcher" in title else "keeper"
-                _name, begin, warm, _now = self.seen.get(pid, (name, time.monotonic(), None, 0))
-                if warm is None and time.monotonic() > begin + self.WARM:
+                now = time.monotonic()
+                _name, begin, warm, *_ = self.seen.get(pid, (name, now, None))
+                if warm is None and now > begin + self.WARM:
                     warm = kilobytes
-                self.seen[pid] = (name, begin, warm, kilobytes)
+                self.seen[pid] = (name, begin, warm, kilobytes, now)
+
+    def told(self):
+        """Those that lived longest, in words."""
+        old = sorted((one for one in self.seen.values() if one[2] is not None), key=lambda one: one[1] - one[4])
+        return [f"{name} of {until - begin:.0f} s: {warm} kB, then {now} kB" for name, begin, warm, now, until in old[:6]]
 
     def judged(self):
-        """(processes that lived long enough, the longest life of one in seconds, what grew)"""
-        grown = {pid: now - warm for pid, (_name, _begin, warm, now) in self.seen.items() if warm is not None}
+        """(processes that lived long enough, by how much one grew at most, those that grew too much)"""
+        grown = {pid: now - warm for pid, (_name, _begin, warm, now, _until) in self.seen.items() if warm is not None}
         return len(grown), max(grown.values(), default=0), [
             f"{self.seen[pid][0]} {pid} has grown by {kilobytes} kB" for pid, kilobytes in grown.items() if kilobytes > self.MOST]

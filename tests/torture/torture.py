@@ -233,6 +233,8 @@ class Torture:
         count, most, grown = self.memory.judged()
         self.check(f"launcher and keepers stay as small as they are ({count} lived for more than {leaks.Memory.WARM} s, "
                    f"and grew by {most} kB at most)", grown)
+        for text in self.memory.told():
+            self.say(text)
         self.check("no job kills more processes than it has attempts", self.poisoned())
         begin = time.monotonic()
         self.servers.main.stop("fast", check=False)
