@@ -106,7 +106,7 @@ SELECT octet_length(last_error) BETWEEN 1000 AND 8192 AS last_error, (last_error
 -- An error in what turns the result into jsonb is the job's.
 CREATE FUNCTION work.bad_json() RETURNS text LANGUAGE sql AS $$SELECT repeat('x', 300000000)$$;
 SELECT my_worker.enqueue('work.bad_json', queue => 'fast', max_attempts => 1) AS id \gset
-SELECT my_worker.wait(:id, '30 s');
+SELECT my_worker.wait(:id, '120 s');
 SELECT status, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id = :id;
 -- An attempt that ends its own process costs an attempt, and says so.
 CREATE FUNCTION work.suicide() RETURNS void LANGUAGE plpgsql AS $$

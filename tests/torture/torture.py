@@ -216,7 +216,7 @@ class Torture:
 
     def explain_stuck(self):
         with self.servers.connect() as conn:
-            for row in conn.execute("SELECT id, queue, status, run_at, attempts, my_worker.why(id) FROM my_queue ORDER BY id LIMIT 10"):
+            for row in conn.execute("SELECT id, queue, status, run_at::text, attempts, my_worker.why(id) FROM my_queue ORDER BY id LIMIT 10"):
                 self.say(f"stuck: {row}")
 
     def judge(self):
