@@ -267,7 +267,7 @@ fn find_function(name: &[u8], job: &Job, queue: &Queue) -> Result<(Function, Sha
         None => queue.handler_owner,
     };
     handler::check_author(&handler, recorded, role)?;
-    let function = Function::new(handler.function, handler.result)?;
+    let function = handler::callable(&handler)?;
     Ok((function.within_query(), handler.shape))
 }
 

@@ -43,11 +43,11 @@ impl Batch<'_> {
         }
         let role = self.role;
         let look_up = |handler: Handler| {
-            let function = Function::new(handler.function, handler.result)?;
+            let function = handler::callable(&handler)?;
             Ok((handler, function))
         };
         let recalled = match handler::recall(name) {
-            Some(handler) if catalog::may_execute(handler.function, role)? => Some(handler),
+            Some(handler) if handler::may_execute(&handler, role)? => Some(handler),
             _ => None,
         };
         let (handler, function) = match recalled {

@@ -3,9 +3,12 @@
 use crate::pg::catalog::{self, SearchState};
 use crate::pg::datum::{Oid, types};
 use crate::pg::error::{
-    FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_NAME, INVALID_TEXT_REPRESENTATION,
-    PgError, Result, SYNTAX_ERROR, UNDEFINED_FUNCTION, UNDEFINED_OBJECT, UNDEFINED_SCHEMA,
+    FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INTERNAL_ERROR, INVALID_NAME,
+    INVALID_TEXT_REPRESENTATION, PgError, Result, SYNTAX_ERROR, UNDEFINED_FUNCTION,
+    UNDEFINED_OBJECT, UNDEFINED_SCHEMA,
 };
+use crate::pg::fault::fault;
+use crate::pg::fmgr::Function;
 use crate::pg::identity;
 use crate::pg::local::Local;
 
@@ -349,9 +352,32 @@ pub fn quoted(before: &str, name: &[u8], after: &str) -> Vec<u8> {
 
 /// Refuses a handler that the role may not execute.
 pub fn check_rights(handler: &Handler, role: Oid) -> Result<()> {
-    if catalog::may_execute(handler.function, role)? {
+    if may_execute(handler, role)? {
         return Ok(());
     }
     let message = quoted("permission denied for function ", &handler.name, "");
     Err(PgError::new(INSUFFICIENT_PRIVILEGE, message))
+}
+
+/// Whether the role may execute it.
+pub fn may_execute(handler: &Handler, role: Oid) -> Result<bool> {
+    unless_dropped(handler, catalog::may_execute(handler.function, role))
+}
+
+/// What is needed to call it. The caller has checked the right to execute it.
+pub fn callable(handler: &Handler) -> Result<Function> {
+    fault!(Found);
+    unless_dropped(handler, Function::new(handler.function, handler.result))
+}
+
+/// Of a function that somebody has dropped since it was found, which the server calls an internal error: that there is none.
+fn unless_dropped<T>(handler: &Handler, looked_up: Result<T>) -> Result<T> {
+    match looked_up {
+        Err(error)
+            if error.sqlstate == INTERNAL_ERROR && !catalog::function_exists(handler.function)? =>
+        {
+            Err(unknown(&handler.name))
+        }
+        looked_up => looked_up,
+    }
 }

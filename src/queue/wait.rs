@@ -280,8 +280,8 @@ fn leave_place() {
 }
 
 /// For the keeper: it shall look when one of these jobs has ended, and no longer for those that it
-/// named before. What finds no place is found by its looks after naps. True if a job is watched
-/// only from now on: it may have ended since the caller looked.
+/// named before. True if a job is watched only from now on: it may have ended since the caller looked. A job that
+/// finds no place is not watched: its end is found by a look after a nap.
 pub fn watch(jobs: &[i64]) -> bool {
     let (database, procno, pid) = (
         bgworker::my_database(),
@@ -295,15 +295,20 @@ pub fn watch(jobs: &[i64]) -> bool {
     // Sessions that wait need places, too.
     let jobs = jobs.iter().take(shared::WAITERS / 2);
     let is_new = SHARED.write(|state| {
-        let known = |job: i64| move |w: &shared::Waiter| w.pid == pid && w.job == job;
-        let is_new = jobs
-            .clone()
-            .any(|job| !state.waiters.iter().any(known(*job)));
         for waiter in state.waiters.iter_mut().filter(|waiter| waiter.pid == pid) {
-            waiter.pid = 0;
+            if !jobs.clone().any(|job| *job == waiter.job) {
+                waiter.pid = 0;
+            }
         }
-        let free = state.waiters.iter_mut().filter(|waiter| waiter.pid == 0);
-        for (place, job) in free.zip(jobs) {
+        let mut is_new = false;
+        for job in jobs {
+            let is_watched = |w: &shared::Waiter| w.pid == pid && w.job == *job;
+            if state.waiters.iter().any(is_watched) {
+                continue;
+            }
+            let Some(place) = state.waiters.iter_mut().find(|waiter| waiter.pid == 0) else {
+                break;
+            };
             *place = shared::Waiter {
                 pid,
                 procno,
@@ -311,6 +316,7 @@ pub fn watch(jobs: &[i64]) -> bool {
                 job: *job,
                 is_keeper: true,
             };
+            is_new = true;
         }
         is_new
     });

@@ -11,6 +11,7 @@ use crate::logic::schedule::Overlap;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{ToDatum, types};
 use crate::pg::error::Result;
+use crate::pg::fault::fault;
 use crate::pg::spi::{Row, Spi, Statement};
 use crate::queue::{as_owner, single, wait};
 use crate::shared;
@@ -50,15 +51,12 @@ pub struct Releaser {
     round: Option<i64>,
     /// What the others wait for, of this round.
     running: Vec<i64>,
-    /// Rounds that followed each other.
-    rounds: u32,
 }
 
 impl Releaser {
     /// Runs may have ended that others wait for.
     pub fn want(&mut self) {
         self.wanted = true;
-        self.rounds = 0;
     }
 
     /// Whether there is something to do.
@@ -77,10 +75,10 @@ impl Releaser {
         let last = in_extension(|extension| self.release_some(extension, after, left))?;
         self.round = last.flatten();
         if self.round.is_none() {
-            self.rounds += 1;
-            // What ended between a round and its watch is seen by another round. There is no end to it
-            // where sessions that wait have taken all places; then naps must do.
-            self.wanted |= wait::watch(&self.running) && self.rounds < 3;
+            fault!(Unwatched);
+            // What ended between a round and its watch is seen by another round. Where sessions that wait have taken
+            // all places, naps must do.
+            self.wanted |= wait::watch(&self.running);
         }
         Ok(())
     }

@@ -89,6 +89,17 @@ for my $fault ('fire error', 'fire crash', 'fired full', 'fired panic', 'fired c
 	until_sql(q{SELECT count(*) = 0 FROM my_queue WHERE queue = 'plain'});
 	is(sql(q{SELECT count(*) - count(DISTINCT run_at) FROM my_worker.history WHERE handler LIKE '%tick%'}), '0', 'and each due time has one job');
 }
+# Runs that wait for each other go on, though each ends before the keeper watches it.
+if (!$ENV{FAULT} || 'unwatched' =~ /$ENV{FAULT}/)
+{
+	sql(q{DELETE FROM my_worker.history; SELECT my_worker.pause_queue('plain');
+		SELECT my_worker.schedule('s', 'every 1 second', handler => 'tick', queue => 'plain', overlap => 'queue')});
+	until_sql(q{SELECT count(*) >= 6 FROM my_queue WHERE queue = 'plain'});
+	sql(q{SELECT my_worker.pause_schedule('s');}, arm('unwatched', 'nap', 20));
+	sql(q{SELECT my_worker.resume_queue('plain')});
+	ok(eval { until_sql(q{SELECT count(*) = 0 FROM my_queue WHERE queue = 'plain'}) }, 'nap at unwatched: runs that wait for each other go on');
+	sql(q{SELECT my_worker.unschedule('s')}, q{; SELECT fault('clear unwatched')});
+}
 unless ($ENV{FAULT})
 {
 	sql(q{SELECT my_worker.schedule('s', 'every 1 second', handler => 'tick', queue => 'plain');}, arm('fired', 'error'));
@@ -97,7 +108,7 @@ unless ($ENV{FAULT})
 	sql(q{SELECT my_worker.unschedule('s'); SELECT my_worker.cancel(id) FROM my_queue});
 }
 
-all_tried($table, qr/^(?:look|unblock|find|fire|reclaim|release|charge|sweep|rerun|settle|end|expire|prune|dealt)(?!d$)/);
+all_tried($table, qr/^(?:look|unblock|find|fire|reclaim|release|charge|sweep|rerun|settle|end|expire|prune|dealt|unwatched)(?!d$)/);
 all_sound(q{status <> 'failed'});
 $node->stop;
 done_testing();

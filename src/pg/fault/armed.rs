@@ -47,6 +47,8 @@ points! {
     Claimed = "claimed",
     /// A queue's rate has allowed a start.
     Granted = "granted",
+    /// The function of a job's handler is known by name, and not made ready to be called.
+    Found = "found",
     /// The job is noted on disk and in the slot; it is called next.
     Marked = "marked",
     /// A batch handler's jobs are deleted; it is called next.
@@ -119,6 +121,8 @@ points! {
     Unblocked = "unblocked",
     /// A due schedule has enqueued its jobs; that is not committed.
     Fired = "fired",
+    /// The releaser has looked at all runs that wait, and does not watch yet what they wait for.
+    Unwatched = "unwatched",
     /// A consumer's leases are published; their rows have not been looked at again.
     LeasePublished = "lease_published",
     /// The rows have been looked at again.
@@ -148,13 +152,15 @@ const PANIC: i32 = 3;
 const FATAL: i32 = 4;
 const CRASH: i32 = 5;
 const WAIT: i32 = 6;
-const ACTIONS: [(&str, i32); 6] = [
+const NAP: i32 = 7;
+const ACTIONS: [(&str, i32); 7] = [
     ("error", ERROR),
     ("full", FULL),
     ("panic", PANIC),
     ("fatal", FATAL),
     ("crash", CRASH),
     ("wait", WAIT),
+    ("nap", NAP),
 ];
 
 /// What is armed at one point.
@@ -215,13 +221,23 @@ pub fn at(point: Point) -> Result<()> {
             while waits.as_ref().is_some_and(Waits::goes_on) {
                 latch::check_for_interrupts()?;
             }
-            Ok(())
+            hear()
         }
         _ => {
             panic_or_crash(point, action);
             Ok(())
         }
     }
+}
+
+/// Hears of what others have changed in the catalogs meanwhile, as whoever locks a table does.
+fn hear() -> Result<()> {
+    // SAFETY: within a transaction, in which any look-up may do so.
+    protect(|| unsafe {
+        if sys::IsTransactionState() {
+            sys::AcceptInvalidationMessages();
+        }
+    })
 }
 
 /// The same where nothing may be raised.
@@ -244,6 +260,7 @@ fn panic_or_crash(point: Point, action: i32) {
             // The signal may take a moment.
             sleep(Duration::from_secs(10));
         }
+        NAP => sleep(Duration::from_millis(100)),
         _ => {}
     }
 }
