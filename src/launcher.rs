@@ -129,6 +129,7 @@ fn read_marks() -> Result<()> {
     for mark in left {
         let death = match mark.cancelled {
             true => Death::Cancelled,
+            false if mark.begun => Death::CrashInCommand,
             false => Death::Crash,
         };
         if !mark.cancelled && (mark.bystander || mark.stopped) {

@@ -13,7 +13,7 @@ use crate::pg::error::Result;
 use crate::pg::fault::fault;
 use crate::pg::local::Local;
 use crate::pg::memcx::MemoryContext;
-use crate::pg::{activity, bgworker, clock, command, identity, marks, session, xact};
+use crate::pg::{activity, bgworker, clock, command, identity, marks, owed, session, xact};
 use crate::queue;
 use crate::queue::claim::Job;
 use crate::queue::end::{self, Attempt, EndOf, Execution, How, Said};
@@ -146,6 +146,8 @@ struct Ran {
     cancelled: bool,
     /// It is to come again after that.
     snoozed: Option<Micros>,
+    /// It has done nothing that a crash could leave behind, or that anybody else could notice.
+    quiet: bool,
 }
 
 impl Ran {
@@ -158,10 +160,17 @@ impl Ran {
             Err(error) => How::Failed(error, Said::No),
         }
     }
+
+    /// Whether its end may reach the disk later than others see it: if a crash loses it, the command is run again, which nobody
+    /// will notice. The history must keep the end: `wait()` learns there which commit the disk has to have.
+    fn may_be_owed(&self, queue: &Queue) -> bool {
+        self.quiet && matches!(self.how(), How::CommandCompleted(_)) && queue.retention > 0
+    }
 }
 
 fn run(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Ran> {
     let launcher = SHARED.read(|state| state.launcher_procno).unwrap_or(-1);
+    marks::begin(slot.index);
     activity::running(&claimed.text);
     fault!(CommandCommitted);
     session::accept_cancels();
@@ -174,6 +183,7 @@ fn run(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Ran> {
         let label = format!("my_worker command of job {}", claimed.attempt.job);
         watchdog::begin(slot, claimed.timeout_ms);
         snooze::take();
+        owed::watch();
         let result = command::run(&claimed.text, &label, context, claimed.timeout_ms);
         watchdog::end(slot);
         session::stop_overrun_timer()?;
@@ -189,12 +199,14 @@ fn run(slot: SlotId, claimed: &Claimed, context: MemoryContext) -> Result<Ran> {
     }
     session::forget_cancel();
     command::discard_all()?;
+    let quiet = owed::was_quiet();
     activity::application_name("my_worker worker");
     Ok(Ran {
         result,
         finished,
         cancelled,
         snoozed: snooze::take(),
+        quiet,
     })
 }
 
@@ -226,6 +238,9 @@ fn settle(
             let written = end::write(&extension, &of, ran.how())?;
             let following = next(&extension)?;
             fault!(CommandChained);
+            if following.is_some() && ran.may_be_owed(&claimed.queue) {
+                owed::do_not_wait()?;
+            }
             Ok((written, following))
         }
         None => Ok((Written::NOTHING, None)),

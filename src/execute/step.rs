@@ -9,7 +9,7 @@ use super::{Batch, Step};
 use crate::logic::low_water::Place;
 use crate::pg::error::{PgError, Result};
 use crate::pg::fault::fault;
-use crate::pg::{clock, xact};
+use crate::pg::{clock, owed, xact};
 use crate::queue::claim::{Candidate, Found, Job};
 use crate::queue::end::{self as ends, CANNOT_BE_RUN, How, Said};
 use crate::queue::handler::Shape;
@@ -149,6 +149,10 @@ impl Batch<'_> {
         self.blame(job, started, false);
         let claimed = command::claim(self.extension, self.slot, self.queue, job, started)?;
         self.tally.command = Some(claimed);
-        Ok(())
+        // What a rate has let start must be known after a crash.
+        match self.queue.rate.is_none() && self.queue.by_key.is_none() {
+            true => owed::do_not_wait(),
+            false => Ok(()),
+        }
     }
 }

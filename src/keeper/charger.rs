@@ -86,7 +86,10 @@ fn deal(charge: &Charge) -> Result<Dealt> {
         Taken::Gone => return Ok(Dealt::Done),
         Taken::Locked => return Ok(Dealt::Later),
     };
-    if charge.attempts >= 0 && charge.attempts != live.attempts {
+    let may_lack_claim = matches!(charge.death, Death::CrashInCommand | Death::Cancelled);
+    let is_same =
+        charge.attempts == live.attempts || may_lack_claim && live.lacks_claim(charge.attempts);
+    if charge.attempts >= 0 && !is_same {
         return Ok(Dealt::Done);
     }
     let error = match charge.death {
@@ -98,7 +101,7 @@ fn deal(charge: &Charge) -> Result<Dealt> {
             QUERY_CANCELED,
             "the job did not heed the cancel of its time-out: its process was terminated",
         ),
-        Death::Crash => crashed(),
+        Death::Crash | Death::CrashInCommand => crashed(),
         Death::Stops => PgError::new(
             ADMIN_SHUTDOWN,
             "the worker process was terminated again and again while it ran the job",

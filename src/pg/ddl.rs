@@ -15,7 +15,7 @@ use super::error::Result;
 use super::guard::{self, protect};
 use super::nodes::{Node, child, word};
 use super::syscache::{self, Scanned, Sees};
-use super::{lookup, walk};
+use super::{lookup, owed, walk};
 use crate::sys::{self, PlannedStmt};
 
 /// A relation that a utility statement names.
@@ -270,6 +270,11 @@ unsafe extern "C-unwind" fn on_access(
         unsafe { previous(access, class, object, column, argument) };
     }
     // Functions pass here each time they are called: nothing before this costs anything.
+    if access == sys::OAT_FUNCTION_EXECUTE {
+        let outcome = guard::enter((), || owed::before_function(object));
+        // SAFETY: this frame owns nothing.
+        return unsafe { guard::raise(outcome) };
+    }
     let Some(made) = kind_of(access, class) else {
         return;
     };

@@ -297,6 +297,23 @@ pub fn set_for_level(name: &'static CStr, value: &'static CStr) -> Result<()> {
     })
 }
 
+/// Sets one of the server's settings until the open transaction ends.
+pub fn set_for_transaction(name: &'static CStr, value: &'static CStr) -> Result<()> {
+    // SAFETY: constant strings; a transaction is open, so GUC_ACTION_LOCAL restores the old value.
+    protect(|| unsafe {
+        sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            sys::PGC_USERSET,
+            sys::PGC_S_SESSION,
+            sys::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    })
+}
+
 /// Has statements fire no trigger, but for those that fire always, until the surrounding nest level
 /// ends; whatever rights the session has.
 pub fn pass_by_triggers() -> Result<()> {

@@ -34,6 +34,8 @@ const STOPPED: u32 = 1;
 const CANCELLED: u32 = 2;
 /// The job is a command.
 const COMMAND: u32 = 4;
+/// Its claim is committed: it runs next, or did.
+const BEGUN: u32 = 8;
 
 /// A note that was left behind.
 #[derive(Clone, Copy)]
@@ -54,6 +56,8 @@ pub struct Left {
     pub cancelled: bool,
     /// Whether the job is a command.
     pub command: bool,
+    /// Whether its claim was committed, so that it may have run.
+    pub begun: bool,
 }
 
 static MAP: Local<*mut Mark> = Local::new(std::ptr::null_mut());
@@ -89,6 +93,13 @@ pub fn set(slot: usize, database: u32, job: i64, attempts: i32, is_command: bool
         let flags = if is_command { COMMAND } else { 0 };
         mark.flags.store(flags, Ordering::Relaxed);
         mark.job.store(job, Ordering::Release);
+    }
+}
+
+/// The claim of the command that this process has noted is committed.
+pub fn begin(slot: usize) {
+    if let Some(mark) = mark(slot).filter(|_| NOTED.get()) {
+        mark.flags.fetch_or(BEGUN, Ordering::AcqRel);
     }
 }
 
@@ -172,6 +183,7 @@ pub fn left_behind() -> Vec<Left> {
                 stopped: flags & STOPPED != 0,
                 cancelled: flags & CANCELLED != 0,
                 command: flags & COMMAND != 0,
+                begun: flags & BEGUN != 0,
             })
         })
         .collect()

@@ -31,6 +31,7 @@ mod mapped;
 pub mod marks;
 pub mod memcx;
 mod nodes;
+pub mod owed;
 mod pristine;
 pub mod random;
 pub mod role_settings;

@@ -59,6 +59,7 @@ node! {
     AlterPublicationStmt = T_AlterPublicationStmt,
     AlterTableCmd = T_AlterTableCmd,
     AlterTableStmt = T_AlterTableStmt,
+    CallStmt = T_CallStmt,
     ColumnDef = T_ColumnDef,
     CommentStmt = T_CommentStmt,
     ConstraintsSetStmt = T_ConstraintsSetStmt,
@@ -91,6 +92,8 @@ node! {
     String = T_String,
     TransactionStmt = T_TransactionStmt,
     TriggerData = T_TriggerData,
+    VariableSetStmt = T_VariableSetStmt,
+    VariableShowStmt = T_VariableShowStmt,
 }
 
 /// A place where a node may stand.

@@ -7,7 +7,7 @@ use super::datum::Oid;
 use super::error::Result;
 use super::guard;
 use super::nodes::{Node, child};
-use super::{append, hold};
+use super::{append, hold, owed};
 use crate::sys;
 
 /// A planned statement that is about to start.
@@ -69,6 +69,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut sys::QueryDesc, flags: i3
         HOOK.get()
             .copied()
             .map_or(Ok(()), |hook| hook(&Statement(statement)))?;
+        owed::before_statement(statement)?;
         prepare(statement)
     });
     // SAFETY: this frame owns nothing; the arguments go on as they came.

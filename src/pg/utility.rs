@@ -17,7 +17,7 @@ use super::ddl::{self, Target};
 use super::error::Result;
 use super::guard::{self, protect};
 use super::nodes::{Node, child, word};
-use super::{session, statements};
+use super::{owed, session, statements};
 use crate::sys::{self, PlannedStmt};
 
 pub use super::copy::CopyTarget;
@@ -133,6 +133,7 @@ fn before(statement: &PlannedStmt) -> Result<Directed> {
     }
     check_definition(statement)?;
     tell(statement)?;
+    owed::before_utility(statement)?;
     statements::prepare(statement)?;
     let (statement, table) = copy::direct(statement, COPY_HOOK.get().copied())?;
     Ok((ptr::from_ref(statement).cast_mut(), table))

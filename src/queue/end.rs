@@ -12,7 +12,7 @@ use crate::logic::counters::Ending;
 use crate::logic::retry_rules::{self, Verdict};
 use crate::logic::settled::Settled;
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{Datum, Micros, Oid};
+use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::{PgError, Result};
 use crate::pg::xact;
 
@@ -132,7 +132,9 @@ fn write_end(extension: &Extension, of: &EndOf, how: How) -> Result<Written> {
         }
         How::CommandCompleted(tag) => {
             let keeps = of.queue.is_some_and(|queue| queue.retention > 0);
-            settle::complete_command(extension, keeps, &of.attempt, tag)?;
+            if !complete_claimed(extension, of, keeps, tag)? {
+                settle::complete_command(extension, keeps, &of.attempt, tag)?;
+            }
             Some(Ending::Completed)
         }
         How::Failed(error, said) => {
@@ -192,6 +194,37 @@ fn complete(extension: &Extension, of: &EndOf, completion: &Completion) -> Resul
     }
     rerun::following(extension, || settle::forget(extension, job.id))?;
     xact::fire_deferred()
+}
+
+/// Ends a command well, as a handler's job, if its row is as its claim has left it and nobody else has it.
+fn complete_claimed(extension: &Extension, of: &EndOf, keeps: bool, tag: &str) -> Result<bool> {
+    let jobs = Jobs::open_by_id(extension)?;
+    let claimed = jobs.by_id(of.attempt.job)?;
+    let claimed = claimed.filter(|job| job.attempts == of.attempt.attempts);
+    let ended = match &claimed {
+        Some(job) if jobs.lock(job)? => {
+            let history = match keeps {
+                true => Some(record::open_history(extension)?),
+                false => None,
+            };
+            let completion = Completion {
+                job,
+                jobs: &jobs,
+                history: history.as_ref(),
+                status: datum::text_datum(b"completed")?,
+                // The tag of a statement has nothing that JSON would escape.
+                result: Some(datum::jsonb_datum(format!("\"{tag}\"").as_bytes())?),
+                is_away: false,
+                recorded: &Cell::new(false),
+            };
+            complete(extension, of, &completion)?;
+            history.map_or(Ok(()), History::end)?;
+            true
+        }
+        _ => false,
+    };
+    jobs.close()?;
+    Ok(ended)
 }
 
 /// A failure has more lines in the log than others: that of the attempt at once, as it has failed

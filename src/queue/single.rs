@@ -116,6 +116,11 @@ impl Standing {
         Ok(Some(standing))
     }
 
+    /// Whether it is a command that was claimed for this attempt, and whose row does not say so.
+    pub fn lacks_claim(&self, attempt: i32) -> bool {
+        self.is_command && !self.is_claimed && self.attempts.saturating_add(1) == attempt
+    }
+
     /// Executions before it is failed.
     pub fn max_attempts(&self) -> i32 {
         let of_queue = || self.queue.as_ref().map(|queue| queue.max_attempts);

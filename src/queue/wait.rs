@@ -6,7 +6,7 @@ use crate::pg::error::{
     INVALID_PARAMETER_VALUE, OBJECT_IN_USE, OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result,
 };
 use crate::pg::spi::{Row, Rows, Statement};
-use crate::pg::{bgworker, clock, identity, latch, wait_event, xact};
+use crate::pg::{bgworker, clock, identity, latch, owed, wait_event, xact};
 use crate::shared::{self, Kind, Phase, SHARED, Slot, own};
 
 use super::{as_owner, extension, queues, served};
@@ -15,10 +15,10 @@ use super::{as_owner, extension, queues, served};
 static STATUS: Statement = Statement::new(
     "SELECT q.xmin, CASE WHEN q.status = 'failed' OR q.origin IS NOT NULL THEN 'failed' END, \
      q.owner, q.xmax, NULL::pg_catalog.timestamptz, \
-     q.handler IS NOT NULL OR q.command IS NOT NULL, n.handler IS NOT NULL FROM my_worker._jobs AS q \
+     q.handler IS NOT NULL OR q.command IS NOT NULL, n.handler IS NOT NULL, NULL::pg_catalog.xid FROM my_worker._jobs AS q \
      LEFT JOIN my_worker.queues AS n ON n.name = q.queue \
      WHERE q.id = $1 \
-     UNION ALL SELECT NULL, h.status, h.owner, NULL, h.finished_at, NULL, NULL \
+     UNION ALL SELECT NULL, h.status, h.owner, NULL, h.finished_at, NULL, NULL, h.xmin \
      FROM my_worker.history AS h WHERE h.id = $1",
     &[types::INT8],
 );
@@ -206,6 +206,10 @@ fn look(job: i64) -> Result<Known> {
                     OBJECT_IN_USE,
                     format!("cannot wait for job {job}: this transaction holds it"),
                 ));
+            }
+            // The caller may tell the world that the job has ended.
+            if let Some(end) = row.oid(8) {
+                owed::flush_commit_of(end)?;
             }
             Ok(match row.text(2)? {
                 Some(status) => Known::Ended(status),

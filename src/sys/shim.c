@@ -14,6 +14,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
@@ -239,4 +240,27 @@ mw_wait_for_client(long ms, uint32 event)
 	}
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * How far the log must be on disk for a transaction that was seen to have committed;
+ * 0: as far as it is.  Nobody waits for the disk with transactions that are so old
+ * that the server has forgotten how they ended.
+ */
+XLogRecPtr
+mw_commit_lsn(TransactionId xid)
+{
+	XLogRecPtr	end = InvalidXLogRecPtr;
+
+	if (RecoveryInProgress() || !TransactionIdIsNormal(xid))
+		return end;
+	LWLockAcquire(XactTruncationLock, LW_SHARED);
+#if PG_VERSION_NUM >= 170000
+	if (!TransactionIdPrecedes(xid, TransamVariables->oldestClogXid))
+#else
+	if (!TransactionIdPrecedes(xid, ShmemVariableCache->oldestClogXid))
+#endif
+		end = TransactionIdGetCommitLSN(xid);
+	LWLockRelease(XactTruncationLock);
+	return end;
 }

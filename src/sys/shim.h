@@ -31,6 +31,7 @@ extern bool mw_text_is(Datum text, const char *bytes, Size length);
 extern void mw_set_ps_display(const char *activity);
 extern bool mw_was_shut_down(void);
 extern bool mw_replay_is_paused(void);
+extern XLogRecPtr mw_commit_lsn(TransactionId xid);
 
 /* Tuples, tables and trees, see access.c */
 extern Datum mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull);

@@ -26,6 +26,8 @@ pub struct Charge {
 pub enum Death {
     /// It took the server down, or was killed by a signal that does.
     Crash = 0,
+    /// The same, in the middle of a command. The crash may have taken its claim along.
+    CrashInCommand,
     /// It was terminated again and again.
     Stops,
     /// It did not heed the cancel of its time-out, and was terminated.
