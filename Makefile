@@ -237,6 +237,9 @@ torture: ## Chaos on a server, judged by a model: SECONDS=600 SEED=1 ACTORS="han
 test-majors: ## Build and test on other servers: MAJORS="16 17 18", or paths of pg_config
 	@scripts/majors
 
+test-upgrade: ## pg_upgrade from the server of PG_CONFIG to those of MAJORS="16 17 18"
+	@UPGRADE=only scripts/majors
+
 deb: ## Make Debian's packages, in dist/
 	@scripts/deb
 
@@ -277,4 +280,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors torture lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server web web-lint web-test web-picture
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors test-upgrade torture lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server web web-lint web-test web-picture
