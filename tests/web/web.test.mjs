@@ -345,7 +345,7 @@ test('two roles see and do nothing of each other', async () => {
   const anns = sql(`INSERT INTO my_queue (queue, payload, run_at) VALUES ('billing', '{"secret": "of ann"}', now() + '1 h') RETURNING id`, 'ann');
   const bobs = sql(`INSERT INTO my_queue (queue, payload, unique_key, run_at) VALUES ('billing', '{"secret": "of bob"}', 'key of bob', now() + '1 h') RETURNING id`, 'bob');
   sql("SELECT my_worker.schedule('plan of bob', '@daily', handler := 'shop.bill')", 'bob');
-  const works = sql(`SELECT my_worker.enqueue('shop.index_images', '{"steps": 300, "seconds": 0.4, "secret": "of bob"}', queue := 'default')`, 'bob');
+  const works = sql(`SELECT my_worker.enqueue('shop.index_images', '{"steps": 300, "seconds": 2, "secret": "of bob"}', queue := 'default')`, 'bob');
   await as(() => asking.url, async (page, context) => {
     await logIn(page, 'ann');
     assert.match(await text(page), /ann@/);
