@@ -244,6 +244,9 @@ discard-caches: ## Run some SQL tests in a server with assertions that forgets i
 test-majors: ## Build and test on other servers: MAJORS="16 17 18", or paths of pg_config; TORTURE=600: torture them
 	@scripts/majors
 
+test-upgrade: ## pg_upgrade from the server of PG_CONFIG to those of MAJORS="16 17 18"
+	@UPGRADE=only scripts/majors
+
 deb: ## Make Debian's packages, in dist/
 	@scripts/deb
 
@@ -284,4 +287,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors torture cassert-server discard-caches lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server web web-lint web-test web-picture
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors test-upgrade torture cassert-server discard-caches lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server web web-lint web-test web-picture

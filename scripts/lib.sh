@@ -152,7 +152,23 @@ reloc_install() {
         $MAKE -s build && $MAKE -s install DESTDIR="$reloc" >/dev/null
     ) 9>target/.lock || return
     chmod -R a+rX "$reloc"
+    EXTRA_LIBS=
     carry_libraries
+}
+
+# reloc_newer PG_CONFIG: likewise a copy of a server of another major version, with the module built for it. Sets
+# NEWER_INSTALL, the directory above its programs.
+reloc_newer() {
+    local newer=$WORK/newer
+    PG_CONFIG=$1 ask_pg_config && PG_CONFIG=$1 copy_server "$newer" || return
+    (
+        if command -v flock >/dev/null; then flock 9; fi
+        $MAKE -s build PG_CONFIG="$1" && $MAKE -s install PG_CONFIG="$1" DESTDIR="$newer" >/dev/null
+    ) 9>target/.lock || return
+    chmod -R a+rX "$newer"
+    PG_CONFIG=$1 carry_libraries
+    NEWER_INSTALL=$newer$(dirname "$("$1" --bindir)")
+    export NEWER_INSTALL
 }
 
 # reloc_faults: beside the copy of the server another one of hard links, whose module was built with the
@@ -204,7 +220,6 @@ copy_server() {
 # directory may be closed to the unprivileged user: carry all that are not the system's.
 carry_libraries() {
     local file
-    EXTRA_LIBS=
     command -v ldd >/dev/null || return 0
     for file in $(ldd "$(pg_config_dir bindir)"/* 2>/dev/null |
         awk '$2 == "=>" && $3 ~ /^\// && $3 !~ /^(\/usr)?\/lib/ {print $3}' | sort -u); do

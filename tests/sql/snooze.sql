@@ -159,7 +159,8 @@ SELECT my_worker.purge_queue('nap') > 0 AS purged;
 SELECT count(*) FROM my_worker.enqueue_many('work.batch', array_fill('{}'::jsonb, '{4}'), queue => 'nap');
 SELECT my_worker.resume_queue('nap');
 CALL pg_temp.wait_until('SELECT count(*) = 4 FROM my_worker.history WHERE queue = ''nap''');
-SELECT status, attempts, work.said(id), count(*) FROM my_worker.history WHERE queue = 'nap' GROUP BY 1, 2, 3;
+-- How many a later call gets, is the worker's affair.
+SELECT status, attempts, regexp_replace(work.said(id), 'of .$', 'of some') AS said, count(*) FROM my_worker.history WHERE queue = 'nap' GROUP BY 1, 2, 3;
 -- One that gives up is found; the others do their work.
 CREATE FUNCTION work.picky(ids bigint[], payloads jsonb[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

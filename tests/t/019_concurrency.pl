@@ -75,7 +75,7 @@ $node->safe_psql('postgres', 'TRUNCATE samples, effects');
 load(400);
 my $kills = 0;
 my $begin = time;
-while (time < $begin + 4)
+while (time < $begin + 4 || $kills < 2 && time < $begin + 60)
 {
 	# The sampler dies in each crash, too.
 	$node->psql('postgres', 'CALL sample(0.6)');

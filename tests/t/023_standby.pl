@@ -55,6 +55,10 @@ wait_for($standby, q{SELECT count(*) FROM pg_stat_activity WHERE application_nam
 pass('the launcher is there');
 job_pid($standby, $running);
 pass('what the old primary was running is run again');
+# From the end of recovery, by the server's own clock: the row of the log has it, and when the attempt began the job.
+my ($end) = PostgreSQL::Test::Utils::slurp_file($standby->logfile) =~ /^(\S+ \S+ \S+) .*archive recovery complete/m;
+my $after = $standby->safe_psql('postgres', "SELECT extract(epoch FROM started_at - '$end') FROM my_worker.jobs WHERE id = $running");
+cmp_ok($after, '<', 2, "within two seconds of the end of recovery: $after");
 open_gate($standby, 'a');
 is($standby->safe_psql('postgres', "SELECT my_worker.wait($running, '20 s')"), 'completed', 'and completes');
 is($standby->safe_psql('postgres', "SELECT attempts FROM my_worker.history WHERE id = $running"), '1', 'uncharged');

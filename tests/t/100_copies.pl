@@ -77,7 +77,7 @@ for my $kind (split ' ', $ENV{KINDS} // join ' ', sort keys %restores)
 	is_asleep($kind);
 	like($node->safe_psql($kind, 'SELECT my_worker.adopt()'), qr/home of $jobs more jobs and $SCHEDULES more schedules/, "$kind: adopt() says what came");
 	$node->safe_psql($kind, 'UPDATE my_worker._schedules SET active = false');
-	drained($node, undef, $kind);
+	drained($node, 300, $kind);
 	is($node->safe_psql($kind, q{SELECT count(*), count(DISTINCT job) FROM effects WHERE label = 'mail'}), "$JOBS|$JOBS", "$kind: each job has run once");
 	is($node->safe_psql($kind, q{SELECT count(*) FROM my_worker.history WHERE status <> 'completed' OR result <> '200000'}), '0', "$kind: over the whole table");
 	is($node->safe_psql($kind, q{SELECT ok FROM my_worker.health() WHERE "check" = 'home'}), 't', "$kind: it is a copy no more");

@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { as, cell, closeAll, dashboard, ended, faintTexts, logIn, openBrowser, shows, sql, SHOTS, text, viewer, waitFor } from './help.mjs';
@@ -188,6 +190,40 @@ test('a schedule runs now, pauses and resumes; its last runs are a strip', as(ur
   await shows(page, 'The schedule goes on.');
 }));
 
+test('schedules, dead letters, handlers and settings change by themselves', as(url, async (page, context) => {
+  await page.goto('/schedules');
+  const row = page.locator('tr', { hasText: 'watched' });
+  assert.equal(await row.count(), 0);
+  sql("SELECT my_worker.schedule('watched', '0 3 1 1 *', handler := 'shop.bill', queue := 'billing')");
+  send('billing', '{"order": 7}');
+  await row.waitFor();
+  await ended(sql("SELECT my_worker.run_now('watched')"));
+  await waitFor(async () => (await row.locator('td[data-label="Last fifty"] rect').count()) === 1, 'the run is a bar');
+  await row.getByRole('button', { name: 'Pause' }).click();
+  await shows(page, 'The schedule is paused.');
+  assert.equal(new URL(page.url()).pathname, '/schedules');
+  sql("SELECT my_worker.unschedule('watched')");
+
+  const dead = await context.newPage();
+  await dead.goto('/dead');
+  const handlers = await context.newPage();
+  await handlers.goto('/handlers');
+  const settings = await context.newPage();
+  await settings.goto('/settings');
+  const letters = () => dead.locator('#dead tbody tr').count();
+  const calls = async () => Number((await handlers.locator('tr', { hasText: 'shop.mail' }).locator('td[data-label="Failures"]').innerText().catch(() => '0')).replace(/\D/g, ''));
+  const [before, failures] = [await letters(), await calls()];
+  const letter = sql(`INSERT INTO my_queue (queue, payload, max_attempts) VALUES ('mail', '{"fails": true, "live": 1}', 1) RETURNING id`);
+  await waitFor(async () => (await letters()) > before || (await letters()) === 10, 'the letter is there');
+  await waitFor(async () => (await calls()) > failures, 'the failure is counted');
+  sql("ALTER SYSTEM SET my_worker.naptime = 77");
+  sql('SELECT pg_reload_conf()');
+  await waitFor(async () => /77/.test(await settings.locator('#settings tr', { hasText: 'my_worker.naptime' }).innerText()), 'a setting is shown');
+  sql(`ALTER SYSTEM RESET my_worker.naptime`);
+  sql(`SELECT my_worker.cancel(${letter})`);
+  sql('SELECT pg_reload_conf()');
+}));
+
 test('an expression is tried while it is typed', as(url, async (page) => {
   await page.goto('/schedules');
   await page.getByLabel('Expression').pressSequentially('0 3 1 1 *');
@@ -250,7 +286,7 @@ test('whatever a payload, an error, a name says is text', as(url, async (page) =
   const bad = sql(`SELECT my_worker.enqueue('shop.evil', jsonb_build_object('text', '${quoted}', 'fails', 1), queue := '<img src=x onerror=pwned()>', max_attempts := 1, unique_key := '${quoted}')`);
   await ended(bad);
   sql(`SELECT my_worker.schedule('<script>window.pwned=1</script>', '@daily', command := 'SELECT ''${quoted.replaceAll("'", "''")}''')`);
-  const runs = sql(`SELECT my_worker.enqueue('shop.evil', jsonb_build_object('text', '${quoted}', 'seconds', 6))`);
+  const runs = sql(`SELECT my_worker.enqueue('shop.evil', jsonb_build_object('text', '${quoted}', 'seconds', 60))`);
   await page.goto(`/job/${runs}`);
   await shows(page, EVIL);
   await page.goto('/processes');
@@ -309,7 +345,7 @@ test('two roles see and do nothing of each other', async () => {
   const anns = sql(`INSERT INTO my_queue (queue, payload, run_at) VALUES ('billing', '{"secret": "of ann"}', now() + '1 h') RETURNING id`, 'ann');
   const bobs = sql(`INSERT INTO my_queue (queue, payload, unique_key, run_at) VALUES ('billing', '{"secret": "of bob"}', 'key of bob', now() + '1 h') RETURNING id`, 'bob');
   sql("SELECT my_worker.schedule('plan of bob', '@daily', handler := 'shop.bill')", 'bob');
-  const works = sql(`SELECT my_worker.enqueue('shop.index_images', '{"steps": 300, "seconds": 0.4, "secret": "of bob"}', queue := 'default')`, 'bob');
+  const works = sql(`SELECT my_worker.enqueue('shop.index_images', '{"steps": 300, "seconds": 2, "secret": "of bob"}', queue := 'default')`, 'bob');
   await as(() => asking.url, async (page, context) => {
     await logIn(page, 'ann');
     assert.match(await text(page), /ann@/);
@@ -472,4 +508,87 @@ test('each page is legible in dark and light, from 360 px to 4K', async () => {
     await context.close();
   }
   sql("SELECT my_worker.cancel(id) FROM my_worker.jobs WHERE queue IN ('images', 'billing') AND status IN ('pending', 'processing')");
+});
+
+// Last, since the server is started anew with an address.
+test('TLS to the server, as sslmode and sslrootcert say', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'tls'));
+  const file = (name) => join(dir, name);
+  const openssl = (...args) => execFileSync('openssl', args, { cwd: dir, stdio: ['ignore', 'ignore', 'pipe'] });
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+  for (const ca of ['ca', 'other']) openssl('req', '-x509', ...key, '-keyout', `${ca}.key`, '-out', `${ca}.crt`, '-subj', `/CN=${ca}`, '-days', '2');
+  const signed = (name, subject, extension) => {
+    writeFileSync(file(`${name}.ext`), extension);
+    openssl('req', ...key, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/CN=${subject}`);
+    openssl('x509', '-req', '-in', `${name}.csr`, '-CA', 'ca.crt', '-CAkey', 'ca.key', '-CAcreateserial', '-out', `${name}.crt`, '-days', '2', '-extfile', `${name}.ext`);
+    chmodSync(file(`${name}.key`), 0o600);
+  };
+  signed('server', 'whoever', 'subjectAltName = DNS:db.example.com');
+  signed('ann', 'ann', 'extendedKeyUsage = clientAuth');
+
+  // An address of the loopback network that nobody else is likely to have.
+  const address = `127.${process.pid % 200 + 20}.${Math.floor(process.pid / 200) % 250}.77`;
+  const hba = `${process.env.PGDATA}/pg_hba.conf`;
+  writeFileSync(hba, `hostssl all ann all cert\nhostssl all bob all scram-sha-256\nhostssl all postgres all trust\nhost all all all reject\n${readFileSync(hba, 'utf8')}`);
+  for (const [name, value] of [['listen_addresses', address], ['ssl', 'on'], ['ssl_cert_file', file('server.crt')], ['ssl_key_file', file('server.key')], ['ssl_ca_file', file('ca.crt')]]) {
+    sql(`ALTER SYSTEM SET ${name} = '${value}'`);
+  }
+  server('-m', 'fast', 'restart');
+
+  // What the page says, and whether and how the connection behind it is encrypted.
+  const asks = async (options, env = {}) => {
+    for (const [name, value] of Object.entries(env)) process.env[name] = value;
+    const one = await dashboard(`hostaddr=${address} port=${process.env.PGPORT} dbname=${process.env.PGDATABASE} ${options}`).finally(() => {
+      for (const name of Object.keys(env)) delete process.env[name];
+    });
+    try {
+      const answer = await fetch(one.url);
+      const page = (await answer.text()).replace(/&#?\w+;/g, "'");
+      const ssl = sql("SELECT string_agg(DISTINCT concat_ws(' ', a.usename, s.ssl, s.version), ', ') FROM pg_stat_ssl AS s JOIN pg_stat_activity AS a USING (pid) WHERE a.application_name = 'my_worker_web' AND a.client_addr IS NOT NULL");
+      return { status: answer.status, page, ssl };
+    } finally {
+      one.child.kill();
+      await waitFor(() => sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'my_worker_web' AND client_addr IS NOT NULL") === '0', 'it is gone');
+    }
+  };
+  const good = async (options, env, ssl = 'postgres t TLSv1.3') => {
+    const { status, ssl: found, page } = await asks(options, env);
+    assert.equal(found, ssl, `${options}: ${/<h1.*?<\/main>/s.exec(page)?.[0]}`);
+    assert.equal(status, 200, options);
+  };
+  const bad = async (options, env, why) => {
+    const { page, ssl } = await asks(options, env);
+    assert.equal(ssl, '', options);
+    assert.match(page, why, options);
+  };
+  const here = 'user=postgres host=db.example.com';
+  const ca = `sslrootcert=${file('ca.crt')}`;
+  await good(here, {});
+  await good(`${here} sslmode=require`, {});
+  await good(`${here} sslmode=verify-full ${ca}`, {});
+  await good(`sslmode=verify-full host=db.example.com user=postgres`, { PGSSLROOTCERT: file('ca.crt') });
+  await good(`${here} sslmode=verify-full sslrootcert='${file('server.crt')}'`, {});
+  await good(here, { PGSSLMODE: 'verify-full', PGSSLROOTCERT: file('ca.crt') });
+  await good(`user=postgres host=elsewhere.example.com sslmode=verify-ca ${ca}`, {});
+  await bad(`user=postgres host=elsewhere.example.com sslmode=verify-full ${ca}`, {}, /not valid for (any )?name/);
+  await bad(`${here} sslmode=verify-full sslrootcert=system`, { SSL_CERT_FILE: file('other.crt') }, /invalid peer certificate/);
+  await bad(`${here} sslmode=verify-ca sslrootcert=${file('other.crt')}`, {}, /invalid peer certificate/);
+  await bad(`${here} sslmode=require sslrootcert=${file('other.crt')}`, {}, /invalid peer certificate/);
+  await bad(`${here} sslmode=disable`, {}, /pg_hba.conf rejects connection/);
+  await good(`user=ann host=db.example.com sslmode=verify-full ${ca} sslcert=${file('ann.crt')} sslkey=${file('ann.key')}`, {}, 'ann t TLSv1.3');
+  await bad(`user=ann host=db.example.com sslmode=require`, {}, /certificate/);
+  // The password is bound to the channel.
+  await good(`user=bob host=db.example.com sslmode=verify-full ${ca} channel_binding=require`, { PGPASSWORD: "bob's word" }, 'bob t TLSv1.3');
+
+  // It does not start with less than was asked for.
+  const told = (...args) => new Promise((resolve) => {
+    const child = spawn(process.env.MY_WORKER_WEB, ['--listen', '127.0.0.1:0', ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    let err = '';
+    child.stderr.on('data', (data) => { err += data; });
+    child.on('close', (code) => resolve(`${code} ${err}`));
+  });
+  assert.match(await told(`${here} sslmode=verify-full sslrootcert=/no/such/file`), /^1 .*\/no\/such\/file/);
+  assert.match(await told(`${here} sslmode=strict`), /^1 .*there is no sslmode strict/);
+  chmodSync(file('ann.key'), 0o644);
+  assert.match(await told(`${here} sslcert=${file('ann.crt')} sslkey=${file('ann.key')}`), /^1 .*open to others/);
 });

@@ -11,12 +11,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
-use tokio_postgres::Config;
 
 use crate::App;
 use crate::args::Args;
 use crate::fault::Fault;
 use crate::fmt::encode;
+use crate::pgenv::Server;
 use crate::seat::Seat;
 use crate::views;
 
@@ -32,7 +32,7 @@ const WRONG_PASSWORD: Duration = Duration::from_secs(1);
 const PASSWORD_MISSING: &str = "password missing";
 
 pub struct Door {
-    config: Config,
+    server: Server,
     read_only: bool,
     statement_timeout: Duration,
     cookie: &'static str,
@@ -71,17 +71,30 @@ pub struct Viewer {
     pub here: String,
 }
 
+impl Viewer {
+    /// The same at that page: forms in a piece of it lead back there, not to its events.
+    pub fn at(&self, here: String) -> Viewer {
+        Viewer {
+            seat: self.seat.clone(),
+            token: self.token.clone(),
+            by_login: self.by_login,
+            said: None,
+            here,
+        }
+    }
+}
+
 impl Door {
-    pub fn new(args: &Args, config: Config) -> Result<Self, String> {
+    pub fn new(args: &Args, server: Server) -> Result<Self, String> {
         let open = match args.login {
             true => None,
             false => Some((
-                Seat::new(config.clone(), args.read_only, args.statement_timeout),
+                Seat::new(server.clone(), args.read_only, args.statement_timeout),
                 random()?,
             )),
         };
         Ok(Door {
-            config,
+            server,
             read_only: args.read_only,
             statement_timeout: args.statement_timeout,
             cookie: if args.behind_tls {
@@ -102,7 +115,7 @@ impl Door {
     }
 
     pub fn role(&self) -> &str {
-        self.config.get_user().unwrap_or_default()
+        self.server.config.get_user().unwrap_or_default()
     }
 
     /// The seat and token of whoever has that cookie.
@@ -154,9 +167,9 @@ impl Door {
 
     /// Has the server check a password: a connection that it lets in without one proves nothing.
     async fn admit(&self, role: &str, password: &str) -> Result<Arc<Seat>, Fault> {
-        let mut config = self.config.clone();
-        config.user(role);
-        let without = Seat::new(config.clone(), true, self.statement_timeout);
+        let mut server = self.server.clone();
+        server.config.user(role);
+        let without = Seat::new(server.clone(), true, self.statement_timeout);
         match without.check().await {
             Ok(()) => {
                 eprintln!(
@@ -169,8 +182,8 @@ impl Door {
             Err(Fault::Away(text)) if text.contains(PASSWORD_MISSING) => {}
             Err(fault) => return Err(fault),
         }
-        config.password(password);
-        let seat = Seat::new(config, self.read_only, self.statement_timeout);
+        server.config.password(password);
+        let seat = Seat::new(server, self.read_only, self.statement_timeout);
         seat.check().await?;
         let sessions = lock(&self.sessions);
         let known = sessions

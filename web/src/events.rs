@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
@@ -16,6 +16,7 @@ use crate::App;
 use crate::door::Viewer;
 use crate::fault::Fault;
 use crate::live::{self, Seen};
+use crate::pace::{Pace, ROWS_LAST, ROWS_REST};
 use crate::snapshot::Snapshot;
 use crate::{pages, search, views};
 
@@ -43,6 +44,9 @@ struct Listener {
     topic: Topic,
     sent: HashMap<String, u64>,
     last: Option<Arc<Snapshot>>,
+    /// Something has moved since the page's own rows were read.
+    is_stale: bool,
+    rows: Pace,
     lost: bool,
 }
 
@@ -61,6 +65,8 @@ pub async fn live(
         topic,
         sent: HashMap::new(),
         last: None,
+        is_stale: true,
+        rows: Pace::new(),
         lost: false,
     };
     let stream = unfold(listener, |mut listener| async move {
@@ -116,7 +122,18 @@ impl Listener {
             views::layout::health(Some(snapshot)).into_string(),
         );
         let moved = self.last.as_ref().is_none_or(|last| snapshot.differs(last));
+        self.is_stale |= moved || self.rows.at.elapsed() > ROWS_REST;
         self.pieces(snapshot, moved, &mut pieces).await?;
+        if self.is_stale && self.rows.is_due(ROWS_LAST) {
+            let begin = Instant::now();
+            match self.rows(snapshot, &mut pieces).await {
+                Ok(()) => self.is_stale = false,
+                Err(fault) if fault.is_away() => return Err(fault),
+                // A right that is missing, or a read that took too long: later again.
+                Err(_) => {}
+            }
+            self.rows.took(begin.elapsed());
+        }
         self.last = Some(snapshot.clone());
         let mut data = String::new();
         for (name, html) in pieces {
@@ -133,6 +150,35 @@ impl Listener {
             }
         }
         Ok((!data.is_empty()).then(|| Event::default().data(data)))
+    }
+
+    /// What some pages show is dear enough to have a pace of its own.
+    async fn rows(
+        &self,
+        snapshot: &Snapshot,
+        out: &mut HashMap<String, String>,
+    ) -> Result<(), Fault> {
+        let Topic {
+            page,
+            keys,
+            name,
+            id,
+        } = &self.topic;
+        let html = match page.as_str() {
+            "schedules" => {
+                let wish = views::schedules::Wish {
+                    q: name.clone(),
+                    after: keys.clone(),
+                    id: *id,
+                };
+                pages::schedules::piece(&self.viewer, &wish).await?
+            }
+            "dead" => pages::jobs::dead_piece(&self.viewer, snapshot).await?,
+            "handlers" | "settings" => pages::piece(page, &self.viewer.seat).await?,
+            _ => return Ok(()),
+        };
+        out.insert(page.clone(), html);
+        Ok(())
     }
 
     /// Rows of tables are read again only when shared memory says that something has moved.

@@ -7,6 +7,7 @@
 mod actions;
 mod args;
 mod assets;
+mod columns;
 mod door;
 mod events;
 mod fault;
@@ -21,6 +22,7 @@ mod search;
 mod seat;
 mod snapshot;
 mod spark;
+mod tls;
 mod views;
 
 use std::process::ExitCode;
@@ -71,12 +73,12 @@ fn fail(text: &str) -> ExitCode {
 }
 
 async fn serve(args: Args) -> Result<(), String> {
-    let config = pgenv::config(args.connection.as_deref(), args.login, &pgenv::of_process)?;
+    let server = pgenv::server(args.connection.as_deref(), args.login, &pgenv::of_process)?;
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|e| format!("{}: {e}", args.listen))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
-    let door = Door::new(&args, config)?;
+    let door = Door::new(&args, server)?;
     if !door.asks() && !address.ip().is_loopback() {
         eprintln!(
             "my_worker_web: whoever reaches {address} acts as role {}: --login asks each viewer for a role",

@@ -7,6 +7,11 @@ use std::time::{Duration, Instant};
 const SHARE: u32 = 200;
 pub const COUNTS_LAST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 pub const HEALTH_LASTS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(120));
+/// What an open page reads from tables, or for itself alone.
+pub const ROWS_LAST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// So long after its last read it is read again, though nothing has moved: what a person changes, such as a
+/// schedule that is paused, no shared memory tells.
+pub const ROWS_REST: Duration = Duration::from_secs(15);
 /// How long a page waits for the first count. With millions of waiting jobs in a thousand queues the
 /// server takes longer: then the page comes without, and the loop brings it.
 const FIRST_COUNT: Duration = Duration::from_millis(25);
@@ -44,7 +49,7 @@ impl Pace {
         (self.cost * SHARE).clamp(least, most)
     }
 
-    fn is_due(&self, last: (Duration, Duration)) -> bool {
+    pub fn is_due(&self, last: (Duration, Duration)) -> bool {
         self.at.elapsed() >= self.pause(last)
     }
 

@@ -4,20 +4,39 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::Host;
+
+use crate::tls::{self, Tls};
 
 /// The environment as a function, so that tests need not change the process's own.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// A server, and how it is reached.
+#[derive(Clone)]
+pub struct Server {
+    pub config: Config,
+    pub tls: Tls,
+}
+
 /// With `login` each viewer brings role and password, and a password of our own must not open the door.
-pub fn config(connection: Option<&str>, login: bool, env: Env) -> Result<Config, String> {
-    let mut config: Config = match connection {
-        Some(text) => text
-            .parse()
-            .map_err(|e| format!("in the connection string: {e}"))?,
-        None => Config::new(),
-    };
+pub fn server(connection: Option<&str>, login: bool, env: Env) -> Result<Server, String> {
+    let (text, given) = tls::part(connection.unwrap_or_default());
+    let mut config: Config = text
+        .parse()
+        .map_err(|e| format!("in the connection string: {e}"))?;
     add_hosts(&mut config, env)?;
+    add_role(&mut config, login, env)?;
+    let over_socket = config
+        .get_hosts()
+        .iter()
+        .all(|host| matches!(host, Host::Unix(_)))
+        && config.get_hostaddrs().is_empty();
+    let tls = tls::tls(given, over_socket, env)?;
+    config.ssl_mode(tls.mode);
+    Ok(Server { config, tls })
+}
+
+fn add_role(config: &mut Config, login: bool, env: Env) -> Result<(), String> {
     if config.get_user().is_none() {
         let user = env("PGUSER")
             .or_else(|| env("USER"))
@@ -39,7 +58,7 @@ pub fn config(connection: Option<&str>, login: bool, env: Env) -> Result<Config,
         }
     } else if config.get_password().is_none() {
         env("PGPASSWORD")
-            .or_else(|| password_from_file(&config, env))
+            .or_else(|| password_from_file(config, env))
             .map(|p| config.password(p));
     }
     if config.get_connect_timeout().is_none() {
@@ -48,9 +67,7 @@ pub fn config(connection: Option<&str>, login: bool, env: Env) -> Result<Config,
             .unwrap_or(3);
         config.connect_timeout(Duration::from_secs(seconds));
     }
-    refuse_tls(connection, &config, env)?;
-    config.ssl_mode(SslMode::Disable);
-    Ok(config)
+    Ok(())
 }
 
 fn add_hosts(config: &mut Config, env: Env) -> Result<(), String> {
@@ -83,22 +100,6 @@ fn default_host() -> String {
         .find(|dir| Path::new(dir).join(".s.PGSQL.5432").exists())
         .unwrap_or("localhost")
         .to_owned()
-}
-
-/// This client speaks no TLS yet: whoever asks for it must not get less in silence.
-fn refuse_tls(connection: Option<&str>, config: &Config, env: Env) -> Result<(), String> {
-    let asked = connection.is_some() && config.get_ssl_mode() == SslMode::Require
-        || matches!(
-            env("PGSSLMODE").as_deref(),
-            Some("require" | "verify-ca" | "verify-full")
-        );
-    if asked {
-        return Err(
-            "TLS to the server is not supported: run beside the server, or through a tunnel"
-                .to_owned(),
-        );
-    }
-    Ok(())
 }
 
 // ---- .pgpass --------------------------------------------------------------------------------
@@ -178,6 +179,8 @@ pub fn of_process(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::SslMode;
+
     use super::*;
 
     fn read(connection: Option<&str>, values: &[(&str, &str)]) -> Result<Config, String> {
@@ -187,7 +190,7 @@ mod tests {
                 .find(|(k, _)| *k == name)
                 .map(|(_, v)| (*v).to_owned())
         };
-        config(connection, false, &env)
+        server(connection, false, &env).map(|server| server.config)
     }
 
     #[test]
@@ -226,8 +229,39 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_refused_and_not_left_out() {
-        assert!(read(None, &[("PGUSER", "a"), ("PGSSLMODE", "verify-full")]).is_err());
-        assert!(read(Some("user=a host=h sslmode=require"), &[]).is_err());
+    fn tls_is_for_hosts_and_not_for_sockets() {
+        let mode = |values: &[_]| read(None, values).map(|c| c.get_ssl_mode());
+        assert_eq!(
+            mode(&[("PGUSER", "a"), ("PGHOST", "h")]),
+            Ok(SslMode::Prefer)
+        );
+        assert_eq!(
+            mode(&[("PGUSER", "a"), ("PGHOST", "h"), ("PGSSLMODE", "require")]),
+            Ok(SslMode::Require)
+        );
+        assert_eq!(
+            mode(&[
+                ("PGUSER", "a"),
+                ("PGHOST", "/run"),
+                ("PGSSLMODE", "require")
+            ]),
+            Ok(SslMode::Disable)
+        );
+        assert!(
+            mode(&[
+                ("PGUSER", "a"),
+                ("PGHOST", "h"),
+                ("PGSSLMODE", "verify-full")
+            ])
+            .is_err()
+        );
+        assert_eq!(
+            read(
+                Some("user=a host=h sslmode=disable"),
+                &[("PGSSLMODE", "require")]
+            )
+            .map(|c| c.get_ssl_mode()),
+            Ok(SslMode::Disable)
+        );
     }
 }

@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use crate::columns::columns;
 use crate::fault::Fault;
 use crate::seat::{Param, Seat};
 use crate::snapshot::Snapshot;
@@ -26,25 +26,27 @@ pub struct Filter {
     pub text: String,
 }
 
-/// One job in a list.
-#[derive(Debug)]
-pub struct Line {
-    pub id: i64,
-    pub queue: String,
-    pub status: String,
-    pub what: Option<String>,
-    pub kind: Option<String>,
-    pub run_at: Option<f64>,
-    pub created_at: Option<f64>,
-    pub started_at: Option<f64>,
-    pub finished_at: Option<f64>,
-    pub attempts: i32,
-    pub max_attempts: Option<i32>,
-    pub key: Option<String>,
-    pub owner: String,
-    pub error: Option<String>,
-    pub payload: String,
-    pub progress: Option<f32>,
+columns! {
+    /// One job in a list.
+    #[derive(Debug)]
+    pub struct Line {
+        pub id: i64,
+        pub queue: String,
+        pub status: String,
+        pub what: Option<String>,
+        pub kind: Option<String>,
+        pub run_at: Option<f64>,
+        pub created_at: Option<f64>,
+        pub started_at: Option<f64>,
+        pub finished_at: Option<f64>,
+        pub attempts: i32,
+        pub max_attempts: Option<i32>,
+        pub key: Option<String>,
+        pub owner: String,
+        pub error: Option<String>,
+        pub payload: String,
+        pub progress: Option<f32>,
+    }
 }
 
 #[derive(Debug, Default)]
@@ -229,7 +231,7 @@ async fn slice(
             .map(|value| -> Param { (value, Type::TEXT) }),
     );
     let rows = seat.open().await?.rows_within(STEP, &sql, &params).await?;
-    rows.iter().map(line).collect()
+    rows.iter().map(Line::read).collect()
 }
 
 /// These jobs, as they are now.
@@ -240,7 +242,7 @@ pub async fn these(seat: &Seat, ids: &[i64]) -> Result<Vec<Line>, Fault> {
         .await?
         .rows_within(STEP, &sql, &[(&ids, Type::INT8_ARRAY)])
         .await?;
-    rows.iter().map(line).collect()
+    rows.iter().map(Line::read).collect()
 }
 
 /// Just above the newest job that the role sees. Where it sees a few of very many rows, even that is
@@ -278,27 +280,6 @@ async fn top(seat: &Seat) -> Result<Option<i64>, Fault> {
         };
     }
     Ok(Some(1 << low))
-}
-
-fn line(row: &Row) -> Result<Line, Fault> {
-    Ok(Line {
-        id: row.try_get(0)?,
-        queue: row.try_get(1)?,
-        status: row.try_get(2)?,
-        what: row.try_get(3)?,
-        kind: row.try_get(4)?,
-        run_at: row.try_get(5)?,
-        created_at: row.try_get(6)?,
-        started_at: row.try_get(7)?,
-        finished_at: row.try_get(8)?,
-        attempts: row.try_get(9)?,
-        max_attempts: row.try_get(10)?,
-        key: row.try_get(11)?,
-        owner: row.try_get(12)?,
-        error: row.try_get(13)?,
-        payload: row.try_get(14)?,
-        progress: row.try_get(15)?,
-    })
 }
 
 #[cfg(test)]

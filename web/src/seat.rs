@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::poll_fn;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, Statement, tls::NoTlsStream,
-};
+use tokio_postgres::{AsyncMessage, Client, Connection, Row, Socket, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::fault::Fault;
 use crate::live::Live;
+use crate::pgenv::Server;
 
+/// A connection over TLS, or without it where the server has none.
+type OverTls = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 const LIMIT: &str = "SELECT set_config('statement_timeout', $1, true)";
@@ -27,7 +30,7 @@ const ABILITIES: &str = include_str!("sql/abilities.sql");
 const ABILITIES_LAST: Duration = Duration::from_secs(10);
 
 pub struct Seat {
-    config: Config,
+    server: Server,
     pub read_only: bool,
     statement_timeout: Duration,
     link: Mutex<Option<Link>>,
@@ -74,9 +77,9 @@ impl Abilities {
 }
 
 impl Seat {
-    pub fn new(config: Config, read_only: bool, statement_timeout: Duration) -> Arc<Self> {
+    pub fn new(server: Server, read_only: bool, statement_timeout: Duration) -> Arc<Self> {
         Arc::new(Seat {
-            config,
+            server,
             read_only,
             statement_timeout,
             link: Mutex::new(None),
@@ -85,11 +88,12 @@ impl Seat {
     }
 
     pub fn role(&self) -> &str {
-        self.config.get_user().unwrap_or_default()
+        self.server.config.get_user().unwrap_or_default()
     }
 
     pub fn has_password(&self, password: &str) -> bool {
-        self.config
+        self.server
+            .config
             .get_password()
             .is_some_and(|own| own == password.as_bytes())
     }
@@ -101,7 +105,7 @@ impl Seat {
             *guard = None;
         }
         if guard.is_none() {
-            *guard = Some(Link::make(&self.config, self.statement_timeout).await?);
+            *guard = Some(Link::make(&self.server, self.statement_timeout).await?);
         }
         Ok(Session {
             guard,
@@ -121,10 +125,10 @@ impl Seat {
 }
 
 impl Link {
-    async fn make(config: &Config, timeout: Duration) -> Result<Self, Fault> {
-        let mut config = config.clone();
+    async fn make(server: &Server, timeout: Duration) -> Result<Self, Fault> {
+        let mut config = server.config.clone();
         config.application_name("my_worker_web");
-        let (client, connection) = config.connect(NoTls).await?;
+        let (client, connection) = config.connect(server.tls.connect.clone()).await?;
         let notices = Arc::new(Short::new(Vec::new()));
         tokio::spawn(follow(connection, notices.clone()));
         // What the role's own settings and PGOPTIONS say comes before these.
@@ -157,7 +161,7 @@ impl Link {
 }
 
 /// Drives the connection until it ends, and keeps what the server says beside its answers.
-async fn follow(mut connection: Connection<Socket, NoTlsStream>, notices: Arc<Short<Vec<String>>>) {
+async fn follow(mut connection: OverTls, notices: Arc<Short<Vec<String>>>) {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
         if let AsyncMessage::Notice(notice) = message
             && let Ok(mut kept) = notices.lock()

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Row;
 
+use crate::columns::columns;
 use crate::fault::Fault;
 use crate::minutes::Minutes;
 use crate::pace::{COUNTS_LAST, DEAR, For, HEALTH_LASTS, LOOPS_COUNT, Pace, long_ago};
@@ -69,19 +70,21 @@ impl PartialEq for Age {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Process {
-    pub pid: Option<i32>,
-    pub kind: String,
-    pub database: Option<String>,
-    pub role: Option<String>,
-    pub state: Option<String>,
-    pub job: Option<i64>,
-    pub queue: Option<String>,
-    pub job_since: Option<f64>,
-    pub jobs_done: Option<i64>,
-    pub since: Option<f64>,
-    pub application: Option<String>,
+columns! {
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Process {
+        pub pid: Option<i32>,
+        pub kind: String,
+        pub database: Option<String>,
+        pub role: Option<String>,
+        pub state: Option<String>,
+        pub job: Option<i64>,
+        pub queue: Option<String>,
+        pub job_since: Option<f64>,
+        pub jobs_done: Option<i64>,
+        pub since: Option<f64>,
+        pub application: Option<String>,
+    }
 }
 
 impl Process {
@@ -90,14 +93,17 @@ impl Process {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Work {
-    pub pid: i32,
-    pub what: Option<String>,
-    pub progress: Option<f32>,
-    pub message: Option<String>,
-    pub queue: String,
-    pub owner: String,
+columns! {
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Work {
+        pub job: i64,
+        pub pid: i32,
+        pub what: Option<String>,
+        pub progress: Option<f32>,
+        pub message: Option<String>,
+        pub queue: String,
+        pub owner: String,
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -294,38 +300,15 @@ async fn processes(session: &mut Session<'_>) -> Result<Vec<Process>, Fault> {
         .often(PROCESSES, &[])
         .await?
         .iter()
-        .map(process)
+        .map(Process::read)
         .collect()
-}
-
-fn process(row: &Row) -> Result<Process, Fault> {
-    Ok(Process {
-        pid: row.try_get(0)?,
-        kind: row.try_get(1)?,
-        database: row.try_get(2)?,
-        role: row.try_get(3)?,
-        state: row.try_get(4)?,
-        job: row.try_get(5)?,
-        queue: row.try_get(6)?,
-        job_since: row.try_get(7)?,
-        jobs_done: row.try_get(8)?,
-        since: row.try_get(9)?,
-        application: row.try_get(10)?,
-    })
 }
 
 async fn at_work(session: &mut Session<'_>) -> Result<HashMap<i64, Work>, Fault> {
     let mut found = HashMap::new();
     for row in session.often(AT_WORK, &[]).await? {
-        let work = Work {
-            pid: row.try_get(1)?,
-            what: row.try_get(2)?,
-            progress: row.try_get(3)?,
-            message: row.try_get(4)?,
-            queue: row.try_get(5)?,
-            owner: row.try_get(6)?,
-        };
-        found.insert(row.try_get(0)?, work);
+        let work = Work::read(&row)?;
+        found.insert(work.job, work);
     }
     Ok(found)
 }

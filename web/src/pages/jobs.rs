@@ -1,5 +1,6 @@
 //! Jobs: lists of them, one of them, and dead letters.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::extract::{Path, Query};
@@ -13,6 +14,7 @@ use crate::fault::Fault;
 use crate::pace::For;
 use crate::search::{self, Filter};
 use crate::seat::{Abilities, Seat};
+use crate::snapshot::Snapshot;
 use crate::views::detail::{Attempt, Job, Whole};
 use crate::views::{detail, layout, lists};
 
@@ -128,14 +130,7 @@ pub async fn job(viewer: Viewer, Path(id): Path<i64>) -> Response {
 pub async fn piece(viewer: &Viewer, id: i64) -> Result<Option<String>, Fault> {
     let can = viewer.seat.abilities().await?;
     let whole = whole_job(&viewer.seat, &can, id).await?;
-    // The page's forms lead back to the job, not to its events.
-    let viewer = Viewer {
-        seat: viewer.seat.clone(),
-        token: viewer.token.clone(),
-        by_login: viewer.by_login,
-        said: None,
-        here: format!("/job/{id}"),
-    };
+    let viewer = viewer.at(format!("/job/{id}"));
     Ok(whole.map(|whole| detail::inside(&viewer, &can, &whole).into_string()))
 }
 
@@ -174,45 +169,10 @@ async fn whole_job(seat: &Seat, can: &Abilities, id: i64) -> Result<Option<Whole
     }))
 }
 
-/// Dead-letter queues are those that others name.
 pub async fn dead(viewer: Viewer) -> Response {
     let result = async {
         let (can, snapshot) = begin(&viewer.seat).await?;
-        let settings = snapshot.settings.as_ref().map_err(Clone::clone)?;
-        let mut names: Vec<&String> = settings
-            .values()
-            .filter_map(|s| s.dead_letter.as_ref())
-            .collect();
-        names.sort();
-        names.dedup();
-        let mut all = Vec::new();
-        for name in names.into_iter().take(20) {
-            let mut from: Vec<_> = settings
-                .iter()
-                .filter(|(_, s)| s.dead_letter.as_ref() == Some(name))
-                .map(|(n, _)| n.clone())
-                .collect();
-            from.sort();
-            let filter = Filter {
-                queue: name.clone(),
-                status: "pending".to_owned(),
-                ..Filter::default()
-            };
-            let mut found = search::walk(&viewer.seat, &filter, None, 10, FIRST_WALK / 2).await?;
-            search::name_handlers(&mut found.lines, &snapshot);
-            let waiting = snapshot
-                .queues
-                .as_ref()
-                .ok()
-                .and_then(|q| q.get(name))
-                .and_then(|q| q.pending);
-            all.push(lists::Dead {
-                name: name.clone(),
-                from,
-                waiting,
-                found,
-            });
-        }
+        let all = dead_letters(&viewer.seat, &snapshot).await?;
         let body = lists::dead(&viewer, &can, &all);
         Ok((
             can,
@@ -221,4 +181,42 @@ pub async fn dead(viewer: Viewer) -> Response {
     };
     let result = result.await;
     finish(&viewer, result)
+}
+
+/// What waits there now, for who has the page open.
+pub async fn dead_piece(viewer: &Viewer, snapshot: &Snapshot) -> Result<String, Fault> {
+    let can = viewer.seat.abilities().await?;
+    let all = dead_letters(&viewer.seat, snapshot).await?;
+    let viewer = viewer.at("/dead".to_owned());
+    Ok(lists::dead_letters(&viewer, &can, &all).into_string())
+}
+
+/// Dead-letter queues are those that others name.
+async fn dead_letters(seat: &Seat, snapshot: &Snapshot) -> Result<Vec<lists::Dead>, Fault> {
+    let settings = snapshot.settings.as_ref().map_err(Clone::clone)?;
+    let mut sources: BTreeMap<&String, Vec<String>> = BTreeMap::new();
+    for (name, queue) in settings.iter() {
+        if let Some(dead) = &queue.dead_letter {
+            sources.entry(dead).or_default().push(name.clone());
+        }
+    }
+    let mut all = Vec::new();
+    for (name, mut from) in sources.into_iter().take(20) {
+        from.sort();
+        let filter = Filter {
+            queue: name.clone(),
+            status: "pending".to_owned(),
+            ..Filter::default()
+        };
+        let mut found = search::walk(seat, &filter, None, 10, FIRST_WALK / 2).await?;
+        search::name_handlers(&mut found.lines, snapshot);
+        let queues = snapshot.queues.as_ref().ok();
+        all.push(lists::Dead {
+            name: name.clone(),
+            from,
+            waiting: queues.and_then(|all| all.get(name)?.pending),
+            found,
+        });
+    }
+    Ok(all)
 }

@@ -153,10 +153,7 @@ pub async fn handlers(viewer: Viewer) -> Response {
     let result = async {
         let (can, snapshot) = begin(&viewer.seat).await?;
         let body = match can.may("handler_stats") {
-            true => {
-                let rows = viewer.seat.open().await?.often(HANDLERS, &[]).await?;
-                people::handlers(&rows.iter().map(handler).collect::<Result<Vec<_>, _>>()?)
-            }
+            true => people::handlers(&all_handlers(&viewer.seat).await?),
             false => layout::fault(&Fault::own(
                 "this server keeps no statistics of handlers, or not for this role",
             )),
@@ -168,6 +165,25 @@ pub async fn handlers(viewer: Viewer) -> Response {
     };
     let result = result.await;
     finish(&viewer, result)
+}
+
+async fn all_handlers(seat: &Seat) -> Result<Vec<Handler>, Fault> {
+    let rows = seat.open().await?.often(HANDLERS, &[]).await?;
+    rows.iter().map(handler).collect()
+}
+
+async fn all_settings(seat: &Seat) -> Result<Vec<Setting>, Fault> {
+    let rows = seat.open().await?.often(SETTINGS, &[]).await?;
+    rows.iter().map(Setting::read).collect()
+}
+
+/// The part of a page that is read from the server for it alone, for who has it open.
+pub async fn piece(page: &str, seat: &Seat) -> Result<String, Fault> {
+    let html = match page {
+        "handlers" => people::handler_table(&all_handlers(seat).await?),
+        _ => people::setting_table(&all_settings(seat).await?),
+    };
+    Ok(html.into_string())
 }
 
 fn handler(row: &Row) -> Result<Handler, Fault> {
@@ -189,8 +205,7 @@ fn handler(row: &Row) -> Result<Handler, Fault> {
 pub async fn settings(viewer: Viewer, State(app): State<Arc<App>>) -> Response {
     let result = async {
         let (can, snapshot) = begin(&viewer.seat).await?;
-        let rows = viewer.seat.open().await?.often(SETTINGS, &[]).await?;
-        let all = rows.iter().map(setting).collect::<Result<Vec<_>, _>>()?;
+        let all = all_settings(&viewer.seat).await?;
         let yes = |on: bool| if on { "yes" } else { "no" }.to_owned();
         let facts = [
             ("Role", can.role.clone()),
@@ -224,17 +239,6 @@ pub async fn settings(viewer: Viewer, State(app): State<Arc<App>>) -> Response {
     };
     let result = result.await;
     finish(&viewer, result)
-}
-
-fn setting(row: &Row) -> Result<Setting, Fault> {
-    Ok(Setting {
-        name: row.try_get(0)?,
-        value: row.try_get(1)?,
-        unit: row.try_get(2)?,
-        source: row.try_get(3)?,
-        context: row.try_get(4)?,
-        text: row.try_get(5)?,
-    })
 }
 
 pub async fn missing(viewer: Viewer) -> Response {

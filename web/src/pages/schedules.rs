@@ -10,6 +10,7 @@ use tokio_postgres::types::Type;
 use super::{begin, finish, page};
 use crate::door::Viewer;
 use crate::fault::Fault;
+use crate::seat::Seat;
 use crate::views::schedules::{self as plans, Run, Schedule};
 
 const SCHEDULES: &str = include_str!("../sql/schedules.sql");
@@ -20,26 +21,48 @@ const PREVIEW: &str = "SELECT extract(epoch FROM r)::float8, to_char(r, 'Dy YYYY
 pub async fn schedules(viewer: Viewer, Query(wish): Query<plans::Wish>) -> Response {
     let result = async {
         let (can, snapshot) = begin(&viewer.seat).await?;
-        let mut session = viewer.seat.open().await?;
-        let rows = session
-            .often(SCHEDULES, &[&wish.q, &wish.after, &wish.id])
-            .await?;
-        let all: Vec<Schedule> = rows.iter().map(Schedule::read).collect::<Result<_, _>>()?;
-        let ids: Vec<i64> = all.iter().take(plans::ON_A_PAGE).map(|s| s.id).collect();
-        let mut runs: HashMap<i64, Vec<Run>> = HashMap::new();
-        for row in session.often(RUNS, &[&ids]).await? {
-            let (id, run) = Run::read(&row)?;
-            runs.entry(id).or_default().push(run);
-        }
-        drop(session);
+        let (all, runs) = these(&viewer.seat, &wish).await?;
         let body = plans::body(&viewer, &can, &wish, &all, &runs);
         Ok((
             can,
-            page("Schedules", "/schedules", "page=schedules", &snapshot, body),
+            page(
+                "Schedules",
+                "/schedules",
+                plans::live(&wish),
+                &snapshot,
+                body,
+            ),
         ))
     };
     let result = result.await;
     finish(&viewer, result)
+}
+
+/// The schedules of a page, and the last runs of each.
+async fn these(
+    seat: &Seat,
+    wish: &plans::Wish,
+) -> Result<(Vec<Schedule>, HashMap<i64, Vec<Run>>), Fault> {
+    let mut session = seat.open().await?;
+    let rows = session
+        .often(SCHEDULES, &[&wish.q, &wish.after, &wish.id])
+        .await?;
+    let all: Vec<Schedule> = rows.iter().map(Schedule::read).collect::<Result<_, _>>()?;
+    let ids: Vec<i64> = all.iter().take(plans::ON_A_PAGE).map(|s| s.id).collect();
+    let mut runs: HashMap<i64, Vec<Run>> = HashMap::new();
+    for row in session.often(RUNS, &[&ids]).await? {
+        let (id, run) = Run::read(&row)?;
+        runs.entry(id).or_default().push(run);
+    }
+    Ok((all, runs))
+}
+
+/// The page's schedules as they are now, for who has it open.
+pub async fn piece(viewer: &Viewer, wish: &plans::Wish) -> Result<String, Fault> {
+    let can = viewer.seat.abilities().await?;
+    let (all, runs) = these(&viewer.seat, wish).await?;
+    let viewer = viewer.at(plans::address(wish));
+    Ok(plans::inside(&viewer, &can, wish, &all, &runs).into_string())
 }
 
 #[derive(Deserialize)]

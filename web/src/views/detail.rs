@@ -5,85 +5,51 @@ use tokio_postgres::Row;
 
 use super::layout::{button, fault};
 use super::table::{job_link, progress, queue_link, status};
+use crate::columns::columns;
 use crate::door::Viewer;
 use crate::fault::Fault;
 use crate::fmt::{maybe_moment, millis, moment, now, since};
 use crate::seat::Abilities;
 
-#[derive(Debug)]
-pub struct Job {
-    pub id: i64,
-    pub queue: String,
-    pub status: String,
-    pub handler: Option<String>,
-    pub command: Option<String>,
-    pub payload: Option<String>,
-    pub priority: i32,
-    pub run_at: Option<f64>,
-    pub created_at: Option<f64>,
-    pub started_at: Option<f64>,
-    pub finished_at: Option<f64>,
-    pub attempts: i32,
-    pub max_attempts: Option<i32>,
-    pub timeout: Option<String>,
-    pub unique_key: Option<String>,
-    pub owner: String,
-    pub last_error: Option<String>,
-    pub result: Option<String>,
-    pub pid: Option<i32>,
-    pub progress: Option<f32>,
-    pub message: Option<String>,
-    pub kind: Option<String>,
-    pub headers: Option<String>,
-    pub group_key: Option<String>,
-    pub consumer: Option<String>,
-    pub lease_until: Option<f64>,
-    pub after: Option<Vec<i64>>,
-    pub after_failed: Option<String>,
-    pub expires_at: Option<f64>,
-    pub origin: Option<String>,
-    pub schedule: Option<i64>,
-    pub waits_for: Option<String>,
+columns! {
+    #[derive(Debug)]
+    pub struct Job {
+        pub id: i64,
+        pub queue: String,
+        pub status: String,
+        pub handler: Option<String>,
+        pub command: Option<String>,
+        pub payload: Option<String>,
+        pub priority: i32,
+        pub run_at: Option<f64>,
+        pub created_at: Option<f64>,
+        pub started_at: Option<f64>,
+        pub finished_at: Option<f64>,
+        pub attempts: i32,
+        pub max_attempts: Option<i32>,
+        pub timeout: Option<String>,
+        pub unique_key: Option<String>,
+        pub owner: String,
+        pub last_error: Option<String>,
+        pub result: Option<String>,
+        pub pid: Option<i32>,
+        pub progress: Option<f32>,
+        pub message: Option<String>,
+        pub kind: Option<String>,
+        pub headers: Option<String>,
+        pub group_key: Option<String>,
+        pub consumer: Option<String>,
+        pub lease_until: Option<f64>,
+        pub after: Option<Vec<i64>>,
+        pub after_failed: Option<String>,
+        pub expires_at: Option<f64>,
+        pub origin: Option<String>,
+        pub schedule: Option<i64>,
+        pub waits_for: Option<String>,
+    }
 }
 
 impl Job {
-    pub fn read(row: &Row) -> Result<Self, Fault> {
-        Ok(Job {
-            id: row.try_get(0)?,
-            queue: row.try_get(1)?,
-            status: row.try_get(2)?,
-            handler: row.try_get(3)?,
-            command: row.try_get(4)?,
-            payload: row.try_get(5)?,
-            priority: row.try_get(6)?,
-            run_at: row.try_get(7)?,
-            created_at: row.try_get(8)?,
-            started_at: row.try_get(9)?,
-            finished_at: row.try_get(10)?,
-            attempts: row.try_get(11)?,
-            max_attempts: row.try_get(12)?,
-            timeout: row.try_get(13)?,
-            unique_key: row.try_get(14)?,
-            owner: row.try_get(15)?,
-            last_error: row.try_get(16)?,
-            result: row.try_get(17)?,
-            pid: row.try_get(18)?,
-            progress: row.try_get(19)?,
-            message: row.try_get(20)?,
-            kind: row.try_get(21)?,
-            headers: row.try_get(22)?,
-            group_key: row.try_get(23)?,
-            consumer: row.try_get(24)?,
-            lease_until: row.try_get(25)?,
-            after: row.try_get(26)?,
-            after_failed: row.try_get(27)?,
-            expires_at: row.try_get(28)?,
-            origin: row.try_get(29)?,
-            schedule: row.try_get(30)?,
-            waits_for: row.try_get(31)?,
-        })
-    }
-
     fn is_over(&self) -> bool {
         matches!(self.status.as_str(), "completed" | "failed" | "cancelled")
     }

@@ -190,6 +190,10 @@ pub struct Dead {
 }
 
 pub fn dead(viewer: &Viewer, can: &Abilities, queues: &[Dead]) -> Markup {
+    html! { div #dead { (dead_letters(viewer, can, queues)) } }
+}
+
+pub fn dead_letters(viewer: &Viewer, can: &Abilities, queues: &[Dead]) -> Markup {
     let may = !viewer.seat.read_only && can.may("redrive");
     html! {
         @if queues.is_empty() {

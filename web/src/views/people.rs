@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use super::layout::part;
 use super::table::{job_link, progress, queue_link};
+use crate::columns::columns;
 use crate::fmt::{count, maybe_count, maybe_millis, maybe_moment, since};
 use crate::snapshot::{Process, Snapshot, Work};
 
@@ -136,6 +137,12 @@ pub struct Handler {
 pub fn handlers(all: &[Handler]) -> Markup {
     html! {
         p.hint { "Counted since the server's start, by what runs." }
+        div #handlers { (handler_table(all)) }
+    }
+}
+
+pub fn handler_table(all: &[Handler]) -> Markup {
+    html! {
         @if all.is_empty() { p.empty { "Nothing has been called yet." } }
         table.list.handlers {
             thead { tr {
@@ -156,15 +163,17 @@ pub fn handlers(all: &[Handler]) -> Markup {
     }
 }
 
-/// One setting of the server.
-#[derive(Debug)]
-pub struct Setting {
-    pub name: String,
-    pub value: String,
-    pub unit: Option<String>,
-    pub source: String,
-    pub context: String,
-    pub text: String,
+columns! {
+    /// One setting of the server.
+    #[derive(Debug)]
+    pub struct Setting {
+        pub name: String,
+        pub value: String,
+        pub unit: Option<String>,
+        pub source: String,
+        pub context: String,
+        pub text: String,
+    }
 }
 
 pub fn settings(all: &[Setting], facts: &[(&str, String)]) -> Markup {
@@ -172,6 +181,12 @@ pub fn settings(all: &[Setting], facts: &[(&str, String)]) -> Markup {
         h2 { "This dashboard" }
         dl.facts { @for (name, value) in facts { div { dt { (name) } dd { (value) } } } }
         h2 { "Settings of my_worker" }
+        div #settings { (setting_table(all)) }
+    }
+}
+
+pub fn setting_table(all: &[Setting]) -> Markup {
+    html! {
         table.list.settings {
             thead { tr { th { "Name" } th { "Value" } th { "From" } th { "Changed by" } th { "Meaning" } } }
             tbody { @for s in all {

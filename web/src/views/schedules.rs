@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 
 use super::layout::{button, fault};
 use super::table::{job_link, queue_link, status};
+use crate::columns::columns;
 use crate::door::Viewer;
 use crate::fault::Fault;
 use crate::fmt::{count, encode, maybe_moment, millis, moment, utc};
@@ -23,52 +24,28 @@ pub struct Wish {
     pub id: i64,
 }
 
-#[derive(Debug)]
-pub struct Schedule {
-    pub id: i64,
-    pub name: String,
-    owner: String,
-    schedule: String,
-    timezone: String,
-    what: Option<String>,
-    queue: String,
-    active: bool,
-    next: Option<f64>,
-    last: Option<f64>,
-    last_status: Option<String>,
-    last_job: Option<i64>,
-    overlap: String,
-    catchup: String,
-    disabled: Option<String>,
-    runs: Option<i64>,
-    duration: Option<f64>,
-    error: Option<String>,
-    held: Option<i32>,
-}
-
-impl Schedule {
-    pub fn read(row: &Row) -> Result<Self, Fault> {
-        Ok(Schedule {
-            id: row.try_get(0)?,
-            name: row.try_get(1)?,
-            owner: row.try_get(2)?,
-            schedule: row.try_get(3)?,
-            timezone: row.try_get(4)?,
-            what: row.try_get(5)?,
-            queue: row.try_get(6)?,
-            active: row.try_get(7)?,
-            next: row.try_get(8)?,
-            last: row.try_get(9)?,
-            last_status: row.try_get(10)?,
-            last_job: row.try_get(11)?,
-            overlap: row.try_get(12)?,
-            catchup: row.try_get(13)?,
-            disabled: row.try_get(14)?,
-            runs: row.try_get(15)?,
-            duration: row.try_get(16)?,
-            error: row.try_get(17)?,
-            held: row.try_get(18)?,
-        })
+columns! {
+    #[derive(Debug)]
+    pub struct Schedule {
+        pub id: i64,
+        pub name: String,
+        owner: String,
+        schedule: String,
+        timezone: String,
+        what: Option<String>,
+        queue: String,
+        active: bool,
+        next: Option<f64>,
+        last: Option<f64>,
+        last_status: Option<String>,
+        last_job: Option<i64>,
+        overlap: String,
+        catchup: String,
+        disabled: Option<String>,
+        runs: Option<i64>,
+        duration: Option<f64>,
+        error: Option<String>,
+        held: Option<i32>,
     }
 }
 
@@ -93,7 +70,44 @@ impl Run {
     }
 }
 
+/// Where a page of schedules stands.
+pub fn address(wish: &Wish) -> String {
+    format!(
+        "/schedules?q={}&after={}&id={}",
+        encode(&wish.q),
+        encode(&wish.after),
+        wish.id
+    )
+}
+
+pub fn live(wish: &Wish) -> String {
+    format!(
+        "page=schedules&name={}&keys={}&id={}",
+        encode(&wish.q),
+        encode(&wish.after),
+        wish.id
+    )
+}
+
 pub fn body(
+    viewer: &Viewer,
+    can: &Abilities,
+    wish: &Wish,
+    all: &[Schedule],
+    runs: &HashMap<i64, Vec<Run>>,
+) -> Markup {
+    html! {
+        form.filter method="get" role="search" {
+            label { span { "Schedule" } input #filter type="search" name="q" value=(wish.q) placeholder="part of a name"; }
+            button { "Show" }
+        }
+        div #schedules { (inside(viewer, can, wish, all, runs)) }
+        (trial())
+    }
+}
+
+/// What an open page shows anew when something has changed.
+pub fn inside(
     viewer: &Viewer,
     can: &Abilities,
     wish: &Wish,
@@ -102,16 +116,12 @@ pub fn body(
 ) -> Markup {
     let shown = all.get(..ON_A_PAGE).unwrap_or(all);
     html! {
-        form.filter method="get" role="search" {
-            label { span { "Schedule" } input #filter type="search" name="q" value=(wish.q) placeholder="part of a name"; }
-            button { "Show" }
-        }
         @if shown.is_empty() { p.empty { "There is no schedule here. " code { "my_worker.schedule()" } " makes one." } }
         @else { (table(viewer, can, shown, runs)) }
         @if all.len() > ON_A_PAGE && let Some(last) = shown.last() {
-            nav.pager { a href=(format!("/schedules?q={}&after={}&id={}", encode(&wish.q), encode(&last.name), last.id)) { "Next" } }
+            @let next = Wish { q: wish.q.clone(), after: last.name.clone(), id: last.id };
+            nav.pager { a href=(address(&next)) { "Next" } }
         }
-        (trial())
     }
 }
 
