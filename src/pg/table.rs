@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::ptr;
 
 pub use super::append::{Appender, append_failed};
+pub use super::insert::{Indexes, Target};
 use super::datum::{self, Datum, Oid, types};
 use super::error::Result;
 use super::guard::protect;
 
 pub use super::key::{Compare, Key};
 use super::pristine::gone;
-pub use super::pristine::{Rows, has_deferred_triggers};
+pub use super::pristine::{OurTrigger, Rows, has_deferred_triggers};
 use crate::logic::columns;
 use crate::sys;
 
