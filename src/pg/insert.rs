@@ -16,6 +16,8 @@ use crate::sys;
 
 /// The most columns of an index of ours.
 const MOST_KEYS: usize = 8;
+/// The most columns of a table of ours, with those that its owner has added and dropped again.
+const MOST_COLUMNS: usize = 64;
 
 /// The indexes of a table.
 pub struct Indexes<'a> {
@@ -67,7 +69,9 @@ impl<const COLUMNS: usize> Target<COLUMNS> {
         }
         // While it is locked, nobody changes it: what was found stays true until that is heard of.
         let changes = catalog::changes();
-        let known = LOOKED_AT.get().filter(|known| (known.0, known.1) == (table, changes));
+        let known = LOOKED_AT
+            .get()
+            .filter(|known| (known.0, known.1) == (table, changes));
         let is_plain = match known {
             Some((_, _, is_plain)) => is_plain,
             None => {
@@ -94,7 +98,7 @@ impl<const COLUMNS: usize> Target<COLUMNS> {
     /// Inserts a row: a value for each column, in order. Statements of this transaction see it after
     /// [`Target::close`]. 23505 if a unique index has such a row.
     pub fn insert(&self, values: &[Option<Datum<'_>>; COLUMNS]) -> Result<()> {
-        let (mut data, mut nulls) = ([0; COLUMNS], [true; COLUMNS]);
+        let (mut data, mut nulls) = ([0; MOST_COLUMNS], [true; MOST_COLUMNS]);
         let places = data.iter_mut().zip(&mut nulls);
         for ((value, of), (place, null)) in values.iter().zip(self.types).zip(places) {
             if let Some(value) = value {
@@ -104,7 +108,7 @@ impl<const COLUMNS: usize> Target<COLUMNS> {
         }
         let relation = self.relation;
         let (row, empty) = (data.as_mut_ptr(), nulls.as_mut_ptr());
-        // SAFETY: the table is open for writing, and has as many columns as both arrays.
+        // SAFETY: the table is open for writing, and has no more columns than the arrays.
         let tuple = protect(|| unsafe {
             let tuple = sys::heap_form_tuple((*relation).rd_att, row, empty);
             sys::simple_heap_insert(relation, tuple);
@@ -162,7 +166,12 @@ impl Entries {
             let place = |key: &i16| usize::try_from(i32::from(*key) - 1).unwrap_or(usize::MAX);
             (keys.map(place).collect(), (*info).ii_Unique)
         };
-        Ok(Entries { index, info, keys, is_unique })
+        Ok(Entries {
+            index,
+            info,
+            keys,
+            is_unique,
+        })
     }
 
     fn close(self) -> Result<()> {
@@ -173,8 +182,13 @@ impl Entries {
     /// Whether it is a B-tree of columns, whose constraint, if any, does not wait for the end of the transaction.
     fn is_plain(&self, is_partial: bool) -> bool {
         // SAFETY: the index is open.
-        let (form, relation, info) =
-            unsafe { (&*(*self.index).rd_index, &*(*self.index).rd_rel, &*self.info) };
+        let (form, relation, info) = unsafe {
+            (
+                &*(*self.index).rd_index,
+                &*(*self.index).rd_rel,
+                &*self.info,
+            )
+        };
         relation.relam == sys::BTREE_AM_OID
             && form.indimmediate
             && info.ii_Expressions.is_null()
@@ -197,8 +211,8 @@ unsafe fn is_plain<const COLUMNS: usize>(
     let (form, description) = unsafe { (&*(*relation).rd_rel, (*relation).rd_att) };
     columns::check(description, declared)?;
     // SAFETY: as above.
-    let columns = usize::try_from(unsafe { (*description).natts });
-    if form.relam != sys::HEAP_TABLE_AM_OID || columns != Ok(COLUMNS) {
+    let columns = usize::try_from(unsafe { (*description).natts }).unwrap_or(usize::MAX);
+    if form.relam != sys::HEAP_TABLE_AM_OID || columns > MOST_COLUMNS {
         return Ok(false);
     }
     // SAFETY: as promised.

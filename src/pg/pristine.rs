@@ -55,7 +55,9 @@ pub(super) unsafe fn is_pristine<const COLUMNS: usize>(
             && !form.relispartition
             && !form.relforcerowsecurity
             && (*relation).rd_rules.is_null()
-            && triggers(relation).iter().all(|one| is_ours(one, rows.triggers))
+            && triggers(relation)
+                .iter()
+                .all(|one| is_ours(one, rows.triggers))
             && has_only_columns(&*(*relation).rd_att, rows)
     };
     if !is_plain {
@@ -95,7 +97,8 @@ fn is_ours(trigger: &sys::Trigger, ours: &[OurTrigger]) -> bool {
     let per_row = trigger.tgtype as u32 & sys::TRIGGER_TYPE_ROW != 0;
     // SAFETY: a trigger has a name, which is terminated.
     let name = unsafe { CStr::from_ptr(trigger.tgname) };
-    ours.iter().any(|one| one.name == name && one.per_row == per_row)
+    ours.iter()
+        .any(|one| one.name == name && one.per_row == per_row)
 }
 
 /// Whether the first columns are these, and what stands behind them was dropped.

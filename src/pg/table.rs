@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::ptr;
 
 pub use super::append::{Appender, append_failed};
-pub use super::insert::{Indexes, Target};
 use super::datum::{self, Datum, Oid, types};
 use super::error::Result;
 use super::guard::protect;
+pub use super::insert::{Indexes, Target};
 
 pub use super::key::{Compare, Key};
 use super::pristine::gone;

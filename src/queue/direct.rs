@@ -110,6 +110,10 @@ impl<'a> Incoming<'a> {
             row: *job.values(),
         };
         incoming.complete()?;
+        if incoming.lacks_any() {
+            // The statement says what is wrong.
+            return incoming.target.close().map(|()| None);
+        }
         Ok(Some(incoming))
     }
 
@@ -130,6 +134,13 @@ impl<'a> Incoming<'a> {
             self.set(column, given.or(Some(value)));
         }
         Ok(())
+    }
+
+    /// Whether a column besides the id has no value that must have one.
+    fn lacks_any(&self) -> bool {
+        let must = |place: i32| columns::LIVE_FILLED & (1 << place.saturating_sub(1)) != 0;
+        let mut all = (1..).zip(&self.row);
+        all.any(|(place, value)| place != column::ID && must(place) && value.is_none())
     }
 
     fn get(&self, column: i32) -> Option<Datum<'a>> {

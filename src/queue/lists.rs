@@ -1,7 +1,7 @@
 //! The lists of columns within statements, as `logic::columns` declares them.
 
-use crate::logic::columns::{history, job};
 use crate::logic::columns::{GIVEN, HISTORY, Home, IN_JOBS, JOB_COLUMNS, JOBS, JobColumn, Retried};
+use crate::logic::columns::{history, job};
 use crate::pg::datum::{Oid, types};
 
 /// The types of the columns of `history`, in order.

@@ -23,9 +23,7 @@ pub enum History {
 static ROWS: table::Rows<{ history::COUNT }> = table::Rows {
     types: lists::HISTORY_TYPES,
     filled: columns::FILLED,
-    check: Some(
-        c"(status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text]))",
-    ),
+    check: Some(c"(status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text]))"),
     triggers: &[table::OurTrigger {
         name: c"history_only_owner",
         per_row: false,
