@@ -8,8 +8,8 @@
 mod derived;
 
 use derived::{
-    filled, given, given_count, in_jobs, live_before, live_columns, past_before, past_columns,
-    table_names,
+    filled, given, given_count, in_jobs, live_before, live_columns, live_filled, past_before,
+    past_columns, table_names,
 };
 
 /// The type of a column.
@@ -418,6 +418,9 @@ pub const GIVEN: [i32; given_count()] = given();
 
 /// Bit i: a row of a job that has run is never NULL in column i of `history`, counted from 0.
 pub const FILLED: u64 = filled();
+
+/// Bit i: no row of `_jobs` is NULL in its column i, counted from 0.
+pub const LIVE_FILLED: u64 = live_filled();
 
 #[cfg(test)]
 mod tests;

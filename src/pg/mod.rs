@@ -21,6 +21,7 @@ pub mod guc;
 mod hold;
 pub mod holder;
 pub mod identity;
+mod insert;
 mod key;
 pub mod latch;
 pub mod lease_marks;

@@ -1,8 +1,8 @@
 //! Whether a table of ours is as the extension made it.
 //!
-//! [`Appender`](super::append::Appender) writes rows as they come: no default, no constraint, no trigger, no
-//! rule. That is right only where there are none but those which our rows are known to satisfy. Where its
-//! owner has changed the table, a statement writes.
+//! [`Appender`](super::append::Appender) and [`Target`](super::insert::Target) write rows as they come: no
+//! default, no constraint, no trigger, no rule. That is right only where there are none but those which our rows
+//! are known to satisfy. Where its owner has changed the table, a statement writes.
 
 use std::ffi::CStr;
 
@@ -20,18 +20,25 @@ pub(super) fn gone() -> PgError {
     )
 }
 
-/// What rows are like that an [`Appender`](super::append::Appender) writes.
+/// What rows are like that are written without a statement.
 pub struct Rows<const COLUMNS: usize> {
     /// The types of their columns, which are the first ones of the table.
     pub types: [Oid; COLUMNS],
     /// Bit i: they are never NULL in column i, counted from 0.
     pub filled: u64,
-    /// The one CHECK that all of them satisfy, as the server writes it.
-    pub check: &'static CStr,
+    /// The one CHECK that all of them satisfy, as the server writes it; `None`: the table has none.
+    pub check: Option<&'static CStr>,
+    /// The triggers that the extension has made, none of which has anything to do for them.
+    pub triggers: &'static [OurTrigger],
 }
 
-/// The trigger that keeps others from writing, which fires once a statement.
-const OUR_TRIGGER: &CStr = c"history_only_owner";
+/// A trigger that the extension has made.
+pub struct OurTrigger {
+    /// Its name.
+    pub name: &'static CStr,
+    /// Whether it fires for each row; else once a statement.
+    pub per_row: bool,
+}
 
 /// Whether such rows may be written without a look at anything but the indexes.
 ///
@@ -48,8 +55,9 @@ pub(super) unsafe fn is_pristine<const COLUMNS: usize>(
             && !form.relispartition
             && !form.relforcerowsecurity
             && (*relation).rd_rules.is_null()
-            && triggers(relation).iter().all(is_ours)
-            && triggers(relation).len() <= 1
+            && triggers(relation)
+                .iter()
+                .all(|one| is_ours(one, rows.triggers))
             && has_only_columns(&*(*relation).rd_att, rows)
     };
     if !is_plain {
@@ -57,8 +65,11 @@ pub(super) unsafe fn is_pristine<const COLUMNS: usize>(
     }
     // SAFETY: as above; NULL if the table has no constraints.
     match unsafe { (*(*relation).rd_att).constr.as_ref() } {
-        // SAFETY: a table has so many CHECKs.
-        Some(all) if all.num_check == 1 => unsafe { is_check(relation, &*all.check, rows.check) },
+        Some(all) if all.num_check == 1 => match rows.check {
+            // SAFETY: a table has so many CHECKs.
+            Some(check) => unsafe { is_check(relation, &*all.check, check) },
+            None => Ok(false),
+        },
         Some(all) => Ok(all.num_check == 0),
         None => Ok(true),
     }
@@ -81,10 +92,13 @@ unsafe fn triggers<'a>(relation: sys::Relation) -> &'a [sys::Trigger] {
     }
 }
 
-fn is_ours(trigger: &sys::Trigger) -> bool {
-    let is_for_row = trigger.tgtype as u32 & sys::TRIGGER_TYPE_ROW != 0;
+/// Whether it is one of those. The names of a table's triggers differ.
+fn is_ours(trigger: &sys::Trigger, ours: &[OurTrigger]) -> bool {
+    let per_row = trigger.tgtype as u32 & sys::TRIGGER_TYPE_ROW != 0;
     // SAFETY: a trigger has a name, which is terminated.
-    !is_for_row && unsafe { CStr::from_ptr(trigger.tgname) } == OUR_TRIGGER
+    let name = unsafe { CStr::from_ptr(trigger.tgname) };
+    ours.iter()
+        .any(|one| one.name == name && one.per_row == per_row)
 }
 
 /// Whether the first columns are these, and what stands behind them was dropped.

@@ -21,3 +21,9 @@ pub fn last_drawn(sequence: Oid, owner: Oid) -> Result<Option<i64>> {
         Err(error) => Err(error),
     }
 }
+
+/// The next number of a sequence of ours, whoever asks (sequence.c).
+pub fn next(sequence: Oid) -> Result<i64> {
+    // SAFETY: raises if the sequence is gone or at its end, and where nothing may be written.
+    protect(|| unsafe { sys::nextval_internal(sequence, false) })
+}

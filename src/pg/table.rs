@@ -12,10 +12,11 @@ pub use super::append::{Appender, append_failed};
 use super::datum::{self, Datum, Oid, types};
 use super::error::Result;
 use super::guard::protect;
+pub use super::insert::{Indexes, Target};
 
 pub use super::key::{Compare, Key};
 use super::pristine::gone;
-pub use super::pristine::{Rows, has_deferred_triggers};
+pub use super::pristine::{OurTrigger, Rows, has_deferred_triggers};
 use crate::logic::columns;
 use crate::sys;
 

@@ -1,7 +1,7 @@
 //! Putting jobs in: the functions.
 //!
-//! They check their arguments and insert as the extension's owner; the trigger (`incoming`) then only
-//! notes whom to wake.
+//! They check their arguments and insert without a statement (`direct`), or as the extension's owner; the
+//! trigger (`incoming`) then only notes whom to wake.
 
 use crate::counted;
 use crate::logic::columns::GIVEN;
@@ -19,7 +19,7 @@ use super::handler::{Named, quoted};
 use super::lists::{self, GIVEN_TYPES};
 use super::rerun::UniqueKey;
 use super::unique::{DEFAULTS, Enqueued};
-use super::{as_owner, bar, column, extension, queues, wake};
+use super::{as_owner, bar, column, direct, extension, queues, wake};
 
 pub use super::unique::UniqueMode;
 
@@ -55,6 +55,11 @@ impl<'a> NewJob<'a> {
         self.set(column::HANDLER, Some(datum::text_datum(&handler.name)?));
         self.set(column::HANDLER_OWNER, handler.owner.map(ToDatum::datum));
         Ok(())
+    }
+
+    /// All that it gives, by column.
+    pub(super) fn values(&self) -> &[Option<Datum<'a>>; column::COUNT] {
+        &self.0
     }
 
     /// The name of its queue.
@@ -110,11 +115,17 @@ fn enqueue_one(extension: &Extension, job: &NewJob<'_>, mode: UniqueMode) -> Res
     let arguments = job.arguments();
     match UniqueKey::of(|column| job.get(column))? {
         Some(key) => Enqueued { arguments, key }.enqueue(extension, mode),
-        None => as_owner(extension, |spi| insert_one(spi, job)),
+        None => match direct::insert(extension, job)? {
+            Some(id) => Ok(id),
+            None => as_owner(extension, |spi| insert_one(spi, job)),
+        },
     }
 }
 
 fn insert_many(extension: &Extension, job: &NewJob<'_>) -> Result<Vec<i64>> {
+    if let Some(ids) = direct::insert_each(extension, job)? {
+        return Ok(ids);
+    }
     as_owner(extension, |spi| {
         let inserted = spi.run(&INSERT_MANY, &job.arguments())?;
         Ok(inserted.iter().filter_map(|row| row.i64(1)).collect())

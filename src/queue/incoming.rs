@@ -58,15 +58,10 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         .map_or(Ok(Vec::new()), datum::as_text)?;
     wake::on_any_end(forget)?;
     let is_blocked = comes_after(&mut row, &extension, is_users)?;
-    let Target {
-        id,
-        resting,
-        is_held,
-        limited_until,
-    } = target(&row, &extension, &queue, role)?;
+    let target = target(|column| row.get(column), &extension, &queue, role)?;
     if is_users && !row.is_update {
-        match is_held {
-            true if id != 0 => tell_of_consumers(id, &queue)?,
+        match target.is_held {
+            true if target.id != 0 => tell_of_consumers(target.id, &queue)?,
             true => {}
             false => bar::warn(identity::current_role())?,
         }
@@ -86,24 +81,25 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         // It waits for nobody: its consumer has it until it ends the lease; or for other jobs.
         return Ok(row.result());
     }
-    if is_held && !is_blocked {
-        let kind = row.get(column::KIND).map(datum::as_text).transpose()?;
-        consumed::came(id, role, kind.as_deref(), run_at)?;
-    }
-    let before = match row.is_update {
-        true => None,
-        false => bound::admit(role)?,
-    };
-    wake::note(&wake::Written {
-        role,
-        queue: id,
-        run_at: if is_blocked { Micros::MAX } else { run_at },
-        resting,
-        limited_until,
-        is_new: !row.is_update,
-        before,
-    })?;
+    let kind = row.get(column::KIND);
+    target.tell(role, kind, run_at, is_blocked, !row.is_update)?;
     Ok(row.result())
+}
+
+/// What the trigger does for a new job that is inserted without a statement (`direct`): one that our functions
+/// have checked, of this home, and that neither comes after others nor expires. `get`: its columns.
+pub(super) fn new_job<'a>(
+    extension: &Extension,
+    id: i64,
+    get: impl Fn(i32) -> Option<Datum<'a>>,
+) -> Result<()> {
+    check_id(id)?;
+    wake::on_any_end(forget)?;
+    let role = get(column::OWNER).map_or(0, datum::as_oid);
+    let run_at = get(column::RUN_AT).map_or(0, datum::as_i64);
+    let queue = get(column::QUEUE).map_or(Ok(Vec::new()), datum::as_text)?;
+    let kind = get(column::KIND);
+    target(get, extension, &queue, role)?.tell(role, kind, run_at, false, true)
 }
 
 /// What an UPDATE takes from the job may be what others wait for.
@@ -141,9 +137,41 @@ struct Target {
     limited_until: datum::Micros,
 }
 
-/// Only of the queue that this session held last: else a worker finds out.
-fn target(row: &TriggerRow, extension: &Extension, queue: &[u8], role: Oid) -> Result<Target> {
-    let says_itself = claim::says_itself(|column| row.get(column).is_some());
+impl Target {
+    /// Has whoever waits for such a job know of it at COMMIT.
+    fn tell(
+        self,
+        role: Oid,
+        kind: Option<Datum<'_>>,
+        run_at: Micros,
+        is_blocked: bool,
+        is_new: bool,
+    ) -> Result<()> {
+        if self.is_held && !is_blocked {
+            let kind = kind.map(datum::as_text).transpose()?;
+            consumed::came(self.id, role, kind.as_deref(), run_at)?;
+        }
+        let before = if is_new { bound::admit(role)? } else { None };
+        wake::note(&wake::Written {
+            role,
+            queue: self.id,
+            run_at: if is_blocked { Micros::MAX } else { run_at },
+            resting: self.resting,
+            limited_until: self.limited_until,
+            is_new,
+            before,
+        })
+    }
+}
+
+/// Only of the queue that this session held last: else a worker finds out. `get`: the columns of the job.
+fn target<'a>(
+    get: impl Fn(i32) -> Option<Datum<'a>>,
+    extension: &Extension,
+    queue: &[u8],
+    role: Oid,
+) -> Result<Target> {
+    let says_itself = claim::says_itself(|column| get(column).is_some());
     let known = queues::last_held(extension, queue, |kept| {
         let mut target = Target {
             id: kept.queue.id,
@@ -152,7 +180,7 @@ fn target(row: &TriggerRow, extension: &Extension, queue: &[u8], role: Oid) -> R
             limited_until: 0,
         };
         if kept.queue.rate.is_some() && target.resting.is_none() {
-            let key = row.get(column::GROUP_KEY);
+            let key = get(column::GROUP_KEY);
             target.limited_until = rates::held_until(&kept.queue, role, key)?;
             target.resting = (target.limited_until != 0).then(|| kept.told());
         }

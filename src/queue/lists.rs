@@ -1,11 +1,14 @@
 //! The lists of columns within statements, as `logic::columns` declares them.
 
-use crate::logic::columns::history;
 use crate::logic::columns::{GIVEN, HISTORY, Home, IN_JOBS, JOB_COLUMNS, JOBS, JobColumn, Retried};
+use crate::logic::columns::{history, job};
 use crate::pg::datum::{Oid, types};
 
 /// The types of the columns of `history`, in order.
 pub const HISTORY_TYPES: [Oid; history::COUNT] = history_types();
+
+/// The types of the columns of `_jobs`, in order.
+pub const JOB_TYPES: [Oid; job::COUNT] = job_types();
 
 /// The types of the columns of [`GIVEN`], in order.
 pub const GIVEN_TYPES: [Oid; GIVEN.len()] = given_types();
@@ -42,6 +45,17 @@ const fn history_types() -> [Oid; history::COUNT] {
     let mut index = 0;
     while index < all.len() {
         all[index] = types::oid(HISTORY.columns[index].kind);
+        index += 1;
+    }
+    all
+}
+
+#[allow(clippy::indexing_slicing)]
+const fn job_types() -> [Oid; job::COUNT] {
+    let mut all = [0; job::COUNT];
+    let mut index = 0;
+    while index < all.len() {
+        all[index] = types::oid(JOBS.columns[index].kind);
         index += 1;
     }
     all

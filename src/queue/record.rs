@@ -23,7 +23,11 @@ pub enum History {
 static ROWS: table::Rows<{ history::COUNT }> = table::Rows {
     types: lists::HISTORY_TYPES,
     filled: columns::FILLED,
-    check: c"(status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text]))",
+    check: Some(c"(status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text]))"),
+    triggers: &[table::OurTrigger {
+        name: c"history_only_owner",
+        per_row: false,
+    }],
 };
 
 static RECORD: Statement = Statement::made(lists::insert_history, &ROWS.types);

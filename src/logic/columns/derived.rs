@@ -111,3 +111,15 @@ pub(super) const fn filled() -> u64 {
     }
     filled
 }
+
+#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+pub(super) const fn live_filled() -> u64 {
+    let (mut turn, mut filled) = (0, 0);
+    while turn < JOB_COLUMNS.len() {
+        let column = JOB_COLUMNS[turn];
+        let is_filled = column.is_live() && matches!(column.column.presence, Presence::Always);
+        filled |= (is_filled as u64) << live_before(turn);
+        turn += 1;
+    }
+    filled
+}

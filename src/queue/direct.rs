@@ -1,0 +1,165 @@
+//! Jobs that go into the table without a statement: what `enqueue()` and its like have checked.
+//!
+//! What a statement would do is done here: the defaults, the entries in the indexes, and what the trigger tells
+//! (`incoming`). Jobs that take more, as those with a unique key do, go by a statement, and so do all while the
+//! extension's owner has changed the table.
+
+use crate::logic::columns::{self, JOBS};
+use crate::pg::catalog::Extension;
+use crate::pg::datum::{self, Datum, ToDatum};
+use crate::pg::error::Result;
+use crate::pg::table::{Indexes, OurTrigger, Rows, Target};
+use crate::pg::{clock, latch, sequence};
+
+use super::enqueue::NewJob;
+use super::incoming;
+use super::{column, lists};
+
+/// What rows of `_jobs` are like.
+static ROWS: Rows<{ column::COUNT }> = Rows {
+    types: lists::JOB_TYPES,
+    filled: columns::LIVE_FILLED,
+    check: None,
+    triggers: &[
+        OurTrigger {
+            name: c"jobs_before_write",
+            per_row: true,
+        },
+        OurTrigger {
+            name: c"jobs_before_delete",
+            per_row: true,
+        },
+        OurTrigger {
+            name: c"jobs_only_owner",
+            per_row: false,
+        },
+    ],
+};
+
+/// The columns that only statements can set: they look for other jobs, or write to other tables and indexes.
+const BY_STATEMENT: [i32; 4] = [
+    column::UNIQUE_KEY,
+    column::GROUP_KEY,
+    column::AFTER,
+    column::EXPIRES_AT,
+];
+
+/// Jobs on their way into the table.
+struct Incoming<'a> {
+    extension: &'a Extension,
+    target: Target<{ column::COUNT }>,
+    row: [Option<Datum<'a>>; column::COUNT],
+}
+
+/// Inserts a checked job, which has an owner, and answers its id; `None` if a statement must do it.
+pub(super) fn insert(extension: &Extension, job: &NewJob<'_>) -> Result<Option<i64>> {
+    let Some(mut incoming) = Incoming::open(extension, job)? else {
+        return Ok(None);
+    };
+    let id = incoming.insert()?;
+    incoming.target.close().map(|()| Some(id))
+}
+
+/// The same for each element of its payload, which is a `jsonb[]`.
+pub(super) fn insert_each(extension: &Extension, job: &NewJob<'_>) -> Result<Option<Vec<i64>>> {
+    let payloads = match job.get(column::PAYLOAD) {
+        Some(payloads) => datum::array_elements(payloads, datum::types::JSONB)?,
+        None => Vec::new(),
+    };
+    let mut job = job.clone();
+    job.set(column::PAYLOAD, None);
+    let Some(mut incoming) = Incoming::open(extension, &job)? else {
+        return Ok(None);
+    };
+    let empty = incoming.get(column::PAYLOAD);
+    let mut ids = Vec::new();
+    for payload in payloads {
+        latch::check_for_interrupts()?;
+        incoming.set(column::PAYLOAD, payload.or(empty));
+        ids.push(incoming.insert()?);
+    }
+    incoming.target.close().map(|()| Some(ids))
+}
+
+impl<'a> Incoming<'a> {
+    fn open(extension: &'a Extension, job: &NewJob<'a>) -> Result<Option<Self>> {
+        if BY_STATEMENT.iter().any(|column| job.get(*column).is_some()) || !extension.is_current() {
+            return Ok(None);
+        }
+        let now = clock::transaction_start();
+        let is_later = job.get(column::RUN_AT).map(datum::as_i64) > Some(now);
+        let indexes = Indexes {
+            whole: &[extension.jobs_key, extension.claim_index],
+            partial: &[
+                extension.later_index,
+                extension.unique_index,
+                extension.key_indexes[0],
+                extension.key_indexes[1],
+                extension.strangers[0],
+            ],
+        };
+        let later = [extension.later_index];
+        let partial: &[u32] = if is_later { &later } else { &[] };
+        let table = extension.jobs;
+        let Some(target) = Target::open(table, &JOBS, &ROWS, &indexes, partial)? else {
+            return Ok(None);
+        };
+        let mut incoming = Incoming {
+            extension,
+            target,
+            row: *job.values(),
+        };
+        incoming.complete()?;
+        if incoming.lacks_any() {
+            // The statement says what is wrong.
+            return incoming.target.close().map(|()| None);
+        }
+        Ok(Some(incoming))
+    }
+
+    /// Sets what the table has defaults for.
+    fn complete(&mut self) -> Result<()> {
+        let now = datum::timestamptz(clock::transaction_start());
+        let defaults = [
+            (column::STATUS, datum::text_datum(b"pending")?),
+            (column::PAYLOAD, datum::jsonb_datum(b"{}")?),
+            (column::RUN_AT, now),
+            (column::CREATED_AT, now),
+            (column::ATTEMPTS, 0i32.datum()),
+            (column::HOME, self.extension.birth.home().datum()),
+            (column::RERUN, false.datum()),
+        ];
+        for (column, value) in defaults {
+            let given = self.get(column);
+            self.set(column, given.or(Some(value)));
+        }
+        Ok(())
+    }
+
+    /// Whether a column besides the id has no value that must have one.
+    fn lacks_any(&self) -> bool {
+        let must = |place: i32| columns::LIVE_FILLED & (1 << place.saturating_sub(1)) != 0;
+        let mut all = (1..).zip(&self.row);
+        all.any(|(place, value)| place != column::ID && must(place) && value.is_none())
+    }
+
+    fn get(&self, column: i32) -> Option<Datum<'a>> {
+        let index = usize::try_from(column.saturating_sub(1)).ok()?;
+        self.row.get(index).copied().flatten()
+    }
+
+    fn set(&mut self, column: i32, value: Option<Datum<'a>>) {
+        let index = usize::try_from(column.saturating_sub(1));
+        if let Some(place) = index.ok().and_then(|index| self.row.get_mut(index)) {
+            *place = value;
+        }
+    }
+
+    fn insert(&mut self) -> Result<i64> {
+        let id = sequence::next(self.extension.jobs_sequence)?;
+        self.set(column::ID, Some(id.datum()));
+        incoming::new_job(self.extension, id, |column| self.get(column))?;
+        self.target.insert(&self.row)?;
+        Ok(id)
+    }
+}
