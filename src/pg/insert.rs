@@ -27,8 +27,8 @@ pub struct Indexes<'a> {
     pub partial: &'a [Oid],
 }
 
-/// A table of ours, open for rows. Closed by [`Target::close`], or by the end of the (sub)transaction.
-pub struct Target<const COLUMNS: usize> {
+/// A table of ours, open for rows. Closed by [`Inserter::close`], or by the end of the (sub)transaction.
+pub struct Inserter<const COLUMNS: usize> {
     relation: sys::Relation,
     entries: Vec<Entries>,
     types: &'static [Oid; COLUMNS],
@@ -46,7 +46,7 @@ struct Entries {
 /// The table that was looked at last, how many changes of our tables had been heard of then, and what was found.
 static LOOKED_AT: Local<Option<(Oid, u64, bool)>> = Local::new(None);
 
-impl<const COLUMNS: usize> Target<COLUMNS> {
+impl<const COLUMNS: usize> Inserter<COLUMNS> {
     /// Opens the table for rows like that, of which those partial indexes get an entry, too; `None` if its owner has
     /// changed the table or its indexes, so that a statement must write them. 25006 in a transaction that may
     /// only read.
@@ -81,22 +81,22 @@ impl<const COLUMNS: usize> Target<COLUMNS> {
                 is_plain
             }
         };
-        let mut target = Target {
+        let mut inserter = Inserter {
             relation,
             entries: Vec::new(),
             types: &rows.types,
         };
         if !is_plain {
-            return target.close().map(|()| None);
+            return inserter.close().map(|()| None);
         }
         for index in indexes.whole.iter().chain(partial) {
-            target.entries.push(Entries::open(*index)?);
+            inserter.entries.push(Entries::open(*index)?);
         }
-        Ok(Some(target))
+        Ok(Some(inserter))
     }
 
     /// Inserts a row: a value for each column, in order. Statements of this transaction see it after
-    /// [`Target::close`]. 23505 if a unique index has such a row.
+    /// [`Inserter::close`]. 23505 if a unique index has such a row.
     pub fn insert(&self, values: &[Option<Datum<'_>>; COLUMNS]) -> Result<()> {
         let (mut data, mut nulls) = ([0; MOST_COLUMNS], [true; MOST_COLUMNS]);
         let places = data.iter_mut().zip(&mut nulls);

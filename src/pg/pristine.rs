@@ -1,6 +1,6 @@
 //! Whether a table of ours is as the extension made it.
 //!
-//! [`Appender`](super::append::Appender) and [`Target`](super::insert::Target) write rows as they come: no
+//! [`Appender`](super::append::Appender) and [`Inserter`](super::insert::Inserter) write rows as they come: no
 //! default, no constraint, no trigger, no rule. That is right only where there are none but those which our rows
 //! are known to satisfy. Where its owner has changed the table, a statement writes.
 

@@ -12,7 +12,7 @@ pub use super::append::{Appender, append_failed};
 use super::datum::{self, Datum, Oid, types};
 use super::error::Result;
 use super::guard::protect;
-pub use super::insert::{Indexes, Target};
+pub use super::insert::{Indexes, Inserter};
 
 pub use super::key::{Compare, Key};
 use super::pristine::gone;

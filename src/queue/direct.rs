@@ -8,7 +8,7 @@ use crate::logic::columns::{self, JOBS};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, ToDatum};
 use crate::pg::error::Result;
-use crate::pg::table::{Indexes, OurTrigger, Rows, Target};
+use crate::pg::table::{Indexes, Inserter, OurTrigger, Rows};
 use crate::pg::{clock, latch, sequence};
 
 use super::enqueue::NewJob;
@@ -47,7 +47,7 @@ const BY_STATEMENT: [i32; 4] = [
 /// Jobs on their way into the table.
 struct Incoming<'a> {
     extension: &'a Extension,
-    target: Target<{ column::COUNT }>,
+    inserter: Inserter<{ column::COUNT }>,
     row: [Option<Datum<'a>>; column::COUNT],
 }
 
@@ -57,7 +57,7 @@ pub(super) fn insert(extension: &Extension, job: &NewJob<'_>) -> Result<Option<i
         return Ok(None);
     };
     let id = incoming.insert()?;
-    incoming.target.close().map(|()| Some(id))
+    incoming.inserter.close().map(|()| Some(id))
 }
 
 /// The same for each element of its payload, which is a `jsonb[]`.
@@ -78,7 +78,7 @@ pub(super) fn insert_each(extension: &Extension, job: &NewJob<'_>) -> Result<Opt
         incoming.set(column::PAYLOAD, payload.or(empty));
         ids.push(incoming.insert()?);
     }
-    incoming.target.close().map(|()| Some(ids))
+    incoming.inserter.close().map(|()| Some(ids))
 }
 
 impl<'a> Incoming<'a> {
@@ -101,18 +101,18 @@ impl<'a> Incoming<'a> {
         let later = [extension.later_index];
         let partial: &[u32] = if is_later { &later } else { &[] };
         let table = extension.jobs;
-        let Some(target) = Target::open(table, &JOBS, &ROWS, &indexes, partial)? else {
+        let Some(inserter) = Inserter::open(table, &JOBS, &ROWS, &indexes, partial)? else {
             return Ok(None);
         };
         let mut incoming = Incoming {
             extension,
-            target,
+            inserter,
             row: *job.values(),
         };
         incoming.complete()?;
         if incoming.lacks_any() {
             // The statement says what is wrong.
-            return incoming.target.close().map(|()| None);
+            return incoming.inserter.close().map(|()| None);
         }
         Ok(Some(incoming))
     }
@@ -159,7 +159,7 @@ impl<'a> Incoming<'a> {
         let id = sequence::next(self.extension.jobs_sequence)?;
         self.set(column::ID, Some(id.datum()));
         incoming::new_job(self.extension, id, |column| self.get(column))?;
-        self.target.insert(&self.row)?;
+        self.inserter.insert(&self.row)?;
         Ok(id)
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::logic::columns::JOBS;
 use crate::pg::catalog::{self, Extension};
-use crate::pg::datum::{self, Datum, Micros, Oid, ToDatum};
+use crate::pg::datum::{self, Datum, Oid, ToDatum};
 use crate::pg::error::{
     CHECK_VIOLATION, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED,
     OBJECT_IN_USE, PgError, Result, SUCCESSFUL_COMPLETION,
@@ -22,9 +22,10 @@ use super::admit::{
     refuse_restricted, warn_unserved,
 };
 use super::handler::{Named, quoted};
+use super::target::Target;
 use super::{
-    after, any_extension, bar, bound, claim, column, consumed, expiry, handler, home, ids, keys,
-    queues, rates, rerun, rights, wake,
+    after, any_extension, bar, column, expiry, handler, home, ids, keys, queues, rerun, rights,
+    wake,
 };
 use crate::shared::consumers;
 
@@ -58,7 +59,7 @@ pub fn before_write(mut row: TriggerRow) -> Result<Datum<'static>> {
         .map_or(Ok(Vec::new()), datum::as_text)?;
     wake::on_any_end(forget)?;
     let is_blocked = comes_after(&mut row, &extension, is_users)?;
-    let target = target(|column| row.get(column), &extension, &queue, role)?;
+    let target = Target::of(|column| row.get(column), &extension, &queue, role)?;
     if is_users && !row.is_update {
         match target.is_held {
             true if target.id != 0 => tell_of_consumers(target.id, &queue)?,
@@ -99,7 +100,7 @@ pub(super) fn new_job<'a>(
     let run_at = get(column::RUN_AT).map_or(0, datum::as_i64);
     let queue = get(column::QUEUE).map_or(Ok(Vec::new()), datum::as_text)?;
     let kind = get(column::KIND);
-    target(get, extension, &queue, role)?.tell(role, kind, run_at, false, true)
+    Target::of(get, extension, &queue, role)?.tell(role, kind, run_at, false, true)
 }
 
 /// What an UPDATE takes from the job may be what others wait for.
@@ -127,71 +128,6 @@ fn comes_after(row: &mut TriggerRow, extension: &Extension, is_users: bool) -> R
     }
     let status = row.get(column::STATUS);
     Ok(status.is_some_and(|status| datum::text_is(status, b"blocked")))
-}
-
-/// What is known of the queue that a row is for.
-struct Target {
-    id: i32,
-    resting: Option<u64>,
-    is_held: bool,
-    limited_until: datum::Micros,
-}
-
-impl Target {
-    /// Has whoever waits for such a job know of it at COMMIT.
-    fn tell(
-        self,
-        role: Oid,
-        kind: Option<Datum<'_>>,
-        run_at: Micros,
-        is_blocked: bool,
-        is_new: bool,
-    ) -> Result<()> {
-        if self.is_held && !is_blocked {
-            let kind = kind.map(datum::as_text).transpose()?;
-            consumed::came(self.id, role, kind.as_deref(), run_at)?;
-        }
-        let before = if is_new { bound::admit(role)? } else { None };
-        wake::note(&wake::Written {
-            role,
-            queue: self.id,
-            run_at: if is_blocked { Micros::MAX } else { run_at },
-            resting: self.resting,
-            limited_until: self.limited_until,
-            is_new,
-            before,
-        })
-    }
-}
-
-/// Only of the queue that this session held last: else a worker finds out. `get`: the columns of the job.
-fn target<'a>(
-    get: impl Fn(i32) -> Option<Datum<'a>>,
-    extension: &Extension,
-    queue: &[u8],
-    role: Oid,
-) -> Result<Target> {
-    let says_itself = claim::says_itself(|column| get(column).is_some());
-    let known = queues::last_held(extension, queue, |kept| {
-        let mut target = Target {
-            id: kept.queue.id,
-            resting: kept.resting(says_itself),
-            is_held: kept.queue.holds(says_itself),
-            limited_until: 0,
-        };
-        if kept.queue.rate.is_some() && target.resting.is_none() {
-            let key = get(column::GROUP_KEY);
-            target.limited_until = rates::held_until(&kept.queue, role, key)?;
-            target.resting = (target.limited_until != 0).then(|| kept.told());
-        }
-        Ok(target)
-    });
-    known.unwrap_or(Ok(Target {
-        id: 0,
-        resting: None,
-        is_held: !says_itself,
-        limited_until: 0,
-    }))
 }
 
 /// The trigger BEFORE DELETE of each row.

@@ -59,6 +59,7 @@ pub mod served;
 mod settle;
 pub mod single;
 pub mod soon;
+mod target;
 pub mod told;
 mod unique;
 pub mod wait;
