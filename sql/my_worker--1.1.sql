@@ -579,14 +579,15 @@ CREATE FUNCTION my_worker_internal.queue_stats(
     OUT oldest timestamptz, OUT completed bigint, OUT failed bigint, OUT retried bigint,
     OUT cancelled bigint, OUT failed_at timestamptz, OUT wait_mean float8, OUT wait_p50 float8,
     OUT wait_p95 float8, OUT wait_p99 float8, OUT run_mean float8, OUT run_p50 float8,
-    OUT run_p95 float8, OUT run_p99 float8, OUT blocked bigint, OUT limited boolean) RETURNS SETOF record
+    OUT run_p95 float8, OUT run_p99 float8, OUT blocked bigint, OUT limited boolean, OUT estimated boolean)
+    RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_queue_stats_1_1' LANGUAGE C STRICT VOLATILE ROWS 10;
 
 CREATE VIEW my_worker.queue_stats AS
     SELECT s.queue, s.pending, s.scheduled, s.processing,
            clock_timestamp() - s.oldest AS oldest_pending_age, s.completed, s.failed, s.retried,
            s.cancelled, s.wait_mean, s.wait_p50, s.wait_p95, s.wait_p99, s.run_mean, s.run_p50,
-           s.run_p95, s.run_p99, s.blocked, s.limited
+           s.run_p95, s.run_p99, s.blocked, s.limited, s.estimated
       FROM my_worker_internal.queue_stats() AS s;
 COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
 
@@ -651,6 +652,10 @@ CREATE FUNCTION my_worker_internal.has_consumer(queue text) RETURNS boolean
 -- Schedules that are late or disabled, of those that the caller sees.
 CREATE FUNCTION my_worker_internal.late_schedules(OUT name text, OUT disabled boolean) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_late_schedules' LANGUAGE C STRICT VOLATILE ROWS 5;
+
+-- Since when jobs have been due, of each queue the one that has been due for longest, of those that the caller sees.
+CREATE FUNCTION my_worker_internal.oldest_jobs(OUT queue text, OUT oldest timestamptz) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_oldest_jobs' LANGUAGE C STRICT VOLATILE ROWS 10;
 
 -- Failed jobs that nobody has retried or purged, of those that the caller sees: how many a queue has had
 -- within a day, at most 1,000 in all, and 0 for the queue of the last one before.
@@ -762,14 +767,13 @@ BEGIN
     RETURN QUERY
         SELECT 'home', c.reason IS NULL, coalesce(c.reason, 'not a copy')
           FROM my_worker_internal.why_copy() AS c (reason);
-    -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
                FILTER (WHERE NOT q.paused AND s.oldest < now.at - max_age
                          -- What waits for a consumer is no alarm while there is one.
                          AND NOT my_worker_internal.has_consumer(s.queue)) AS backlog
       INTO found
-      FROM my_worker_internal.queue_stats() AS s JOIN my_worker.queues AS q ON q.name = s.queue,
+      FROM my_worker_internal.oldest_jobs() AS s JOIN my_worker.queues AS q ON q.name = s.queue,
            (SELECT clock_timestamp()) AS now (at);
     RETURN QUERY VALUES
         ('backlog', found.backlog IS NULL, coalesce(found.backlog, 'none'));
@@ -1272,7 +1276,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            'is_trusted', 'has_code',
            -- statistics
            'get_worker_stats', 'processes', 'queue_stats', 'queue_minutes_since', 'handler_stats', 'stats_reach', 'health', 'health_facts', 'named_databases',
-           'altered_columns', 'has_consumer', 'late_schedules', 'failed_jobs', 'why_copy')
+           'altered_columns', 'has_consumer', 'late_schedules', 'oldest_jobs', 'failed_jobs', 'why_copy')
 $$;
 
 -- Runs a GRANT or REVOKE so that pg_dump carries it, also within the script of an extension, ours
@@ -1444,7 +1448,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.pro
     my_worker_internal.queue_stats(), my_worker.queue_minutes_since(timestamptz), my_worker_internal.handler_stats(),
     my_worker_internal.stats_reach(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
     my_worker_internal.has_consumer(text), my_worker_internal.late_schedules(),
-    my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
+    my_worker_internal.oldest_jobs(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats, my_worker.queue_minutes,
     my_worker.handler_stats, my_worker.stats_reach TO pg_monitor;
@@ -1641,6 +1645,7 @@ COMMENT ON COLUMN my_worker.queue_stats.run_p95 IS 'milliseconds from start to e
 COMMENT ON COLUMN my_worker.queue_stats.run_p99 IS 'milliseconds from start to end, the 99th percentile';
 COMMENT ON COLUMN my_worker.queue_stats.blocked IS 'jobs that wait for other jobs to end; not counted as pending or scheduled';
 COMMENT ON COLUMN my_worker.queue_stats.limited IS 'whether jobs are due that a rate does not let start yet';
+COMMENT ON COLUMN my_worker.queue_stats.estimated IS 'whether pending and scheduled are estimates, which they are where more than 2,000 jobs wait';
 
 COMMENT ON COLUMN my_worker.schedules.name IS 'the name of the schedule, unique for its owner';
 COMMENT ON COLUMN my_worker.schedules.schedule IS 'when it is due: a cron expression or "every" and an interval';
@@ -1745,6 +1750,7 @@ COMMENT ON FUNCTION my_worker_internal.late_schedules() IS 'schedules that are l
 COMMENT ON FUNCTION my_worker_internal.lease_progress(bigint, bigint) IS 'what a consumer with a lease for a time has said of its progress';
 COMMENT ON FUNCTION my_worker_internal.may_consume(text) IS 'whether the caller may receive the jobs of all owners from a queue';
 COMMENT ON FUNCTION my_worker_internal.named_databases() IS 'the names in my_worker.database; NULL if the server refused its value at the start';
+COMMENT ON FUNCTION my_worker_internal.oldest_jobs() IS 'since when jobs have been due, of each queue the longest, of those that the caller sees';
 COMMENT ON FUNCTION my_worker_internal.only_owner() IS 'keeps all but the owner of the extension from writing past its functions';
 COMMENT ON FUNCTION my_worker_internal.pg_cron_table(boolean) IS 'the table of pg_cron''s jobs, if it can be trusted';
 COMMENT ON FUNCTION my_worker_internal.pgmq_headers(bigint, jsonb) IS 'the headers of a job that was a message of pgmq';

@@ -4,14 +4,15 @@ CREATE FUNCTION my_worker_internal.queue_stats(
     OUT oldest timestamptz, OUT completed bigint, OUT failed bigint, OUT retried bigint,
     OUT cancelled bigint, OUT failed_at timestamptz, OUT wait_mean float8, OUT wait_p50 float8,
     OUT wait_p95 float8, OUT wait_p99 float8, OUT run_mean float8, OUT run_p50 float8,
-    OUT run_p95 float8, OUT run_p99 float8, OUT blocked bigint, OUT limited boolean) RETURNS SETOF record
+    OUT run_p95 float8, OUT run_p99 float8, OUT blocked bigint, OUT limited boolean, OUT estimated boolean)
+    RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_queue_stats_1_1' LANGUAGE C STRICT VOLATILE ROWS 10;
 
 CREATE VIEW my_worker.queue_stats AS
     SELECT s.queue, s.pending, s.scheduled, s.processing,
            clock_timestamp() - s.oldest AS oldest_pending_age, s.completed, s.failed, s.retried,
            s.cancelled, s.wait_mean, s.wait_p50, s.wait_p95, s.wait_p99, s.run_mean, s.run_p50,
-           s.run_p95, s.run_p99, s.blocked, s.limited
+           s.run_p95, s.run_p99, s.blocked, s.limited, s.estimated
       FROM my_worker_internal.queue_stats() AS s;
 COMMENT ON VIEW my_worker.queue_stats IS 'what waits, runs and was counted since the server''s start, one row a queue; durations in milliseconds';
 
@@ -76,6 +77,10 @@ CREATE FUNCTION my_worker_internal.has_consumer(queue text) RETURNS boolean
 -- Schedules that are late or disabled, of those that the caller sees.
 CREATE FUNCTION my_worker_internal.late_schedules(OUT name text, OUT disabled boolean) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'mw_late_schedules' LANGUAGE C STRICT VOLATILE ROWS 5;
+
+-- Since when jobs have been due, of each queue the one that has been due for longest, of those that the caller sees.
+CREATE FUNCTION my_worker_internal.oldest_jobs(OUT queue text, OUT oldest timestamptz) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'mw_oldest_jobs' LANGUAGE C STRICT VOLATILE ROWS 10;
 
 -- Failed jobs that nobody has retried or purged, of those that the caller sees: how many a queue has had
 -- within a day, at most 1,000 in all, and 0 for the queue of the last one before.
@@ -187,14 +192,13 @@ BEGIN
     RETURN QUERY
         SELECT 'home', c.reason IS NULL, coalesce(c.reason, 'not a copy')
           FROM my_worker_internal.why_copy() AS c (reason);
-    -- One look at the queues: it may have to count.
     SELECT string_agg(format('queue "%s" is %s behind', s.queue, date_trunc('second', now.at - s.oldest)),
                       ', ' ORDER BY s.oldest)
                FILTER (WHERE NOT q.paused AND s.oldest < now.at - max_age
                          -- What waits for a consumer is no alarm while there is one.
                          AND NOT my_worker_internal.has_consumer(s.queue)) AS backlog
       INTO found
-      FROM my_worker_internal.queue_stats() AS s JOIN my_worker.queues AS q ON q.name = s.queue,
+      FROM my_worker_internal.oldest_jobs() AS s JOIN my_worker.queues AS q ON q.name = s.queue,
            (SELECT clock_timestamp()) AS now (at);
     RETURN QUERY VALUES
         ('backlog', found.backlog IS NULL, coalesce(found.backlog, 'none'));

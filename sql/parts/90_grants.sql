@@ -48,7 +48,7 @@ CREATE FUNCTION my_worker_internal.usage_rights() RETURNS SETOF text
            'is_trusted', 'has_code',
            -- statistics
            'get_worker_stats', 'processes', 'queue_stats', 'queue_minutes_since', 'handler_stats', 'stats_reach', 'health', 'health_facts', 'named_databases',
-           'altered_columns', 'has_consumer', 'late_schedules', 'failed_jobs', 'why_copy')
+           'altered_columns', 'has_consumer', 'late_schedules', 'oldest_jobs', 'failed_jobs', 'why_copy')
 $$;
 
 -- Runs a GRANT or REVOKE so that pg_dump carries it, also within the script of an extension, ours
@@ -220,7 +220,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.get_worker_stats(), my_worker_internal.pro
     my_worker_internal.queue_stats(), my_worker.queue_minutes_since(timestamptz), my_worker_internal.handler_stats(),
     my_worker_internal.stats_reach(), my_worker_internal.health_facts(), my_worker_internal.named_databases(), my_worker_internal.altered_columns(),
     my_worker_internal.has_consumer(text), my_worker_internal.late_schedules(),
-    my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
+    my_worker_internal.oldest_jobs(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy(), my_worker.health(interval) TO pg_monitor;
 GRANT SELECT (name, paused) ON my_worker.queues TO pg_monitor;
 GRANT SELECT ON @extschema@.my_worker_status, my_worker.workers, my_worker.queue_stats, my_worker.queue_minutes,
     my_worker.handler_stats, my_worker.stats_reach TO pg_monitor;

@@ -177,6 +177,7 @@ COMMENT ON COLUMN my_worker.queue_stats.run_p95 IS 'milliseconds from start to e
 COMMENT ON COLUMN my_worker.queue_stats.run_p99 IS 'milliseconds from start to end, the 99th percentile';
 COMMENT ON COLUMN my_worker.queue_stats.blocked IS 'jobs that wait for other jobs to end; not counted as pending or scheduled';
 COMMENT ON COLUMN my_worker.queue_stats.limited IS 'whether jobs are due that a rate does not let start yet';
+COMMENT ON COLUMN my_worker.queue_stats.estimated IS 'whether pending and scheduled are estimates, which they are where more than 2,000 jobs wait';
 
 COMMENT ON COLUMN my_worker.schedules.name IS 'the name of the schedule, unique for its owner';
 COMMENT ON COLUMN my_worker.schedules.schedule IS 'when it is due: a cron expression or "every" and an interval';
@@ -281,6 +282,7 @@ COMMENT ON FUNCTION my_worker_internal.late_schedules() IS 'schedules that are l
 COMMENT ON FUNCTION my_worker_internal.lease_progress(bigint, bigint) IS 'what a consumer with a lease for a time has said of its progress';
 COMMENT ON FUNCTION my_worker_internal.may_consume(text) IS 'whether the caller may receive the jobs of all owners from a queue';
 COMMENT ON FUNCTION my_worker_internal.named_databases() IS 'the names in my_worker.database; NULL if the server refused its value at the start';
+COMMENT ON FUNCTION my_worker_internal.oldest_jobs() IS 'since when jobs have been due, of each queue the longest, of those that the caller sees';
 COMMENT ON FUNCTION my_worker_internal.only_owner() IS 'keeps all but the owner of the extension from writing past its functions';
 COMMENT ON FUNCTION my_worker_internal.pg_cron_table(boolean) IS 'the table of pg_cron''s jobs, if it can be trusted';
 COMMENT ON FUNCTION my_worker_internal.pgmq_headers(bigint, jsonb) IS 'the headers of a job that was a message of pgmq';

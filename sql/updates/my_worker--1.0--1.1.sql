@@ -335,7 +335,7 @@ $$;
 GRANT EXECUTE ON FUNCTION my_worker_internal.may_consume(text) TO PUBLIC;
 GRANT USAGE ON SCHEMA my_worker_internal TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.health_facts(), my_worker_internal.named_databases(),
-    my_worker_internal.altered_columns(), my_worker_internal.has_consumer(text), my_worker_internal.late_schedules(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy() TO pg_monitor;
+    my_worker_internal.altered_columns(), my_worker_internal.has_consumer(text), my_worker_internal.late_schedules(), my_worker_internal.oldest_jobs(), my_worker_internal.failed_jobs(), my_worker_internal.why_copy() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION my_worker_internal.processes(), my_worker_internal.queue_stats(),
     my_worker.queue_minutes_since(timestamptz), my_worker_internal.handler_stats(), my_worker_internal.stats_reach() TO pg_monitor;
 GRANT SELECT ON my_worker.queue_minutes, my_worker.handler_stats, my_worker.stats_reach TO pg_monitor;

@@ -45,6 +45,7 @@ sql_function!(
     late_schedules
 );
 sql_function!(mw_has_consumer, pg_finfo_mw_has_consumer, has_consumer);
+sql_function!(mw_oldest_jobs, pg_finfo_mw_oldest_jobs, oldest_jobs);
 sql_function!(mw_failed_jobs, pg_finfo_mw_failed_jobs, failed_jobs);
 sql_function!(
     mw_run_outside_script_sql,
@@ -65,8 +66,25 @@ fn queue_stats(call: &Call) -> Answer {
 fn queue_stats_1_1(call: &Call) -> Answer {
     add_queues(call, |row| {
         let (blocked, is_limited) = (row.waiting.blocked, row.is_limited);
-        vec![Some(blocked.datum()), Some(is_limited.datum())]
+        let estimated = row.waiting.estimated;
+        vec![
+            Some(blocked.datum()),
+            Some(is_limited.datum()),
+            Some(estimated.datum()),
+        ]
     })
+}
+
+fn oldest_jobs(call: &Call) -> Answer {
+    if !SHARED.is_attached() {
+        return Err(shared::not_preloaded());
+    }
+    call.begin_set(false)?;
+    for (queue, oldest) in queues::oldest()? {
+        let oldest = oldest.max(FIRST_TIME).datum();
+        call.add_row(&[Some(datum::text_datum(&queue)?), Some(oldest)])?;
+    }
+    Ok(None)
 }
 
 /// `more`: what the function answers of a queue behind what 1.0 did.
@@ -80,7 +98,7 @@ fn add_queues(call: &Call, more: fn(&queues::QueueRow) -> Vec<Option<Datum<'stat
         let count = |of: fn(&Counters) -> i64| counters.map(|all| of(all).datum());
         let failed_at = counters.map_or(0, |all| all.failed_at);
         let mut values = vec![
-            Some(datum::text_datum(&waiting.queue)?),
+            Some(datum::text_datum(&row.queue)?),
             Some(waiting.pending.datum()),
             Some(waiting.scheduled.datum()),
             Some(row.processing.datum()),

@@ -9,29 +9,27 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::HELD;
+use super::plan::plan;
 use super::row::{Found, array, find, first_column};
-use crate::logic::rule::RuleError;
-use crate::logic::schedule::{self, Look, Overlap, Plan};
-use crate::pg::catalog::{self, Barred, Extension};
-use crate::pg::datum::{self, Micros, Oid, ToDatum, types};
-use crate::pg::error::{INVALID_AUTHORIZATION, PgError, Result};
+use super::{HELD, together};
+use crate::logic::schedule::{Overlap, Plan};
+use crate::pg::catalog::{self, Extension};
+use crate::pg::datum::{self, Micros, ToDatum, types};
+use crate::pg::error::{PgError, Result};
 use crate::pg::fault::fault;
 use crate::pg::log::{self, Level};
 use crate::pg::spi::{Spi, Statement};
 use crate::pg::{clock, xact};
 use crate::queue::admit;
 use crate::queue::as_owner;
-use crate::queue::bar::bar;
 use crate::queue::column;
 use crate::queue::enqueue;
 use crate::queue::handler::quoted;
 
-/// How late a due time may be and still count as on time. Longer than the server takes to come
-/// back from a crash, shorter than what anybody calls downtime.
-const GRACE: Micros = 4_000_000;
-/// Schedules that one transaction fires; each costs it a subtransaction, and 64 are cheap.
+/// Schedules that one transaction fires; each may cost it a subtransaction, and 64 are cheap.
 pub const BATCH: usize = 50;
+/// Fewer are fired one by one.
+const SOME: usize = 4;
 /// How long a row that somebody has locked is left alone.
 const LOCKED_FOR: Micros = 1_000_000;
 /// How long a row is left alone after an error that passes; less where the tests have errors on purpose.
@@ -188,15 +186,20 @@ impl Firer {
                 return Ok(());
             }
             let began = clock::now();
-            for _ in 0..BATCH {
-                let Some(id) = self.due.pop_front() else {
-                    break;
-                };
+            let mut batch: VecDeque<i64> = self.due.drain(..BATCH.min(self.due.len())).collect();
+            if batch.len() >= SOME {
+                let fired = together::fire(extension, batch.make_contiguous());
+                batch.retain(|id| !fired.contains(id));
+            }
+            while let Some(id) = batch.pop_front() {
                 fenced(extension, id, left, |spi| fire(spi, id))?;
                 if !(0..STEP).contains(&clock::now().saturating_sub(began)) {
                     break;
                 }
             }
+            // The next step goes on with the rest.
+            batch.append(&mut self.due);
+            self.due = batch;
             Ok(())
         })
         .inspect_err(|_| self.due.clear())?;
@@ -298,43 +301,13 @@ fn fire(spi: &Spi, id: i64) -> Result<Fired> {
         return Ok(Fired::Locked);
     };
     let now = super::now();
-    if !found.active || found.next_run_at.is_some_and(|next| next > now) {
+    let Some(plan) = plan(&found, now)? else {
         return Ok(Fired::Done);
-    }
-    refuse_barred(found.owner)?;
-    let zone = super::timezone(Some(&found.timezone))?;
-    let rule = super::parse_rule(&found.schedule, found.anchor)?;
-    let Some(next_run_at) = found.next_run_at else {
-        // A hand has taken it away.
-        let next = rule.next_after(now, &zone);
-        let next = next.ok_or_else(|| super::refused(&found.schedule, &RuleError::NeverDue))?;
-        return advance(spi, &found, &Plan::wait_until(next), None, now).map(|()| Fired::Done);
     };
-    let look = Look {
-        next_run_at,
-        last_due: found.last_due,
-        unfinished: (found.live.len() + found.held.len()) as u64,
-        catchup: found.catchup,
-        overlap: found.overlap,
-        grace: GRACE,
-    };
-    let plan = schedule::plan(&look, &rule, &zone, now);
-    if plan.next_run_at.is_none() {
-        return Err(super::refused(&found.schedule, &RuleError::NeverDue));
-    }
     let last_job = insert_jobs(spi, &mut found, &plan)?;
     advance(spi, &found, &plan, last_job, now)?;
     fault!(Fired);
     Ok(Fired::Done)
-}
-
-/// A schedule whose jobs nobody may run disables itself.
-fn refuse_barred(owner: Oid) -> Result<()> {
-    if catalog::barred(owner)? == Some(Barred::Gone) {
-        let message = format!("owner of the schedule was dropped (role with OID {owner})");
-        return Err(PgError::new(INVALID_AUTHORIZATION, message));
-    }
-    bar(owner)?.map_or(Ok(()), Err)
 }
 
 /// Enqueues a job for each due time of the plan and answers the last one's id.

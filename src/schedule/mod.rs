@@ -19,7 +19,9 @@ pub mod fire;
 pub mod hold;
 pub mod import;
 mod manage;
+mod plan;
 mod row;
+mod together;
 
 pub use define::{Definition, schedule};
 pub use manage::{next_runs, pause, resume, run_now, unschedule};

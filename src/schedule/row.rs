@@ -62,11 +62,16 @@ pub fn find(spi: &Spi, id: i64) -> Result<Option<Found<'_>>> {
     let Some(row) = rows.first() else {
         return Ok(None);
     };
-    let mut job = job_of(&row, 1);
+    found(&row, id).map(Some)
+}
+
+/// What such a statement answers of a schedule.
+pub fn found<'a>(row: &Row<'a>, id: i64) -> Result<Found<'a>> {
+    let mut job = job_of(row, 1);
     job.set(column::SCHEDULE_ID, Some(id.datum()));
     let overlap = row.text(11)?.unwrap_or_default();
     let catchup = row.text(12)?.unwrap_or_default();
-    Ok(Some(Found {
+    Ok(Found {
         id,
         job,
         schedule: row.text(9)?.unwrap_or_default(),
@@ -81,7 +86,7 @@ pub fn find(spi: &Spi, id: i64) -> Result<Option<Found<'_>>> {
         active: row.bool(16),
         live: ids(row.datum(17))?,
         held: ids(row.datum(18))?,
-    }))
+    })
 }
 
 /// The job that a schedule's row describes: command, handler, payload, queue, max_attempts, timeout,
@@ -127,6 +132,12 @@ fn unknown_word(word: &[u8]) -> PgError {
 /// The `bigint`s of a result's first column.
 pub fn first_column(rows: &Rows<'_>) -> Result<Vec<i64>> {
     Ok(rows.iter().filter_map(|row| row.i64(1)).collect())
+}
+
+/// A `timestamptz[]`.
+pub fn times(times: impl Iterator<Item = Micros>) -> Result<Datum<'static>> {
+    let values: Vec<Datum<'_>> = times.map(|time| time.datum()).collect();
+    datum::array_datum(&values, types::TIMESTAMPTZ)
 }
 
 /// A `bigint[]`.

@@ -45,7 +45,10 @@ pub fn minutes(since: Micros) -> Result<Lately> {
     let minutes = shared::recent::minutes(bgworker::my_database(), within, sees()?)?;
     Ok(Lately {
         minutes,
-        names: names.into_iter().map(|(name, id)| (id, name)).collect(),
+        names: names
+            .into_iter()
+            .map(|named| (named.id, named.name))
+            .collect(),
     })
 }
 

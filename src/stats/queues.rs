@@ -1,5 +1,7 @@
 //! `queue_stats`: what waits in each queue, what runs, and what was counted.
 
+use std::collections::BTreeMap;
+
 use crate::counted;
 use crate::logic::counters::Counters;
 use crate::pg::bgworker;
@@ -8,14 +10,16 @@ use crate::pg::clock;
 use crate::pg::datum::{self, Micros, ToDatum, types};
 use crate::pg::error::Result;
 use crate::pg::spi::{Row, Statement};
-use crate::queue::live::{self, Blocked, Waiting};
+use crate::queue::live::{self, Blocked, Scope, Waiting};
 use crate::queue::{as_owner, extension, queues, rates};
 use crate::shared::{Phase, SHARED, SLOTS, consumers};
 
 use super::sight::Sight;
 
-static QUEUES: Statement =
-    Statement::new("SELECT name, id FROM my_worker.queues ORDER BY name", &[]);
+static QUEUES: Statement = Statement::new(
+    "SELECT name, id, rate IS NOT NULL FROM my_worker.queues ORDER BY name",
+    &[],
+);
 
 static LEASED: Statement = Statement::new(
     "SELECT queue, owner, pg_catalog.count(*) FROM my_worker._jobs \
@@ -32,7 +36,9 @@ static BLOCKED: Statement = Statement::new(
 
 /// One row of the view.
 pub struct QueueRow {
-    /// Its name, and what waits.
+    /// Its name.
+    pub queue: Vec<u8>,
+    /// What waits.
     pub waiting: Waiting,
     /// Jobs that run.
     pub processing: i64,
@@ -42,48 +48,85 @@ pub struct QueueRow {
     pub is_limited: bool,
 }
 
+/// A queue of this database.
+pub(super) struct Named {
+    /// Its name.
+    pub(super) name: Vec<u8>,
+    /// Its number.
+    pub(super) id: i32,
+    has_rate: bool,
+}
+
 /// All queues of this database, with what the caller sees of each.
 pub fn rows() -> Result<Vec<QueueRow>> {
     let extension = extension()?;
     let sight = Sight::of_caller()?;
     let queues = names(&extension)?;
-    let mut running = running(sight)?;
-    running.extend(held_by_sessions(sight, &queues)?);
-    running.sort_unstable();
+    let running = at_work(sight, &queues)?;
     let leased = leased(&extension, sight)?;
     let now: Micros = clock::now();
     let blocked = blocked(&extension, now)?;
-    let sees = |owner| sight.sees(owner);
-    let waiting = live::waiting(&extension, now, &running, &blocked, &sees)?;
-    queues
-        .into_iter()
-        .map(|(name, id)| {
-            let mine = waiting.iter().find(|entry| entry.queue == name).cloned();
-            let processing = running.iter().filter(|(_, queue)| *queue == name).count();
-            let in_rows = leased.iter().filter(|(queue, _)| *queue == name);
-            let in_rows: i64 = in_rows.map(|(_, count)| count).sum();
-            let (counters, whose) = counted::counters(id);
-            let mine = mine.unwrap_or_default();
-            Ok(QueueRow {
-                is_limited: mine.pending > 0 && is_limited(&extension, &name)?,
-                waiting: Waiting {
-                    queue: name,
-                    ..mine
-                },
-                processing: processing as i64 + in_rows,
-                counters: sight.sees(whose)?.then(|| Box::new(counters)),
-            })
+    let scope = Scope {
+        now,
+        running: &running,
+        sees: &|owner| sight.sees(owner),
+    };
+    let mut waiting = live::waiting(&extension, &scope, &blocked)?;
+    let mut processing: BTreeMap<&[u8], i64> = BTreeMap::new();
+    for (_, queue) in &running {
+        *processing.entry(queue).or_default() += 1;
+    }
+    for (queue, count) in &leased {
+        *processing.entry(queue).or_default() += count;
+    }
+    let row = |queue: Named| {
+        let waiting = waiting.remove(&queue.name).unwrap_or_default();
+        let (counters, whose) = counted::counters(queue.id);
+        let waits = queue.has_rate && waiting.pending > 0;
+        Ok(QueueRow {
+            is_limited: waits && is_limited(&extension, &queue.name)?,
+            processing: processing.get(queue.name.as_slice()).copied().unwrap_or(0),
+            counters: sight.sees(whose)?.then(|| Box::new(counters)),
+            queue: queue.name,
+            waiting,
         })
-        .collect()
+    };
+    queues.into_iter().map(row).collect()
 }
 
-/// All queues of this database by name, with their numbers.
-pub(super) fn names(extension: &Extension) -> Result<Vec<(Vec<u8>, i32)>> {
+/// Since when jobs have been due, of each queue the one that has been due for longest, as the caller sees them.
+pub fn oldest() -> Result<BTreeMap<Vec<u8>, Micros>> {
+    let extension = extension()?;
+    let sight = Sight::of_caller()?;
+    let running = at_work(sight, &names(&extension)?)?;
+    let scope = Scope {
+        now: clock::now(),
+        running: &running,
+        sees: &|owner| sight.sees(owner),
+    };
+    live::oldest(&extension, &scope)
+}
+
+/// The jobs that run, or that sessions hold, sorted, with their queues.
+fn at_work(sight: Sight, queues: &[Named]) -> Result<Vec<(i64, Vec<u8>)>> {
+    let mut running = running(sight)?;
+    running.extend(held_by_sessions(sight, queues)?);
+    running.sort_unstable();
+    Ok(running)
+}
+
+/// All queues of this database by name.
+pub(super) fn names(extension: &Extension) -> Result<Vec<Named>> {
     as_owner(extension, |spi| {
         let rows = spi.read(&QUEUES, &[])?;
-        rows.iter()
-            .map(|row| Ok((row.text(1)?.unwrap_or_default(), row.i32(2).unwrap_or(0))))
-            .collect()
+        let named = |row: Row<'_>| {
+            Ok(Named {
+                name: row.text(1)?.unwrap_or_default(),
+                id: row.i32(2).unwrap_or(0),
+                has_rate: row.bool(3),
+            })
+        };
+        rows.iter().map(named).collect()
     })
 }
 
@@ -93,23 +136,19 @@ fn is_limited(extension: &Extension, queue: &[u8]) -> Result<bool> {
 }
 
 /// How many wait for jobs that they come after.
-fn blocked(extension: &Extension, now: Micros) -> Result<Vec<Blocked>> {
+fn blocked(extension: &Extension, now: Micros) -> Result<Blocked> {
     as_owner(extension, |spi| {
         let rows = spi.read(&BLOCKED, &[Some(now.datum())])?;
         let blocked = |row: Row<'_>| {
-            Ok(Blocked {
-                queue: row.text(1)?.unwrap_or_default(),
-                owner: row.oid(2).unwrap_or(0),
-                due: row.i64(3).unwrap_or(0),
-                later: row.i64(4).unwrap_or(0),
-            })
+            let pair = (row.oid(2).unwrap_or(0), row.text(1)?.unwrap_or_default());
+            Ok((pair, (row.i64(3).unwrap_or(0), row.i64(4).unwrap_or(0))))
         };
         rows.iter().map(blocked).collect()
     })
 }
 
 /// The jobs that sessions of consumers hold and that the caller sees, with their queues.
-fn held_by_sessions(sight: Sight, queues: &[(Vec<u8>, i32)]) -> Result<Vec<(i64, Vec<u8>)>> {
+fn held_by_sessions(sight: Sight, queues: &[Named]) -> Result<Vec<(i64, Vec<u8>)>> {
     let database = bgworker::my_database();
     let mut held = Vec::with_capacity(consumers::out());
     if held.capacity() > 0 {
@@ -124,11 +163,11 @@ fn held_by_sessions(sight: Sight, queues: &[(Vec<u8>, i32)]) -> Result<Vec<(i64,
     }
     let mut jobs = Vec::new();
     for (job, owner, queue) in held {
-        let name = queues.iter().find(|(_, id)| *id == queue);
-        if let Some((name, _)) = name
+        let named = queues.iter().find(|named| named.id == queue);
+        if let Some(named) = named
             && sight.sees(owner)?
         {
-            jobs.push((job, name.clone()));
+            jobs.push((job, named.name.clone()));
         }
     }
     Ok(jobs)
