@@ -205,15 +205,10 @@ impl Finder {
                     (Some(reason), unread) if seen.is_due || unread.is_some() => {
                         ender.add(owner, &name, reason);
                     }
-                    // Who asked has told of all that is new, and workers know where to go on.
-                    (None, Some(_)) if self.thorough && self.is_for_workers(&queue) => {
-                        held_up = true;
-                    }
                     (None, Some(from)) if self.thorough => {
                         self.add_walk(owner, &name, from);
                         held_up |= !self.napped && queue.by_key.is_some();
                     }
-                    (None, _) if seen.is_due && !self.napped => held_up = true,
                     (None, _) if seen.is_due => runs = Some(run_at),
                     _ => {}
                 }
@@ -274,19 +269,13 @@ impl Finder {
         }
     }
 
-    /// Somebody asked, and what stands unread at the head of the queue is gone, or runs, nearly always.
-    fn is_for_workers(&self, queue: &Queue) -> bool {
-        !self.napped && queue.by_key.is_none() && queue.handler.is_some()
-    }
-
     /// It may be a job whose COMMIT nobody announced: marks step back to that time.
     fn ask_for_worker(&self, owner: Oid, run_at: Micros) {
         let database = self.database;
         shared::tell(|state| state.demand(database, owner, run_at, 0));
     }
 
-    /// Entries of jobs that are gone, or jobs of keys that are held up, stand before others, perhaps many: workers
-    /// know how many.
+    /// Jobs of keys that are held up stand before others, perhaps many: workers know how many.
     fn look_on(&self, owner: Oid) {
         let database = self.database;
         shared::tell(|state| state.look_on(database, owner));
@@ -298,7 +287,7 @@ impl Finder {
             return Ok(true);
         };
         let mut barred: Option<PgError> = None;
-        let (mut is_due, mut run_at) = (false, Micros::MIN);
+        let (mut is_due, mut run_at, mut by_key) = (false, Micros::MIN, false);
         let result = xact::transaction(|| {
             let Some(extension) = catalog::extension()? else {
                 return Ok(None);
@@ -322,6 +311,7 @@ impl Finder {
                 Ok(if is_due { Visit::Enough } else { Visit::On })
             })?;
             run_at = look.found(None);
+            by_key = queue.by_key.is_some();
             drop(look);
             due.close()?;
             self.next = earlier(self.next, walked.next);
@@ -338,7 +328,7 @@ impl Finder {
         match (barred, is_due, unread) {
             (Some(reason), true, _) => ender.add(walk.owner, &walk.queue, &reason),
             // Who asked has told of all that is new.
-            (None, true, _) if !walk.napped => self.look_on(walk.owner),
+            (None, true, _) if by_key && !walk.napped => self.look_on(walk.owner),
             (None, true, _) => self.ask_for_worker(walk.owner, run_at),
             (None, false, Some(from)) => {
                 walk.from = from;

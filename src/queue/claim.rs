@@ -161,9 +161,8 @@ impl Jobs {
         Ok(found)
     }
 
-    /// The first queue after `after` and before `before` that has jobs of the role, or had some a while ago: one
-    /// descent, however many entries of jobs that are gone stand there. Its name is copied into the current memory
-    /// context.
+    /// The first queue after `after` and before `before` that has jobs of the role; its name is
+    /// copied into the current memory context.
     pub fn next_queue(
         &self,
         owner: Oid,
@@ -174,8 +173,11 @@ impl Jobs {
             .chain(after.map(|name| Key::text(key::QUEUE, Compare::Greater, name)))
             .chain(before.map(|name| Key::text(key::QUEUE, Compare::Less, name)))
             .collect();
-        let found = self.table.first_entry::<2>(&keys)?;
-        Ok(found.and_then(|[_, queue]| queue))
+        let found = self.table.first(&keys, &self.row)?;
+        match self.row_value(found, column::QUEUE) {
+            Some(name) => Ok(Some(datum::text_datum(&datum::as_text(name)?)?)),
+            None => Ok(None),
+        }
     }
 
     fn row_value(&self, found: bool, column: i32) -> Option<Datum<'_>> {

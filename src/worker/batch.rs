@@ -269,7 +269,6 @@ impl Worker {
         let known = self.known.entry(queue.name.clone()).or_default();
         known.proved = true;
         known.size = known.size.max(1);
-        known.keys.note_done(tally.untold.list().len());
         let size = &mut known.size;
         let fast = tally
             .untold

@@ -1,5 +1,5 @@
 //! What a worker knows of jobs that have a key: the keys that it has passed by in each queue, and which of them
-//! were given back since. And the boards, by which a worker that begins takes over how far another one has read.
+//! were given back since.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use crate::logic::keys::freed::{Freed, Since};
 use crate::logic::keys::passed::Passed;
 use crate::logic::keys::{KeyId, Rule};
 use crate::logic::low_water::LowWater;
-use crate::pg::datum::{Micros, Oid};
+use crate::pg::datum::Oid;
 use crate::pg::error::Result;
 use crate::queue::claim::Jobs;
 use crate::queue::key_look::{HeldKeys, KeyLook};
@@ -21,17 +21,15 @@ use crate::shared::{KeyBoard, KeyBoardOf, SHARED, SlotId};
 /// A round of a queue that goes by keys has no more jobs: what this worker announces, others read past, and with
 /// it the keys that they could go on with.
 const ROUND: usize = 8;
-/// What was passed is put up for others once it was so much.
+/// What looks have passed is put up for others once it was so much.
 const MANY: usize = 2000;
-/// The same after a look that took longer than this, as one over some thousand entries of jobs that are gone does.
-const LONG: Micros = 1_000;
 
 /// The keys of one queue. All looks share what is remembered.
 #[derive(Clone, Default)]
 pub(super) struct KnownKeys {
     rule: Option<Rule>,
     passed: Rc<RefCell<Passed>>,
-    /// Jobs that looks have passed, or that were run, since a board was put up.
+    /// Jobs that looks have passed since a board was put up.
     count: Rc<Cell<usize>>,
     /// The board that was put up, or taken over, last.
     board: u64,
@@ -59,18 +57,6 @@ impl KnownKeys {
     /// Whether what is known was found under these settings.
     pub(super) fn are_of(&self, queue: &Queue) -> bool {
         self.rule == queue.by_key
-    }
-
-    /// So many jobs have been run, which leave entries behind.
-    pub(super) fn note_done(&self, jobs: usize) {
-        self.count.set(self.count.get().saturating_add(jobs));
-    }
-
-    /// A look took so long: what makes it long is not to be read again.
-    pub(super) fn note_look(&self, took: Micros) {
-        if took > LONG {
-            self.note_done(MANY);
-        }
     }
 
     /// How many jobs a round has at most, of a batch of so many.
@@ -116,10 +102,7 @@ impl KeyView<'_> {
 impl Worker {
     /// Of which queue a board is, with the settings as they are told.
     fn board_of(&self, queue: &Queue) -> KeyBoardOf {
-        let told = match queue.by_key {
-            Some(_) => SHARED.peek(|unlocked| unlocked.queue_changes.load(Ordering::Acquire)),
-            None => Some(KeyBoardOf::plain(queue.handler.is_some())),
-        };
+        let told = SHARED.peek(|unlocked| unlocked.queue_changes.load(Ordering::Acquire));
         KeyBoardOf {
             database: self.database,
             role: self.role,
@@ -129,9 +112,9 @@ impl Worker {
     }
 
     /// Takes over how far another worker of the lane has read in a queue. What came since is read, and each key that
-    /// its marks have passed is looked at. Where the queue does not go by keys that is worth it at the start only.
+    /// its marks have passed is looked at.
     pub(super) fn adopt(&self, queue: &Queue, low: &mut LowWater, keys: &mut KnownKeys) {
-        if queue.by_key.is_none() && !low.marks().is_empty() {
+        if queue.by_key.is_none() {
             return;
         }
         let (database, role) = (self.database, self.role);
@@ -159,7 +142,7 @@ impl Worker {
         }
     }
 
-    /// Puts up for others what was passed by, if that was much.
+    /// Puts up for others what a look has passed by, if that was much.
     pub(super) fn put_up(&self, queue: &Queue, low: &LowWater, keys: &mut KnownKeys) {
         if keys.count.get() < MANY {
             return;

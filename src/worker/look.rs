@@ -202,7 +202,7 @@ impl Worker {
             known.keys = KnownKeys::new(queue);
         }
         self.adopt(queue, &mut known.low, &mut known.keys);
-        let found = self.find_first(jobs, queue, limit, &mut known);
+        let found = self.find(jobs, queue, limit, &mut known);
         self.put_up(queue, &known.low, &mut known.keys);
         let proved = known.proved;
         let mut behind = Known {
@@ -249,20 +249,6 @@ impl Worker {
         }
         round.is_under_way = true;
         Ok(Some(round))
-    }
-
-    /// The first look of a batch, which may have to read far.
-    fn find_first(
-        &self,
-        jobs: &Jobs,
-        queue: &Queue,
-        limit: usize,
-        known: &mut Known,
-    ) -> Result<Vec<Candidate>> {
-        let began = clock::now();
-        let found = self.find(jobs, queue, limit, known);
-        known.keys.note_look(clock::now().saturating_sub(began));
-        found
     }
 
     /// What is behind `last`, or the next one alone, for the same transaction: the first round went

@@ -1,12 +1,12 @@
-//! What a worker has passed by in a queue, for those of its lane that begin: where the entries of a million jobs that are
-//! gone, or a million jobs of a key that is held up, stand before the others, one of them has read them.
+//! What a worker has passed by in a queue that goes by keys, for those of its lane that begin: where a million jobs of
+//! a key that is held up stand before the others, one of them has read them.
 
 use super::{Oid, SeenArrivals, State, Text};
 use crate::logic::keys::KeyId;
 use crate::logic::low_water::{LowWater, Place};
 
 /// So many queues have a board.
-const BOARDS: usize = 16;
+const BOARDS: usize = 8;
 /// The most marks, keys and bytes of a key on a board.
 const MARKS: usize = 4;
 /// See above.
@@ -24,17 +24,8 @@ pub struct KeyBoardOf {
     pub role: Oid,
     /// The queue, by its id.
     pub queue: i32,
-    /// Changes of queues' settings that had been told; where it does not go by keys, what of them counts
-    /// ([`KeyBoardOf::plain`]).
+    /// Changes of queues' settings that had been told.
     pub told: u64,
-}
-
-impl KeyBoardOf {
-    /// In place of `told` for a queue that does not go by keys: workers pass by what is for consumers, unless the queue
-    /// has a handler.
-    pub fn plain(has_handler: bool) -> u64 {
-        u64::MAX.saturating_sub(u64::from(has_handler))
-    }
 }
 
 /// What a worker has passed by.
@@ -161,14 +152,6 @@ impl State {
             *place = KeyBoard { number, ..*board };
         }
         number
-    }
-
-    /// Forgets what is known of a database whose jobs were not announced for a while.
-    pub fn forget_boards(&mut self, database: Oid) {
-        let boards = self.boards.boards.iter_mut();
-        boards
-            .filter(|board| board.of.database == database)
-            .for_each(|board| *board = KeyBoard::NONE);
     }
 
     /// What stands there of a queue, unless it is the board of that number.

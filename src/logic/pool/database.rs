@@ -116,8 +116,6 @@ impl State {
         if let Some(database) = self.database(oid) {
             database.copy = copy;
         }
-        // What comes to a copy is not announced.
-        self.forget_boards(oid);
         if copy {
             self.dismiss_workers(oid, wake);
         }
