@@ -30,3 +30,17 @@ BEGIN
         COMMIT;
     END LOOP;
 END $$;
+
+-- A consumer outside of the server: takes and ends in transactions of their own, as bench.consume() does.
+CREATE PROCEDURE bench.consume_pgmq(batch integer) LANGUAGE plpgsql AS $$
+DECLARE
+    taken bigint[];
+BEGIN
+    LOOP
+        SELECT array_agg(msg_id) INTO taken FROM pgmq.read('bench', 60, batch);
+        COMMIT;
+        EXIT WHEN taken IS NULL;
+        PERFORM pgmq.delete('bench', taken);
+        COMMIT;
+    END LOOP;
+END $$;

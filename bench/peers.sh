@@ -40,6 +40,11 @@ peer_speed() {
     fi
 }
 
+# wants NAME: it was asked for, and can be had.
+wants() {
+    case " $PEERS " in *" $1 "*) have_peer "${2:-$1}" ;; *) return 1 ;; esac
+}
+
 lacks() {
     local program
     for program in "$@"; do
@@ -60,7 +65,7 @@ get_npm() {
         WHY="npm could not install it"
         return 1
     }
-    cp bench/peer_*.js "$dir/" && touch "$dir/ready"
+    cp bench/peer_*.js bench/peer_*.mjs "$dir/" && cp -r clients/node "$dir/client" && touch "$dir/ready"
 }
 
 npm_version() { sed -n 's/^ *"version": "\(.*\)".*/\1/p' "$WORK/tmp/npm/node_modules/$1/package.json" | head -n 1; }
@@ -93,6 +98,13 @@ peer_pgboss() {
     peer_speed "pg-boss: writing" "$(($1 / 5))" node_peer pgboss touch "$1" "$(($1 / 5))"
 }
 
+# Our client, of whose jobs nothing is to be done but to say that they are done.
+client_by_node() { # client_by_node JOBS
+    fresh
+    fill_consumed "$1" || return
+    (cd "$WORK/tmp/npm" && as_user timeout --foreground 300 node peer_client.mjs "$1")
+}
+
 # ---- PyPI ---------------------------------------------------------------------------------------
 
 get_python() {
@@ -103,13 +115,23 @@ get_python() {
         WHY="pip could not install it"
         return 1
     }
-    cp bench/peer_procrastinate.py bench/listener.py "$dir/" && touch "$dir/ready"
+    cp bench/peer_*.py bench/listener.py "$dir/" && touch "$dir/ready"
 }
 
 python_version() { "$WORK/tmp/python/bin/python" -c 'import importlib.metadata as m, sys; print(m.version(sys.argv[1]))' "$1"; }
 
 # psycopg: for the consumer by LISTEN/NOTIFY of the scenario `latency`.
 get_psycopg() { get_python && version psycopg "$(python_version psycopg)"; }
+
+# by_psycopg WHOSE BATCH JOBS: a consumer of ours or of pgmq.
+by_psycopg() {
+    fresh
+    case $1 in
+        pgmq) run_sql -c "CALL bench.fill_pgmq($3)" -c "VACUUM ANALYZE pgmq.q_bench" -c "CHECKPOINT" >/dev/null || return ;;
+        *) fill_consumed "$3" || return ;;
+    esac
+    (cd "$WORK/tmp" && as_user timeout --foreground 300 python/bin/python python/peer_consumers.py "$1" "$2")
+}
 
 # procrastinate: 24 at once, finished jobs deleted.
 get_procrastinate() { get_python && version procrastinate "$(python_version procrastinate)"; }
@@ -194,6 +216,12 @@ drain_pgmq() { # drain_pgmq BATCH JOBS WRITING
     fresh
     run_sql -c "CALL bench.fill_pgmq($2)" -c "VACUUM ANALYZE pgmq.q_bench" -c "CHECKPOINT" >/dev/null || return
     timed_call "bench.drain_pgmq($1, $3)"
+}
+
+consumed_of_pgmq() { # consumed_of_pgmq BATCH JOBS
+    fresh
+    run_sql -c "CALL bench.fill_pgmq($2)" -c "VACUUM ANALYZE pgmq.q_bench" -c "CHECKPOINT" >/dev/null || return
+    timed_call "bench.consume_pgmq($1)"
 }
 
 peer_pgmq() {

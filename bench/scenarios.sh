@@ -60,6 +60,10 @@ scenario_flow() {
             speed "my_worker: none, 1,000 keys" "$jobs" ours_keys plain "$jobs"
             speed "my_worker: $limit, 1,000 keys" "$jobs" ours_keys "$limit" "$jobs"
         done
+        for limit in $FLOW_ENDS; do
+            speed "my_worker: jobs that fail" "$calls" ended fails "$calls"
+            speed "my_worker: $limit" "$calls" ended "$limit" "$calls"
+        done
         for limit in $FLOW_CALLS; do
             speed "enqueue()" "$calls" enqueue_calls nothing "$calls"
             speed "enqueue(): $limit" "$calls" enqueue_calls "$limit" "$calls"
@@ -67,13 +71,24 @@ scenario_flow() {
     done
     for limit in $FLOW; do target "my_worker: $limit" "my_worker: none" "-"; done
     for limit in $FLOW_KEYS; do target "my_worker: $limit, 1,000 keys" "my_worker: none, 1,000 keys" "-"; done
+    for limit in $FLOW_ENDS; do target "my_worker: $limit" "my_worker: jobs that fail" "-"; done
     for limit in $FLOW_CALLS; do target "enqueue(): $limit" "enqueue()" "-"; done
 }
 FLOW="rate rate_per_key per_key fifo dead_letter retry_on"
 FLOW_KEYS="rate_per_key per_key fifo"
-FLOW_CALLS="key unique replace after expires"
+FLOW_ENDS="dies fails_on" # jobs that fail for good: into a dead-letter queue, by a rule
+FLOW_CALLS="key unique replace rerun error after expires"
 
 ours_keys() { ours "$1" "$2" "" 1000; }
+
+ended() { # ended QUEUE JOBS: as `ours`, until the queue is empty, wherever its jobs have gone
+    fresh
+    ours_off || return
+    run_sql -c "CALL bench.fill('$1', $2)" -c "VACUUM ANALYZE my_worker._jobs" -c "CHECKPOINT" >/dev/null || return
+    ours_on
+    await 600 "SELECT EXISTS (SELECT FROM bench.marks WHERE what = 'last') AND NOT EXISTS (SELECT FROM my_queue WHERE queue = '$1')" || return
+    sql "SELECT bench.elapsed('first', 'last')"
+}
 
 enqueue_calls() { # enqueue_calls WHAT CALLS: prints their milliseconds, while no job runs
     fresh
@@ -418,10 +433,13 @@ close_listener() {
 # ---- consumers: sessions outside of the pool take the jobs -----------------------------------------
 
 # consumed BATCH JOBS [LEASE]: prints the milliseconds in which one session receives and acknowledges so many.
+fill_consumed() { # fill_consumed JOBS
+    run_sql -c "SELECT count(*) FROM my_worker.send_many('consumed', array_fill('{}'::jsonb, ARRAY[$1]))" \
+        -c "VACUUM ANALYZE my_worker._jobs" -c "CHECKPOINT" >/dev/null
+}
 consumed() {
     fresh
-    run_sql -c "SELECT count(*) FROM my_worker.send_many('consumed', array_fill('{}'::jsonb, ARRAY[$2]))" \
-        -c "VACUUM ANALYZE my_worker._jobs" -c "CHECKPOINT" >/dev/null || return
+    fill_consumed "$2" || return
     timed_call "bench.consume($1, ${3:-NULL})"
 }
 
@@ -472,6 +490,40 @@ received() { # received RATE SECONDS FLUSHED SUFFIX
     record_delays "my_worker: receive()" "$1" "$4"
 }
 
+# The same in pgmq, by SQL and by psycopg, and our Node client beside those of others, with an empty task.
+consumers_beside() {
+    local jobs batch
+    for batch in 1 100; do
+        jobs=$(count $((batch == 1 ? 3000 : 100000)))
+        if wants pgmq; then
+            speed "receive and ack, $batch at a time, beside pgmq" "$jobs" consumed "$batch" "$jobs"
+            peer_speed "pgmq: $batch at a time" "$jobs" consumed_of_pgmq "$batch" "$jobs"
+            if wants pgmq psycopg; then
+                peer_speed "my_worker by psycopg: $batch at a time" "$jobs" by_psycopg my_worker "$batch" "$jobs"
+                peer_speed "pgmq by psycopg: $batch at a time" "$jobs" by_psycopg pgmq "$batch" "$jobs"
+            fi
+        fi
+    done
+    jobs=$(count 50000)
+    if wants graphile; then
+        peer_speed "Node client" "$jobs" client_by_node "$jobs"
+        peer_speed "graphile-worker: own empty task" "$jobs" node_peer graphile own "$jobs" "$jobs"
+    fi
+    if wants pgboss; then
+        peer_speed "Node client" "$jobs" client_by_node "$jobs"
+        peer_speed "pg-boss: own empty task" "$((jobs / 5))" node_peer pgboss own "$jobs" "$((jobs / 5))"
+    fi
+}
+targets_beside() {
+    local batch
+    for batch in 1 100; do
+        target "receive and ack, $batch at a time, beside pgmq" "pgmq: $batch at a time" "$([ "$batch" = 1 ] && echo ">= 1.5" || echo ">= 2")"
+        target "my_worker by psycopg: $batch at a time" "pgmq by psycopg: $batch at a time" ">= 1.5"
+    done
+    target "Node client" "graphile-worker: own empty task" ">= 1.5"
+    target "Node client" "pg-boss: own empty task" "-"
+}
+
 scenario_consumers() {
     local jobs batch p seconds suffix
     seconds=$(count 15 2)
@@ -486,6 +538,7 @@ scenario_consumers() {
             PGOPTIONS="-c synchronous_commit=off" speed "receive and ack, $batch at a time, unflushed" "$jobs" consumed "$batch" "$jobs"
             PGOPTIONS="-c synchronous_commit=off" speed "read and delete by SQL, $batch at a time, unflushed" "$jobs" read_and_deleted "$batch" "$jobs"
         done
+        consumers_beside
         if compile_listener; then
             received 20 "$seconds" on "" || failed "my_worker: receive() at 20/s" "$(tail -n 1 "$WORK/tmp/listener.log")"
             listened "$BY_C" 20 "$seconds" on "" "$WORK/tmp/listener" || failed "$BY_C: at 20/s"
@@ -516,6 +569,7 @@ scenario_consumers() {
     done
     target "workers, 20 consumers wait and hold" "workers, no consumer" ">= 0.97"
     target "20 consumers wait" - "<= 10"
+    targets_beside
 }
 
 # As `ours`, but what consumers hold stays there.

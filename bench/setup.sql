@@ -55,6 +55,11 @@ SELECT my_worker.create_queue('per_key', handler => 'bench.noop', retention => '
 SELECT my_worker.create_queue('fifo', handler => 'bench.noop', retention => '0', fifo => true);
 SELECT my_worker.create_queue('dead', retention => '0');
 SELECT my_worker.create_queue('dead_letter', handler => 'bench.noop', retention => '0', dead_letter => 'dead');
+-- Jobs that fail for good, without and with what may follow.
+CREATE FUNCTION bench.fail(id bigint, payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'fails'; END $$;
+SELECT my_worker.create_queue('fails', handler => 'bench.fail', max_attempts => 1);
+SELECT my_worker.create_queue('dies', handler => 'bench.fail', max_attempts => 1, dead_letter => 'dead');
+SELECT my_worker.create_queue('fails_on', handler => 'bench.fail', max_attempts => 5, fail_on => '{P0001}');
 SELECT my_worker.create_queue('retry_on', handler => 'bench.noop', retention => '0', retry_on => '{40,53}');
 
 -- So many calls of enqueue() in one transaction, by what they ask for besides.
@@ -66,6 +71,8 @@ BEGIN
         CASE what
             WHEN 'unique' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', unique_key => 'k' || i);
             WHEN 'replace' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', unique_key => 'k' || i % 100, unique_mode => 'replace');
+            WHEN 'rerun' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', unique_key => 'k' || i % 100, unique_mode => 'rerun');
+            WHEN 'error' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', unique_key => 'k' || i, unique_mode => 'error');
             WHEN 'after' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', after => ARRAY[first]);
             WHEN 'expires' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', expires_at => 'infinity');
             WHEN 'key' THEN PERFORM my_worker.enqueue('bench.noop', '{}', queue => 'plain', group_key => 'k' || i % 1000);

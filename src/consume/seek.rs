@@ -16,6 +16,7 @@ use crate::logic::keys::Rule;
 use crate::logic::keys::freed::{self, Freed, Since};
 use crate::logic::keys::passed::Passed;
 use crate::logic::low_water::LowWater;
+use crate::logic::rates::Rate;
 use crate::pg::catalog::Extension;
 use crate::pg::clock;
 use crate::pg::datum::{Micros, Oid};
@@ -24,7 +25,7 @@ use crate::pg::local::Local;
 use crate::pg::{bgworker, identity, xact};
 use crate::queue::arrivals::hash_of;
 use crate::queue::claim::Jobs;
-use crate::queue::key_look::KeyLook;
+use crate::queue::key_look::{self, HeldKeys, KeyLook};
 use crate::queue::keys::{self, KeysOf};
 use crate::queue::offer::{Offer, Wanted};
 use crate::queue::queues::Queue;
@@ -46,8 +47,8 @@ struct Known {
     read: ReadUpTo,
     /// From where to look, by owner and kinds, and the keys whose jobs these marks pass.
     marks: BTreeMap<(Oid, u64), (LowWater, RefCell<Passed>)>,
-    /// What the queue asked for of keys then.
-    rule: Option<Rule>,
+    /// What the queue asked for of keys then, and the rate of each.
+    rule: (Option<Rule>, Option<Rate>),
     /// Up to where it has heard of keys that were given back.
     freed: freed::Read,
     /// When it last looked without marks.
@@ -175,14 +176,19 @@ impl Search {
         if known.marks.len() >= MOST_MARKS {
             known.marks.clear();
         }
-        let of = KeysOf::new(wanted.queue, owner);
-        let marks = known.marks.entry((owner, self.kinds_hash())).or_default();
+        let of = KeysOf::of_look(wanted.queue, owner);
+        let marks = known.marks.entry((owner, self.kinds_hash()));
+        let none = || (LowWater::default(), RefCell::new(key_look::none_passed()));
+        let marks = marks.or_insert_with(none);
         let (low, passed) = (&mut marks.0, &marks.1);
         let Some(of) = of else {
             return jobs.offer(owner, wanted, low, None);
         };
         // As of a moment before the snapshot that is active, or after: who gets a job asks again.
-        let held = keys::held(&of, None);
+        let held = match of.rule.binds() {
+            true => keys::held(&of, None),
+            false => HeldKeys::default(),
+        };
         let count = Cell::new(0);
         let look = KeyLook::new(jobs.keys()?, &of, &held, passed, true, &count);
         jobs.offer(owner, wanted, low, Some(look))
@@ -192,11 +198,12 @@ impl Search {
 impl Known {
     /// Before a snapshot is taken: notes which of the keys that were passed by were given back.
     fn hear_of_keys(&mut self, queue: &Queue) {
-        if self.rule != queue.by_key {
+        let rule = (queue.by_key, queue.rate_of_keys());
+        if self.rule != rule {
             self.marks.clear();
-            self.rule = queue.by_key;
+            self.rule = rule;
         }
-        if queue.by_key.is_none() {
+        if !queue.tells_keys() {
             return;
         }
         let mut keys = Vec::with_capacity(Freed::ROOM);

@@ -207,7 +207,7 @@ impl Finder {
                     }
                     (None, Some(from)) if self.thorough => {
                         self.add_walk(owner, &name, from);
-                        held_up |= !self.napped && queue.by_key.is_some();
+                        held_up |= !self.napped && queue.tells_keys();
                     }
                     (None, _) if seen.is_due => runs = Some(run_at),
                     _ => {}
@@ -311,7 +311,7 @@ impl Finder {
                 Ok(if is_due { Visit::Enough } else { Visit::On })
             })?;
             run_at = look.found(None);
-            by_key = queue.by_key.is_some();
+            by_key = queue.tells_keys();
             drop(look);
             due.close()?;
             self.next = earlier(self.next, walked.next);
@@ -402,18 +402,21 @@ impl Look<'_> {
         let could = claim::is_runnable(row, self.of.queue)
             && self.of.avoid.binary_search(&place.id).is_err();
         let has_turn = match &mut self.keys {
-            Some(keys) if could => matches!(keys.turn(row, place)?, Turn::Now(_)),
+            Some(keys) if could => {
+                let pace = self.of.pace.borrow();
+                matches!(keys.turn(row, place, &pace)?, Turn::Now(_))
+            }
             _ => could,
         };
-        let starts = has_turn && self.of.pace.borrow_mut().allows(row)?;
-        if starts && self.keys.is_some() {
+        let starts = has_turn && self.of.pace.borrow_mut().ask(row)?.is_none();
+        if starts && self.of.queue.tells_keys() {
             self.run_at = place.run_at;
         }
         Ok(starts)
     }
 
     /// Back to which time marks have to step for the job that was found, and for others that were found at `known`.
-    /// In a queue that goes by keys all before it are held up, perhaps many.
+    /// In a queue that tells keys apart all before it are held up, perhaps many.
     fn found(&self, known: Option<Micros>) -> Micros {
         known.map_or(self.run_at, |known| known.min(self.run_at))
     }

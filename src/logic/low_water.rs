@@ -60,11 +60,21 @@ pub struct LowWater {
 }
 
 impl LowWater {
-    /// Marks that leave out all up to `last`, whatever stands there.
+    /// Marks that leave out all before `first`, whatever stands there.
+    pub fn from(first: Place) -> Self {
+        LowWater {
+            marks: vec![first],
+            closed: true,
+        }
+    }
+
+    /// The same of all up to `last`, and of what these marks leave out anyway.
     pub fn behind(&self, last: Place) -> Self {
+        let own = self.marks.iter().find(|m| m.priority == last.priority);
+        let first = own.copied().map_or(last.next(), |own| own.max(last.next()));
         let later = self.marks.iter().filter(|m| m.priority > last.priority);
         LowWater {
-            marks: std::iter::once(last.next()).chain(later.copied()).collect(),
+            marks: std::iter::once(first).chain(later.copied()).collect(),
             closed: true,
         }
     }
@@ -326,6 +336,9 @@ mod tests {
         let behind = low.behind(place(3, 20, i64::MAX));
         assert_eq!(behind.marks, [place(3, 21, i64::MIN), place(9, 10, 1)]);
         assert_eq!(behind.stretches().len(), 2);
+        // What the mark leaves out is not read again behind a job that stands before it.
+        let behind = low.behind(place(3, 5, 7));
+        assert_eq!(behind.marks, [place(3, 10, 1), place(9, 10, 1)]);
     }
 
     const ALL: Stretch = Stretch {

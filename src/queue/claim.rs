@@ -11,8 +11,7 @@
 use std::cell::OnceCell;
 
 use crate::logic::columns::JOBS;
-use crate::logic::consumers::sooner;
-use crate::logic::low_water::{LowWater, Place, Reading};
+use crate::logic::low_water::{LowWater, Place};
 use crate::logic::reach::Reaches;
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Datum, Micros, Oid};
@@ -22,20 +21,13 @@ use crate::pg::table::{Compare, Key, Lock, Locked, Row, RowId, Table};
 
 pub(super) use super::job::place;
 pub use super::job::{Found, Job, says_itself};
-use super::key_look::{self, KeyLook, Turn};
+use super::key_look::{KeyLook, Turn};
 use super::key_tables::{GroupKey, KeyTables, KeysOf};
 use super::queues::{self, Queue};
 use super::rates::Pace;
+use super::stirred::{self, Fit, Wish};
+pub(super) use super::walk::{Walk, key, place_key, walk_due};
 use super::{column, expiry, home};
-
-/// Columns of the claim's index.
-pub(super) mod key {
-    pub const OWNER: i16 = 1;
-    pub const QUEUE: i16 = 2;
-    pub const PRIORITY: i16 = 3;
-    pub const RUN_AT: i16 = 4;
-    pub const ID: i16 = 5;
-}
 
 /// A job that could be taken.
 #[derive(Clone)]
@@ -61,18 +53,8 @@ pub struct Avoid<'k> {
     pub pace: Pace,
     /// What its queue asks for of jobs with a key.
     pub keys: Option<KeyLook<'k>>,
-}
-
-/// How a walk through the due jobs goes on.
-pub(super) enum Walk {
-    /// With the next one.
-    On,
-    /// With the next one; this one was for nobody.
-    Past,
-    /// With the first one behind a place.
-    Behind(Place),
-    /// Not at all.
-    Enough,
+    /// What stands before this place, or at it, is left out.
+    pub behind: Option<Place>,
 }
 
 impl Found for Candidate {
@@ -140,11 +122,11 @@ impl Jobs {
             .ok_or_else(|| PgError::internal("an index of keys was not opened"))
     }
 
-    /// Has the keys of a queue's jobs at hand, if it goes by them.
+    /// Has the keys of a queue's jobs at hand, if looks at it tell them apart.
     pub fn prepare_keys(&self, queue: &Queue) -> Result<()> {
-        match queue.by_key {
-            Some(_) => self.keys().map(|_| ()),
-            None => Ok(()),
+        match queue.tells_keys() {
+            true => self.keys().map(|_| ()),
+            false => Ok(()),
         }
     }
 
@@ -184,66 +166,16 @@ impl Jobs {
         if found { self.row.get(column) } else { None }
     }
 
-    /// Walks the due jobs of a role's queue in order, from its marks on, as `visit` says; moves the
-    /// marks. Answers when the next job is due that it came upon; 0: none.
+    /// Walks the due jobs of a role's queue: see [`walk_due`].
     pub(super) fn walk_due(
         &self,
         owner: Oid,
         queue: Datum<'_>,
         now: Micros,
         low: &mut LowWater,
-        mut visit: impl FnMut(&Row, Place) -> Result<Walk>,
+        visit: impl FnMut(&Row, Place) -> Result<Walk>,
     ) -> Result<Micros> {
-        let mut later = 0;
-        let owner = Key::oid(key::OWNER, Compare::Equal, owner);
-        let queue = Key::text(key::QUEUE, Compare::Equal, queue);
-        for stretch in low.stretches() {
-            let below = stretch
-                .below
-                .map(|priority| Key::int4(key::PRIORITY, Compare::Less, priority));
-            let mut from = stretch.from.map(place_key).transpose()?;
-            let mut reading = Reading::new(low, &stretch, now);
-            loop {
-                let keys: Vec<Key> = [owner, queue]
-                    .into_iter()
-                    .chain(from)
-                    .chain(below)
-                    .collect();
-                let scan = self.table.scan(&keys)?;
-                from = None;
-                while scan.next(&self.row)? {
-                    let place = place(&self.row);
-                    if place.run_at > now {
-                        reading.keep(place);
-                        later = sooner(later, place.run_at);
-                        // The rest of this priority is due later still.
-                        let next = Key::int4(key::PRIORITY, Compare::Greater, place.priority);
-                        from = Some(next);
-                        break;
-                    }
-                    match visit(&self.row, place)? {
-                        Walk::On => reading.keep(place),
-                        Walk::Past => reading.pass(place),
-                        Walk::Behind(end) => {
-                            reading.keep(place);
-                            reading.leave_out(end);
-                            from = Some(place_key(end.next())?);
-                            break;
-                        }
-                        Walk::Enough => {
-                            reading.keep(place);
-                            return scan.end().map(|()| later);
-                        }
-                    }
-                }
-                scan.end()?;
-                if from.is_none() {
-                    break;
-                }
-            }
-            reading.end();
-        }
-        Ok(later)
+        walk_due((&self.table, &self.row), owner, queue, now, low, visit)
     }
 
     /// Up to `limit` due jobs in order. The active snapshot is younger than what is to be avoided,
@@ -257,29 +189,17 @@ impl Jobs {
         avoid: &mut Avoid<'_>,
         low: &mut LowWater,
     ) -> Result<Vec<F>> {
+        let stirred = self.look_at_stirred(queue, Wish { now, limit }, avoid)?;
         let Avoid {
             others,
             jobs,
             passed,
             pace,
             keys,
+            ..
         } = avoid;
         let name = datum::text_datum(&queue.name)?;
         let mut found = Vec::with_capacity(limit);
-        let stirred = match keys {
-            Some(keys) => keys.stirred(now, limit, |row, place| {
-                let is_taken =
-                    others.end_of(place).is_some() || jobs.binary_search(&place.id).is_ok();
-                if is_taken {
-                    return Ok(None);
-                }
-                if !is_runnable(row, queue) {
-                    return Ok(Some(false));
-                }
-                Ok(pace.allows(row)?.then_some(true))
-            })?,
-            None => Vec::new(),
-        };
         self.walk_due(owner, name, now, low, |row, place| {
             if let Some(end) = others.end_of(place) {
                 return Ok(Walk::Behind(end));
@@ -292,7 +212,7 @@ impl Jobs {
                 return Ok(Walk::Past);
             }
             let turn = match keys {
-                Some(keys) => keys.turn(row, place)?,
+                Some(keys) => keys.may_start(row, place, pace)?,
                 None => Turn::Now(None),
             };
             let key = match turn {
@@ -300,9 +220,6 @@ impl Jobs {
                 Turn::Passed => return Ok(Walk::Past),
                 Turn::Later => return Ok(Walk::On),
             };
-            if !pace.allows(row)? {
-                return Ok(Walk::On);
-            }
             let mut job = F::read(row, place)?;
             if let Some(key) = key {
                 job.set_key(key);
@@ -314,7 +231,44 @@ impl Jobs {
                 Walk::Enough
             })
         })?;
-        Ok(key_look::merged(found, stirred, limit))
+        if let Some(keys) = keys {
+            keys.end(pace);
+        }
+        Ok(stirred::merged(found, stirred, limit))
+    }
+
+    /// Of the jobs that the marks have passed by, those that may start now, in order.
+    fn look_at_stirred<F: Found>(
+        &self,
+        queue: &Queue,
+        wish: Wish,
+        avoid: &mut Avoid<'_>,
+    ) -> Result<Vec<F>> {
+        let Avoid {
+            others,
+            jobs,
+            passed,
+            pace,
+            keys: Some(keys),
+            behind,
+        } = avoid
+        else {
+            return Ok(Vec::new());
+        };
+        keys.stirred((&self.table, &self.row), wish, pace, |row, place| {
+            if behind.is_some_and(|last| place <= last) {
+                return Ok(Fit::Before);
+            }
+            if jobs.binary_search(&place.id).is_ok() {
+                passed.push(place.id);
+                return Ok(Fit::Taken);
+            }
+            Ok(match others.end_of(place) {
+                Some(_) => Fit::Taken,
+                None if is_runnable(row, queue) => Fit::Yes,
+                None => Fit::No,
+            })
+        })
     }
 
     /// A job by its id, whenever it is due, with its queue; `None` if there is no such job, or none
@@ -414,10 +368,6 @@ impl Jobs {
 
 fn id(row: &Row) -> i64 {
     row.get(column::ID).map_or(0, datum::as_i64)
-}
-
-pub(super) fn place_key(place: Place) -> Result<Key<'static>> {
-    Key::from_place(key::PRIORITY, place.priority, place.run_at, place.id)
 }
 
 /// Whether the job waits, is of this home, has not expired, and says what to do, or its queue does. Others are held

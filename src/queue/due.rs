@@ -136,13 +136,13 @@ impl Due {
         }
     }
 
-    /// The table by its indexes of keys, for a queue that goes by them.
+    /// The table by its indexes of keys, for a queue whose looks tell them apart.
     pub fn keys(&self, queue: &Queue) -> Result<Option<&KeyTables>> {
-        if queue.by_key.is_some() && self.keys.get().is_none() {
+        if queue.tells_keys() && self.keys.get().is_none() {
             let opened = KeyTables::open(self.of.jobs, self.of.key_indexes, Lock::Read)?;
             let _ = self.keys.set(opened);
         }
-        Ok(self.keys.get().filter(|_| queue.by_key.is_some()))
+        Ok(self.keys.get().filter(|_| queue.tells_keys()))
     }
 
     /// Looks at one role's queue; `starts`: whether a job that is due may start. Bounded.

@@ -1,21 +1,31 @@
-//! A look for candidates in a queue that goes by keys: each key is asked for once a look, whatever the number of
-//! its jobs, and keys that were given back are looked at by themselves, wherever their jobs stand.
+//! A look for candidates in a queue that goes by keys, or whose keys have a rate each: each key is asked for once a look,
+//! whatever the number of its jobs, and keys that were given back, or whose time has come, are looked at by themselves,
+//! wherever their jobs stand (`stirred`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::logic::keys::KeyId;
-use crate::logic::keys::passed::Passed;
+use crate::logic::keys::passed::{Passed, Room};
 use crate::logic::keys::verdict::Verdict;
 use crate::logic::low_water::Place;
 use crate::pg::datum::{self, Micros};
 use crate::pg::error::Result;
+use crate::pg::local::Local;
 use crate::pg::table::Row;
 
 use super::column;
-use super::job::{self, Found};
 use super::key_tables::{GroupKey, Head, KeyTables, KeysOf, unaccounted};
+use super::rates::Pace;
+
+/// What this process remembers of keys.
+static ROOM: Local<Option<Room>> = Local::new(None);
+
+/// No keys yet, of a queue of this process.
+pub fn none_passed() -> Passed {
+    ROOM.with(|room| Passed::within(room.get_or_insert_with(Room::default)))
+}
 
 /// What shared memory said of keys before the look took its snapshot.
 #[derive(Default)]
@@ -28,14 +38,16 @@ pub struct HeldKeys {
 
 /// One look.
 pub struct KeyLook<'a> {
-    tables: &'a KeyTables,
-    of: &'a KeysOf<'a>,
+    pub(super) tables: &'a KeyTables,
+    pub(super) of: &'a KeysOf<'a>,
     held: &'a HeldKeys,
     /// The keys whose jobs the marks may pass.
-    passed: &'a RefCell<Passed>,
+    pub(super) passed: &'a RefCell<Passed>,
     /// Of a key only as many jobs as may run at once: each is taken by itself, and not one after the other.
-    at_once: bool,
-    known: HashMap<KeyId, Known>,
+    pub(super) at_once: bool,
+    pub(super) known: HashMap<KeyId, Known>,
+    /// The rate holds back jobs without a key, and that is remembered.
+    keyless_rest: bool,
     /// The key of the job that was passed last, which most often has the next one, too, and the only one of its
     /// jobs that may start.
     last: Option<(Rc<[u8]>, i64)>,
@@ -43,11 +55,24 @@ pub struct KeyLook<'a> {
     count: &'a Cell<usize>,
 }
 
-struct Known {
-    key: GroupKey,
-    verdict: Verdict,
+pub(super) struct Known {
+    pub(super) key: GroupKey,
+    pub(super) verdict: Verdict,
+    /// Its rate holds it back until then; 0: it does not.
+    until: Micros,
     /// Its jobs may be passed by the marks.
     is_remembered: Option<bool>,
+}
+
+impl Known {
+    fn new(key: GroupKey) -> Self {
+        Known {
+            key,
+            verdict: Verdict::Nothing,
+            until: 0,
+            is_remembered: None,
+        }
+    }
 }
 
 /// What becomes of a job that the look comes upon.
@@ -77,46 +102,113 @@ impl<'a> KeyLook<'a> {
             passed,
             at_once,
             known: HashMap::new(),
+            keyless_rest: false,
             last: None,
             count,
         }
     }
 
     /// Whether a job that is due, and could run, may start.
-    pub fn turn(&mut self, row: &Row, place: Place) -> Result<Turn> {
-        let turn = self.find_turn(row, place)?;
-        let passed = usize::from(matches!(turn, Turn::Passed));
-        self.count.set(self.count.get().saturating_add(passed));
+    pub fn may_start(&mut self, row: &Row, place: Place, pace: &mut Pace) -> Result<Turn> {
+        let turn = self.turn(row, place, pace)?;
+        if !matches!(turn, Turn::Now(_)) {
+            return Ok(turn);
+        }
+        Ok(match self.pace(row, place, pace)? {
+            Turn::Now(_) => turn,
+            held => held,
+        })
+    }
+
+    /// Whether it may by its key.
+    pub fn turn(&mut self, row: &Row, place: Place, pace: &Pace) -> Result<Turn> {
+        let turn = self.find_turn(row, place, pace.keeps(place.id))?;
+        self.count(&turn);
         Ok(turn)
     }
 
-    fn find_turn(&mut self, row: &Row, place: Place) -> Result<Turn> {
-        let Some(text) = row.get(column::GROUP_KEY) else {
+    /// Whether a job whose turn it is may by its rate.
+    pub fn pace(&mut self, row: &Row, place: Place, pace: &mut Pace) -> Result<Turn> {
+        let Some(next) = pace.ask(row)? else {
             return Ok(Turn::Now(None));
+        };
+        let turn = match self.of.of_row(row)? {
+            None => {
+                let mut passed = self.passed.borrow_mut();
+                self.keyless_rest = passed.remember(KeyId::WITHOUT, &None, place, next);
+                match self.keyless_rest {
+                    true => Turn::Passed,
+                    false => Turn::Later,
+                }
+            }
+            Some(key) => {
+                let id = key.id;
+                let known = self.known.entry(id).or_insert_with(|| Known::new(key));
+                known.until = next;
+                self.pass(id, place)
+            }
+        };
+        self.count(&turn);
+        Ok(turn)
+    }
+
+    fn count(&self, turn: &Turn) {
+        let passed = usize::from(matches!(turn, Turn::Passed));
+        self.count.set(self.count.get().saturating_add(passed));
+    }
+
+    /// `starts`: its rate has let it start before.
+    fn find_turn(&mut self, row: &Row, place: Place, starts: bool) -> Result<Turn> {
+        let Some(text) = row.get(column::GROUP_KEY) else {
+            return Ok(match self.keyless_rest && !starts {
+                true => Turn::Passed,
+                false => Turn::Now(None),
+            });
         };
         if let Some((last, only)) = &self.last
             && *only != place.id
+            && !starts
             && datum::text_is(text, last)
         {
             return Ok(Turn::Passed);
         }
         let id = self.of.number(text)?;
-        if !self.known.contains_key(&id)
+        if self.of.rule.binds()
+            && !self.known.contains_key(&id)
             && let Some(key) = self.of.of_row(row)?
         {
             self.ask(key)?;
         }
         let Some(known) = self.known.get_mut(&id) else {
-            return Ok(Turn::Later);
+            return Ok(Turn::Now(None));
         };
+        if known.until != 0 && !starts {
+            return Ok(self.pass(id, place));
+        }
+        if !self.of.rule.binds() {
+            return Ok(Turn::Now(None));
+        }
         if known.verdict.lets(place.id, self.at_once) {
             return Ok(Turn::Now(Some(known.key.clone())));
         }
-        let remember = || self.passed.borrow_mut().remember(id, &known.key.text);
+        Ok(self.pass(id, place))
+    }
+
+    /// A job of a key may not start now.
+    fn pass(&mut self, id: KeyId, place: Place) -> Turn {
+        let Some(known) = self.known.get_mut(&id) else {
+            return Turn::Later;
+        };
+        let text = &known.key.text;
+        let remember = || {
+            let mut passed = self.passed.borrow_mut();
+            passed.remember(id, &Some(Rc::clone(text)), place, known.until)
+        };
         if !*known.is_remembered.get_or_insert_with(remember) {
-            return Ok(Turn::Later);
+            return Turn::Later;
         }
         let only = match known.verdict {
+            _ if known.until != 0 => Some(i64::MIN),
             Verdict::Nothing => Some(i64::MIN),
             Verdict::Only(first) => Some(first),
             Verdict::Behind(_) | Verdict::Room(_) => None,
@@ -124,18 +216,21 @@ impl<'a> KeyLook<'a> {
         if let Some(only) = only {
             self.last = Some((Rc::clone(&known.key.text), only));
         }
-        Ok(Turn::Passed)
+        Turn::Passed
     }
 
     /// Asks about a key, once; answers what was found of its first job.
-    fn ask(&mut self, key: GroupKey) -> Result<Head> {
-        let (verdict, head) = self.judge(&key)?;
+    pub(super) fn ask(&mut self, key: GroupKey) -> Result<Head> {
+        let (verdict, head) = match self.of.rule.binds() {
+            true => self.judge(&key)?,
+            false => (Verdict::Room(usize::MAX), Head::Waits(0)),
+        };
+        let id = key.id;
         let known = Known {
             verdict,
-            is_remembered: None,
-            key: key.clone(),
+            ..Known::new(key)
         };
-        self.known.insert(key.id, known);
+        self.known.insert(id, known);
         Ok(head)
     }
 
@@ -173,147 +268,4 @@ impl<'a> KeyLook<'a> {
             _ => (verdict, Head::Waits(0)),
         })
     }
-
-    /// The candidates among the jobs of keys that were given back, wherever they stand: up to `limit`, in order.
-    /// `fits`: whether this process can take a job that is due; `None`: not now, but nobody tells when.
-    pub fn stirred<F: Found>(
-        &mut self,
-        now: Micros,
-        limit: usize,
-        mut fits: impl FnMut(&Row, Place) -> Result<Option<bool>>,
-    ) -> Result<Vec<F>> {
-        let mut found = Vec::new();
-        let stirred = self.passed.borrow().stirred();
-        for (id, text) in stirred {
-            if found.len() >= limit {
-                break;
-            }
-            let key = GroupKey { id, text };
-            let head = self.ask(key.clone())?;
-            let before = found.len();
-            let state = match head {
-                Head::Waits(from) if self.of.rule.is_fifo => {
-                    self.take_run(&key, from, now, limit, &mut fits, &mut found)?
-                }
-                Head::Waits(_) => self.take_in_order(&key, now, limit, &mut fits, &mut found)?,
-                Head::Blocked(_) => State::Rests,
-                Head::None => State::Gone,
-            };
-            let mut passed = self.passed.borrow_mut();
-            match state {
-                State::Rests if found.len() == before => passed.settle(id),
-                State::Gone if found.len() == before => passed.forget(id),
-                _ => {}
-            }
-        }
-        found.sort_by_key(F::place);
-        Ok(found)
-    }
-
-    /// In a fifo queue: the first job of a key, and those behind it as far as they are due.
-    fn take_run<F: Found>(
-        &mut self,
-        key: &GroupKey,
-        from: i64,
-        now: Micros,
-        limit: usize,
-        fits: &mut impl FnMut(&Row, Place) -> Result<Option<bool>>,
-        found: &mut Vec<F>,
-    ) -> Result<State> {
-        let tables = self.tables;
-        let mut state = State::Rests;
-        let mut last: Option<Place> = None;
-        tables.waiting_from(self.of, &key.text, from, |_| {
-            let place = job::place(&tables.row);
-            if place.run_at > now || last.is_some_and(|last| place < last) {
-                return Ok(false);
-            }
-            match fits(&tables.row, place)? {
-                Some(true) => {}
-                Some(false) => return Ok(false),
-                None => {
-                    state = State::Stays;
-                    return Ok(false);
-                }
-            }
-            let mut job = F::read(&tables.row, place)?;
-            job.set_key(key.clone());
-            found.push(job);
-            last = Some(place);
-            Ok(!self.at_once && found.len() < limit)
-        })?;
-        // The walk comes upon none that goes before these.
-        if let (Some(_), Some(known)) = (last, self.known.get_mut(&key.id)) {
-            known.verdict = Verdict::Nothing;
-        }
-        Ok(state)
-    }
-
-    /// Else: jobs of a key in the order of the claim.
-    fn take_in_order<F: Found>(
-        &mut self,
-        key: &GroupKey,
-        now: Micros,
-        limit: usize,
-        fits: &mut impl FnMut(&Row, Place) -> Result<Option<bool>>,
-        found: &mut Vec<F>,
-    ) -> Result<State> {
-        let tables = self.tables;
-        let mut state = State::Gone;
-        let mut above = None;
-        let Some(known) = self.known.get_mut(&key.id) else {
-            return Ok(State::Stays);
-        };
-        loop {
-            let mut later = None;
-            tables.waiting_in_order(self.of, &key.text, above, || {
-                let place = job::place(&tables.row);
-                if state == State::Gone {
-                    state = State::Rests;
-                }
-                if place.run_at > now {
-                    // The rest of this priority is due later still.
-                    later = Some(place.priority);
-                    return Ok(false);
-                }
-                match fits(&tables.row, place)? {
-                    Some(true) if known.verdict.lets(place.id, self.at_once) => {
-                        let mut job = F::read(&tables.row, place)?;
-                        job.set_key(key.clone());
-                        found.push(job);
-                    }
-                    Some(_) => {}
-                    None => state = State::Stays,
-                }
-                Ok(found.len() < limit && known.verdict != Verdict::Nothing)
-            })?;
-            match later {
-                Some(priority) => above = Some(priority),
-                None => return Ok(state),
-            }
-        }
-    }
-}
-
-/// What is known of a key of which no job was taken.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Nothing of it can start before somebody says so, or a job comes due.
-    Rests,
-    /// It has no job that waits.
-    Gone,
-    /// Nobody tells when.
-    Stays,
-}
-
-/// Puts together what a walk has found, and what was found of keys that were given back.
-pub fn merged<F: Found>(walked: Vec<F>, mut stirred: Vec<F>, limit: usize) -> Vec<F> {
-    if stirred.is_empty() {
-        return walked;
-    }
-    stirred.extend(walked);
-    stirred.sort_by_key(F::place);
-    stirred.dedup_by_key(|found| found.place().id);
-    stirred.truncate(limit);
-    stirred
 }

@@ -51,10 +51,20 @@ pub struct KeysOf<'a> {
 }
 
 impl<'a> KeysOf<'a> {
-    /// Those of a role's jobs in a queue; `None` if keys mean nothing there.
+    /// Those of a role's jobs in a queue; `None` if it does not go by them.
     pub fn new(queue: &'a Queue, owner: Oid) -> Option<Self> {
         Some(KeysOf {
             rule: queue.by_key?,
+            queue: &queue.name,
+            owner,
+            numbers: Numbers::of(bgworker::my_database(), &queue.name, owner),
+        })
+    }
+
+    /// The same for a look; `None` if its keys do not have a rate each, either.
+    pub fn of_look(queue: &'a Queue, owner: Oid) -> Option<Self> {
+        queue.tells_keys().then(|| KeysOf {
+            rule: queue.by_key.unwrap_or(Rule::NONE),
             queue: &queue.name,
             owner,
             numbers: Numbers::of(bgworker::my_database(), &queue.name, owner),

@@ -59,11 +59,13 @@ pub mod served;
 mod settle;
 pub mod single;
 pub mod soon;
+pub mod stirred;
 mod target;
 pub mod told;
 mod unique;
 pub mod wait;
 pub mod wake;
+mod walk;
 
 /// The places of the columns of `_jobs`.
 pub use crate::logic::columns::job as column;

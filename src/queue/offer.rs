@@ -11,9 +11,10 @@ use crate::pg::table::{Compare, Key, Lock, Row};
 use crate::pg::xact;
 
 use super::claim::{self, Candidate, Found, Job, Jobs, Walk};
-use super::key_look::{self, KeyLook, Turn};
+use super::key_look::{KeyLook, Turn};
 use super::queues::Queue;
 use super::rates::Pace;
+use super::stirred::{self, Fit, Wish};
 use super::{expiry, home};
 
 /// Which jobs of a queue a consumer takes.
@@ -108,13 +109,19 @@ impl Jobs {
         let name = datum::text_datum(&wanted.queue.name)?;
         let mut pace = Pace::new(wanted.queue, owner);
         let mut jobs = Vec::new();
+        let wish = Wish {
+            now: wanted.now,
+            limit: wanted.limit,
+        };
         let stirred = match &mut keys {
-            Some(keys) => keys.stirred(wanted.now, wanted.limit, |row, place| {
-                if !wanted.holds(row, place.id)? {
-                    return Ok(Some(false));
-                }
-                Ok(pace.allows(row)?.then_some(true))
-            })?,
+            Some(keys) => {
+                keys.stirred((&self.table, &self.row), wish, &mut pace, |row, place| {
+                    Ok(match wanted.holds(row, place.id)? {
+                        true => Fit::Yes,
+                        false => Fit::No,
+                    })
+                })?
+            }
             None => Vec::new(),
         };
         let next = self.walk_due(owner, name, wanted.now, low, |row, place| {
@@ -122,7 +129,7 @@ impl Jobs {
                 return Ok(Walk::Past);
             }
             let turn = match &mut keys {
-                Some(keys) => keys.turn(row, place)?,
+                Some(keys) => keys.turn(row, place, &pace)?,
                 None => Turn::Now(None),
             };
             let key = match turn {
@@ -136,8 +143,12 @@ impl Jobs {
             if job.is_own() || job.defect().is_some() {
                 return Ok(Walk::Past);
             }
-            if !pace.allows(row)? {
-                return Ok(Walk::On);
+            if let Some(keys) = &mut keys {
+                match keys.pace(row, place, &mut pace)? {
+                    Turn::Now(_) => {}
+                    Turn::Passed => return Ok(Walk::Past),
+                    Turn::Later => return Ok(Walk::On),
+                }
             }
             jobs.push(job);
             Ok(if jobs.len() < wanted.limit {
@@ -146,7 +157,10 @@ impl Jobs {
                 Walk::Enough
             })
         })?;
-        let mut jobs = key_look::merged(jobs, stirred, wanted.limit);
+        if let Some(keys) = &keys {
+            keys.end(&mut pace);
+        }
+        let mut jobs = stirred::merged(jobs, stirred, wanted.limit);
         jobs.retain(|job| !job.is_own() && job.defect().is_none());
         let next = sooner(next, pace.next);
         Ok(Offer { jobs, next })

@@ -61,6 +61,16 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// The rate of each of its keys.
+    pub fn rate_of_keys(&self) -> Option<Rate> {
+        self.rate.filter(|rate| rate.per_key)
+    }
+
+    /// Whether looks at it tell the keys of its jobs apart.
+    pub fn tells_keys(&self) -> bool {
+        self.by_key.is_some() || self.rate_of_keys().is_some()
+    }
+
     /// The most of its jobs that run at once.
     pub fn limit(&self) -> usize {
         self.concurrency

@@ -8,12 +8,14 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use crate::logic::consumers::sooner;
+use crate::logic::keys::{KeyId, Numbers};
 use crate::logic::rates::{Key, Limit, Rate};
 use crate::pg::datum::{self, Datum, Micros, Oid};
 use crate::pg::error::Result;
 use crate::pg::table::Row;
 use crate::pg::{bgworker, clock};
-use crate::shared::rates;
+use crate::shared::{self, rates};
 
 use super::column;
 use super::queues::Queue;
@@ -38,15 +40,21 @@ fn of_queue(queue: i32) -> Key {
 
 /// The bucket of a key. The jobs of an owner that have none share one.
 fn of_key(queue: i32, owner: Oid, group_key: Option<Datum<'_>>) -> Result<Key> {
-    let text = group_key.map(datum::as_text).transpose()?;
+    match group_key {
+        Some(text) => datum::with_text(text, |text| of_text(queue, owner, Some(text))),
+        None => Ok(of_text(queue, owner, None)),
+    }
+}
+
+fn of_text(queue: i32, owner: Oid, group_key: Option<&[u8]>) -> Key {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    Ok(Key {
+    group_key.hash(&mut hasher);
+    Key {
         owner,
         is_keyed: true,
         hash: hasher.finish(),
         ..of_queue(queue)
-    })
+    }
 }
 
 fn bucket(queue: &Queue, rate: &Rate, owner: Oid, group_key: Option<Datum<'_>>) -> Result<Key> {
@@ -54,6 +62,14 @@ fn bucket(queue: &Queue, rate: &Rate, owner: Oid, group_key: Option<Datum<'_>>) 
         true => of_key(queue.id, owner, group_key),
         false => Ok(of_queue(queue.id)),
     }
+}
+
+/// The number of a key among those that processes have passed by.
+fn number(queue: &Queue, owner: Oid, group_key: Option<Datum<'_>>) -> Result<KeyId> {
+    let numbers = || Numbers::of(bgworker::my_database(), &queue.name, owner);
+    group_key.map_or(Ok(KeyId::WITHOUT), |text| {
+        datum::with_text(text, |text| numbers().number(text))
+    })
 }
 
 /// What a look may take of a queue.
@@ -112,39 +128,68 @@ impl Pace {
         (left.min(most), left > most)
     }
 
-    /// Whether the job of this row may start, of a look that has asked for `most` before.
-    pub fn allows(&mut self, row: &Row) -> Result<bool> {
+    /// Whether the rate has allowed that job to start before.
+    pub fn keeps(&self, job: i64) -> bool {
+        self.allowed.contains(&job)
+    }
+
+    /// Whether it has allowed some job.
+    pub fn keeps_some(&self) -> bool {
+        !self.allowed.is_empty()
+    }
+
+    /// Until when the job of this row is held back by the rate of its key, of a look that has asked for `most` before;
+    /// `None`: it may start, and counts then.
+    pub fn ask(&mut self, row: &Row) -> Result<Option<Micros>> {
         let Some(limited) = self.limited.as_mut().filter(|l| l.rate.per_key) else {
-            return Ok(true);
+            return Ok(None);
         };
         if !self.allowed.is_empty() {
             let id = row.get(column::ID).map_or(0, datum::as_i64);
             if self.allowed.contains(&id) {
-                return Ok(true);
+                return Ok(None);
             }
         }
         let key = of_key(limited.queue, limited.owner, row.get(column::GROUP_KEY))?;
-        if limited.left.len() >= MOST_KEYS {
-            limited.left.clear();
+        let (left, next) = limited.left(key);
+        if let Some(rest) = left.checked_sub(1) {
+            *left = rest;
+            return Ok(None);
         }
-        let limit = limited.rate.limit;
-        let known = limited.left.entry(key);
-        let (left, next) = known.or_insert_with(|| left(&key, &limit, false));
-        match left.checked_sub(1) {
-            Some(rest) => {
-                *left = rest;
-                Ok(true)
-            }
-            None => {
-                let next = (*next).max(1);
-                self.next = if self.next == 0 {
-                    next
-                } else {
-                    self.next.min(next)
-                };
-                Ok(false)
-            }
+        let next = (*next).max(1);
+        self.rests_until(next);
+        Ok(Some(next))
+    }
+
+    /// Until when all jobs of a key are held back by its rate; `None`: some may start. `None` as the key: those that have
+    /// none.
+    pub fn rests(&mut self, group_key: Option<&[u8]>) -> Option<Micros> {
+        let limited = self.limited.as_mut().filter(|l| l.rate.per_key)?;
+        if !self.allowed.is_empty() {
+            return None;
         }
+        let key = of_text(limited.queue, limited.owner, group_key);
+        match limited.left(key) {
+            (0, next) => Some((*next).max(1)),
+            _ => None,
+        }
+    }
+
+    /// Something is held back until then; 0: nothing is.
+    pub fn rests_until(&mut self, time: Micros) {
+        self.next = sooner(self.next, time);
+    }
+}
+
+impl Limited {
+    /// How many jobs of a key may start, and when the next one may once they have.
+    fn left(&mut self, key: Key) -> &mut (usize, Micros) {
+        if self.left.len() >= MOST_KEYS {
+            self.left.clear();
+        }
+        let limit = self.rate.limit;
+        let known = self.left.entry(key);
+        known.or_insert_with(|| left(&key, &limit, false))
     }
 }
 
@@ -199,6 +244,8 @@ pub struct Lots(Vec<Lot>);
 
 struct Lot {
     key: Key,
+    /// As processes know it that have passed by its jobs.
+    id: KeyId,
     count: usize,
     next: Micros,
 }
@@ -225,6 +272,7 @@ impl Lots {
             }
             None => self.0.push(Lot {
                 key,
+                id: number(queue, owner, group_key)?,
                 count: 1,
                 next: started.next,
             }),
@@ -247,8 +295,12 @@ impl Lots {
                 lot.count = lot.count.saturating_sub(1);
             }
         }
+        let database = bgworker::my_database();
         for lot in lots.iter().filter(|lot| lot.count > 0) {
             rates::give_back(&lot.key, lot.count, lot.next);
+            if rate.per_key {
+                shared::tell(|state| state.free_key(database, owner, lot.id));
+            }
         }
         Ok(())
     }

@@ -9,11 +9,12 @@ use super::Worker;
 use crate::logic::keys::freed::{Freed, Since};
 use crate::logic::keys::passed::Passed;
 use crate::logic::keys::{KeyId, Rule};
-use crate::logic::low_water::LowWater;
+use crate::logic::low_water::{LowWater, Place};
+use crate::logic::rates::Rate;
 use crate::pg::datum::Oid;
 use crate::pg::error::Result;
 use crate::queue::claim::Jobs;
-use crate::queue::key_look::{HeldKeys, KeyLook};
+use crate::queue::key_look::{self, HeldKeys, KeyLook};
 use crate::queue::keys::{self, KeysOf};
 use crate::queue::queues::Queue;
 use crate::shared::{KeyBoard, KeyBoardOf, SHARED, SlotId};
@@ -28,6 +29,7 @@ const MANY: usize = 2000;
 #[derive(Clone, Default)]
 pub(super) struct KnownKeys {
     rule: Option<Rule>,
+    rate: Option<Rate>,
     passed: Rc<RefCell<Passed>>,
     /// Jobs that looks have passed since a board was put up.
     count: Rc<Cell<usize>>,
@@ -35,7 +37,7 @@ pub(super) struct KnownKeys {
     board: u64,
 }
 
-/// One look at a queue that goes by keys.
+/// One look at a queue whose looks tell keys apart.
 pub(super) struct KeyView<'q> {
     of: KeysOf<'q>,
     held: HeldKeys,
@@ -48,7 +50,8 @@ impl KnownKeys {
     pub(super) fn new(queue: &Queue) -> Self {
         KnownKeys {
             rule: queue.by_key,
-            passed: Rc::default(),
+            rate: queue.rate_of_keys(),
+            passed: Rc::new(RefCell::new(key_look::none_passed())),
             count: Rc::default(),
             board: 0,
         }
@@ -56,7 +59,7 @@ impl KnownKeys {
 
     /// Whether what is known was found under these settings.
     pub(super) fn are_of(&self, queue: &Queue) -> bool {
-        self.rule == queue.by_key
+        self.rule == queue.by_key && self.rate == queue.rate_of_keys()
     }
 
     /// How many jobs a round has at most, of a batch of so many.
@@ -67,16 +70,19 @@ impl KnownKeys {
         }
     }
 
-    /// Before a look takes its snapshot: who holds which keys; `None` where the queue does not go by them.
+    /// Before a look takes its snapshot: who holds which keys; `None` where the look need not tell keys apart.
     pub(super) fn begin<'q>(
         &self,
         slot: SlotId,
         queue: &'q Queue,
         role: Oid,
     ) -> Option<KeyView<'q>> {
-        let of = KeysOf::new(queue, role)?;
+        let of = KeysOf::of_look(queue, role)?;
         Some(KeyView {
-            held: keys::held(&of, Some(slot)),
+            held: match of.rule.binds() {
+                true => keys::held(&of, Some(slot)),
+                false => HeldKeys::default(),
+            },
             passed: Rc::clone(&self.passed),
             count: Rc::clone(&self.count),
             of,
@@ -114,7 +120,7 @@ impl Worker {
     /// Takes over how far another worker of the lane has read in a queue. What came since is read, and each key that
     /// its marks have passed is looked at.
     pub(super) fn adopt(&self, queue: &Queue, low: &mut LowWater, keys: &mut KnownKeys) {
-        if queue.by_key.is_none() {
+        if !queue.tells_keys() {
             return;
         }
         let (database, role) = (self.database, self.role);
@@ -132,8 +138,9 @@ impl Worker {
             further.step_back(run_at);
         }
         let mut passed = keys.passed.borrow_mut();
-        let mut remember = |(key, text): (KeyId, &[u8])| {
-            let is_known = passed.remember(key, &Rc::from(text));
+        let mut remember = |(key, place, text): (KeyId, Place, &[u8])| {
+            let text = (key != KeyId::WITHOUT).then(|| Rc::from(text));
+            let is_known = passed.remember(key, &text, place, 0);
             passed.stir(key);
             is_known
         };
@@ -150,7 +157,9 @@ impl Worker {
         keys.count.set(0);
         let of = self.board_of(queue);
         let passed = keys.passed.borrow();
-        let board = KeyBoard::new(of, self.arrivals, low, passed.keys());
+        let all = passed.keys();
+        let all = all.map(|(key, text, place)| (key, place, text.as_deref().unwrap_or_default()));
+        let board = KeyBoard::new(of, self.arrivals, low, all);
         let number = board.and_then(|board| SHARED.write(|state| state.put_up(&board)));
         drop(passed);
         keys.board = number.unwrap_or(keys.board);

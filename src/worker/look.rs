@@ -44,6 +44,8 @@ pub(super) struct Known {
     pub(super) skip: Vec<i64>,
     /// What it has passed by of jobs with a key.
     pub(super) keys: KnownKeys,
+    /// What stands before this place, or at it, is left out.
+    behind: Option<Place>,
     /// Its settings.
     settings: Option<Kept>,
 }
@@ -63,6 +65,7 @@ impl Known {
             low: self.low.behind(last),
             skip: self.skip.clone(),
             keys: self.keys.clone(),
+            behind: Some(last),
             settings: None,
             ..*self
         }
@@ -379,6 +382,7 @@ impl Worker {
             passed: Vec::new(),
             pace: self.pace(queue),
             keys: None,
+            behind: known.behind,
         };
         avoid.jobs.extend(&known.skip);
         avoid.jobs.sort_unstable();

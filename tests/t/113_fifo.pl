@@ -21,6 +21,7 @@ $node->safe_psql('postgres', q{
 	BEGIN
 		SELECT * INTO STRICT j FROM my_queue AS q WHERE q.id = effect.id;
 		INSERT INTO effects (queue, key, job) VALUES (j.queue, j.group_key, j.id);
+		PERFORM pg_sleep((p->>'nap')::float8) WHERE p ? 'nap';
 		IF p ? 'fails' AND j.attempts < (p->>'fails')::integer THEN
 			RAISE EXCEPTION 'not yet';
 		END IF;
@@ -73,6 +74,26 @@ my $without = clean_keys_take('without', 'k < 10 OR i % 10 <> 3');
 my $with = clean_keys_take('with', 'true');
 all_in_order('with', 2000, 'with failures');
 cmp_ok($with, '<', 1.3 * $without + 0.1, "keys without failures go on ($with s, $without s if nothing fails)");
+
+# The same with whole keys left out: in front stand 18 whose first job fails again and again, each with others behind it.
+sub clean_keys_alone_take
+{
+	my ($name, $others) = @_;
+	make_queue($name);
+	$node->safe_psql('postgres', "SELECT my_worker.pause_queue('$name')");
+	$node->safe_psql('postgres', qq{
+		INSERT INTO my_queue (queue, group_key, payload) SELECT '$name', 'other ' || k, CASE i WHEN 1 THEN '{"fails": 100}' ELSE '{}' END::jsonb
+		  FROM generate_series(1, 50) AS i, generate_series(1, $others) AS k ORDER BY i;
+		INSERT INTO my_queue (queue, group_key, payload) SELECT '$name', 'key ' || i % 2, '{"nap": 0.002}' FROM generate_series(1, 600) AS i});
+	$node->safe_psql('postgres', "SELECT my_worker.resume_queue('$name')");
+	wait_for($node, "SELECT count(*) FROM effects WHERE queue = '$name' AND key LIKE 'key%'", '600');
+	my $took = $node->safe_psql('postgres', qq{SELECT extract(epoch FROM max(at) - min(at)) FROM effects WHERE queue = '$name' AND key LIKE 'key%'});
+	$node->safe_psql('postgres', "SELECT my_worker.purge_queue('$name')");
+	return $took;
+}
+$without = clean_keys_alone_take('alone', 0);
+$with = clean_keys_alone_take('beside', 18);
+cmp_ok($with, '<', 1.3 * $without + 0.2, "keys without failures go on beside keys that fail ($with s, $without s alone)");
 
 # With kills.
 make_queue('storm');

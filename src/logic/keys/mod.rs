@@ -26,6 +26,8 @@ impl KeyId {
     pub const NONE: KeyId = KeyId(0);
     /// Any key: which ones is not known.
     pub const ANY: KeyId = KeyId(u64::MAX);
+    /// Jobs without a key, where they count as one.
+    pub const WITHOUT: KeyId = KeyId(u64::MAX - 1);
 
     /// Whether it is a key at all.
     pub fn is_some(self) -> bool {
@@ -59,7 +61,7 @@ impl Numbers {
     pub fn number(&self, key: &[u8]) -> KeyId {
         let mut hasher = self.0.clone();
         hasher.write(key);
-        KeyId(hasher.finish().clamp(1, u64::MAX - 1))
+        KeyId(hasher.finish().clamp(1, u64::MAX - 2))
     }
 }
 
@@ -73,6 +75,17 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Nothing.
+    pub const NONE: Rule = Rule {
+        most: usize::MAX,
+        is_fifo: false,
+    };
+
+    /// Whether it asks for anything.
+    pub fn binds(&self) -> bool {
+        *self != Rule::NONE
+    }
+
     /// Of these settings of a queue; `None` if keys mean nothing there.
     pub fn of(per_key: Option<i32>, is_fifo: bool) -> Option<Rule> {
         let per_key = per_key.and_then(|most| usize::try_from(most).ok());

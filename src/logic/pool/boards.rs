@@ -14,6 +14,12 @@ pub const BOARD_KEYS: usize = 8;
 /// See above.
 pub const BOARD_KEY_BYTES: usize = 128;
 
+const NOWHERE: Place = Place {
+    priority: 0,
+    run_at: 0,
+    id: 0,
+};
+
 /// Of which queue a board is, and under which settings what stands there was found.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
@@ -39,7 +45,7 @@ pub struct KeyBoard {
     seen: SeenArrivals,
     marks: [Place; MARKS],
     mark_count: usize,
-    keys: [(KeyId, Text<BOARD_KEY_BYTES>); BOARD_KEYS],
+    keys: [(KeyId, Place, Text<BOARD_KEY_BYTES>); BOARD_KEYS],
     key_count: usize,
 }
 
@@ -53,13 +59,9 @@ impl KeyBoard {
         },
         number: 0,
         seen: SeenArrivals::NONE,
-        marks: [Place {
-            priority: 0,
-            run_at: 0,
-            id: 0,
-        }; MARKS],
+        marks: [NOWHERE; MARKS],
         mark_count: 0,
-        keys: [(KeyId::NONE, Text::EMPTY); BOARD_KEYS],
+        keys: [(KeyId::NONE, NOWHERE, Text::EMPTY); BOARD_KEYS],
         key_count: 0,
     };
 
@@ -68,7 +70,7 @@ impl KeyBoard {
         of: KeyBoardOf,
         seen: SeenArrivals,
         low: &LowWater,
-        keys: impl Iterator<Item = (KeyId, &'k [u8])>,
+        keys: impl Iterator<Item = (KeyId, Place, &'k [u8])>,
     ) -> Option<KeyBoard> {
         let mut board = KeyBoard {
             of,
@@ -79,13 +81,13 @@ impl KeyBoard {
             *board.marks.get_mut(board.mark_count)? = *mark;
             board.mark_count = board.mark_count.saturating_add(1);
         }
-        for (key, text) in keys {
+        for (key, first, text) in keys {
             let place = board.keys.get_mut(board.key_count)?;
             if text.len() > BOARD_KEY_BYTES {
                 return None;
             }
-            place.0 = key;
-            place.1.set(text);
+            (place.0, place.1) = (key, first);
+            place.2.set(text);
             board.key_count = board.key_count.saturating_add(1);
         }
         (board.mark_count > 0).then_some(board)
@@ -97,10 +99,10 @@ impl KeyBoard {
         LowWater::of(marks.unwrap_or_default())
     }
 
-    /// The keys whose jobs the marks pass.
-    pub fn keys(&self) -> impl Iterator<Item = (KeyId, &[u8])> {
+    /// The keys whose jobs the marks pass, and where the first of these jobs stand.
+    pub fn keys(&self) -> impl Iterator<Item = (KeyId, Place, &[u8])> {
         let keys = self.keys.iter().take(self.key_count);
-        keys.map(|(key, text)| (*key, text.get()))
+        keys.map(|(key, first, text)| (*key, *first, text.get()))
     }
 
     /// Tells it from those before.

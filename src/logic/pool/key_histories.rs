@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::{Micros, Phase, TakenKey};
 use crate::logic::keys::freed::{Freed, Since};
-use crate::logic::keys::passed::Passed;
+use crate::logic::keys::passed::{Found, Passed};
 use crate::logic::keys::verdict::Verdict;
 use crate::logic::keys::{KeyId, Rule};
 use crate::logic::low_water::{Place, Reading};
@@ -149,20 +149,24 @@ impl World {
 
     /// Looks at the keys that were passed over and may be free since.
     fn look_at_stirred(sight: &mut Sight, worker: &mut Worker) {
-        for (id, text) in worker.passed.stirred() {
+        let (now, mut after) = (worker.now, None);
+        worker.passed.look(now, now);
+        while let Some((place, id, text)) = worker.passed.stirred(after) {
             if sight.found.len() >= sight.limit {
                 break;
             }
-            let of = u64::from(text[0]);
+            after = Some((place, id));
+            let of = u64::from(text.unwrap()[0]);
             let before = sight.found.len();
             let (verdict, stays) = World::look_at_key(sight, worker, of);
             sight.known.insert(of, verdict);
             if sight.found.len() == before && !stays {
                 let is_empty = World::jobs_of(sight.rule, sight.table, of).is_empty();
-                match is_empty && verdict != Verdict::Nothing {
-                    true => worker.passed.forget(id),
-                    false => worker.passed.settle(id),
-                }
+                let what = match is_empty && verdict != Verdict::Nothing {
+                    true => Found::Gone,
+                    false => Found::Rests,
+                };
+                worker.passed.note(id, what, None);
             }
         }
     }
@@ -185,7 +189,7 @@ impl World {
             return true;
         }
         let text: Rc<[u8]> = Rc::from([job.key as u8].as_slice());
-        match passed.remember(key(job.key), &text) {
+        match passed.remember(key(job.key), &Some(text), job.place, 0) {
             true => reading.pass(job.place),
             false => reading.keep(job.place),
         }
