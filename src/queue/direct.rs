@@ -6,13 +6,13 @@
 
 use crate::logic::columns::{self, JOBS};
 use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Datum, ToDatum};
+use crate::pg::datum::{self, Oid, ToDatum};
 use crate::pg::error::Result;
 use crate::pg::table::{Indexes, Inserter, OurTrigger, Rows};
 use crate::pg::{clock, latch, sequence};
 
-use super::enqueue::NewJob;
 use super::incoming;
+use super::new_job::NewJob;
 use super::{column, lists};
 
 /// What rows of `_jobs` are like.
@@ -48,7 +48,7 @@ const BY_STATEMENT: [i32; 4] = [
 struct Incoming<'a> {
     extension: &'a Extension,
     inserter: Inserter<{ column::COUNT }>,
-    row: [Option<Datum<'a>>; column::COUNT],
+    job: NewJob<'a>,
 }
 
 /// Inserts a checked job, which has an owner, and answers its id; `None` if a statement must do it.
@@ -71,11 +71,11 @@ pub(super) fn insert_each(extension: &Extension, job: &NewJob<'_>) -> Result<Opt
     let Some(mut incoming) = Incoming::open(extension, &job)? else {
         return Ok(None);
     };
-    let empty = incoming.get(column::PAYLOAD);
+    let empty = incoming.job.get(column::PAYLOAD);
     let mut ids = Vec::new();
     for payload in payloads {
         latch::check_for_interrupts()?;
-        incoming.set(column::PAYLOAD, payload.or(empty));
+        incoming.job.set(column::PAYLOAD, payload.or(empty));
         ids.push(incoming.insert()?);
     }
     incoming.inserter.close().map(|()| Some(ids))
@@ -98,8 +98,12 @@ impl<'a> Incoming<'a> {
                 extension.strangers[0],
             ],
         };
+        // 0: its owner has dropped it.
         let later = [extension.later_index];
-        let partial: &[u32] = if is_later { &later } else { &[] };
+        let partial: &[Oid] = match is_later && later != [0] {
+            true => &later,
+            false => &[],
+        };
         let table = extension.jobs;
         let Some(inserter) = Inserter::open(table, &JOBS, &ROWS, &indexes, partial)? else {
             return Ok(None);
@@ -107,7 +111,7 @@ impl<'a> Incoming<'a> {
         let mut incoming = Incoming {
             extension,
             inserter,
-            row: *job.values(),
+            job: job.clone(),
         };
         incoming.complete()?;
         if incoming.lacks_any() {
@@ -130,8 +134,8 @@ impl<'a> Incoming<'a> {
             (column::RERUN, false.datum()),
         ];
         for (column, value) in defaults {
-            let given = self.get(column);
-            self.set(column, given.or(Some(value)));
+            let given = self.job.get(column);
+            self.job.set(column, given.or(Some(value)));
         }
         Ok(())
     }
@@ -139,27 +143,15 @@ impl<'a> Incoming<'a> {
     /// Whether a column besides the id has no value that must have one.
     fn lacks_any(&self) -> bool {
         let must = |place: i32| columns::LIVE_FILLED & (1 << place.saturating_sub(1)) != 0;
-        let mut all = (1..).zip(&self.row);
+        let mut all = (1..).zip(self.job.values());
         all.any(|(place, value)| place != column::ID && must(place) && value.is_none())
-    }
-
-    fn get(&self, column: i32) -> Option<Datum<'a>> {
-        let index = usize::try_from(column.saturating_sub(1)).ok()?;
-        self.row.get(index).copied().flatten()
-    }
-
-    fn set(&mut self, column: i32, value: Option<Datum<'a>>) {
-        let index = usize::try_from(column.saturating_sub(1));
-        if let Some(place) = index.ok().and_then(|index| self.row.get_mut(index)) {
-            *place = value;
-        }
     }
 
     fn insert(&mut self) -> Result<i64> {
         let id = sequence::next(self.extension.jobs_sequence)?;
-        self.set(column::ID, Some(id.datum()));
-        incoming::new_job(self.extension, id, |column| self.get(column))?;
-        self.inserter.insert(&self.row)?;
+        self.job.set(column::ID, Some(id.datum()));
+        incoming::new_job(self.extension, id, |column| self.job.get(column))?;
+        self.inserter.insert(self.job.values())?;
         Ok(id)
     }
 }

@@ -38,6 +38,7 @@ mod letters;
 pub mod lists;
 pub mod live;
 pub mod messages;
+mod new_job;
 pub mod offer;
 pub mod permit;
 mod promise;

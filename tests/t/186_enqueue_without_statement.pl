@@ -117,6 +117,10 @@ like(query_error($node, q{SELECT my_worker.enqueue('work', priority := 100)}), q
 $node->safe_psql('postgres', q{ALTER TABLE my_worker._jobs DROP CONSTRAINT mine});
 check_indexes('in the end, too');
 
+# An index of ours that is gone keeps nobody from enqueueing.
+$node->safe_psql('postgres', q{DROP INDEX my_worker._jobs_later_idx; SELECT my_worker.enqueue('work', run_at := now() + '1 h')});
+check_indexes('nor does a dropped index');
+
 $node->safe_psql('postgres', q{DELETE FROM my_queue WHERE queue = 'bare' OR status = 'blocked' OR run_at > now() OR payload @> '[]'});
 $node->append_conf('postgresql.conf', 'my_worker.enabled = on');
 $node->restart;
