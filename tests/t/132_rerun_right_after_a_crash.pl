@@ -40,7 +40,19 @@ sub stopped_launcher
 	}
 	die "no launcher came\n" unless $found;
 	wait_log($node, qr/database system is ready to accept connections/, $start);
-	wait_for($node, 'SELECT true');
+	# It may have been stopped with a lock that others need: then once more.
+	my ($answer, $hangs) = ('', 0);
+	until ($answer eq 't' || $hangs || time > $end)
+	{
+		$node->psql('postgres', 'SELECT true', stdout => \$answer, timeout => 5, timed_out => \$hangs);
+		$answer //= '';
+	}
+	if ($hangs)
+	{
+		kill 'CONT', $found;
+		wait_for($node, 'SELECT true');
+		return;
+	}
 	return $found if sql(q{SELECT status FROM get_worker_stats()}) eq 'launcher not running';
 	kill 'CONT', $found;
 	return;
