@@ -84,6 +84,8 @@ for my $way ('DROP EXTENSION', 'DROP DATABASE')
 	my $gate = sql(qq{SELECT my_worker.enqueue('work', '{"gate": "$way"}')});
 	job_pid($node, $gate);
 	sql($enqueue_all, 'many');
+	# A look that is under way may meet DROP EXTENSION in a deadlock. The keeper has seen what was enqueued.
+	wait_for($node, q{SELECT state, wait_event FROM pg_stat_activity WHERE application_name = 'my_worker keeper' AND datname = 'many'}, 'idle|Extension');
 	# The change of a queue has the keeper look.
 	sql(q{BEGIN; SELECT my_worker.create_queue('look'); DROP EXTENSION my_worker CASCADE; COMMIT}, 'many')
 	  if $way eq 'DROP EXTENSION';
