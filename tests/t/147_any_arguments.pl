@@ -83,6 +83,8 @@ $node->safe_psql('postgres', q{
 					FROM unnest(called.proargtypes::oid[]) WITH ORDINALITY AS t (type, turn)
 					WHERE turn <= called.pronargs - (random() * (called.pronargdefaults + 0.99))::integer % (called.pronargdefaults + 1)) AS v;
 				CONTINUE WHEN called.proname = 'wait' AND random() < 0.9;
+				-- As long as generate_series() of that many.
+				CONTINUE WHEN called.proname = 'next_runs' AND call LIKE '%2147483647%';
 				calls := calls + 1;
 				BEGIN
 					PERFORM set_config('statement_timeout', '500ms', true);
