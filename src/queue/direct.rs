@@ -83,7 +83,9 @@ pub(super) fn insert_each(extension: &Extension, job: &NewJob<'_>) -> Result<Opt
 
 impl<'a> Incoming<'a> {
     fn open(extension: &'a Extension, job: &NewJob<'a>) -> Result<Option<Self>> {
-        if BY_STATEMENT.iter().any(|column| job.get(*column).is_some()) || !extension.is_current() {
+        let takes_more = BY_STATEMENT.iter().any(|column| job.get(*column).is_some());
+        // A job of a database that has moved belongs into the index of strangers, too.
+        if takes_more || !extension.is_current() || extension.birth.moved.is_some() {
             return Ok(None);
         }
         let now = clock::transaction_start();
