@@ -38,12 +38,29 @@ workers() {
 
 # fresh: every measurement begins with empty, vacuumed tables and a checkpoint behind it.
 fresh() {
-    run_sql -c "TRUNCATE bench.marks, bench.jobs, bench.starts, my_worker.history, my_worker._jobs" \
-        -c "VACUUM my_worker._jobs" -c "VACUUM ANALYZE bench.jobs" -c "VACUUM bench.rows" -c "CHECKPOINT" >/dev/null
+    local jobs
+    jobs=$(jobs_table) || return
+    run_sql -c "TRUNCATE bench.marks, bench.jobs, bench.starts, my_worker.history, $jobs" \
+        -c "VACUUM $jobs" -c "VACUUM ANALYZE bench.jobs" -c "VACUUM bench.rows" -c "CHECKPOINT" >/dev/null
 }
+
+# jobs_table: prints the name of the table of jobs; up to 1.0 it was the name that users write, too.
+jobs_table() { sql "SELECT coalesce(to_regclass('my_worker._jobs'), to_regclass('my_queue'))"; }
 
 # percent 0.5: prints 50.
 percent() { awk -v p="$1" 'BEGIN { print 100 * p }'; }
+
+# cpu_taken: the microseconds of processor that the server at PGHOST has taken, its ended processes included.
+cpu_taken() {
+    local top
+    # A process that ends is counted by its parent a little later.
+    pause 0.1
+    top=$(head -n 1 "${PGHOST%/s}/data/postmaster.pid")
+    {
+        awk '{ print "ended", ($16 + $17) * 10000 }' "/proc/$top/stat"
+        cat "/proc/$top/schedstat" $(pgrep -P "$top" | sed 's|.*|/proc/&/schedstat|') 2>/dev/null
+    } | awk '/^ended/ { sum += $2; next } { sum += $1 / 1000 } END { printf "%d", sum }'
+}
 
 # ---- sessions and waiting -------------------------------------------------------------------------
 
@@ -103,14 +120,18 @@ release_snapshot() { close_session holder; }
 # ---- draining -----------------------------------------------------------------------------------
 
 # ours QUEUE JOBS [ROWS [KEYS]]: prints the milliseconds that our workers need for so many jobs, from the start
-# of the first to the start of the one after the last; beside so many rows of history; jobs of so many keys.
+# of the first to the start of the one after the last; beside so many rows of history; jobs of so many keys. Leaves
+# in $WORK/tmp/cpu the microseconds that the server took of the processors meanwhile.
 ours() {
+    local from
     fresh
     ours_off || return
     [ -z "${3:-}" ] || run_sql -c "CALL bench.fill_history($3)" -c "VACUUM ANALYZE my_worker.history" >/dev/null || return
-    run_sql -c "CALL bench.fill('$1', $2, ${4:-NULL})" -c "VACUUM ANALYZE my_worker._jobs" -c "CHECKPOINT" >/dev/null || return
+    run_sql -c "CALL bench.fill('$1', $2${4:+, $4})" -c "VACUUM ANALYZE $(jobs_table)" -c "CHECKPOINT" >/dev/null || return
+    from=$(cpu_taken)
     ours_on
     await_done 600 last || return
+    echo "$(($(cpu_taken) - from))" >"$WORK/tmp/cpu"
     sql "SELECT bench.elapsed('first', 'last')"
 }
 

@@ -1,0 +1,93 @@
+# The scenario `against`: this tree beside an older commit, AGAINST, each in a server of its own, in turn,
+# seconds apart. `make bench SCENARIO=against AGAINST=6de179f REPEAT=9` shows what has become slower: each
+# ratio is the median over the pairs, and above 1 this tree is faster. Beside the speed stands what the
+# server took of the processors, which a neighbour of the machine disturbs less.
+
+AGAINST=${AGAINST:-}
+
+# The cases: a name, how many jobs, and the function that prints the milliseconds.
+AGAINST_DRAIN="plain write kept batch batch_write"
+
+scenario_against() {
+    local name
+    [ -n "$AGAINST" ] || die "AGAINST=COMMIT says which commit stands beside this one"
+    reloc_commit "$AGAINST" || { failed "against $AGAINST" "it could not be built or installed"; return; }
+    (BIN=$BEFORE_BIN SETUP=$WORK/before.src/bench/setup.sql begin_cluster before) || { failed "against $AGAINST" "its server did not start"; return; }
+    on before warm_up
+    for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
+        for name in $AGAINST_DRAIN; do both drained "drain: $name" "$(count 100000)" 100 "$name"; done
+        both drained "drain: plain, max_items 1000" "$(count 100000)" 1000 plain
+        both drained "drain: write, max_items 1000" "$(count 100000)" 1000 write
+        both drained "drain: two workers" "$(count 200000)" 100 plain 2
+        both enqueued "INSERT" "INSERT INTO my_queue (queue, payload) VALUES ('plain', '{}')"
+        both enqueued "enqueue()" "SELECT my_worker.enqueue('bench.noop', '{}', 'plain')"
+        both inserted "INSERT .. SELECT" "INSERT INTO my_queue (queue, payload) SELECT 'plain', '{}' FROM generate_series(1, $(count 100000))"
+        both inserted "enqueue_many()" "SELECT count(*) FROM my_worker.enqueue_many('bench.noop', array_fill('{}'::jsonb, ARRAY[$(count 100000)]), 'plain')"
+        both delayed "latency" 20 "$(count 10 2)"
+        both delayed "latency" 1000 "$(count 5 2)"
+    done
+    on before stop_cluster before
+    awk -F'"' 'NR > 1 && sub(/^this, /, "", $2) && !seen[$2]++ { print $2 }' "$CSV" | while IFS= read -r name; do
+        case $name in
+            *": p50 "* | *": p99 "* | *", CPU") target "before, $name" "this, $name" "-" ;;
+            *) target "this, $name" "before, $name" "-" ;;
+        esac
+    done
+}
+
+# reloc_commit COMMIT: the module of that commit in a copy of the server. Sets BEFORE_BIN.
+reloc_commit() {
+    local src=$WORK/before.src
+    mkdir "$src" && git archive "$1" | tar -x -C "$src" || return
+    cp -al "$WORK/server" "$WORK/before.server" || return
+    rm -f "$WORK/before.server$(pg_config_dir pkglibdir)"/my_worker.so "$WORK/before.server$(pg_config_dir sharedir)"/extension/my_worker*
+    $MAKE -s -C "$src" build >"$WORK/before.log" 2>&1 && $MAKE -s -C "$src" install DESTDIR="$WORK/before.server" >/dev/null || return
+    chmod -R a+rX "$WORK/before.server"
+    BEFORE_BIN=$WORK/before.server$(pg_config_dir bindir)
+}
+
+# both FUNCTION CASE ARG...: the case in one server and then in the other; which is first changes with the round.
+both() {
+    if [ $((ROUND % 2)) = 1 ]; then
+        "$1" "before, $2" before "${@:3}"
+        "$1" "this, $2" bench "${@:3}"
+    else
+        "$1" "this, $2" bench "${@:3}"
+        "$1" "before, $2" before "${@:3}"
+    fi
+}
+
+drained() { # drained CASE SERVER JOBS MAX_ITEMS QUEUE [WORKERS]
+    on "$2" setting my_worker.max_items "$4"
+    [ -z "${6:-}" ] || on "$2" workers "$6"
+    on "$2" speed "$1" "$3" ours "$5" "$3"
+    [ -z "${6:-}" ] || on "$2" workers 1
+    record "$1, CPU" us/job "$(awk -v n="$3" '{ printf "%.3f", $1 / n }' "$WORK/tmp/cpu")"
+}
+
+enqueued() { # enqueued CASE SERVER STATEMENT
+    local from tps
+    on "$2" ours_off
+    on "$2" fresh
+    from=$(on "$2" cpu_taken)
+    tps=$(on "$2" bench_enqueue "$(count 5 1)" "$3")
+    record "$1" tx/s "$tps"
+    record "$1, CPU" us/job "$(awk -v from="$from" -v to="$(on "$2" cpu_taken)" -v n="$((tps * $(count 5 1)))" 'BEGIN { printf "%.3f", (to - from) / n }')"
+}
+
+inserted() { # inserted CASE SERVER STATEMENT
+    local from
+    on "$2" ours_off
+    on "$2" fresh
+    from=$(on "$2" cpu_taken)
+    on "$2" many_rows "$1" "$(count 100000)" "$3"
+    record "$1, CPU" us/job "$(awk -v from="$from" -v to="$(on "$2" cpu_taken)" -v n="$(count 100000)" 'BEGIN { printf "%.3f", (to - from) / n }')"
+}
+
+delayed() { # delayed CASE SERVER RATE SECONDS
+    on "$2" fresh
+    on "$2" ours_on
+    on "$2" send "$3" "$4" on "INSERT INTO my_queue (queue, handler) VALUES ('plain', 'bench.started')"
+    on "$2" await_empty 60
+    on "$2" record_delays "$1" "$3" ""
+}
