@@ -68,6 +68,7 @@
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "foreign/fdwapi.h"
 #include "funcapi.h"
 #include "libpq/be-fsstubs.h"
 #include "mb/pg_wchar.h"

@@ -40,7 +40,7 @@ workers() {
 fresh() {
     local jobs
     jobs=$(jobs_table) || return
-    run_sql -c "TRUNCATE bench.marks, bench.jobs, bench.starts, my_worker.history, $jobs" \
+    run_sql -c "TRUNCATE bench.marks, bench.jobs, bench.starts, $jobs, my_worker.history" \
         -c "VACUUM $jobs" -c "VACUUM ANALYZE bench.jobs" -c "VACUUM bench.rows" -c "CHECKPOINT" >/dev/null
 }
 

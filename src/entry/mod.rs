@@ -14,8 +14,8 @@ mod sql;
 mod stats;
 
 use crate::pg::error::Result;
-use crate::pg::{bgworker, ddl, guard, log, shmem, utility};
-use crate::queue::{incoming, leases, rights};
+use crate::pg::{bgworker, ddl, guard, log, shmem, shortcut, statements, utility};
+use crate::queue::{direct, incoming, leases, rights};
 use crate::shared::{SHARED, consumers, rates, recent};
 use crate::stats::saved;
 use crate::{evict, launcher, settings};
@@ -49,6 +49,8 @@ fn init() -> Result<()> {
     );
     utility::on_reset(leases::discard);
     ddl::install(rights::check_made);
+    statements::install();
+    shortcut::offer(c"_jobs", direct::way);
     if preloading {
         shmem::install_hooks(request, startup);
         launcher::register();

@@ -146,13 +146,17 @@ impl Call {
         } else {
             (data.tg_trigtuple, std::ptr::null_mut())
         };
-        Ok(TriggerRow {
+        let mut row = TriggerRow {
             tuple,
             old,
             // SAFETY: as above.
             description: unsafe { (*data.tg_relation).rd_att },
             is_update,
-        })
+            values: [0; MOST_READ],
+            nulls: [true; MOST_READ],
+        };
+        row.read_all()?;
+        Ok(row)
     }
 }
 
@@ -244,9 +248,31 @@ pub struct TriggerRow {
     description: sys::TupleDesc,
     /// Whether it replaces another version.
     pub is_update: bool,
+    /// Its columns, read at once: reading one of many reads those before it. Of a table with more columns than this has
+    /// places, all stay NULL here, and each is read by itself.
+    values: [sys::Datum; MOST_READ],
+    nulls: [bool; MOST_READ],
 }
 
+/// The most columns that a [`TriggerRow`] reads at once.
+const MOST_READ: usize = 48;
+
 impl TriggerRow {
+    fn read_all(&mut self) -> Result<()> {
+        if !self.is_read() {
+            return Ok(());
+        }
+        let (tuple, description) = (self.tuple, self.description);
+        let (values, nulls) = (self.values.as_mut_ptr(), self.nulls.as_mut_ptr());
+        // SAFETY: the trigger's row and the description of its table, which has no more columns than the arrays.
+        protect(|| unsafe { sys::heap_deform_tuple(tuple, description, values, nulls) })
+    }
+
+    fn is_read(&self) -> bool {
+        // SAFETY: the table is open while its trigger runs.
+        usize::try_from(unsafe { (*self.description).natts }).is_ok_and(|count| count <= MOST_READ)
+    }
+
     /// Refuses a table whose columns are not of the declared types. That of another version may have fewer.
     pub fn check(&self, declared: &Table) -> Result<()> {
         columns::check(self.description, declared)
@@ -254,7 +280,18 @@ impl TriggerRow {
 
     /// A column, counted from 1; `None` for NULL, and for one that the table does not have.
     pub fn get(&self, column: i32) -> Option<Datum<'_>> {
-        self.read(self.tuple, column)
+        if !self.is_read() {
+            return self.read(self.tuple, column);
+        }
+        let at = usize::try_from(column - 1).ok()?;
+        if *self.nulls.get(at)? {
+            return None;
+        }
+        // SAFETY: a column of the table that is not NULL, which lives in the trigger's row.
+        unsafe {
+            let of = sys::mw_column_type(self.description, column);
+            Some(Datum::new(*self.values.get(at)?, of))
+        }
     }
 
     /// A column of the version that is replaced.
@@ -314,7 +351,7 @@ impl TriggerRow {
                 nulls.cast_mut(),
             )
         })?;
-        Ok(())
+        self.read_all()
     }
 
     /// What the trigger returns.

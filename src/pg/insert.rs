@@ -34,13 +34,16 @@ pub struct Inserter<const COLUMNS: usize> {
     types: &'static [Oid; COLUMNS],
 }
 
-/// An index that each row gets an entry in.
-struct Entries {
+/// An index that rows get an entry in.
+#[derive(Clone, Copy)]
+pub(super) struct Entries {
     index: sys::Relation,
     info: *mut sys::IndexInfo,
-    /// The places of its columns in the table, counted from 0.
-    keys: Vec<usize>,
     is_unique: bool,
+    /// How many columns it has.
+    count: usize,
+    /// Their places in the table, counted from 0.
+    keys: [usize; MOST_KEYS],
 }
 
 /// The table that was looked at last, how many changes of our tables had been heard of then, and what was found.
@@ -67,20 +70,8 @@ impl<const COLUMNS: usize> Inserter<COLUMNS> {
         if relation.is_null() {
             return Err(gone());
         }
-        // While it is locked, nobody changes it: what was found stays true until that is heard of.
-        let changes = catalog::changes();
-        let known = LOOKED_AT
-            .get()
-            .filter(|known| (known.0, known.1) == (table, changes));
-        let is_plain = match known {
-            Some((_, _, is_plain)) => is_plain,
-            None => {
-                // SAFETY: the table is open.
-                let is_plain = unsafe { is_plain(relation, declared, rows, indexes)? };
-                LOOKED_AT.set(Some((table, catalog::changes(), is_plain)));
-                is_plain
-            }
-        };
+        // SAFETY: the table is open.
+        let is_plain = unsafe { takes_rows(relation, declared, rows, indexes)? };
         let mut inserter = Inserter {
             relation,
             entries: Vec::new(),
@@ -107,34 +98,17 @@ impl<const COLUMNS: usize> Inserter<COLUMNS> {
             }
         }
         let relation = self.relation;
+        let entries = self.entries.as_slice();
         let (row, empty) = (data.as_mut_ptr(), nulls.as_mut_ptr());
-        // SAFETY: the table is open for writing, and has no more columns than the arrays.
-        let tuple = protect(|| unsafe {
+        // SAFETY: the table is open for writing, and has no more columns than the arrays; the indexes are its, and open.
+        protect(|| unsafe {
             let tuple = sys::heap_form_tuple((*relation).rd_att, row, empty);
             sys::simple_heap_insert(relation, tuple);
-            tuple
-        })?;
-        for entries in &self.entries {
-            let (mut key, mut key_nulls) = ([0; MOST_KEYS], [true; MOST_KEYS]);
-            let places = key.iter_mut().zip(&mut key_nulls);
-            for (place, (value, null)) in entries.keys.iter().zip(places) {
-                *value = data.get(*place).copied().unwrap_or(0);
-                *null = nulls.get(*place).copied().unwrap_or(true);
+            for one in entries {
+                one.make(relation, row, empty, &raw mut (*tuple).t_self);
             }
-            let (index, info) = (entries.index, entries.info);
-            let (key, key_nulls) = (key.as_mut_ptr(), key_nulls.as_mut_ptr());
-            let check = match entries.is_unique {
-                true => sys::UNIQUE_CHECK_YES,
-                false => sys::UNIQUE_CHECK_NO,
-            };
-            // SAFETY: the index is one of the table's and open, with at most so many columns; the row was inserted.
-            protect(|| unsafe {
-                let place = &raw mut (*tuple).t_self;
-                sys::index_insert(index, key, key_nulls, place, relation, check, false, info)
-            })?;
-        }
-        // SAFETY: made above.
-        protect(|| unsafe { sys::heap_freetuple(tuple) })
+            sys::heap_freetuple(tuple);
+        })
     }
 
     /// Closes it; the locks stay until the transaction ends. What comes later in the transaction sees the rows.
@@ -151,7 +125,7 @@ impl<const COLUMNS: usize> Inserter<COLUMNS> {
 }
 
 impl Entries {
-    fn open(index: Oid) -> Result<Self> {
+    pub(super) fn open(index: Oid) -> Result<Self> {
         let mode = sys::RowExclusiveLock as i32;
         // SAFETY: raises if there is no such index; while its table is locked, it stays.
         let (index, info) = protect(|| unsafe {
@@ -159,24 +133,53 @@ impl Entries {
             (index, sys::BuildIndexInfo(index))
         })?;
         // SAFETY: the index is open, and its description has so many columns.
-        let (keys, is_unique) = unsafe {
-            let count = usize::try_from((*info).ii_NumIndexAttrs).unwrap_or(0);
-            let keys = (*info).ii_IndexAttrNumbers.iter().take(count);
-            // The number of an expression is 0, which becomes a place that no table has.
-            let place = |key: &i16| usize::try_from(i32::from(*key) - 1).unwrap_or(usize::MAX);
-            (keys.map(place).collect(), (*info).ii_Unique)
-        };
+        let info_now = unsafe { &*info };
+        let count = usize::try_from(info_now.ii_NumIndexAttrs).unwrap_or(0);
+        let mut keys = [0; MOST_KEYS];
+        for (place, key) in keys.iter_mut().zip(info_now.ii_IndexAttrNumbers) {
+            *place = usize::try_from(i32::from(key) - 1).unwrap_or(0);
+        }
         Ok(Entries {
             index,
             info,
+            is_unique: info_now.ii_Unique,
+            count,
             keys,
-            is_unique,
         })
     }
 
-    fn close(self) -> Result<()> {
+    pub(super) fn close(self) -> Result<()> {
         // SAFETY: it is open; its lock stays.
         protect(|| unsafe { sys::index_close(self.index, sys::NoLock as i32) })
+    }
+
+    /// Makes the entry of a row that was inserted at that place: 23505 if the index is unique and has such a row. Raises
+    /// in the server's way, and owns nothing.
+    ///
+    /// # Safety
+    /// The index is one of that table's, and takes its rows ([`takes_rows`]); both are open for writing, and the row has a value for each
+    /// column of the table.
+    pub(super) unsafe fn make(
+        &self,
+        relation: sys::Relation,
+        values: *const sys::Datum,
+        nulls: *const bool,
+        place: *mut sys::ItemPointerData,
+    ) {
+        let (mut key, mut key_nulls) = ([0; MOST_KEYS], [true; MOST_KEYS]);
+        let places = key.iter_mut().zip(&mut key_nulls).take(self.count);
+        for (at, (value, null)) in self.keys.iter().zip(places) {
+            // SAFETY: a column of the table, as promised.
+            (*value, *null) = unsafe { (*values.add(*at), *nulls.add(*at)) };
+        }
+        let check = match self.is_unique {
+            true => sys::UNIQUE_CHECK_YES,
+            false => sys::UNIQUE_CHECK_NO,
+        };
+        let (key, key_nulls) = (key.as_mut_ptr(), key_nulls.as_mut_ptr());
+        let (index, info) = (self.index, self.info);
+        // SAFETY: as promised.
+        unsafe { sys::index_insert(index, key, key_nulls, place, relation, check, false, info) };
     }
 
     /// Whether it is a B-tree of columns, whose constraint, if any, does not wait for the end of the transaction.
@@ -193,14 +196,39 @@ impl Entries {
             && form.indimmediate
             && info.ii_Expressions.is_null()
             && info.ii_Predicate.is_null() != is_partial
-            && self.keys.len() <= MOST_KEYS
+            && self.count <= MOST_KEYS
     }
 }
 
-/// Whether rows may be inserted with nothing but their entries in these indexes.
+/// Whether rows may be inserted with nothing but their entries in these indexes. What was found is kept until a change of our
+/// tables is heard of: while the table is locked, nobody changes it.
 ///
 /// # Safety
 /// The table is open.
+pub(super) unsafe fn takes_rows<const COLUMNS: usize>(
+    relation: sys::Relation,
+    declared: &'static Table,
+    rows: &'static Rows<COLUMNS>,
+    indexes: &Indexes<'_>,
+) -> Result<bool> {
+    // SAFETY: as promised.
+    let (table, changes) = (unsafe { (*relation).rd_id }, catalog::changes());
+    if let Some((_, _, is_plain)) = LOOKED_AT
+        .get()
+        .filter(|known| (known.0, known.1) == (table, changes))
+    {
+        return Ok(is_plain);
+    }
+    // SAFETY: as promised.
+    let is_plain = unsafe { is_plain(relation, declared, rows, indexes)? };
+    LOOKED_AT.set(Some((table, catalog::changes(), is_plain)));
+    Ok(is_plain)
+}
+
+/// The same, by a look.
+///
+/// # Safety
+/// As above.
 unsafe fn is_plain<const COLUMNS: usize>(
     relation: sys::Relation,
     declared: &'static Table,

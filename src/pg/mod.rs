@@ -41,6 +41,7 @@ pub mod sequence;
 pub mod session;
 pub mod shmem;
 pub mod shmem_array;
+pub mod shortcut;
 pub mod spi;
 pub mod stain;
 pub mod statements;

@@ -7,7 +7,7 @@ use super::datum::Oid;
 use super::error::Result;
 use super::guard;
 use super::nodes::{Node, child};
-use super::{append, hold, owed};
+use super::{append, hold, owed, shortcut};
 use crate::sys;
 
 /// A planned statement that is about to start.
@@ -49,12 +49,8 @@ pub type StatementHook = fn(&Statement) -> Result<()>;
 static PREVIOUS: OnceCell<sys::ExecutorStart_hook_type> = OnceCell::new();
 static HOOK: OnceCell<StatementHook> = OnceCell::new();
 
-/// Chains into the server's hook (ExecutorStart_hook, executor/executor.h), once, for this process
-/// alone: `hook` is told, and what an `Appender` holds back is written for who reads it.
-pub fn watch(hook: StatementHook) {
-    if HOOK.set(hook).is_err() {
-        return;
-    }
+/// Chains into the server's hook (ExecutorStart_hook, executor/executor.h). From `_PG_init`.
+pub fn install() {
     // SAFETY: a variable of this process, which has one thread.
     unsafe {
         let _ = PREVIOUS.set(sys::ExecutorStart_hook);
@@ -62,24 +58,35 @@ pub fn watch(hook: StatementHook) {
     }
 }
 
+/// From now on `hook` is told in this process, and what an `Appender` holds back is written for who reads it.
+pub fn watch(hook: StatementHook) {
+    let _ = HOOK.set(hook);
+}
+
+/// Before a statement starts, in a process that watches.
+fn before(statement: &sys::PlannedStmt, hook: StatementHook) -> Result<()> {
+    hook(&Statement(statement))?;
+    owed::before_statement(statement)?;
+    prepare(statement)
+}
+
 unsafe extern "C-unwind" fn executor_start(query: *mut sys::QueryDesc, flags: i32) {
-    let outcome = guard::enter((), || {
-        // SAFETY: the server passes a valid description of a planned query.
-        let statement = unsafe { &*(*query).plannedstmt };
-        HOOK.get()
-            .copied()
-            .map_or(Ok(()), |hook| hook(&Statement(statement)))?;
-        owed::before_statement(statement)?;
-        prepare(statement)
-    });
-    // SAFETY: this frame owns nothing; the arguments go on as they came.
+    // SAFETY: the server passes a valid description of a planned query; this frame owns nothing, and the
+    // arguments go on as they came.
     unsafe {
-        guard::raise(outcome);
+        if let Some(hook) = HOOK.get().copied() {
+            let outcome = guard::enter((), || before(&*(*query).plannedstmt, hook));
+            guard::raise(outcome);
+        }
         let next = PREVIOUS
             .get()
             .copied()
             .flatten()
             .unwrap_or(sys::standard_ExecutorStart);
         next(query, flags);
+        if shortcut::may_take(query, flags) {
+            let outcome = guard::enter((), || shortcut::take(query));
+            guard::raise(outcome);
+        }
     }
 }

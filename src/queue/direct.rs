@@ -1,13 +1,15 @@
-//! Jobs that go into the table without a statement: what `enqueue()` and its like have checked.
+//! Jobs that go into the table without a statement, or by less than a whole one: what `enqueue()` and its like have checked, and
+//! what comes by INSERT.
 //!
 //! What a statement would do is done here: the defaults, the entries in the indexes, and what the trigger tells
 //! (`incoming`). Jobs that take more, as those with a unique key do, go by a statement, and so do all while the
 //! extension's owner has changed the table.
 
 use crate::logic::columns::{self, JOBS};
-use crate::pg::catalog::Extension;
-use crate::pg::datum::{self, Oid, ToDatum};
+use crate::pg::catalog::{self, Extension};
+use crate::pg::datum::{self, Oid, ToDatum, types};
 use crate::pg::error::Result;
+use crate::pg::shortcut::{Belongs, NewRow, Target, Way};
 use crate::pg::table::{Indexes, Inserter, OurTrigger, Rows};
 use crate::pg::{clock, latch, sequence};
 
@@ -51,6 +53,60 @@ struct Incoming<'a> {
     job: NewJob<'a>,
 }
 
+/// The indexes of `_jobs`: those that have an entry of each job, and those with a condition.
+fn indexes(extension: &Extension) -> ([Oid; 2], [Oid; 5]) {
+    (
+        [extension.jobs_key, extension.claim_index],
+        [
+            extension.later_index,
+            extension.unique_index,
+            extension.key_indexes[0],
+            extension.key_indexes[1],
+            extension.strangers[0],
+        ],
+    )
+}
+
+/// How an INSERT writes to the table: the way for most jobs, unless its owner has changed it.
+pub fn way(target: &Target) -> Result<Option<Way>> {
+    let extension = catalog::extension()?.filter(Extension::is_current);
+    let Some(extension) = extension.filter(|found| found.jobs == target.table()) else {
+        return Ok(None);
+    };
+    let (whole, partial) = indexes(&extension);
+    let indexes = Indexes {
+        whole: &whole,
+        partial: &partial,
+    };
+    // All jobs of a database that has moved belong into the index of strangers.
+    if extension.birth.moved.is_some() || !target.takes_rows(&JOBS, &ROWS, &indexes)? {
+        return Ok(None);
+    }
+    Ok(Some(Way {
+        whole,
+        partial: extension.later_index,
+        judge: belongs,
+        with: extension.birth.home(),
+    }))
+}
+
+/// The conditions of the indexes, as the scripts in `sql/parts` have them.
+fn belongs(job: &NewRow<'_>, home: i64) -> Belongs {
+    let has = |column| job.get(column, types::TEXT).is_some();
+    let number = |column, of| job.get(column, of).map(datum::as_i64);
+    let status = job.get(column::STATUS, types::TEXT);
+    let is_pending = status.is_some_and(|status| datum::text_is(status, b"pending"));
+    let is_own = number(column::HOME, types::INT8) == Some(home);
+    let time = |column| number(column, types::TIMESTAMPTZ);
+    if has(column::UNIQUE_KEY) || has(column::GROUP_KEY) || !is_pending || !is_own {
+        Belongs::Others
+    } else if time(column::RUN_AT) > time(column::CREATED_AT) {
+        Belongs::Partial
+    } else {
+        Belongs::Whole
+    }
+}
+
 /// Inserts a checked job, which has an owner, and answers its id; `None` if a statement must do it.
 pub(super) fn insert(extension: &Extension, job: &NewJob<'_>) -> Result<Option<i64>> {
     let Some(mut incoming) = Incoming::open(extension, job)? else {
@@ -90,15 +146,10 @@ impl<'a> Incoming<'a> {
         }
         let now = clock::transaction_start();
         let is_later = job.get(column::RUN_AT).map(datum::as_i64) > Some(now);
+        let (whole, all_partial) = indexes(extension);
         let indexes = Indexes {
-            whole: &[extension.jobs_key, extension.claim_index],
-            partial: &[
-                extension.later_index,
-                extension.unique_index,
-                extension.key_indexes[0],
-                extension.key_indexes[1],
-                extension.strangers[0],
-            ],
+            whole: &whole,
+            partial: &all_partial,
         };
         // 0: its owner has dropped it.
         let later = [extension.later_index];

@@ -15,7 +15,7 @@ pub mod claim;
 mod consumed;
 pub mod define;
 mod dependents;
-mod direct;
+pub mod direct;
 pub mod due;
 pub mod end;
 mod ended;

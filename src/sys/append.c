@@ -138,16 +138,23 @@ block_of(const MwAppender *appender, int row)
 	return ItemPointerGetBlockNumber(&appender->rows[row]->tts_tid);
 }
 
+/* No index is deferrable, so no row is to be checked again. */
+static void
+insert_entries(ResultRelInfo *indexes, TupleTableSlot *slot, EState *estate)
+{
+	ExecInsertIndexTuples(indexes, slot, estate, false, false, NULL, NIL
+#if PG_VERSION_NUM >= 160000
+						  ,false
+#endif
+		);
+}
+
 static void
 make_entries(MwAppender *appender, ResultRelInfo *indexes, int row)
 {
 	if (indexes->ri_NumIndices == 0)
 		return;
-	ExecInsertIndexTuples(indexes, appender->rows[row], appender->estate, false, false, NULL, NIL
-#if PG_VERSION_NUM >= 160000
-						  ,false
-#endif
-		);
+	insert_entries(indexes, appender->rows[row], appender->estate);
 	ResetPerTupleExprContext(appender->estate);
 }
 
@@ -219,4 +226,26 @@ mw_append_end(MwAppender *appender)
 	ExecCloseIndices(appender->result);
 	FreeExecutorState(appender->estate);
 	MemoryContextDelete(appender->context);
+}
+
+/* Reads all columns of a slot */
+void
+mw_slot_fill(TupleTableSlot *slot)
+{
+	slot_getallattrs(slot);
+}
+
+/* Inserts a slot's row without any index entry */
+void
+mw_insert_bare(Relation rel, TupleTableSlot *slot, CommandId command)
+{
+	table_tuple_insert(rel, slot, command, 0, NULL);
+}
+
+/* The same with an entry in each index that is open, as ExecInsert does (nodeModifyTable.c) */
+void
+mw_insert_row(ResultRelInfo *result, TupleTableSlot *slot, EState *estate)
+{
+	mw_insert_bare(result->ri_RelationDesc, slot, estate->es_output_cid);
+	insert_entries(result, slot, estate);
 }
