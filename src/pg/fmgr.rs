@@ -141,22 +141,25 @@ impl Call {
             PgError::internal("a trigger function was not called as a row trigger")
         })?;
         let is_update = data.tg_event & sys::TRIGGER_EVENT_OPMASK == sys::TRIGGER_EVENT_UPDATE;
-        let (tuple, old) = if is_update {
-            (data.tg_newtuple, data.tg_trigtuple)
+        let (tuple, old, slot) = if is_update {
+            (data.tg_newtuple, data.tg_trigtuple, data.tg_newslot)
         } else {
-            (data.tg_trigtuple, std::ptr::null_mut())
+            (data.tg_trigtuple, std::ptr::null_mut(), data.tg_trigslot)
         };
-        let mut row = TriggerRow {
+        // SAFETY: the executor's slot of that very row (ExecBRInsertTriggers, trigger.c), which needs its columns as well.
+        let (values, nulls) = protect(|| unsafe {
+            sys::mw_slot_fill(slot);
+            ((*slot).tts_values.cast_const(), (*slot).tts_isnull.cast_const())
+        })?;
+        Ok(TriggerRow {
             tuple,
             old,
             // SAFETY: as above.
             description: unsafe { (*data.tg_relation).rd_att },
             is_update,
-            values: [0; MOST_READ],
-            nulls: [true; MOST_READ],
-        };
-        row.read_all()?;
-        Ok(row)
+            values,
+            nulls,
+        })
     }
 }
 
@@ -248,31 +251,12 @@ pub struct TriggerRow {
     description: sys::TupleDesc,
     /// Whether it replaces another version.
     pub is_update: bool,
-    /// Its columns, read at once: reading one of many reads those before it. Of a table with more columns than this has
-    /// places, all stay NULL here, and each is read by itself.
-    values: [sys::Datum; MOST_READ],
-    nulls: [bool; MOST_READ],
+    /// Its columns, all of which have been read: reading one of many reads those before it.
+    values: *const sys::Datum,
+    nulls: *const bool,
 }
 
-/// The most columns that a [`TriggerRow`] reads at once.
-const MOST_READ: usize = 48;
-
 impl TriggerRow {
-    fn read_all(&mut self) -> Result<()> {
-        if !self.is_read() {
-            return Ok(());
-        }
-        let (tuple, description) = (self.tuple, self.description);
-        let (values, nulls) = (self.values.as_mut_ptr(), self.nulls.as_mut_ptr());
-        // SAFETY: the trigger's row and the description of its table, which has no more columns than the arrays.
-        protect(|| unsafe { sys::heap_deform_tuple(tuple, description, values, nulls) })
-    }
-
-    fn is_read(&self) -> bool {
-        // SAFETY: the table is open while its trigger runs.
-        usize::try_from(unsafe { (*self.description).natts }).is_ok_and(|count| count <= MOST_READ)
-    }
-
     /// Refuses a table whose columns are not of the declared types. That of another version may have fewer.
     pub fn check(&self, declared: &Table) -> Result<()> {
         columns::check(self.description, declared)
@@ -280,17 +264,14 @@ impl TriggerRow {
 
     /// A column, counted from 1; `None` for NULL, and for one that the table does not have.
     pub fn get(&self, column: i32) -> Option<Datum<'_>> {
-        if !self.is_read() {
-            return self.read(self.tuple, column);
-        }
-        let at = usize::try_from(column - 1).ok()?;
-        if *self.nulls.get(at)? {
+        if !self.has(column) {
             return None;
         }
-        // SAFETY: a column of the table that is not NULL, which lives in the trigger's row.
+        let at = usize::try_from(column - 1).ok()?;
+        // SAFETY: so many columns have been read; the value lives in the trigger's row.
         unsafe {
             let of = sys::mw_column_type(self.description, column);
-            Some(Datum::new(*self.values.get(at)?, of))
+            (!*self.nulls.add(at)).then(|| Datum::new(*self.values.add(at), of))
         }
     }
 
@@ -340,18 +321,23 @@ impl TriggerRow {
         let (data, nulls) = split(&values);
         let (tuple, description, count) = (self.tuple, self.description, columns.len() as i32);
         let (columns, data, nulls) = (columns.as_ptr(), data.as_ptr(), nulls.as_ptr());
-        // SAFETY: three arrays of `count` elements, copied into a palloc'd tuple.
-        self.tuple = protect(|| unsafe {
-            sys::heap_modify_tuple_by_cols(
+        let all = usize::try_from(last).unwrap_or(0);
+        // SAFETY: three arrays of `count` elements, copied into a palloc'd tuple, which is read into two of as many as it has columns.
+        (self.tuple, self.values, self.nulls) = protect(|| unsafe {
+            let changed = sys::heap_modify_tuple_by_cols(
                 tuple,
                 description,
                 count,
                 columns.cast_mut(),
                 data.cast_mut(),
                 nulls.cast_mut(),
-            )
+            );
+            let values = sys::palloc(all * size_of::<sys::Datum>()).cast::<sys::Datum>();
+            let nulls = sys::palloc(all).cast::<bool>();
+            sys::heap_deform_tuple(changed, description, values, nulls);
+            (changed, values.cast_const(), nulls.cast_const())
         })?;
-        self.read_all()
+        Ok(())
     }
 
     /// What the trigger returns.

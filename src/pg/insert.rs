@@ -148,9 +148,15 @@ impl Entries {
         })
     }
 
-    pub(super) fn close(self) -> Result<()> {
+    fn close(self) -> Result<()> {
         // SAFETY: it is open; its lock stays.
         protect(|| unsafe { sys::index_close(self.index, sys::NoLock as i32) })
+    }
+
+    /// Closes it and gives up its lock: that of the table stays.
+    pub(super) fn release(self) -> Result<()> {
+        // SAFETY: it is open.
+        protect(|| unsafe { sys::index_close(self.index, sys::RowExclusiveLock as i32) })
     }
 
     /// Makes the entry of a row that was inserted at that place: 23505 if the index is unique and has such a row. Raises
@@ -259,7 +265,7 @@ unsafe fn is_plain<const COLUMNS: usize>(
         }
         let entries = Entries::open(index)?;
         let is_plain = entries.is_plain(is_partial);
-        entries.close()?;
+        entries.release()?;
         if !is_plain {
             return Ok(false);
         }

@@ -277,13 +277,14 @@ impl Shortcut {
     }
 }
 
-/// Closes the indexes when the statement ends well (EndForeignModify, fdwhandler.sgml).
+/// Closes the indexes when the statement ends well, and gives up their locks, as the executor does (ExecCloseIndices; EndForeignModify,
+/// fdwhandler.sgml).
 unsafe extern "C-unwind" fn end(_state: *mut sys::EState, result: *mut sys::ResultRelInfo) {
     // SAFETY: the executor passes what it has.
     let shortcut = unsafe { &*(*result).ri_FdwState.cast::<Shortcut>() };
     let outcome = guard::enter((), || {
         let opened = shortcut.whole.iter().chain(&shortcut.partial);
-        opened.copied().try_for_each(Entries::close)
+        opened.copied().try_for_each(Entries::release)
     });
     // SAFETY: this frame owns nothing. What stays is the executor's own list of indexes, which it closes.
     unsafe {
