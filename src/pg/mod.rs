@@ -48,6 +48,7 @@ pub mod statements;
 mod syscache;
 pub mod table;
 pub mod timezone;
+mod trigger_row;
 mod triggers;
 pub mod utility;
 pub mod wait_event;

@@ -165,7 +165,11 @@ pub(super) unsafe fn take(query: *const sys::QueryDesc) -> Result<()> {
         )
     };
     let others = child!(state, es_auxmodifytables).all::<sys::ModifyTableState>();
-    for modify in top.cast::<sys::ModifyTableState>().into_iter().chain(others) {
+    for modify in top
+        .cast::<sys::ModifyTableState>()
+        .into_iter()
+        .chain(others)
+    {
         take_one(modify, state)?;
     }
     Ok(())
@@ -173,7 +177,12 @@ pub(super) unsafe fn take(query: *const sys::QueryDesc) -> Result<()> {
 
 fn take_one(modify: &sys::ModifyTableState, state: &sys::EState) -> Result<()> {
     // SAFETY: the plan and the table of a node that was made ready; the table is open.
-    let (plan, result) = unsafe { (&*modify.ps.plan.cast::<sys::ModifyTable>(), &mut *modify.resultRelInfo) };
+    let (plan, result) = unsafe {
+        (
+            &*modify.ps.plan.cast::<sys::ModifyTable>(),
+            &mut *modify.resultRelInfo,
+        )
+    };
     let is_plain = modify.operation == sys::CMD_INSERT
         && plan.onConflictAction == sys::ONCONFLICT_NONE
         && modify.mt_partition_tuple_routing.is_null()
@@ -183,7 +192,11 @@ fn take_one(modify: &sys::ModifyTableState, state: &sys::EState) -> Result<()> {
         return Ok(());
     };
     // SAFETY: as above; the name is terminated.
-    if !is_plain || unsafe { CStr::from_ptr((*(*result.ri_RelationDesc).rd_rel).relname.data.as_ptr()) } != *name {
+    let is_table = |result: &sys::ResultRelInfo| unsafe {
+        let form = &*(*result.ri_RelationDesc).rd_rel;
+        CStr::from_ptr(form.relname.data.as_ptr()) == *name
+    };
+    if !is_plain || !is_table(result) {
         return Ok(());
     }
     let Some(way) = way(&Target(result.ri_RelationDesc))? else {
@@ -248,7 +261,10 @@ unsafe extern "C-unwind" fn insert_row(
         }
         // No index of the executor's, or all of them: it has opened them for a row before.
         sys::mw_insert_bare(relation, slot, (*state).es_output_cid);
-        let partial = shortcut.partial.as_ref().filter(|_| belongs == Belongs::Partial);
+        let partial = shortcut
+            .partial
+            .as_ref()
+            .filter(|_| belongs == Belongs::Partial);
         for entries in shortcut.whole.iter().chain(partial) {
             let (values, nulls) = ((*slot).tts_values, (*slot).tts_isnull);
             entries.make(relation, values, nulls, &raw mut (*slot).tts_tid);
@@ -262,7 +278,11 @@ impl Shortcut {
     ///
     /// # Safety
     /// The slot's columns have been read; the state is that of the statement.
-    unsafe fn place(&mut self, slot: *const sys::TupleTableSlot, state: *const sys::EState) -> Result<Belongs> {
+    unsafe fn place(
+        &mut self,
+        slot: *const sys::TupleTableSlot,
+        state: *const sys::EState,
+    ) -> Result<Belongs> {
         // SAFETY: as the caller says.
         let row = NewRow(unsafe { &*slot });
         let belongs = (self.way.judge)(&row, self.way.with);
