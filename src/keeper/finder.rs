@@ -121,7 +121,7 @@ impl Finder {
         let began = clock::now();
         let mut at = after;
         let result = xact::transaction(|| {
-            let extension = match catalog::extension()? {
+            let extension = match catalog::hold_extension()? {
                 Some(extension) if extension.is_current() => extension,
                 _ => return Ok(None),
             };
@@ -289,7 +289,7 @@ impl Finder {
         let mut barred: Option<PgError> = None;
         let (mut is_due, mut run_at, mut by_key) = (false, Micros::MIN, false);
         let result = xact::transaction(|| {
-            let Some(extension) = catalog::extension()? else {
+            let Some(extension) = catalog::hold_extension()? else {
                 return Ok(None);
             };
             let queue = queues::find(&extension, datum::text_datum(&walk.queue)?)?;
