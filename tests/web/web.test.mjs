@@ -463,7 +463,7 @@ test('the server goes, and comes back', as(url, async (page) => {
   await page.locator('a.health').waitFor();
   server('-m', 'fast', 'stop');
   try {
-    await page.locator('#lost', { hasText: 'The server does not answer' }).waitFor();
+    await page.locator('#lost', { hasText: /^The server does not answer: .*[^.]\. What you see is from before\.$/ }).waitFor();
     await page.screenshot({ path: `${SHOTS}/lost.png` });
     await page.goto('/jobs');
     await page.getByRole('heading', { name: 'The server does not answer' }).waitFor();
