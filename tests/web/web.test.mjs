@@ -298,6 +298,16 @@ test('dead letters are looked at and sent back', as(url, async (page) => {
   sql(`SELECT my_worker.cancel(${job}), my_worker.resume_queue('mail')`);
 }));
 
+test('a dead letter is seen behind however many newer jobs', as(url, async (page) => {
+  const job = send('mail', '{"fails": true, "letter": 18}');
+  await waitFor(() => sql(`SELECT queue FROM my_worker.jobs WHERE id = ${job} AND status = 'pending' AND origin = 'mail'`) === 'lost mail', 'it goes on');
+  sql("INSERT INTO my_queue (queue, payload, run_at) SELECT 'exports', '{\"newer\": 1}', now() + '1 day' FROM generate_series(1, 150000)");
+  await page.goto('/dead');
+  await page.locator('#dead').getByRole('link', { name: job, exact: true }).waitFor({ timeout: 5000 });
+  sql("DELETE FROM my_queue WHERE queue = 'exports' AND payload ? 'newer'");
+  sql(`SELECT my_worker.cancel(${job})`);
+}));
+
 test('handlers and settings are listed', as(url, async (page) => {
   await page.goto('/handlers');
   await page.getByRole('rowheader', { name: /shop.bill/ }).waitFor();
