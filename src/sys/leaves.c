@@ -14,7 +14,8 @@
  * sampled: one leaf at random from each of some equal parts, first a few of them,
  * then as many as it takes for the error of the stretch to be small (see ENOUGH).
  * Leaves that are filled alike, as they are where jobs come in the order of their
- * time, need few; where they differ much in a short stretch all are read.
+ * time, need few; where they differ much in a short stretch all are read, unless
+ * that is more than MOST of all stretches together.
  *
  * Leaves may be split or deleted while we go.  A split off page has no place in
  * the list, so the chain of right links is followed from the leaf before it.
