@@ -175,29 +175,27 @@ async function inBrowser(browser) {
   table(['page', 'first byte', 'last byte', 'DOM ready', 'first paint'], rows);
 }
 
-// What an open page costs while nothing happens: the dashboard and its session, since the rest of a server has work of its own.
+// What an open page costs while nothing happens: the dashboard and its session, since the rest of a server has work of its own. As a
+// role of which nothing is logged.
 async function openPage(browser) {
   sql("SELECT my_worker.pause_queue('default'), (SELECT count(my_worker.cancel(job_id)) FROM my_worker.workers WHERE queue = 'default' AND job_id IS NOT NULL)");
   await sleep(10_000);
   const rows = [];
   for (const path of ['/', '/jobs', '/schedules', '/processes']) {
-    const one = await start('dash');
+    const one = await start('postgres');
     const page = await browser.newPage();
     await page.goto(one.url + path);
     await sleep(15_000);
     const session = sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'my_worker_web'");
     const before = [cpuOf(one.child.pid), cpuOf(session)];
-    const since = logEnd();
     await sleep(IDLE * 1000);
     const [web, server] = [cpuOf(one.child.pid) - before[0], cpuOf(session) - before[1]].map((ns) => ns / 1e6 / IDLE);
-    const all = steps(since);
-    const dear = most(all, 'cpu');
-    rows.push([`\`${path}\``, web.toFixed(2), server.toFixed(2), `${((web + server) / 10).toFixed(2)} %`, all.filter((one) => one.text.startsWith('execute')).length, ms(dear.cpu), dear.text.slice(0, 60)]);
+    rows.push([`\`${path}\``, web.toFixed(2), server.toFixed(2), `${((web + server) / 10).toFixed(2)} %`]);
     await page.close();
     await stop(one);
   }
   say(`\nAn open page while nothing happens, ${IDLE} s, in ms of processor a second:`);
-  table(['page', 'dashboard', 'its session', 'of a core', 'statements', 'dearest', ''], rows);
+  table(['page', 'dashboard', 'its session', 'of a core'], rows);
 }
 
 const load = () => readFileSync('/proc/loadavg', 'utf8').split(' ').slice(0, 3).join(' ');
