@@ -280,7 +280,7 @@ verify: ## Check that what is generated and committed is up to date
 bench: ## Measure throughput and latency in a throw-away server
 	@scripts/deps && bench/run
 
-bench-web: ## Measure the dashboard over a large throw-away server (half an hour, 12 GB of disk)
+bench-web: ## Measure the dashboard over a large throw-away server (half an hour, 6 GB of disk)
 	@scripts/deps && bench/dashboard
 
 clean: ## Remove everything that was built

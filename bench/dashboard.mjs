@@ -31,6 +31,7 @@ async function found(text) {
 
 async function start(user, more = []) {
   const child = spawn(MY_WORKER_WEB, ['--listen', '127.0.0.1:0', ...more], { env: { ...process.env, PGUSER: user }, stdio: ['ignore', 'pipe', 'ignore'] });
+  process.on('exit', () => child.kill());
   const url = await new Promise((resolve, reject) => {
     let out = '';
     child.stdout.on('data', (data) => { out += data; const found = /http:\S+[0-9]/.exec(out); if (found) resolve(found[0]); });
