@@ -280,6 +280,9 @@ verify: ## Check that what is generated and committed is up to date
 bench: ## Measure throughput and latency in a throw-away server
 	@scripts/deps && bench/run
 
+bench-web: ## Measure the dashboard over a large throw-away server (half an hour, 6 GB of disk)
+	@scripts/deps && bench/dashboard
+
 clean: ## Remove everything that was built
 
 tests/tmp:
@@ -287,4 +290,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors test-upgrade torture cassert-server discard-caches lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server web web-lint web-test web-picture
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors test-upgrade torture cassert-server discard-caches lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server web web-lint web-test web-picture bench-web

@@ -14,7 +14,8 @@
  * sampled: one leaf at random from each of some equal parts, first a few of them,
  * then as many as it takes for the error of the stretch to be small (see ENOUGH).
  * Leaves that are filled alike, as they are where jobs come in the order of their
- * time, need few; where they differ much in a short stretch all are read.
+ * time, need few; where they differ much in a short stretch all are read, unless
+ * that is more than MOST of all stretches together.
  *
  * Leaves may be split or deleted while we go.  A split off page has no place in
  * the list, so the chain of right links is followed from the leaf before it.
@@ -67,7 +68,10 @@ typedef struct LeafWalk
 /* So many leaves are all read, which takes some 5 ms */
 #define MANY 4096
 
-/* A shorter stretch is read, too */
+/* So many are looked at in all, which takes some 45 ms */
+#define MOST 32768
+
+/* A shorter stretch is read, too, unless there are so many of these */
 #define SHORT 32
 
 /* An eighth of the leaves of a stretch, within these bounds, tell how much its leaves differ */
@@ -454,6 +458,50 @@ add_stretch(LeafWalk *walk, const Stretch *stretch, const int *entries)
 	add(walk, leaf->group, leaf->after, (int64) rint(sum / stretch->picked * stretch->count));
 }
 
+/* Has no more than so many leaves picked, of each stretch a like part, and at least one. */
+static void
+fit(Stretch *stretches, int count, int64 most)
+{
+	int64		picked = 0;
+
+	for (int i = 0; i < count; i++)
+		picked += stretches[i].picked;
+	for (int i = 0; i < count && picked > most; i++)
+		stretches[i].picked = Max(stretches[i].picked * most / picked, 1);
+}
+
+/*
+ * Adds those stretches up of which enough leaves were looked at, or of which no more may be; the
+ * others are put first, and say how many it takes.
+ */
+static int
+settle(LeafWalk *walk, Stretch *stretches, int count, const int *entries, int64 most)
+{
+	Stretch    *wanted = palloc_extended(Max(count, 1) * sizeof(Stretch), MCXT_ALLOC_HUGE);
+	int			read = 0;
+	int			left = 0;
+
+	for (int i = 0; i < count; read += stretches[i++].picked)
+	{
+		wanted[i] = stretches[i];
+		wanted[i].picked = stretches[i].picked < stretches[i].count ? needed(stretches + i, entries + read) : 0;
+	}
+	fit(wanted, count, most);
+	read = 0;
+	for (int i = 0; i < count; i++)
+	{
+		Stretch		stretch = stretches[i];
+
+		if (wanted[i].picked > stretch.picked)
+			stretches[left++] = wanted[i];
+		else
+			add_stretch(walk, &stretch, entries + read);
+		read += stretch.picked;
+	}
+	pfree(wanted);
+	return left;
+}
+
 static void
 count_stretches(LeafWalk *walk)
 {
@@ -462,6 +510,7 @@ count_stretches(LeafWalk *walk)
 	int		   *picks = palloc_extended(room * sizeof(int), MCXT_ALLOC_HUGE);
 	int		   *entries = palloc_extended(room * sizeof(int), MCXT_ALLOC_HUGE);
 	int			count = 0;
+	int64		most = MOST;
 
 	for (int i = 0; i < walk->leaf_count; i += stretches[count++].count)
 	{
@@ -469,28 +518,17 @@ count_stretches(LeafWalk *walk)
 		if (walk->leaf_count > MANY && stretches[count].count > SHORT)
 			stretches[count].picked = Min(Max(stretches[count].count / 8, FEWEST), FEW);
 	}
+	fit(stretches, count, most);
 	/* At first some leaves of each, then as many as are needed of those of which that was not enough */
 	for (int round = 0; round < 2 && count > 0; round++)
 	{
 		int			picked = 0;
-		int			left = 0;
 
 		for (int i = 0; i < count; i++)
 			picked += pick(walk, stretches + i, picks + picked);
 		read_leaves(walk, picks, picked, entries);
-		picked = 0;
-		for (int i = 0; i < count; i++)
-		{
-			Stretch		stretch = stretches[i];
-			int			more = stretch.picked == stretch.count ? 0 : needed(&stretch, entries + picked);
-
-			if (round > 0 || more <= stretch.picked)
-				add_stretch(walk, &stretch, entries + picked);
-			else
-				stretches[left++] = (Stretch) {.from = stretch.from,.count = stretch.count,.picked = more};
-			picked += stretch.picked;
-		}
-		count = left;
+		most = round > 0 ? 0 : Max(most - picked, 0);
+		count = settle(walk, stretches, count, entries, most);
 	}
 }
 

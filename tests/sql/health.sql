@@ -39,6 +39,16 @@ UPDATE my_worker.history SET finished_at = now() - interval '25 h' WHERE id = :b
 SELECT ok, regexp_replace(detail, '\d\d:\d\d:\d\d', 'TIME') AS detail FROM my_worker.health() WHERE "check" = 'failures';
 SELECT my_worker.purge_queue('default') > 0 AS purged;
 SELECT ok, detail FROM my_worker.health() WHERE "check" = 'failures';
+-- However many there are, it reads the last thousand and the one before the day.
+BEGIN;
+SET LOCAL session_replication_role = replica;
+INSERT INTO my_worker.history (id, queue, status, payload, priority, run_at, created_at, attempts, owner, finished_at)
+SELECT n, 'default', 'failed', '{}', 0, now(), now(), 1, current_user::regrole, now() - n * interval '1 min' FROM generate_series(1, 20000) AS n;
+RESET session_replication_role;
+ANALYZE my_worker.history;
+SELECT ok, detail ~ '^queue "default": 1000 or more failed, the last 00:01:0' AS detail FROM my_worker.health() WHERE "check" = 'failures';
+SELECT seq_tup_read + idx_tup_fetch < 2000 AS reads_few FROM pg_stat_xact_all_tables WHERE relid = 'my_worker.history'::regclass;
+ROLLBACK;
 -- Who may ask.
 CREATE ROLE regress_health_none;
 CREATE ROLE regress_health_user;

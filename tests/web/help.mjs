@@ -10,13 +10,16 @@ export const BINARY = process.env.MY_WORKER_WEB;
 export const SHOTS = process.env.SHOTS;
 mkdirSync(SHOTS, { recursive: true });
 
+// A busy machine makes the dashboard look rarely: every 10 s at the rarest, and at some pages' rows 15 s after that.
+const PATIENCE = 60_000;
+
 export function sql(text, user = 'postgres') {
   const env = { ...process.env, PGUSER: user, PGAPPNAME: 'test', PGPASSWORD: `${user}'s word` };
   return execFileSync('psql', ['-XAtq', '-v', 'ON_ERROR_STOP=1', '-c', text], { env, encoding: 'utf8' }).trim();
 }
 
 export async function waitFor(fact, what) {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + PATIENCE;
   for (;;) {
     const value = await fact();
     if (value) return value;
@@ -60,6 +63,7 @@ export async function closeAll() {
 export async function viewer(url, options = {}) {
   const { expects = [], ...rest } = options;
   const context = await browser.newContext({ baseURL: url, viewport: { width: 1400, height: 900 }, reducedMotion: 'reduce', ...rest });
+  context.setDefaultTimeout(PATIENCE);
   const faults = [];
   const note = (text) => { if (!expects.some((one) => one.test(text))) faults.push(text); };
   context.on('request', (request) => { if (new URL(request.url()).origin !== url) note(`request to ${request.url()}`); });
@@ -95,9 +99,10 @@ export const cell = (page, queue, label) =>
   page.locator('table.queues tbody tr', { has: page.getByRole('rowheader', { name: queue, exact: true }) }).locator(`td[data-label="${label}"]`);
 
 // Waits for a text in the page as it is, without loading it again.
-export const shows = (page, what) => page.waitForFunction((what) => document.body.innerText.includes(what), what, { timeout: 20_000 });
+export const shows = (page, what) => page.waitForFunction((what) => document.body.innerText.includes(what), what, { timeout: PATIENCE });
 
-// Whether each text stands out from its ground as WCAG AA wants it: 4.5 to 1, large text 3 to 1.
+// Whether each text stands out from its ground as WCAG AA wants it: 4.5 to 1, large text 3 to 1; and what is no text, but
+// has to be seen, by 3 to 1: the edges of fields, and what charts draw.
 export const faintTexts = (page) => page.evaluate(() => {
   const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 }).getContext('2d', { willReadFrequently: true });
   const rgba = (colour) => {
@@ -116,14 +121,27 @@ export const faintTexts = (page) => page.evaluate(() => {
     return [255, 255, 255];
   };
   const faint = new Set();
+  const contrast = (one, other) => {
+    const [a, b] = [light(rgba(one)), light(other)].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+  };
+  const note = (element, what, ratio, least) => { if (ratio < least) faint.add(`${element.tagName}.${element.getAttribute('class')}${what} ${ratio.toFixed(2)}`); };
+  for (const field of document.querySelectorAll('input:not([type=hidden]), select')) {
+    if (!field.checkVisibility()) continue;
+    if (field.placeholder) note(field, ' placeholder', contrast(getComputedStyle(field, '::placeholder').color, ground(field)), 4.5);
+    if (field.type !== 'checkbox') note(field, ' edge', contrast(getComputedStyle(field).borderTopColor, ground(field.parentElement)), 3);
+  }
+  for (const drawn of document.querySelectorAll('svg path:not(.base), svg rect:not(.all)')) {
+    const style = getComputedStyle(drawn);
+    const colour = style.stroke === 'none' ? style.fill : style.stroke;
+    if (colour !== 'none' && drawn.closest('svg').checkVisibility()) note(drawn, ' drawn', contrast(colour, ground(drawn.closest('svg').parentElement)), 3);
+  }
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const element = walker.currentNode.parentElement;
     if (!walker.currentNode.textContent.trim() || !element.checkVisibility() || element.closest('svg, dialog')) continue;
     const style = getComputedStyle(element);
-    const [a, b] = [light(rgba(style.color)), light(ground(element))].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5)) faint.add(`${element.tagName}.${element.className} ${ratio.toFixed(2)}`);
+    note(element, '', contrast(style.color, ground(element)), parseFloat(style.fontSize) >= 24 ? 3 : 4.5);
   }
   return Array.from(faint);
 });

@@ -57,6 +57,37 @@ test('numbers change by themselves, and nothing moves', as(url, async (page) => 
   await waitFor(async () => (await cell(page, 'reports', 'Waiting').innerText()) === '0', 'the queue runs empty');
 }));
 
+test('an estimate says that it is one', as(url, async (page) => {
+  sql("SELECT my_worker.pause_queue('reports')");
+  sql("INSERT INTO my_queue (queue, payload) SELECT 'reports', '{\"order\": 1}' FROM generate_series(1, 3000)");
+  await page.goto('/');
+  const waiting = cell(page, 'reports', 'Waiting');
+  await waitFor(async () => /^~[23],\d{3}$/.test(await waiting.innerText()), 'it is marked');
+  assert.match(await waiting.locator('span[title]').getAttribute('title'), /estimate/);
+  assert.match(await page.locator('#sum-due').innerText(), /^~[23],\d{3}$/);
+  // Few jobs are counted one by one whatever the other queues have.
+  assert.match(await cell(page, 'exports', 'Waiting').innerText(), /^\d+$/);
+  await page.goto('/queue?name=reports');
+  assert.match(await page.locator('#queue-due').innerText(), /^~[23],\d{3}$/);
+  sql("SELECT my_worker.cancel(id) FROM my_queue WHERE queue = 'reports'");
+  sql("SELECT my_worker.resume_queue('reports')");
+  await waitFor(async () => (await page.locator('#queue-due').innerText()) === '0', 'none waits');
+}));
+
+test('a page that could not wait for the count is drawn anew when that is there', async () => {
+  const holds = spawn('psql', ['-Xq', '-c', 'BEGIN; LOCK TABLE my_worker._jobs; SELECT pg_sleep(3)'], { stdio: 'ignore' });
+  await waitFor(() => sql("SELECT count(*) FROM pg_locks WHERE relation = 'my_worker._jobs'::regclass AND mode = 'AccessExclusiveLock' AND granted") === '1', 'the table is locked');
+  const one = await dashboard();
+  await as(() => one.url, async (page) => {
+    await page.goto('/');
+    await page.getByText('So much waits that counting it takes a moment').waitFor();
+    assert.equal(await cell(page, 'billing', 'Waiting').innerText(), '–');
+    await page.getByText('So much waits').waitFor({ state: 'detached' });
+    assert.equal(await cell(page, 'billing', 'Waiting').innerText(), '0');
+  })();
+  holds.kill();
+});
+
 test('a queue is paused and resumed by its button', as(url, async (page) => {
   await page.goto('/');
   await cell(page, 'exports', '').getByRole('button', { name: 'Pause' }).click();
@@ -267,6 +298,16 @@ test('dead letters are looked at and sent back', as(url, async (page) => {
   sql(`SELECT my_worker.cancel(${job}), my_worker.resume_queue('mail')`);
 }));
 
+test('a dead letter is seen behind however many newer jobs', as(url, async (page) => {
+  const job = send('mail', '{"fails": true, "letter": 18}');
+  await waitFor(() => sql(`SELECT queue FROM my_worker.jobs WHERE id = ${job} AND status = 'pending' AND origin = 'mail'`) === 'lost mail', 'it goes on');
+  sql("INSERT INTO my_queue (queue, payload, run_at) SELECT 'exports', '{\"newer\": 1}', now() + '1 day' FROM generate_series(1, 150000)");
+  await page.goto('/dead');
+  await page.locator('#dead').getByRole('link', { name: job, exact: true }).waitFor({ timeout: 5000 });
+  sql("DELETE FROM my_queue WHERE queue = 'exports' AND payload ? 'newer'");
+  sql(`SELECT my_worker.cancel(${job})`);
+}));
+
 test('handlers and settings are listed', as(url, async (page) => {
   await page.goto('/handlers');
   await page.getByRole('rowheader', { name: /shop.bill/ }).waitFor();
@@ -432,7 +473,7 @@ test('the server goes, and comes back', as(url, async (page) => {
   await page.locator('a.health').waitFor();
   server('-m', 'fast', 'stop');
   try {
-    await page.locator('#lost', { hasText: 'The server does not answer' }).waitFor();
+    await page.locator('#lost', { hasText: /^The server does not answer: .*[^.]\. What you see is from before\.$/ }).waitFor();
     await page.screenshot({ path: `${SHOTS}/lost.png` });
     await page.goto('/jobs');
     await page.getByRole('heading', { name: 'The server does not answer' }).waitFor();

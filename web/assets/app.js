@@ -40,7 +40,7 @@
 
     function lose(text) {
         wasLost = true;
-        $("lost").textContent = text + " What you see is from before.";
+        $("lost").textContent = text.replace(/\.?\s*$/, ". What you see is from before.");
         $("lost").hidden = false;
     }
 

@@ -30,6 +30,9 @@ pub struct Topic {
     name: String,
     #[serde(default)]
     id: i64,
+    /// The page was drawn before the first count: what needs a look is not known there.
+    #[serde(default)]
+    counting: bool,
 }
 
 /// Parts of an event: pieces are parted by the one, a piece's name and its HTML by the other.
@@ -89,7 +92,9 @@ impl Listener {
             let seen: Seen = self.watcher.seen.borrow_and_update().clone();
             match seen {
                 Some(Ok(snapshot)) => {
-                    if std::mem::replace(&mut self.lost, false) || self.topic.page == "away" {
+                    let is_news =
+                        self.topic.page == "away" || self.topic.counting && snapshot.is_counted;
+                    if std::mem::replace(&mut self.lost, false) || is_news {
                         self.sent.clear();
                         return Some(Event::default().event("back").data("back"));
                     }
@@ -163,6 +168,7 @@ impl Listener {
             keys,
             name,
             id,
+            counting: _,
         } = &self.topic;
         let html = match page.as_str() {
             "schedules" => {

@@ -23,6 +23,16 @@ pub fn maybe_count(number: Option<i64>) -> String {
     number.map_or_else(|| "–".to_owned(), count)
 }
 
+/// A count that may be an estimate, which then says so.
+pub fn maybe_estimate(number: Option<i64>, estimated: bool) -> Markup {
+    match number {
+        Some(number) if estimated => {
+            html! { span title="an estimate, nearly always within 1 %" { "~" (count(number)) } }
+        }
+        number => html! { (maybe_count(number)) },
+    }
+}
+
 /// Milliseconds as 0.4 ms, 12 ms, 3.4 s, 5 min.
 pub fn millis(ms: f64) -> String {
     match ms {

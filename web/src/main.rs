@@ -22,6 +22,7 @@ mod search;
 mod seat;
 mod snapshot;
 mod spark;
+mod sslwords;
 mod tls;
 mod views;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+use crate::sslwords;
 use crate::tls::{self, Tls};
 
 /// The environment as a function, so that tests need not change the process's own.
@@ -20,7 +21,7 @@ pub struct Server {
 
 /// With `login` each viewer brings role and password, and a password of our own must not open the door.
 pub fn server(connection: Option<&str>, login: bool, env: Env) -> Result<Server, String> {
-    let (text, given) = tls::part(connection.unwrap_or_default());
+    let (text, given) = sslwords::part(connection.unwrap_or_default());
     let mut config: Config = text
         .parse()
         .map_err(|e| format!("in the connection string: {e}"))?;

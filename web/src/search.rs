@@ -65,6 +65,12 @@ const LINE: &str = "SELECT j.id, j.queue, j.status, left(coalesce(j.handler, j.c
          ELSE pg_size_pretty(pg_column_size(j.payload)::bigint) END, j.progress \
     FROM my_worker.jobs AS j WHERE ";
 
+/// The tables behind the view, each by its index; the view would sort some of its parts for it.
+const NEWEST: &str = "SELECT greatest((SELECT q.id FROM my_worker._jobs AS q ORDER BY q.id DESC LIMIT 1), \
+    (SELECT h.id FROM my_worker.history AS h ORDER BY h.id DESC LIMIT 1))";
+
+const FIRST_OF: &str = include_str!("sql/first_of.sql");
+
 /// One statement of a walk ends by then.
 const STEP: Duration = Duration::from_millis(50);
 const FIRST_SLICE: i64 = 4_000;
@@ -245,16 +251,31 @@ pub async fn these(seat: &Seat, ids: &[i64]) -> Result<Vec<Line>, Fault> {
     rows.iter().map(Line::read).collect()
 }
 
+/// The first to leave dead-letter queues, `most` of each: by queue, their ids. By the order of the claim's index,
+/// since dead letters are old, and a walk from the newest job on may have millions of others before them.
+pub async fn first_of(
+    seat: &Seat,
+    queues: &[String],
+    most: usize,
+) -> Result<Vec<(String, i64)>, Fault> {
+    let params: [Param; 2] = [(&queues, Type::TEXT_ARRAY), (&(most as i64), Type::INT8)];
+    let rows = seat
+        .open()
+        .await?
+        .rows_within(STEP, FIRST_OF, &params)
+        .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
+}
+
 /// Just above the newest job that the role sees. Where it sees a few of very many rows, even that is
 /// a rare filter: then the power of two above them, by halving.
 async fn top(seat: &Seat) -> Result<Option<i64>, Fault> {
-    let newest = "SELECT j.id FROM my_worker.jobs AS j ORDER BY j.id DESC LIMIT 1";
-    match seat.open().await?.rows_within(STEP, newest, &[]).await {
+    match seat.open().await?.rows_within(STEP / 2, NEWEST, &[]).await {
         Ok(rows) => {
-            return rows
-                .first()
-                .map(|row| Ok(row.try_get::<_, i64>(0)? + 1))
-                .transpose();
+            let newest = rows.first().map(|row| row.try_get::<_, Option<i64>>(0));
+            return Ok(newest.transpose()?.flatten().map(|id| id + 1));
         }
         Err(fault) if fault.is_timeout() => {}
         Err(fault) => return Err(fault),

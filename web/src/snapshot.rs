@@ -48,6 +48,8 @@ pub struct Snapshot {
 pub struct Queue {
     pub pending: Option<i64>,
     pub scheduled: Option<i64>,
+    /// These two are estimates.
+    pub estimated: bool,
     pub processing: Option<i64>,
     pub blocked: Option<i64>,
     pub limited: bool,
@@ -281,6 +283,7 @@ fn queue(row: &Row) -> Result<(String, Queue), Fault> {
     let queue = Queue {
         pending: row.try_get(1)?,
         scheduled: row.try_get(2)?,
+        estimated: row.try_get::<_, Option<bool>>(17)?.unwrap_or(false),
         processing: row.try_get(3)?,
         blocked: row.try_get(4)?,
         limited: row.try_get::<_, Option<bool>>(5)?.unwrap_or(false),

@@ -1,6 +1,6 @@
 //! Jobs: lists of them, one of them, and dead letters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use axum::extract::{Path, Query};
@@ -27,6 +27,9 @@ const WHY: &str = "SELECT my_worker.why($1)";
 const ON_A_PAGE: usize = 50;
 const FIRST_WALK: Duration = Duration::from_millis(50);
 const FURTHER_WALK: Duration = Duration::from_secs(1);
+/// So many dead-letter queues are shown, and so many jobs of each.
+const DEAD_QUEUES: usize = 20;
+const DEAD_LETTERS: usize = 10;
 /// The longest for what is good to have beside a job.
 const ASIDE: Duration = Duration::from_millis(50);
 
@@ -200,23 +203,28 @@ async fn dead_letters(seat: &Seat, snapshot: &Snapshot) -> Result<Vec<lists::Dea
             sources.entry(dead).or_default().push(name.clone());
         }
     }
-    let mut all = Vec::new();
-    for (name, mut from) in sources.into_iter().take(20) {
+    sources = sources.into_iter().take(DEAD_QUEUES).collect();
+    let names: Vec<String> = sources.keys().map(|name| (*name).clone()).collect();
+    let first = search::first_of(seat, &names, DEAD_LETTERS + 1).await?;
+    let ids: Vec<i64> = first.iter().map(|(_, id)| *id).collect();
+    let mut lines = search::these(seat, &ids).await?;
+    search::name_handlers(&mut lines, snapshot);
+    let mut by_id: HashMap<i64, search::Line> =
+        lines.into_iter().map(|line| (line.id, line)).collect();
+    let dead = |(name, mut from): (&String, Vec<String>)| {
         from.sort();
-        let filter = Filter {
-            queue: name.clone(),
-            status: "pending".to_owned(),
-            ..Filter::default()
-        };
-        let mut found = search::walk(seat, &filter, None, 10, FIRST_WALK / 2).await?;
-        search::name_handlers(&mut found.lines, snapshot);
+        let of_queue = first.iter().filter(|(queue, _)| queue == name);
+        let mut lines: Vec<_> = of_queue.filter_map(|(_, id)| by_id.remove(id)).collect();
+        let has_more = lines.len() > DEAD_LETTERS;
+        lines.truncate(DEAD_LETTERS);
         let queues = snapshot.queues.as_ref().ok();
-        all.push(lists::Dead {
+        lists::Dead {
             name: name.clone(),
             from,
-            waiting: queues.and_then(|all| all.get(name)?.pending),
-            found,
-        });
-    }
-    Ok(all)
+            counted: queues.and_then(|all| all.get(name)).cloned(),
+            lines,
+            has_more,
+        }
+    };
+    Ok(sources.into_iter().map(dead).collect())
 }

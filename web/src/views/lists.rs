@@ -7,34 +7,34 @@ use maud::{Markup, html};
 use super::layout::button;
 use super::table::{job_link, queue_link, status};
 use crate::door::Viewer;
-use crate::fmt::{encode, maybe_moment};
+use crate::fmt::{encode, maybe_estimate, maybe_moment};
 use crate::search::{Filter, Found, Line};
 use crate::seat::Abilities;
+use crate::snapshot::Queue;
 
 pub fn jobs(filter: &Filter, found: &Found) -> Markup {
     html! {
         (form(filter))
-        (table_of(found))
+        (table_of(&found.lines))
         (more(filter, found))
     }
 }
 
-fn table_of(found: &Found) -> Markup {
+fn table_of(lines: &[Line]) -> Markup {
     html! {
         table.list.jobs {
             thead { tr {
                 th.num { "Id" } th { "Status" } th { "Queue" } th { "Runs" } th { "Key" } th { "Owner" }
                 th.num { "Attempts" } th { "When" } th { "Payload or error" }
             } }
-            tbody.rows { (rows(found)) }
+            tbody.rows { (rows(lines)) }
         }
     }
 }
 
-/// Rows, and below them how far the walk came.
-pub fn rows(found: &Found) -> Markup {
+pub fn rows(lines: &[Line]) -> Markup {
     html! {
-        @for line in &found.lines {
+        @for line in lines {
             tr data-row {
                 td.num data-label="Id" { (job_link(line.id)) }
                 @for (name, class, label, content) in cells(line) {
@@ -136,7 +136,7 @@ pub fn more(filter: &Filter, found: &Found) -> Markup {
 pub fn went_on(filter: &Filter, found: &Found) -> Markup {
     html! {
         (more(filter, found))
-        template { tbody hx-swap-oob="beforeend:tbody.rows" { (rows(found)) } }
+        template { tbody hx-swap-oob="beforeend:tbody.rows" { (rows(&found.lines)) } }
     }
 }
 
@@ -185,8 +185,11 @@ pub fn changes(lines: &[Line], out: &mut HashMap<String, String>) {
 pub struct Dead {
     pub name: String,
     pub from: Vec<String>,
-    pub waiting: Option<i64>,
-    pub found: Found,
+    /// What the last count says of it.
+    pub counted: Option<Queue>,
+    /// Those that have waited longest.
+    pub lines: Vec<Line>,
+    pub has_more: bool,
 }
 
 pub fn dead(viewer: &Viewer, can: &Abilities, queues: &[Dead]) -> Markup {
@@ -202,16 +205,17 @@ pub fn dead_letters(viewer: &Viewer, can: &Abilities, queues: &[Dead]) -> Markup
         @for queue in queues {
             section {
                 h2 { (queue_link(&queue.name)) }
-                p { span.num { (crate::fmt::maybe_count(queue.waiting)) } " waiting; takes the jobs that fail for good in " (queue.from.join(", ")) "." }
+                @let counted = queue.counted.clone().unwrap_or_default();
+                p { span.num { (maybe_estimate(counted.pending, counted.estimated)) } " waiting; takes the jobs that fail for good in " (queue.from.join(", ")) "." }
                 @if may {
                     div.acts {
                         (button(viewer, "redrive", "Send back the next 100", &[("name", &queue.name), ("n", "100")]))
                         (button(viewer, "redrive", "Send back up to 10,000", &[("name", &queue.name), ("n", "10000")]))
                     }
                 }
-                @if queue.found.lines.is_empty() { p.empty { "None waits." } }
-                @else { (table_of(&queue.found)) }
-                @if queue.found.below.is_some() { a.link href=(format!("/jobs?queue={}", encode(&queue.name))) { "All of them" } }
+                @if queue.lines.is_empty() { p.empty { "None waits." } }
+                @else { (table_of(&queue.lines)) }
+                @if queue.has_more { a.link href=(format!("/jobs?queue={}", encode(&queue.name))) { "All of them" } }
             }
         }
     }

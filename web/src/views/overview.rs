@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::layout::{button, part};
 use super::table::{key, queue_link};
 use crate::door::Viewer;
-use crate::fmt::{count, encode, maybe_count, maybe_millis, seconds};
+use crate::fmt::{count, encode, maybe_count, maybe_estimate, maybe_millis, seconds};
 use crate::minutes::{Minute, SHOWN};
 use crate::seat::Abilities;
 use crate::snapshot::{Queue, Settings, Snapshot};
@@ -134,7 +134,11 @@ pub fn live(snapshot: &Snapshot, wish: &Wish) -> String {
         .take(ON_A_PAGE)
         .map(|r| key(r.name))
         .collect();
-    format!("page=overview&keys={}", keys.join("."))
+    format!(
+        "page=overview&keys={}&counting={}",
+        keys.join("."),
+        !snapshot.is_counted
+    )
 }
 
 fn filter(wish: &Wish, all: usize, shown: usize) -> Markup {
@@ -149,7 +153,7 @@ fn filter(wish: &Wish, all: usize, shown: usize) -> Markup {
                 }
             }
             button { "Show" }
-            span.hint { @if shown == all { (all) " queues" } @else { (shown) " of " (all) " queues" } }
+            span.hint { @if shown == all { (count(all as i64)) " queues" } @else { (count(shown as i64)) " of " (count(all as i64)) " queues" } }
         }
     }
 }
@@ -190,7 +194,7 @@ fn table(
                 th.num title="the oldest job that is due and does not run" { "Oldest" }
                 th.chart title="bars: done and failed, on a square-root scale; line: wait p95" { "Last " (SHOWN) " min" }
                 th.num { "Done" } th.num { "Failed" } th.num { "Wait p95" }
-                @if may { th { span.quiet { "Actions" } } }
+                @if may { th.acts { span.quiet { "Actions" } } }
             } }
             tbody { @for row in rows {
                 @let k = key(row.name);
@@ -230,22 +234,19 @@ fn cells(row: &Row, has_minutes: bool) -> Vec<Cell> {
         true => spark::small(row.minutes, row.last, SHOWN as i64),
         false => html! { span.hint { "not kept" } },
     };
-    let number = |name, label, number: Option<i64>| {
-        let class = if number.unwrap_or(0) == 0 {
-            "num zero"
-        } else {
-            "num"
-        };
-        (name, class, label, html! { (maybe_count(number)) })
+    let number = |name, label, number: Option<i64>, estimated: bool| {
+        let zero = number.unwrap_or(0) == 0;
+        let text = html! { span.zero[zero] { (maybe_estimate(number, estimated)) } };
+        (name, "num", label, text)
     };
     let strong = |is_bad: bool, text: String| html! { span.bad[is_bad].strong[is_bad] { (text) } };
     let oldest = q.oldest.0.map_or_else(|| "–".to_owned(), seconds);
     vec![
         ("state", "state", "State", tags(row)),
-        number("due", "Waiting", q.pending),
-        number("later", "Later", q.scheduled),
-        number("blocked", "Blocked", q.blocked),
-        number("runs", "Running", q.processing),
+        number("due", "Waiting", q.pending, q.estimated),
+        number("later", "Later", q.scheduled, q.estimated),
+        number("blocked", "Blocked", q.blocked, false),
+        number("runs", "Running", q.processing, false),
         ("oldest", "num", "Oldest", strong(row.behind(), oldest)),
         ("chart", "chart", "Last hour", chart),
         ("done", "num", "Done", html! { (maybe_count(done)) }),
@@ -283,61 +284,54 @@ fn totals(snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn sums(snapshot: &Snapshot) -> Vec<(&'static str, &'static str, String, &'static str)> {
-    let queues = snapshot.queues.as_ref().ok();
-    let sum = |part: fn(&Queue) -> Option<i64>| {
-        maybe_count(queues.and_then(|all| {
-            all.values()
-                .map(part)
-                .fold(None, |sum, x| x.map(|x| sum.unwrap_or(0) + x).or(sum))
-        }))
+type Sum = (&'static str, &'static str, Markup, &'static str);
+
+fn sums(snapshot: &Snapshot) -> Vec<Sum> {
+    let queues = || snapshot.queues.iter().flat_map(|all| all.values());
+    let sum = |part: fn(&Queue) -> Option<i64>, estimated: bool| {
+        let sum = queues().filter_map(part).reduce(|sum, x| sum + x);
+        maybe_estimate(sum, estimated)
     };
-    let lately = |part: fn(&Minute) -> i64| {
-        snapshot.minutes.as_ref().map_or_else(
-            |_| "–".to_owned(),
-            |minutes| {
-                count(
-                    queues
-                        .into_iter()
-                        .flat_map(|q| q.keys())
-                        .flat_map(|q| minutes.of(q))
-                        .map(part)
-                        .sum(),
-                )
-            },
-        )
+    let estimated = queues().any(|queue| queue.estimated);
+    let failed = lately(snapshot, |m| m.failed);
+    let class = match failed {
+        Some(number) if number > 0 => "bad",
+        _ => "",
     };
-    let workers = snapshot.processes.as_ref().map_or_else(
-        |_| "–".to_owned(),
-        |all| {
-            let workers = || {
-                all.iter()
-                    .filter(|p| p.kind == "worker" || p.kind == "dynamic")
-            };
-            format!(
-                "{} of {}",
-                workers()
-                    .filter(|p| p.state.as_deref() == Some("running"))
-                    .count(),
-                workers().count()
-            )
-        },
-    );
-    let failed = lately(|m| m.failed);
-    let class = if failed == "0" || failed == "–" {
-        ""
-    } else {
-        "bad"
-    };
+    let done = lately(snapshot, |m| m.completed);
     vec![
-        ("due", "Waiting", sum(|q| q.pending), ""),
-        ("later", "Due later", sum(|q| q.scheduled), ""),
-        ("blocked", "Blocked", sum(|q| q.blocked), ""),
-        ("runs", "Running", sum(|q| q.processing), ""),
-        ("workers", "Workers busy", workers, ""),
-        ("done", "Done, last hour", lately(|m| m.completed), ""),
-        ("failed", "Failed, last hour", failed, class),
+        ("due", "Waiting", sum(|q| q.pending, estimated), ""),
+        ("later", "Due later", sum(|q| q.scheduled, estimated), ""),
+        ("blocked", "Blocked", sum(|q| q.blocked, false), ""),
+        ("runs", "Running", sum(|q| q.processing, false), ""),
+        ("workers", "Workers busy", workers(snapshot), ""),
+        ("done", "Done, last hour", maybe_estimate(done, false), ""),
+        (
+            "failed",
+            "Failed, last hour",
+            maybe_estimate(failed, false),
+            class,
+        ),
     ]
+}
+
+/// What queues that the role sees did in the minutes that are shown.
+fn lately(snapshot: &Snapshot, part: fn(&Minute) -> i64) -> Option<i64> {
+    let minutes = snapshot.minutes.as_ref().ok()?;
+    let names = snapshot.queues.iter().flat_map(|all| all.keys());
+    Some(names.flat_map(|name| minutes.of(name)).map(part).sum())
+}
+
+fn workers(snapshot: &Snapshot) -> Markup {
+    let Ok(all) = &snapshot.processes else {
+        return html! { "–" };
+    };
+    let workers = || {
+        all.iter()
+            .filter(|p| p.kind == "worker" || p.kind == "dynamic")
+    };
+    let busy = workers().filter(|p| p.state.as_deref() == Some("running"));
+    html! { (busy.count()) " of " (workers().count()) }
 }
 
 /// What is wrong, before anything else.
@@ -388,7 +382,7 @@ fn checks(snapshot: &Snapshot) -> Markup {
 pub fn changes(snapshot: &Snapshot, keys: &str, out: &mut HashMap<String, String>) {
     out.insert("checks".to_owned(), checks(snapshot).into_string());
     for (name, _, value, _) in sums(snapshot) {
-        out.insert(format!("sum-{name}"), html! { (value) }.into_string());
+        out.insert(format!("sum-{name}"), value.into_string());
     }
     let wanted: std::collections::HashSet<&str> = keys.split('.').collect();
     for (name, queue) in snapshot.queues.iter().flat_map(|q| q.iter()) {

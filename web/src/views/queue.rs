@@ -8,7 +8,7 @@ use super::layout::{button, fault};
 use super::overview::{Row, tags};
 use crate::door::Viewer;
 use crate::fault::Fault;
-use crate::fmt::{encode, maybe_count, maybe_millis, seconds};
+use crate::fmt::{encode, maybe_count, maybe_estimate, maybe_millis, seconds};
 use crate::minutes::{Minute, this_minute};
 use crate::seat::Abilities;
 use crate::snapshot::Snapshot;
@@ -61,8 +61,12 @@ fn figures(row: &Row) -> Vec<(&'static str, &'static str, Markup)> {
             "State",
             html! { (tags(row)) @if row.settings.is_some_and(|s| !s.paused) && !q.limited { "open" } },
         ),
-        ("due", "Waiting", html! { (maybe_count(q.pending)) }),
-        ("later", "Due later", html! { (maybe_count(q.scheduled)) }),
+        ("due", "Waiting", maybe_estimate(q.pending, q.estimated)),
+        (
+            "later",
+            "Due later",
+            maybe_estimate(q.scheduled, q.estimated),
+        ),
         ("blocked", "Blocked", html! { (maybe_count(q.blocked)) }),
         ("runs", "Running", html! { (maybe_count(q.processing)) }),
         (

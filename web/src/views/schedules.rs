@@ -137,7 +137,7 @@ fn table(
         table.list.schedules {
             thead { tr {
                 th { "Schedule" } th { "Runs" } th { "When" } th { "Next" } th { "Last" } th { "Last fifty" }
-                @if acts { th { span.quiet { "Actions" } } }
+                @if acts { th.acts { span.quiet { "Actions" } } }
             } }
             tbody { @for s in shown {
                 tr data-row id=(format!("schedule-{}", s.id)) {
@@ -164,7 +164,7 @@ fn last(s: &Schedule) -> Markup {
         @if let Some(id) = s.last_job { (job_link(id)) " " }
         (maybe_moment(s.last))
         div.hint {
-            (count(s.runs.unwrap_or(0))) " runs"
+            (count(s.runs.unwrap_or(0))) @if s.runs == Some(1) { " run" } @else { " runs" }
             @if let Some(duration) = s.duration { ", the last took " (millis(duration * 1000.0)) }
             @if s.held.unwrap_or(0) > 0 { ", " (s.held.unwrap_or(0)) " wait" }
         }
