@@ -143,11 +143,14 @@ make_entries(MwAppender *appender, ResultRelInfo *indexes, int row)
 {
 	if (indexes->ri_NumIndices == 0)
 		return;
-	ExecInsertIndexTuples(indexes, appender->rows[row], appender->estate, false, false, NULL, NIL
-#if PG_VERSION_NUM >= 160000
-						  ,false
+#if PG_VERSION_NUM >= 190000
+	ExecInsertIndexTuples(indexes, appender->estate, 0, appender->rows[row], NIL, NULL);
+#elif PG_VERSION_NUM >= 160000
+	ExecInsertIndexTuples(indexes, appender->rows[row], appender->estate, false, false, NULL, NIL,
+						  false);
+#else
+	ExecInsertIndexTuples(indexes, appender->rows[row], appender->estate, false, false, NULL, NIL);
 #endif
-		);
 	ResetPerTupleExprContext(appender->estate);
 }
 
