@@ -172,6 +172,45 @@ for place in my_worker.control META.json debian/changelog packaging/my_worker.sp
     cp -a "$place" "$HERE/tree/$place"
 done
 
+# A copy is made fit for a release; then one thing after the other stands in the way.
+if [ -d debian ]; then
+    release="$HERE/tree/scripts/release"
+    in_copy() { git -C "$HERE/tree" -c user.name=test -c user.email=test@localhost "$@" >/dev/null 2>&1; }
+    script=my_worker--$(sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" my_worker.control).sql
+    version=$(sed -n 's/^Version: *//p' packaging/my_worker.spec)
+    sed -i 's/^## Unreleased: /## /' "$HERE/tree/CHANGELOG.md"
+    sed -i '1s/UNRELEASED/unstable/' "$HERE/tree/debian/changelog"
+    sed -i 's/"release_status": "[a-z]*"/"release_status": "stable"/' "$HERE/tree/META.json"
+    grep -q " $script$" "$HERE/tree/sql/released.sha256" || (cd "$HERE/tree/sql" && sha256sum "$script" >>released.sha256)
+    in_copy init && in_copy add -A && in_copy commit -m 'As released'
+    run "$release"
+    [ "$STATUS" = 0 ] && grep -q "git tag -a v$version" "$HERE/output"
+    ok $? "release: nothing stands in the way"
+
+    # hindered NAME TEXT: that is all that it says, and it is put right again.
+    hindered() {
+        in_copy commit -a -m "$1"
+        run "$release"
+        says "$2" "release: $1"
+        in_copy reset --hard HEAD~1
+    }
+    sed -i '0,/^## 1/s//## Unreleased: 1/' "$HERE/tree/CHANGELOG.md"
+    hindered 'the changelog calls it unreleased' 'CHANGELOG.md calls'
+    sed -i '1s/unstable/UNRELEASED/' "$HERE/tree/debian/changelog"
+    hindered "Debian's changelog calls it unreleased" 'debian/changelog calls'
+    sed -i 's/"stable"/"testing"/' "$HERE/tree/META.json"
+    hindered 'META.json calls it something else' 'META.json calls'
+    echo '-- late' >>"$HERE/tree/sql/$script"
+    hindered 'the script has changed since its sum was taken' "sql/released.sha256 lacks $script"
+    echo >>"$HERE/tree/README.md"
+    run "$release"
+    says 'there is what is not committed' "release: a tree with changes"
+    in_copy reset --hard
+    in_copy tag "v$version"
+    run "$release"
+    says "the tag v$version is there already" "release: a version that was released before"
+fi
+
 world
 fake mktemp 'exit 1'
 run make -s demo

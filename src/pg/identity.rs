@@ -68,7 +68,7 @@ pub(super) fn with_rights_of<T>(owner: Oid, call: impl FnOnce() -> Result<T>) ->
 
 /// Whether a role is a member of any other one.
 pub fn is_member_of_any(role: Oid) -> Result<bool> {
-    let key = sys::Datum::from(role as usize);
+    let key = role as sys::Datum;
     // SAFETY: a look-up of the server's cache of memberships by member, let go at once.
     protect(|| unsafe {
         let list = sys::SearchSysCacheList(sys::AUTHMEMMEMROLE as i32, 1, key, 0, 0);

@@ -143,7 +143,15 @@ pub fn routines_named(name: &[u8], most: i32) -> Result<Option<Vec<u8>>> {
     let mut next = protect(|| unsafe {
         let names = sys::textToQualifiedNameList(name as *mut sys::text);
         let any = (ptr::null_mut(), -1);
-        sys::FuncnameGetCandidates(names, any.1, any.0, false, false, false, true).cast_const()
+        let (expand, missing_ok) = (false, true);
+        #[cfg(not(pg_ge_19))]
+        let first =
+            sys::FuncnameGetCandidates(names, any.1, any.0, expand, expand, expand, missing_ok);
+        #[cfg(pg_ge_19)]
+        let first = sys::FuncnameGetCandidates(
+            names, any.1, any.0, expand, expand, expand, missing_ok, &mut 0,
+        );
+        first.cast_const()
     })?;
     let (mut described, mut count) = (Vec::new(), 0usize);
     // SAFETY: NULL, or a member of that list.

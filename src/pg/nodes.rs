@@ -169,13 +169,16 @@ impl<'a> Node<'a> {
         let one = |cell: &sys::ListCell| unsafe { cell.oid_value };
         self.cells(sys::T_OidList).iter().map(one)
     }
+}
 
-    /// The members of a list of numbers; none if it is no such list.
-    pub fn numbers(self) -> impl Iterator<Item = i32> {
-        // SAFETY: the cells of such a list are numbers.
-        let one = |cell: &sys::ListCell| unsafe { cell.int_value };
-        self.cells(sys::T_IntList).iter().map(one)
-    }
+/// The tables that a statement is to change, as indexes from 0 on into its `rtable`.
+pub(super) fn changed(plan: &sys::PlannedStmt) -> impl Iterator<Item = usize> {
+    let mut position = 0;
+    std::iter::from_fn(move || {
+        // SAFETY: reads the statement.
+        let place = unsafe { sys::mw_next_changed(plan, &raw mut position) };
+        usize::try_from(place).ok()?.checked_sub(1)
+    })
 }
 
 /// Follows a pointer of a struct. For `child!` alone.

@@ -10,7 +10,7 @@ use super::error::Result;
 use super::guard::protect;
 use super::guc;
 use super::local::Local;
-use super::nodes::{Node, child};
+use super::nodes::{self, Node, child};
 use super::syscache;
 use crate::sys;
 
@@ -99,8 +99,7 @@ fn stays_here(statement: &sys::PlannedStmt) -> Result<bool> {
     if entries.any(|entry| entry.relkind == FOREIGN_TABLE) {
         return Ok(false);
     }
-    for index in child!(statement, resultRelations).numbers() {
-        let index = (index.cast_unsigned() as usize).wrapping_sub(1);
+    for index in nodes::changed(statement) {
         let entry = tables
             .members()
             .nth(index)

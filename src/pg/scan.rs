@@ -39,7 +39,9 @@ impl Table {
         unsafe {
             let snapshot = sys::GetActiveSnapshot();
             let (table, index) = (self.relation, self.index);
-            #[cfg(pg_ge_18)]
+            #[cfg(pg_ge_19)]
+            let scan = sys::index_beginscan(table, index, snapshot, ptr::null_mut(), count, 0, 0);
+            #[cfg(all(pg_ge_18, not(pg_ge_19)))]
             let scan = sys::index_beginscan(table, index, snapshot, ptr::null_mut(), count, 0);
             #[cfg(not(pg_ge_18))]
             let scan = sys::index_beginscan(table, index, snapshot, count, 0);

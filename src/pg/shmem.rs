@@ -213,7 +213,7 @@ pub fn at_shutdown(save: fn()) {
 }
 
 /// A code other than 0 is a crash, after which the memory is made anew.
-unsafe extern "C-unwind" fn on_exit(code: i32, _arg: usize) {
+unsafe extern "C-unwind" fn on_exit(code: i32, _arg: sys::Datum) {
     if let Some(save) = AT_EXIT.get().filter(|_| code == 0) {
         let _ = std::panic::catch_unwind(save);
     }

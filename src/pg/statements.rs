@@ -6,8 +6,13 @@ use once_cell::sync::OnceCell;
 use super::datum::Oid;
 use super::error::Result;
 use super::guard;
+<<<<<<< HEAD
 use super::nodes::{Node, child};
 use super::{append, hold, owed, shortcut};
+=======
+use super::nodes::{self, Node, child};
+use super::{append, hold, owed};
+>>>>>>> ship
 use crate::sys;
 
 /// A planned statement that is about to start.
@@ -17,22 +22,23 @@ impl Statement<'_> {
     /// Whether it locks, updates or deletes rows of a table, its name behind a view or not.
     pub fn holds_rows_of(&self, table: Oid) -> bool {
         let plan = self.0;
-        let is_of_table = |entry: u32| {
-            let index = (entry as usize).wrapping_sub(1);
+        let is_of_table = |index: usize| {
             let entry = child!(plan, rtable).members().nth(index);
             let entry = entry.and_then(Node::cast::<sys::RangeTblEntry>);
             entry.is_some_and(|entry| entry.relid == table)
         };
         let mut marks = child!(plan, rowMarks).all::<sys::PlanRowMark>();
         // As RowMarkRequiresRowShareLock() of the server: the weaker marks lock no row.
-        if marks.any(|mark| mark.markType <= sys::ROW_MARK_KEYSHARE && is_of_table(mark.rti)) {
+        if marks.any(|mark| {
+            mark.markType <= sys::ROW_MARK_KEYSHARE
+                && is_of_table((mark.rti as usize).wrapping_sub(1))
+        }) {
             return true;
         }
         if plan.commandType == sys::CMD_INSERT && !plan.hasModifyingCTE {
             return false;
         }
-        let mut changed = child!(plan, resultRelations).numbers();
-        changed.any(|entry| is_of_table(entry.cast_unsigned()))
+        nodes::changed(plan).any(is_of_table)
     }
 }
 

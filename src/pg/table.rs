@@ -216,7 +216,7 @@ impl Table {
             if !sys::heap_fetch(relation, snapshot, &mut tuple, &mut buffer, false) {
                 return false;
             }
-            sys::LockBuffer(buffer, sys::BUFFER_LOCK_SHARE as i32);
+            sys::mw_lock_buffer(buffer);
             let command = sys::GetCurrentCommandId(false);
             let result = sys::HeapTupleSatisfiesUpdate(&mut tuple, command, buffer);
             sys::UnlockReleaseBuffer(buffer);

@@ -12,6 +12,7 @@
 #include "access/tableam.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/plannodes.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
 
@@ -78,7 +79,11 @@ mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot, CommandId comman
 {
 	TM_FailureData failure;
 
+#if PG_VERSION_NUM >= 190000
+	return table_tuple_delete(rel, tid, command, 0, snapshot, InvalidSnapshot, wait, &failure);
+#else
 	return table_tuple_delete(rel, tid, command, snapshot, InvalidSnapshot, wait, &failure, false);
+#endif
 }
 
 /*
@@ -108,10 +113,21 @@ mw_row_xmax(Relation rel, ItemPointer tid, bool *is_multi, bool *only_locked, bo
 	return xmax;
 }
 
+/* A page that is pinned, for reading. */
+void
+mw_lock_buffer(Buffer buffer)
+{
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+}
+
 struct TableScanDescData *
 mw_table_beginscan(Relation rel, Snapshot snapshot)
 {
+#if PG_VERSION_NUM >= 190000
+	return table_beginscan(rel, snapshot, 0, NULL, SO_NONE);
+#else
 	return table_beginscan(rel, snapshot, 0, NULL);
+#endif
 }
 
 bool
@@ -137,4 +153,21 @@ bool
 mw_walk_query(Query *query, bool (*walker) (Node *node, void *context), void *context)
 {
 	return query_tree_walker(query, walker, context, QTW_IGNORE_JOINALIASES);
+}
+
+/*
+ * The next of the tables that a statement is to change, by its place among all of
+ * its tables, from 1 on; 0 if there is none.  The position begins as 0.
+ */
+int
+mw_next_changed(const PlannedStmt *plan, int *position)
+{
+#if PG_VERSION_NUM >= 190000
+	*position = Max(bms_next_member(plan->resultRelationRelids, *position), 0);
+	return *position;
+#else
+	if (*position == list_length(plan->resultRelations))
+		return 0;
+	return list_nth_int(plan->resultRelations, (*position)++);
+#endif
 }

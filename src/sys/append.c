@@ -142,11 +142,13 @@ block_of(const MwAppender *appender, int row)
 static void
 insert_entries(ResultRelInfo *indexes, TupleTableSlot *slot, EState *estate)
 {
-	ExecInsertIndexTuples(indexes, slot, estate, false, false, NULL, NIL
-#if PG_VERSION_NUM >= 160000
-						  ,false
+#if PG_VERSION_NUM >= 190000
+	ExecInsertIndexTuples(indexes, estate, 0, slot, NIL, NULL);
+#elif PG_VERSION_NUM >= 160000
+	ExecInsertIndexTuples(indexes, slot, estate, false, false, NULL, NIL, false);
+#else
+	ExecInsertIndexTuples(indexes, slot, estate, false, false, NULL, NIL);
 #endif
-		);
 }
 
 static void

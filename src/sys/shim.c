@@ -26,6 +26,9 @@
 #include "storage/shmem.h"
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 #include "shim.h"
 

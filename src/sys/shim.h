@@ -8,6 +8,7 @@
 #define MW_SHIM_H
 
 #include "access/genam.h"
+#include "access/itup.h"
 #include "executor/executor.h"
 #include "pgtime.h"
 #include "storage/lwlock.h"
@@ -45,12 +46,14 @@ extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot, Comma
 						  bool wait);
 extern TransactionId mw_row_xmax(Relation rel, ItemPointer tid, bool *is_multi, bool *only_locked,
 								 bool *is_replaced);
+extern void mw_lock_buffer(Buffer buffer);
 struct TableScanDescData;
 extern struct TableScanDescData *mw_table_beginscan(Relation rel, Snapshot snapshot);
 extern bool mw_table_next(struct TableScanDescData *scan, TupleTableSlot *slot);
 extern void mw_table_endscan(struct TableScanDescData *scan);
 extern bool mw_walk(Node *node, bool (*walker) (Node *node, void *context), void *context);
 extern bool mw_walk_query(Query *query, bool (*walker) (Node *node, void *context), void *context);
+extern int	mw_next_changed(const PlannedStmt *plan, int *position);
 
 /* Rows written many at a time, see append.c: so many wait at most */
 #define MW_APPEND_ROWS 128

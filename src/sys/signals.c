@@ -125,28 +125,37 @@ mw_mark_bystander_on_quit(volatile uint32 *flag)
 	pqsignal(SIGQUIT, on_quit);
 }
 
+/* 19 tells its handlers who has sent the signal. */
+#if PG_VERSION_NUM >= 190000
+#define SIGNAL_PASSED postgres_signal_arg, pg_siginfo
+#else
+#define SIGNAL_PASSED postgres_signal_arg
+#endif
+
 /*
- * The same for a client's session, which goes on to die as the server has it.
+ * The same for what holds leases, which goes on to die as the server has it: a
+ * worker's job may hold some, too.  What sigaction() knows cannot be called for
+ * that: since 17 it is a function of the server that calls the handler of ours.
  */
 static volatile uint32 *session_flag = NULL;
-static pqsigfunc session_quit = NULL;
 
 static void
 on_session_quit(SIGNAL_ARGS)
 {
 	if (session_flag)
 		*session_flag = 1;
-	session_quit(postgres_signal_arg);
+	if (bystander_flag)
+		on_quit(SIGNAL_PASSED);
+	else if (MyBackendType == B_BG_WORKER)
+		SignalHandlerForCrashExit(SIGNAL_PASSED);
+	else
+		quickdie(SIGNAL_PASSED);
 }
 
 void
 mw_mark_session_on_quit(volatile uint32 *flag)
 {
-	struct sigaction old;
-
 	session_flag = flag;
-	if (session_quit || sigaction(SIGQUIT, NULL, &old) != 0 || old.sa_handler == SIG_DFL)
-		return;
-	session_quit = (pqsigfunc) old.sa_handler;
-	pqsignal(SIGQUIT, on_session_quit);
+	if (IsUnderPostmaster)
+		pqsignal(SIGQUIT, on_session_quit);
 }

@@ -174,7 +174,7 @@ SELECT my_worker.wait(:bob, '30 s');
 SELECT last_error, errors->0->>'sqlstate' AS sqlstate FROM my_worker.history WHERE id = :bob;
 GRANT CONNECT ON DATABASE regression TO PUBLIC;
 SET SESSION AUTHORIZATION regress_mw_bob;
-SELECT my_worker.enqueue('work.nothing', run_at => clock_timestamp() + '300 ms') AS h \gset
+SELECT my_worker.enqueue('work.nothing', run_at => clock_timestamp() + '2 s') AS h \gset
 RESET SESSION AUTHORIZATION;
 SELECT my_worker.revoke_usage('regress_mw_bob');
 DROP ROLE regress_mw_bob;

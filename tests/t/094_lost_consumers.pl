@@ -64,6 +64,8 @@ my ($timed, $timed_job, $timed_lease) = (undef, sql(q{SELECT my_worker.send('q',
 $timed_lease = sql(q{SELECT lease FROM my_worker.receive('q', kinds => '{timed}', lease => '1 h')});
 crash($node, $pid);
 eval { $session->quit };
+eval { $bystander->query('SELECT 1') };
+like($bystander->{stderr}, qr/terminating connection because of crash of another server process/, 'a bystander\'s client is told');
 eval { $bystander->quit };
 becomes($got, $got == $job ? 'pending|4|57P02' : 'pending|1|57P02', 'the job of the session that was killed is charged');
 is((split /\|/, job($theirs))[1], $theirs == $job ? 3 : 0, "a bystander's is not");
