@@ -142,7 +142,8 @@ class Chaos(threading.Thread):
         main.stop("immediate", check=False)
         starter = threading.Thread(target=lambda: main.start(check=False))
         starter.start()
-        wait_until(lambda: self.pids("startup") or not starter.is_alive(), 10)
+        # It may come and go unseen: then the start is awaited, for as long as that may take.
+        wait_until(lambda: self.pids("startup") or not starter.is_alive(), 100)
         self.hit(self.pids("startup"), signal.SIGKILL)
         starter.join()
         self.up()
