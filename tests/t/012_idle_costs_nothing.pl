@@ -89,10 +89,10 @@ my @compiled = grep { slurp_file("/proc/$_/maps") =~ /llvmjit/ } worker_pids($no
 is("@compiled", '', 'no process has loaded the compiler');
 
 # Also while it is off, whatever is due.
-$node->safe_psql('postgres', q{
-	INSERT INTO my_queue (handler, run_at) VALUES ('work', clock_timestamp() + interval '0.3 s');
-	ALTER SYSTEM SET my_worker.enabled = off});
+$node->safe_psql('postgres', 'ALTER SYSTEM SET my_worker.enabled = off');
 $node->reload;
+wait_for($node, q{SELECT ok FROM my_worker.health() WHERE "check" = 'enabled'}, 'f');
+$node->safe_psql('postgres', q{INSERT INTO my_queue (handler, run_at) VALUES ('work', clock_timestamp() + interval '0.3 s')});
 wait_for($node, 'SELECT bool_and(run_at < clock_timestamp()) FROM my_queue');
 my %ticks = map { $_ => ticks($_) } worker_pids($node);
 usleep(1_000_000); # in which nothing is to happen

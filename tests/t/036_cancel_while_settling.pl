@@ -11,6 +11,8 @@ use Test::More;
 
 my $node = new_node('late_cancel', 'my_worker.naptime' => 3600);
 add_handlers($node);
+# So that no other attempt comes before the cancel on a machine that is slow.
+$node->safe_psql('postgres', q{SELECT my_worker.alter_queue('default', backoff => '1 h')});
 
 # Whoever writes down another attempt waits for us.
 $node->safe_psql('postgres', q{

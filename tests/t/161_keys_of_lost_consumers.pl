@@ -42,13 +42,14 @@ sql(q{
 		END LOOP;
 	END $$});
 
-# Four sessions of each queue, half with leases for a time.
+# Four sessions of each queue, one of them with leases for a time: a longer one than a crowded machine keeps a job waiting, since whoever has lost
+# a lease still has its advisory lock.
 sub consumers
 {
 	my @all;
 	for my $i (0 .. 7)
 	{
-		my ($queue, $lease) = ($i < 4 ? 'one' : 'first', $i % 4 == 3 ? q{'1 s'} : 'NULL');
+		my ($queue, $lease) = ($i < 4 ? 'one' : 'first', $i % 4 == 3 ? q{'5 s'} : 'NULL');
 		my $session = $node->background_psql('postgres', on_error_stop => 0);
 		$session->query_until(qr/started/, "\\echo started\nCALL consume('$queue', $lease);\n");
 		push @all, $session;

@@ -6,6 +6,7 @@ Each method that WEIGHTS names is a kind of it. They follow one another; what ta
 import json
 import random
 import signal
+import subprocess
 import threading
 import time
 
@@ -141,7 +142,8 @@ class Chaos(threading.Thread):
         main.stop("immediate", check=False)
         starter = threading.Thread(target=lambda: main.start(check=False))
         starter.start()
-        wait_until(lambda: self.pids("startup") or not starter.is_alive(), 10)
+        # It may come and go unseen: then the start is awaited, for as long as that may take.
+        wait_until(lambda: self.pids("startup") or not starter.is_alive(), 100)
         self.hit(self.pids("startup"), signal.SIGKILL)
         starter.join()
         self.up()
@@ -154,8 +156,8 @@ class Chaos(threading.Thread):
         new = self.servers.standby = self.servers.new()
         try:
             self.make_standby(old, new)
-        except (psycopg.Error, RuntimeError, TimeoutError) as error:
-            # A job that kills its process has hit the primary: it goes on as it was.
+        except (psycopg.Error, RuntimeError, TimeoutError, subprocess.TimeoutExpired) as error:
+            # A job that kills its process has hit the primary, or the disk is busy: it goes on as it was.
             self.note("no failover", error=str(error))
             if new.postmaster():
                 new.stop("immediate", check=False)
@@ -178,7 +180,8 @@ class Chaos(threading.Thread):
         self.up()
 
     def make_standby(self, old, new):
-        old.program("pg_basebackup", "-h", old.sockets, "-p", "5432", "-U", "postgres", "-D", new.data, "-c", "fast", "-R", "-X", "stream")
+        old.program("pg_basebackup", "-h", old.sockets, "-p", "5432", "-U", "postgres", "-D", new.data, "-c", "fast", "-R", "-X", "stream",
+                    "--no-sync")
         new.configure()
         new.start()
         with old.connect() as conn:

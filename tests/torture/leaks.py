@@ -113,34 +113,43 @@ def perform_at_once(connect, count):
 
 
 class Memory:
-    """RssAnon of launcher and keepers, from their first half minute on."""
+    """RssAnon of launcher and keepers, from their first half minute on: on a machine that is crowded the first so many looks, since
+    little has happened in half a minute there."""
 
-    WARM, MOST = 30, 1024  # seconds, kB
+    WARM, LOOKS, MOST = 30, 50, 1024  # seconds, looks (some two a second), kB
 
     def __init__(self):
-        self.seen = {}  # pid: (name, when first seen, kB when warm, kB now, when last seen)
+        self.seen = {}  # (pid, when it began): [name, looks, when first seen, when last seen, kB when warm, kB now]
 
     def look(self, server):
         for pid, title in server.children():
             if "my_worker launcher" in title or "my_worker keeper" in title:
                 try:
                     kilobytes = int(re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
-                except (OSError, TypeError):
+                    # A number may be given again to another process.
+                    began = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+                except (OSError, TypeError, IndexError):
                     continue
-                name = "launcher" if "launcher" in title else "keeper"
-                now = time.monotonic()
-                _name, begin, warm, *_ = self.seen.get(pid, (name, now, None))
-                if warm is None and now > begin + self.WARM:
-                    warm = kilobytes
-                self.seen[pid] = (name, begin, warm, kilobytes, now)
+                self.note((pid, began), "launcher" if "launcher" in title else "keeper", kilobytes, time.monotonic())
+
+    def note(self, process, name, kilobytes, now):
+        seen = self.seen.setdefault(process, [name, 0, now, now, None, 0])
+        seen[1] += 1
+        if seen[4] is None and seen[1] > self.LOOKS and now > seen[2] + self.WARM:
+            seen[4] = kilobytes
+        seen[3], seen[5] = now, kilobytes
+
+    def warm(self):
+        """[(how long it lived, name, pid, kB when warm, kB at last)], those that lived longest first."""
+        return sorted(((last - first, name, pid, warm, kilobytes) for (pid, _began), (name, _looks, first, last, warm, kilobytes)
+                       in self.seen.items() if warm is not None), reverse=True)
 
     def told(self):
         """Those that lived longest, in words."""
-        old = sorted((one for one in self.seen.values() if one[2] is not None), key=lambda one: one[1] - one[4])
-        return [f"{name} of {until - begin:.0f} s: {warm} kB, then {now} kB" for name, begin, warm, now, until in old[:6]]
+        return [f"{name} of {seconds:.0f} s: {warm} kB, then {now} kB" for seconds, name, _pid, warm, now in self.warm()[:6]]
 
     def judged(self):
         """(processes that lived long enough, by how much one grew at most, those that grew too much)"""
-        grown = {pid: now - warm for pid, (_name, _begin, warm, now, _until) in self.seen.items() if warm is not None}
-        return len(grown), max(grown.values(), default=0), [
-            f"{self.seen[pid][0]} {pid} has grown by {kilobytes} kB" for pid, kilobytes in grown.items() if kilobytes > self.MOST]
+        grown = [(f"{name} {pid}", now - warm) for _seconds, name, pid, warm, now in self.warm()]
+        return len(grown), max((kilobytes for _name, kilobytes in grown), default=0), [
+            f"{name} has grown by {kilobytes} kB" for name, kilobytes in grown if kilobytes > self.MOST]

@@ -5,6 +5,7 @@
 
 import unittest
 
+from leaks import Memory
 from model import Facts, Limits, Model, Row
 
 
@@ -292,6 +293,35 @@ class Rates(Case):
         self.limits["q"] = Limits(most_starts=2, period=1.0)
         self.run_at(1, 1.2, 1.99)
         self.is_wrong("rate")
+
+
+class Sizes(unittest.TestCase):
+    """What a keeper has is judged from half a minute on, and from its first fifty looks on."""
+
+    def grown(self, kilobytes, apart, process=(17, "1")):
+        memory = Memory()
+        for number, size in enumerate(kilobytes):
+            memory.note(process, "keeper", size, number * apart)
+        return memory.judged()
+
+    def test_flat(self):
+        self.assertEqual((1, 0, []), self.grown([4000] + [6000] * 99, 0.5))
+
+    def test_grows_on(self):
+        self.assertEqual((1, 1500, ["keeper 17 has grown by 1500 kB"]), self.grown([4000] * 62 + [4750] * 20 + [5500] * 20, 0.5))
+
+    def test_fetches_its_memory_late_where_looks_are_rare(self):
+        self.assertEqual((1, 0, []), self.grown([4000] * 40 + [5500] * 40, 5))
+
+    def test_lived_too_short(self):
+        self.assertEqual((0, 0, []), self.grown([4000] * 50 + [6000], 0.5))
+
+    def test_number_given_again(self):
+        memory = Memory()
+        for began in ("1", "2"):
+            for number in range(100):
+                memory.note((17, began), "keeper", 4000 if began == "1" else 6000, number * 0.5)
+        self.assertEqual((2, 0, []), memory.judged())
 
 
 if __name__ == "__main__":
