@@ -6,13 +6,8 @@ use once_cell::sync::OnceCell;
 use super::datum::Oid;
 use super::error::Result;
 use super::guard;
-<<<<<<< HEAD
-use super::nodes::{Node, child};
-use super::{append, hold, owed, shortcut};
-=======
 use super::nodes::{self, Node, child};
-use super::{append, hold, owed};
->>>>>>> ship
+use super::{append, hold, owed, shortcut};
 use crate::sys;
 
 /// A planned statement that is about to start.
