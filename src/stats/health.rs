@@ -109,24 +109,39 @@ pub fn named_databases() -> Vec<Option<Vec<u8>>> {
 
 /// Jobs that have failed and that nobody has retried or purged, the last thousand of a day, those of
 /// dropped queues left out, since nobody can mend them; and the last one before. Each part walks the index by
-/// time backwards until it has enough: a join, or one list of all, would read every failure that is kept.
-static FAILED: Statement = Statement::new(
-    "WITH mine AS (SELECT ARRAY(SELECT r.oid FROM pg_catalog.pg_roles AS r \
-     WHERE NOT $1 AND pg_catalog.pg_has_role($2, r.oid, 'USAGE')) AS roles), \
-     day AS (SELECT pg_catalog.now() - '1 day'::pg_catalog.interval AS begins), \
-     part AS (SELECT day.begins + '1 us'::pg_catalog.interval AS since, 'infinity'::pg_catalog.timestamptz AS until, 1000 AS most FROM day \
-     UNION ALL SELECT '-infinity', day.begins, 1 FROM day) \
-     SELECT l.queue, CASE WHEN p.most > 1 THEN pg_catalog.count(*) ELSE 0 END, pg_catalog.max(l.at) \
-     FROM part AS p, mine AS m, LATERAL (SELECT f.queue, f.at FROM (\
-     (SELECT h.queue, h.finished_at AS at FROM my_worker.history AS h WHERE h.status = 'failed' \
-     AND h.finished_at >= p.since AND h.finished_at <= p.until AND ($1 OR h.owner = ANY (m.roles)) \
-     AND (SELECT true FROM my_worker.queues AS q WHERE q.name = h.queue) \
-     ORDER BY h.finished_at DESC LIMIT p.most) \
-     UNION ALL (SELECT j.queue, coalesce(j.started_at, j.run_at) FROM my_worker._jobs AS j WHERE j.status = 'failed' \
-     AND coalesce(j.started_at, j.run_at) BETWEEN p.since AND p.until AND ($1 OR j.owner = ANY (m.roles)) \
-     AND (SELECT true FROM my_worker.queues AS q WHERE q.name = j.queue) \
-     ORDER BY 2 DESC LIMIT p.most)) AS f ORDER BY f.at DESC LIMIT p.most) AS l \
-     GROUP BY l.queue, p.most",
+/// time backwards until it has enough: a join, or one list of all, would read every failure that is kept. The times are no
+/// parameters, so that the server can tell how many rows are of a day, and walks.
+static FAILED: Statement = Statement::made(
+    || {
+        let may_see = |owner| {
+            format!("($1 OR {owner} = ANY ((SELECT m.roles FROM mine AS m)::pg_catalog.oid[]))")
+        };
+        let is_there =
+            |queue| format!("(SELECT true FROM my_worker.queues AS q WHERE q.name = {queue})");
+        let last = |when: &str, most: u32| {
+            let time = format!("{when} pg_catalog.now() - '1 day'::pg_catalog.interval");
+            let (ended, settled) = ("h.finished_at", "coalesce(j.started_at, j.run_at)");
+            format!(
+                "(SELECT f.queue, f.at FROM (\
+                 (SELECT h.queue, {ended} AS at FROM my_worker.history AS h WHERE h.status = 'failed' \
+                 AND {ended} {time} AND {} AND {} ORDER BY {ended} DESC LIMIT {most}) \
+                 UNION ALL (SELECT j.queue, {settled} FROM my_worker._jobs AS j WHERE j.status = 'failed' \
+                 AND {settled} {time} AND {} AND {} ORDER BY 2 DESC LIMIT {most})) AS f ORDER BY f.at DESC LIMIT {most})",
+                may_see("h.owner"),
+                is_there("h.queue"),
+                may_see("j.owner"),
+                is_there("j.queue"),
+            )
+        };
+        format!(
+            "WITH mine AS (SELECT ARRAY(SELECT r.oid FROM pg_catalog.pg_roles AS r \
+             WHERE NOT $1 AND pg_catalog.pg_has_role($2, r.oid, 'USAGE')) AS roles) \
+             SELECT l.queue, pg_catalog.count(*), pg_catalog.max(l.at) FROM {} AS l GROUP BY l.queue \
+             UNION ALL SELECT b.queue, 0, b.at FROM {} AS b",
+            last(">", 1000),
+            last("<=", 1)
+        )
+    },
     &[types::BOOL, types::OID],
 );
 
