@@ -1,5 +1,6 @@
 //! Statements that user code has executed: told of before they start, with what they do to our
-//! tables. The server's hook is chained; utility statements have one of their own (`utility`).
+//! tables; and, once they have started, given the shortcut for their rows. The server's hook is chained; utility statements have
+//! one of their own (`utility`).
 
 use once_cell::sync::OnceCell;
 

@@ -2,7 +2,8 @@
  * append.c
  *		Writes rows with their index entries, many at a time, as COPY does
  *		(copyfrom.c).  Table constraints and triggers are not looked at.  Which rows
- *		are written when, and into what tables, src/pg/append.rs decides.
+ *		are written when, and into what tables, src/pg/append.rs decides.  At the end
+ *		stands what src/pg/shortcut.rs needs to write a single row of a statement.
  *
  * This is C because it fills slots and writes by inline functions of the table
  * access method and the executor, which have no symbol, and differ between majors.
