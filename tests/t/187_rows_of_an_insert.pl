@@ -79,6 +79,19 @@ is(sql(q{BEGIN; INSERT INTO my_queue (handler, priority) VALUES ('work', 4711); 
 is(sql(q{WITH made AS (INSERT INTO my_queue (handler, priority) VALUES ('work', 4712) RETURNING *)
 	SELECT priority || ' ' || (SELECT count(*) FROM my_queue WHERE priority = 4712) || ' ' || status FROM made}), '4712 0 pending', 'its own statement does not, but by RETURNING');
 
+# Rows that no trigger has looked at, of other states and of another home; and tables of others that have the name.
+sql(q{SET session_replication_role = replica; INSERT INTO my_worker._jobs (handler, payload, priority, status, owner, home)
+	SELECT 'public.work(bigint, jsonb)', '{}', 4715, (ARRAY['processing', 'failed', 'pending'])[i % 3 + 1], 'postgres',
+	CASE WHEN i % 2 = 0 THEN 42 ELSE my_worker_internal.home() END FROM generate_series(1, 60) AS i});
+check_indexes('rows past the trigger have their entries');
+is(sql(q{SET enable_seqscan = off; SELECT count(*) FROM my_worker._jobs WHERE home = 42}), '30', 'also those of another home');
+sql(q{DELETE FROM my_worker._jobs WHERE priority = 4715});
+is(sql(q{CREATE TABLE mine._jobs (id bigint UNIQUE, even bool) PARTITION BY LIST (id); CREATE TABLE mine.all_jobs PARTITION OF mine._jobs DEFAULT;
+	INSERT INTO mine._jobs VALUES (1), (2); CREATE TEMP TABLE _jobs (n integer UNIQUE CHECK (n > 0));
+	WITH made AS (INSERT INTO _jobs VALUES (1), (2), (3) RETURNING n) INSERT INTO mine._jobs SELECT n + 10 FROM made;
+	SET enable_seqscan = off; SELECT (SELECT count(*) FROM mine._jobs WHERE id > 0) || ' ' || (SELECT count(*) FROM _jobs WHERE n > 0)}), '5 3',
+	'a table that has the name only is written as ever');
+
 # One within the other: a default, or a function of the statement, inserts as well.
 sql(q{CREATE FUNCTION mine.another() RETURNS jsonb LANGUAGE plpgsql AS $$ DECLARE made bigint; BEGIN
 	INSERT INTO my_queue (handler, payload) VALUES ('work', '"inner"') RETURNING id INTO made; RETURN to_jsonb(made); END $$;
