@@ -6,60 +6,13 @@
 //! with `sql/parts`.
 
 mod derived;
+mod kind;
 
 use derived::{
     filled, given, given_count, in_jobs, live_before, live_columns, live_filled, past_before,
-    past_columns, table_names,
+    past_columns, stored, table_names,
 };
-
-/// The type of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `boolean`
-    Boolean,
-    /// `integer`
-    Integer,
-    /// `bigint`
-    Bigint,
-    /// `text`
-    Text,
-    /// `jsonb`
-    Jsonb,
-    /// `timestamptz`
-    Timestamptz,
-    /// `interval`
-    Interval,
-    /// `regrole`
-    Regrole,
-    /// `bigint[]`
-    Bigints,
-    /// `text[]`
-    Texts,
-}
-
-impl Kind {
-    /// Whether a value is a pointer to what it holds.
-    pub const fn is_by_reference(self) -> bool {
-        use Kind::{Bigints, Interval, Jsonb, Text, Texts};
-        matches!(self, Text | Jsonb | Interval | Bigints | Texts)
-    }
-
-    /// As SQL names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Boolean => "boolean",
-            Kind::Integer => "integer",
-            Kind::Bigint => "bigint",
-            Kind::Text => "text",
-            Kind::Jsonb => "jsonb",
-            Kind::Timestamptz => "timestamptz",
-            Kind::Interval => "interval",
-            Kind::Regrole => "regrole",
-            Kind::Bigints => "bigint[]",
-            Kind::Texts => "text[]",
-        }
-    }
-}
+pub use kind::{Kind, Stored};
 
 /// Whether a value is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +114,8 @@ pub struct Table {
     pub name: &'static str,
     /// Its columns, in order.
     pub columns: &'static [Column],
+    /// How they stand in a row.
+    pub stored: &'static [Stored],
     /// Whether columns are read by their places. Where not, its owner may have put others between ours.
     pub is_read_by_place: bool,
 }
@@ -338,10 +293,17 @@ columns! {
     AFTER "after" Bigint Always;
 }
 
+/// How the columns of `_jobs` stand in a row.
+pub const JOBS_STORED: [Stored; job::COUNT] = stored(&live_columns());
+
+/// The same of `history`.
+pub const HISTORY_STORED: [Stored; history::COUNT] = stored(&past_columns());
+
 /// `my_worker._jobs`
 pub const JOBS: Table = Table {
     name: "my_worker._jobs",
     columns: &live_columns(),
+    stored: &JOBS_STORED,
     is_read_by_place: true,
 };
 
@@ -349,6 +311,7 @@ pub const JOBS: Table = Table {
 pub const HISTORY: Table = Table {
     name: "my_worker.history",
     columns: &past_columns(),
+    stored: &HISTORY_STORED,
     is_read_by_place: false,
 };
 
@@ -356,6 +319,7 @@ pub const HISTORY: Table = Table {
 pub const QUEUES: Table = Table {
     name: "my_worker.queues",
     columns: QUEUE_COLUMNS,
+    stored: &stored::<{ QUEUE_COLUMNS.len() }>(QUEUE_COLUMNS),
     is_read_by_place: true,
 };
 
@@ -363,6 +327,7 @@ pub const QUEUES: Table = Table {
 pub const SCHEDULES: Table = Table {
     name: "my_worker._schedules",
     columns: SCHEDULE_COLUMNS,
+    stored: &stored::<{ SCHEDULE_COLUMNS.len() }>(SCHEDULE_COLUMNS),
     is_read_by_place: true,
 };
 
@@ -370,6 +335,7 @@ pub const SCHEDULES: Table = Table {
 pub const CONSUMERS: Table = Table {
     name: "my_worker._consumers",
     columns: CONSUMER_COLUMNS,
+    stored: &stored::<{ CONSUMER_COLUMNS.len() }>(CONSUMER_COLUMNS),
     is_read_by_place: true,
 };
 
@@ -377,6 +343,7 @@ pub const CONSUMERS: Table = Table {
 pub const DEPENDENCIES: Table = Table {
     name: "my_worker._dependencies",
     columns: DEPENDENCY_COLUMNS,
+    stored: &stored::<{ DEPENDENCY_COLUMNS.len() }>(DEPENDENCY_COLUMNS),
     is_read_by_place: true,
 };
 
@@ -390,6 +357,7 @@ columns! {
 pub const EXPIRING: Table = Table {
     name: "my_worker._expiring",
     columns: EXPIRING_COLUMNS,
+    stored: &stored::<{ EXPIRING_COLUMNS.len() }>(EXPIRING_COLUMNS),
     is_read_by_place: true,
 };
 

@@ -4,13 +4,14 @@
 //! subtransaction that is rolled back later. So rows that were written for it are kept until it is known
 //! that they stay.
 
-use super::datum::{Datum, Oid};
+use super::datum::Oid;
 use super::error::{PgError, Result};
 use super::guard::protect;
 use super::identity;
 use super::local::Local;
 use super::nodes::child;
 use super::pristine::{self, Rows, gone};
+use super::row_values::RowValues;
 use super::xact::{self, End};
 use crate::sys;
 
@@ -61,9 +62,7 @@ fn at_end(end: End) {
 /// Appends rows to one of our own tables with their index entries; looks at no constraint and
 /// fires no trigger. They are written many at a time: at the end, or when a statement of this
 /// process is about to read the table, which `statements::watch` sees to. One a transaction.
-pub struct Appender<const COLUMNS: usize> {
-    types: &'static [Oid; COLUMNS],
-}
+pub struct Appender<const COLUMNS: usize>;
 
 impl<const COLUMNS: usize> Appender<COLUMNS> {
     /// Opens the table for rows like that; `None` if its owner has changed it, so that a statement
@@ -81,8 +80,9 @@ impl<const COLUMNS: usize> Appender<COLUMNS> {
             close(relation)?;
             return Ok(None);
         }
+        let (columns, count) = (rows.stored.as_ptr().cast(), COLUMNS as i32);
         // SAFETY: as above; it is closed after the appender.
-        let appender = protect(|| unsafe { sys::mw_append_begin(relation, COLUMNS as i32) })?;
+        let appender = protect(|| unsafe { sys::mw_append_begin(relation, columns, count) })?;
         let indexes = Indexes::of(relation, appender, COLUMNS)?;
         if indexes.any_deferrable {
             // SAFETY: the appender is open.
@@ -107,28 +107,21 @@ impl<const COLUMNS: usize> Appender<COLUMNS> {
             written: 0,
             writer: 0,
         }));
-        Ok(Some(Appender { types: &rows.types }))
+        Ok(Some(Appender))
     }
 
-    /// Appends one row: a value for each of these columns, in order.
-    pub fn append(&self, values: &[Option<Datum<'_>>; COLUMNS]) -> Result<()> {
-        let (mut data, mut nulls) = ([0; COLUMNS], [true; COLUMNS]);
-        let places = data.iter_mut().zip(&mut nulls);
-        for ((value, of), (place, null)) in values.iter().zip(self.types).zip(places) {
-            if let Some(value) = value {
-                value.check(*of)?;
-                (*place, *null) = (value.raw(), false);
-            }
-        }
+    /// Appends one row.
+    pub fn append(&self, row: &RowValues<'_, COLUMNS>) -> Result<()> {
         let mut open = current()?;
         if open.written > 0 {
             // For a job that has ended well.
             open = finish(open)?;
         }
-        let (appender, row) = (open.appender, open.waiting);
-        let (data, nulls) = (data.as_ptr(), nulls.as_ptr());
+        let (appender, at) = (open.appender, open.waiting);
+        let (values, nulls) = row.raw();
+        let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
         // SAFETY: the appender is open for so many columns, and has room for the row.
-        open.bytes += protect(|| unsafe { sys::mw_append_put(appender, row, data, nulls) })?;
+        open.bytes += protect(|| unsafe { sys::mw_append_put(appender, at, values, nulls) })?;
         open.waiting += 1;
         OPEN.set(Some(open));
         if open.waiting == MAX_ROWS || open.bytes >= MAX_BYTES {

@@ -11,6 +11,7 @@ use super::guard::protect;
 use super::local::Local;
 use super::nodes::Node;
 use super::pristine::{self, Rows, gone};
+use super::row_values::RowValues;
 use crate::logic::columns::Table;
 use crate::sys;
 
@@ -89,13 +90,12 @@ impl<const COLUMNS: usize> Inserter<COLUMNS> {
     /// Inserts a row: a value for each column, in order. Statements of this transaction see it after
     /// [`Inserter::close`]. 23505 if a unique index has such a row.
     pub fn insert(&self, values: &[Option<Datum<'_>>; COLUMNS]) -> Result<()> {
+        let given = RowValues::of(self.types, values)?;
+        let (given, given_nulls) = given.raw();
         let (mut data, mut nulls) = ([0; MOST_COLUMNS], [true; MOST_COLUMNS]);
         let places = data.iter_mut().zip(&mut nulls);
-        for ((value, of), (place, null)) in values.iter().zip(self.types).zip(places) {
-            if let Some(value) = value {
-                value.check(*of)?;
-                (*place, *null) = (value.raw(), false);
-            }
+        for ((value, null), place) in given.iter().zip(given_nulls).zip(places) {
+            (*place.0, *place.1) = (*value, *null);
         }
         let relation = self.relation;
         let entries = self.entries.as_slice();

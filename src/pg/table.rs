@@ -15,17 +15,15 @@ use super::guard::protect;
 pub use super::insert::{Indexes, Inserter};
 
 pub use super::key::{Compare, Key};
+pub use super::owned_row::{OwnedRow, RowId};
 use super::pristine::gone;
 pub use super::pristine::{OurTrigger, Rows, has_deferred_triggers};
+pub use super::row_values::RowValues;
 use crate::logic::columns;
 use crate::sys;
 
 /// FirstCommandId (c.h)
 const FIRST_COMMAND: sys::CommandId = 0;
-
-/// Position of a row version in its table.
-#[derive(Clone, Copy)]
-pub struct RowId(pub(super) sys::ItemPointerData);
 
 /// Strength of a table lock.
 #[derive(Clone, Copy)]
@@ -51,6 +49,7 @@ pub struct Table {
     pub(super) index: sys::Relation,
     /// Its columns, which were compared as it was opened; while it is locked nobody alters them.
     columns: &'static [columns::Column],
+    stored: &'static [columns::Stored],
 }
 
 /// Holds one object of a table, by number, until the (sub)transaction ends: with others, or alone
@@ -115,13 +114,15 @@ impl Table {
         }
         // SAFETY: the table is open.
         super::columns::check(unsafe { (*relation).rd_att }, declared)?;
+        let (columns, stored) = match declared.is_read_by_place {
+            true => (declared.columns, declared.stored),
+            false => (&[][..], &[][..]),
+        };
         Ok(Table {
             relation,
             index,
-            columns: match declared.is_read_by_place {
-                true => declared.columns,
-                false => &[],
-            },
+            columns,
+            stored,
         })
     }
 
@@ -141,6 +142,7 @@ impl Table {
         Ok(Row {
             slot,
             columns: self.columns,
+            stored: self.stored,
         })
     }
 
@@ -268,6 +270,7 @@ pub struct Row {
     pub(super) slot: *mut sys::TupleTableSlot,
     /// As in [`Table`].
     columns: &'static [columns::Column],
+    stored: &'static [columns::Stored],
 }
 
 impl Row {
@@ -282,7 +285,8 @@ impl Row {
             if column > (*description).natts {
                 return None;
             }
-            let value = sys::mw_slot_attr(self.slot, column, &mut null);
+            let (stored, count) = self.stored();
+            let value = sys::mw_slot_attr(self.slot, column, stored, count, &mut null);
             if null {
                 return None;
             }
@@ -297,38 +301,14 @@ impl Row {
 
     /// A copy of the row in the current memory context, and of what the slot has read of it.
     pub fn copy(&self) -> Result<OwnedRow> {
-        let (slot, known) = (self.slot, self.columns.len());
-        // SAFETY: a scan or lock has filled the slot with a row of the table, whose description has so many columns;
-        // there is room for as many values.
-        let (stored, tuple, values, nulls, count) = protect(|| unsafe {
-            let count = known.min((*(*slot).tts_tupleDescriptor).natts as usize);
-            if ((*slot).tts_nvalid as usize) < count {
-                sys::slot_getsomeattrs_int(slot, count as i32);
-            }
-            let stored = sys::ExecFetchSlotHeapTuple(slot, false, ptr::null_mut());
-            let tuple = sys::mw_slot_copy(slot);
-            let values: *mut sys::Datum = sys::palloc(count * (size_of::<sys::Datum>() + 1)).cast();
-            let nulls: *mut bool = values.add(count).cast();
-            ptr::copy_nonoverlapping((*slot).tts_values, values, count);
-            ptr::copy_nonoverlapping((*slot).tts_isnull, nulls, count);
-            (stored, tuple, values, nulls, count)
+        let (slot, (stored, count)) = (self.slot, self.stored());
+        // SAFETY: a scan or lock has filled the slot with a row of the table, whose columns stand so in it.
+        let (tuple, values, nulls, count) = protect(|| unsafe {
+            let (mut values, mut nulls) = (ptr::null_mut(), ptr::null_mut());
+            let tuple = sys::mw_copy_row(slot, stored, count, &mut values, &mut nulls);
+            let count = (*(*slot).tts_tupleDescriptor).natts as usize;
+            (tuple, values, nulls, count)
         })?;
-        // SAFETY: the row and its copy are of the same length and layout; a value that is passed by reference points
-        // into the row, unless its column is younger than the row.
-        unsafe {
-            let from = (*stored).t_data as sys::Datum;
-            let to = (*tuple).t_data as sys::Datum;
-            let length = (*stored).t_len as sys::Datum;
-            for (index, column) in self.columns.iter().enumerate().take(count) {
-                let value = &mut *values.add(index);
-                if column.kind.is_by_reference()
-                    && !*nulls.add(index)
-                    && (from..from + length).contains(value)
-                {
-                    *value = to + (*value - from);
-                }
-            }
-        }
         Ok(OwnedRow {
             tuple,
             values,
@@ -337,6 +317,11 @@ impl Row {
             id: self.id(),
             columns: self.columns,
         })
+    }
+
+    /// How the columns stand in a row, and how many there are.
+    fn stored(&self) -> (*const sys::MwStored, i32) {
+        (self.stored.as_ptr().cast(), self.stored.len() as i32)
     }
 
     /// Where the row stands.
@@ -349,40 +334,5 @@ impl Row {
     pub fn end(self) -> Result<()> {
         // SAFETY: made by table_slot_create and not dropped before.
         protect(|| unsafe { sys::ExecDropSingleTupleTableSlot(self.slot) })
-    }
-}
-
-/// A row copied out of its table, whose columns are read by place: valid while its memory context is.
-#[derive(Clone, Copy)]
-pub struct OwnedRow {
-    tuple: sys::HeapTuple,
-    /// What its columns hold.
-    values: *const sys::Datum,
-    nulls: *const bool,
-    count: usize,
-    /// Where it stands.
-    pub id: RowId,
-    /// As in [`Table`].
-    columns: &'static [columns::Column],
-}
-
-impl OwnedRow {
-    /// A column of the row, counted from 1; `None` for NULL.
-    pub fn get(&self, column: i32) -> Option<Datum<'static>> {
-        let index = usize::try_from(column).ok()?.checked_sub(1)?;
-        let known = self.columns.get(index).filter(|_| index < self.count)?;
-        // SAFETY: there are `count` values in both arrays; the table was opened with columns of those types.
-        unsafe {
-            match *self.nulls.add(index) {
-                true => None,
-                false => Some(Datum::new(*self.values.add(index), types::oid(known.kind))),
-            }
-        }
-    }
-
-    /// The transaction that wrote the row, as its header says.
-    pub fn writer(&self) -> u32 {
-        // SAFETY: a copy of a stored row, whose header has the transactions.
-        unsafe { (*(*self.tuple).t_data).t_choice.t_heap.t_xmin }
     }
 }

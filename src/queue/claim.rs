@@ -313,12 +313,11 @@ impl Jobs {
     /// The same within a subtransaction, by a row of its own: the buffer that a row holds belongs to the
     /// (sub)transaction in which it was read.
     pub fn take_into(&self, candidate: &Candidate, row: &Row) -> Result<Option<Job>> {
-        match self.table.lock_row(candidate.row, row)? {
-            Locked::Yes if id(row) == candidate.place.id => {
-                Job::read(row, candidate.place).map(Some)
-            }
-            _ => Ok(None),
+        if self.table.lock_row(candidate.row, row)? == Locked::No {
+            return Ok(None);
         }
+        let job = Job::read(row, candidate.place)?;
+        Ok(Some(job).filter(|job| job.id == candidate.place.id))
     }
 
     /// Takes a candidate that was found in a transaction before.

@@ -6,7 +6,7 @@ use crate::pg::catalog::Extension;
 use crate::pg::datum::{Datum, Micros, ToDatum};
 use crate::pg::error::Result;
 use crate::pg::spi::Statement;
-use crate::pg::table::{self, Appender};
+use crate::pg::table::{self, Appender, RowValues};
 
 use super::claim::Job;
 use super::{into_history, lists};
@@ -22,6 +22,7 @@ pub enum History {
 /// What rows of the history are like.
 static ROWS: table::Rows<{ history::COUNT }> = table::Rows {
     types: lists::HISTORY_TYPES,
+    stored: &columns::HISTORY_STORED,
     filled: columns::FILLED,
     check: Some(c"(status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text]))"),
     triggers: &[table::OurTrigger {
@@ -47,10 +48,10 @@ pub(super) fn record(
     ended: &Ended,
     history: &History,
 ) -> Result<()> {
-    let row = history_row(job, ended);
+    let row = history_row(job, ended)?;
     match history {
         History::Pristine(appender) => appender.append(&row),
-        History::Changed => into_history(extension, |spi| spi.run(&RECORD, &row).map(|_| ())),
+        History::Changed => into_history(extension, |spi| spi.run(&RECORD, &row.row()).map(|_| ())),
     }
 }
 
@@ -64,23 +65,19 @@ impl History {
     }
 }
 
-fn history_row<'a>(job: &Job, ended: &Ended<'a>) -> [Option<Datum<'a>>; history::COUNT] {
-    let mut row = [None; history::COUNT];
-    for ((place, value), in_jobs) in (1..).zip(&mut row).zip(columns::IN_JOBS) {
-        *value = match place {
-            history::STATUS => Some(ended.status),
-            history::STARTED_AT => Some(ended.started.datum()),
-            history::ATTEMPTS => Some(ended.attempts.datum()),
-            history::FINISHED_AT => Some(ended.finished.datum()),
-            history::RESULT => ended.result,
-            // While a row has a lease, its own `run_at` says when that ends.
-            history::RUN_AT => job
-                .value(column::LEASE_RUN_AT)
-                .or_else(|| job.value(in_jobs)),
-            _ => job.value(in_jobs),
-        };
+fn history_row<'a>(job: &'a Job, ended: &Ended<'a>) -> Result<RowValues<'a, { history::COUNT }>> {
+    let mut row = RowValues::new(&ROWS.types);
+    row.take_over(&job.row, &columns::IN_JOBS);
+    // While a row has a lease, its own `run_at` says when that ends.
+    if let Some(run_at) = job.value(column::LEASE_RUN_AT) {
+        row.set(history::RUN_AT, Some(run_at))?;
     }
-    row
+    row.set(history::STATUS, Some(ended.status))?;
+    row.set(history::STARTED_AT, Some(ended.started.datum()))?;
+    row.set(history::ATTEMPTS, Some(ended.attempts.datum()))?;
+    row.set(history::FINISHED_AT, Some(ended.finished.datum()))?;
+    row.set(history::RESULT, ended.result)?;
+    Ok(row)
 }
 
 /// How a job ended, for its row in the history.

@@ -13,21 +13,124 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
+#include "port/pg_bitutils.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 #include "shim.h"
 
-Datum
-mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull)
+/* Which columns of a row are not NULL, by bits */
+static uint64
+columns_there(HeapTupleHeader row, int count)
 {
-	return slot_getattr(slot, attno, isnull);
+	uint64		there = 0;
+
+	if ((row->t_infomask & HEAP_HASNULL) == 0)
+		return PG_UINT64_MAX >> (64 - count);
+	for (int i = 0; i < BITMAPLEN(count); i++)
+		there |= (uint64) row->t_bits[i] << (i * BITS_PER_BYTE);
+	return there;
 }
 
-HeapTuple
-mw_slot_copy(TupleTableSlot *slot)
+/*
+ * Reads all columns of a row that has each of them, as ours have: most are NULL.
+ * The server's own way (slot_deform_heap_tuple) takes three times as long.
+ */
+static void
+read_columns(HeapTupleHeader row, const MwStored *columns, int count, Datum *values, bool *nulls)
 {
-	return ExecCopySlotHeapTuple(slot);
+	char	   *data = (char *) row + row->t_hoff;
+
+	memset(values, 0, count * sizeof(Datum));
+	memset(nulls, true, count * sizeof(bool));
+	for (uint64 there = columns_there(row, count); there != 0; there &= there - 1)
+	{
+		int			i = pg_rightmost_one_pos64(there);
+
+		nulls[i] = false;
+		switch (columns[i].length)
+		{
+			case 1:
+				values[i] = CharGetDatum(*data);
+				break;
+			case 4:
+				data = (char *) TYPEALIGN(4, data);
+				values[i] = Int32GetDatum(*(int32 *) data);
+				break;
+			case 8:
+				data = (char *) TYPEALIGN(8, data);
+				values[i] = Int64GetDatum(*(int64 *) data);
+				break;
+			default:
+				/* What is of any length may begin with a short header, which is not aligned */
+				if (columns[i].length != 0 || !VARATT_NOT_PAD_BYTE(data))
+					data = (char *) TYPEALIGN(columns[i].alignment, data);
+				values[i] = PointerGetDatum(data);
+				if (columns[i].length == 0)
+					data += VARSIZE_ANY(data);
+		}
+		data += columns[i].length;
+	}
+}
+
+/* Rows that are older than a column of their table lack it, and owners may add columns to it */
+static bool
+has_just(HeapTupleHeader row, TupleDesc desc, int count)
+{
+	return desc->natts == count && HeapTupleHeaderGetNatts(row) == count &&
+		count <= MW_STORED_COLUMNS;
+}
+
+/* Has all columns of a slot's row at hand, if there are just so many */
+void
+mw_slot_read(TupleTableSlot *slot, const MwStored *columns, int count)
+{
+	HeapTupleHeader row;
+
+	if (slot->tts_nvalid != 0 || !TTS_IS_BUFFERTUPLE(slot))
+		return;
+	row = ((BufferHeapTupleTableSlot *) slot)->base.tuple->t_data;
+	if (!has_just(row, slot->tts_tupleDescriptor, count))
+		return;
+	read_columns(row, columns, count, slot->tts_values, slot->tts_isnull);
+	slot->tts_nvalid = count;
+}
+
+Datum
+mw_slot_attr(TupleTableSlot *slot, int attno, const MwStored *columns, int count, bool *isnull)
+{
+	if (slot->tts_nvalid < attno)
+	{
+		mw_slot_read(slot, columns, count);
+		slot_getsomeattrs(slot, attno);
+	}
+	*isnull = slot->tts_isnull[attno - 1];
+	return slot->tts_values[attno - 1];
+}
+
+/* A copy of the row and of its columns, in one piece of memory */
+HeapTuple
+mw_copy_row(TupleTableSlot *slot, const MwStored *columns, int count, Datum **values, bool **nulls)
+{
+	HeapTuple	from = ExecFetchSlotHeapTuple(slot, false, NULL);
+	TupleDesc	desc = slot->tts_tupleDescriptor;
+	Size		size = MAXALIGN(HEAPTUPLESIZE + from->t_len);
+	char	   *room = palloc(size + desc->natts * (sizeof(Datum) + sizeof(bool)));
+	HeapTuple	row = (HeapTuple) room;
+
+	*row = *from;
+	row->t_data = (HeapTupleHeader) (room + HEAPTUPLESIZE);
+	memcpy(row->t_data, from->t_data, from->t_len);
+	*values = (Datum *) (room + size);
+	*nulls = (bool *) (*values + desc->natts);
+	if (has_just(row->t_data, desc, count))
+		read_columns(row->t_data, columns, count, *values, *nulls);
+	else
+		heap_deform_tuple(row, desc, *values, *nulls);
+	return row;
 }
 
 Datum

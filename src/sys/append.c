@@ -33,7 +33,8 @@ struct MwAppender
 	ResultRelInfo *fine;		/* with those that see each row */
 	ResultRelInfo *coarse;		/* with the one that sees the extremes of a page */
 	AttrNumber	coarse_key;		/* its column, or 0 */
-	int			columns;		/* that come; those behind them were dropped */
+	const MwStored *columns;	/* that come; those behind them were dropped */
+	int			count;			/* of them */
 	struct BulkInsertStateData *bulk;
 	TupleTableSlot *rows[MW_APPEND_ROWS];
 	TimestampTz keys[MW_APPEND_ROWS];	/* what the coarse index has of them */
@@ -42,7 +43,7 @@ struct MwAppender
 
 /* For rows of so many columns, the first ones of the table; mw_append_sort() is next. */
 MwAppender *
-mw_append_begin(Relation rel, int columns)
+mw_append_begin(Relation rel, const MwStored *columns, int count)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "my_worker appender",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -50,6 +51,7 @@ mw_append_begin(Relation rel, int columns)
 	MwAppender *appender = palloc0(sizeof(MwAppender));
 
 	appender->columns = columns;
+	appender->count = count;
 	appender->context = context;
 	appender->owner = CurrentResourceOwner;
 	appender->rel = rel;
@@ -121,12 +123,14 @@ mw_append_put(MwAppender *appender, int row, const Datum *values, const bool *nu
 		MemoryContextSwitchTo(before);
 	}
 	slot = appender->rows[row];
-	memcpy(slot->tts_values, values, appender->columns * sizeof(Datum));
-	memcpy(slot->tts_isnull, nulls, appender->columns * sizeof(bool));
-	for (int i = appender->columns; i < desc->natts; i++)
+	memcpy(slot->tts_values, values, appender->count * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, appender->count * sizeof(bool));
+	for (int i = appender->count; i < desc->natts; i++)
 		slot->tts_isnull[i] = true;
 	ExecStoreVirtualTuple(slot);
 	ExecMaterializeSlot(slot);
+	/* For the indexes */
+	mw_slot_read(slot, appender->columns, appender->count);
 	slot->tts_tableOid = RelationGetRelid(appender->rel);
 	if (appender->coarse_key != 0)
 		appender->keys[row] = DatumGetTimestampTz(values[appender->coarse_key - 1]);

@@ -35,8 +35,17 @@ extern bool mw_replay_is_paused(void);
 extern XLogRecPtr mw_commit_lsn(TransactionId xid);
 
 /* Tuples, tables and trees, see access.c */
-extern Datum mw_slot_attr(TupleTableSlot *slot, int attno, bool *isnull);
-extern HeapTuple mw_slot_copy(TupleTableSlot *slot);
+#define MW_STORED_COLUMNS 64
+typedef struct MwStored
+{
+	uint8		length;			/* 0: of any length */
+	uint8		alignment;
+} MwStored;
+extern void mw_slot_read(TupleTableSlot *slot, const MwStored *columns, int count);
+extern Datum mw_slot_attr(TupleTableSlot *slot, int attno, const MwStored *columns, int count,
+						  bool *isnull);
+extern HeapTuple mw_copy_row(TupleTableSlot *slot, const MwStored *columns, int count,
+							 Datum **values, bool **nulls);
 extern Datum mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull);
 extern Datum mw_index_attr(IndexTuple tuple, int attno, TupleDesc desc, bool *isnull);
 extern Form_pg_attribute mw_attribute(TupleDesc desc, int index);
@@ -58,7 +67,7 @@ extern int	mw_next_changed(const PlannedStmt *plan, int *position);
 /* Rows written many at a time, see append.c: so many wait at most */
 #define MW_APPEND_ROWS 128
 typedef struct MwAppender MwAppender;
-extern MwAppender *mw_append_begin(Relation rel, int columns);
+extern MwAppender *mw_append_begin(Relation rel, const MwStored *columns, int count);
 extern ResultRelInfo *mw_append_indexes(MwAppender *appender);
 extern void mw_append_sort(MwAppender *appender, int coarse, AttrNumber key);
 extern Size mw_append_put(MwAppender *appender, int row, const Datum *values, const bool *nulls);

@@ -2,7 +2,7 @@
 //!
 //! The compiler runs it: an index that is out of bounds, or a sum that is too large, is an error of the build.
 
-use super::{Column, JOB_COLUMNS, Presence, TABLE_COUNT, TABLES, history, job};
+use super::{Column, JOB_COLUMNS, Presence, Stored, TABLE_COUNT, TABLES, history, job};
 
 /// How many of the first columns of the list stand in `_jobs`.
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
@@ -50,6 +50,18 @@ pub(super) const fn past_columns() -> [Column; history::COUNT] {
         turn += 1;
     }
     columns
+}
+
+/// How so many columns stand in a row.
+#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+pub(super) const fn stored<const COUNT: usize>(columns: &[Column]) -> [Stored; COUNT] {
+    let mut all = [columns[0].kind.stored(); COUNT];
+    let mut index = 0;
+    while index < COUNT {
+        all[index] = columns[index].kind.stored();
+        index += 1;
+    }
+    all
 }
 
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
