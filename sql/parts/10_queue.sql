@@ -172,7 +172,7 @@ CREATE INDEX history_id_idx ON my_worker.history (id) WITH (deduplicate_items = 
 CREATE INDEX history_finished_at_idx ON my_worker.history USING brin (finished_at)
     WITH (pages_per_range = 32, autosummarize = on);
 -- What health() and bulk retries look for.
-CREATE INDEX history_failed_idx ON my_worker.history (finished_at) WHERE status = 'failed';
+CREATE INDEX history_failed_idx ON my_worker.history (owner, finished_at) WHERE status = 'failed';
 -- The past of a schedule, the latest last. Jobs of no schedule are not in it.
 CREATE INDEX history_schedule_idx ON my_worker.history (schedule_id, id) WHERE schedule_id IS NOT NULL;
 

@@ -120,7 +120,7 @@ DROP INDEX my_worker.my_queue_processing_idx;
 CREATE INDEX _jobs_later_idx ON my_worker._jobs (status, owner, queue, run_at)
     WHERE status <> 'pending' OR run_at > created_at;
 -- What health() and bulk retries look for.
-CREATE INDEX history_failed_idx ON my_worker.history (finished_at) WHERE status = 'failed';
+CREATE INDEX history_failed_idx ON my_worker.history (owner, finished_at) WHERE status = 'failed';
 ALTER TRIGGER my_queue_before_write ON my_worker._jobs RENAME TO jobs_before_write;
 ALTER POLICY my_queue_own ON my_worker._jobs RENAME TO jobs_own;
 

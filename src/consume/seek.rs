@@ -37,8 +37,9 @@ use super::grants;
 const MOST_QUEUES: usize = 64;
 /// The most pairs of owner and kinds of a queue with marks.
 const MOST_MARKS: usize = 256;
-/// So often a look goes without marks.
+/// So often a look goes without marks. After one that took long, so many times as long passes.
 const AFRESH: Micros = 10_000_000;
+const REST: Micros = 20;
 
 /// What a session knows of a queue.
 #[derive(Default)]
@@ -51,8 +52,9 @@ struct Known {
     rule: (Option<Rule>, Option<Rate>),
     /// Up to where it has heard of keys that were given back.
     freed: freed::Read,
-    /// When it last looked without marks.
+    /// When it last looked without marks, and for how long.
     afresh: Micros,
+    took: Micros,
     /// Whose turn it was last.
     last: Option<Oid>,
 }
@@ -130,6 +132,9 @@ impl Search {
             limit,
         };
         let found = xact::with_next_snapshot(|| self.ask_owners(jobs, wanted, &mut known));
+        if known.afresh == now {
+            known.took = clock::now().saturating_sub(now);
+        }
         KNOWN.with(|all| all.insert(key, known));
         found
     }
@@ -229,7 +234,8 @@ impl Known {
             consumers.head.boards.since(channel, read, now)
         });
         leased.sort_unstable();
-        let afresh = !(0..AFRESH).contains(&now.saturating_sub(self.afresh));
+        let pause = self.took.saturating_mul(REST).max(AFRESH);
+        let afresh = !(0..pause).contains(&now.saturating_sub(self.afresh));
         match came {
             Some(Came::Nothing) if !afresh => {}
             Some(Came::Since(run_at)) if !afresh => {

@@ -225,7 +225,7 @@ fn late_schedules(call: &Call) -> Answer {
 
 fn failed_jobs(call: &Call) -> Answer {
     call.begin_set(false)?;
-    for failed in stats::health::failed_jobs()? {
+    for failed in stats::failures::failed_jobs()? {
         let queue = datum::text_datum(&failed.queue)?;
         call.add_row(&[
             Some(queue),

@@ -276,26 +276,28 @@ pub struct Row {
 impl Row {
     /// A column of the row, counted from 1; `None` for NULL. Points into the row until the next
     /// one is read.
+    #[inline]
     pub fn get(&self, column: i32) -> Option<Datum<'_>> {
-        let mut null = true;
         // SAFETY: a scan or lock has filled the slot; deforming a stored tuple raises nothing. A column that
         // the table does not have yet, as another version made it, is NULL.
         unsafe {
-            let description = (*self.slot).tts_tupleDescriptor;
-            if column > (*description).natts {
+            let slot = &*self.slot;
+            if i32::from(slot.tts_nvalid) < column {
+                if column > (*slot.tts_tupleDescriptor).natts {
+                    return None;
+                }
+                let (stored, count) = self.stored();
+                sys::mw_slot_read(self.slot, column, stored, count);
+            }
+            let index = column.wrapping_sub(1) as usize;
+            if *(*self.slot).tts_isnull.add(index) {
                 return None;
             }
-            let (stored, count) = self.stored();
-            let value = sys::mw_slot_attr(self.slot, column, stored, count, &mut null);
-            if null {
-                return None;
-            }
-            let known = self.columns.get(column.wrapping_sub(1) as usize);
-            let of = match known {
+            let of = match self.columns.get(index) {
                 Some(known) => types::oid(known.kind),
-                None => sys::mw_column_type(description, column),
+                None => sys::mw_column_type((*self.slot).tts_tupleDescriptor, column),
             };
-            Some(Datum::new(value, of))
+            Some(Datum::new(*(*self.slot).tts_values.add(index), of))
         }
     }
 

@@ -1,10 +1,10 @@
 //! The facts that `health()` judges: what stands in shared memory and in the settings.
 
 use crate::logic::consumers::Channel;
-use crate::pg::datum::{self, Micros, ToDatum, types};
+use crate::pg::datum;
 use crate::pg::error::Result;
 use crate::pg::spi::Statement;
-use crate::pg::{bgworker, catalog, clock, columns, identity};
+use crate::pg::{bgworker, catalog, clock, columns};
 use crate::queue::{as_owner, extension, queues};
 use crate::settings::{self, Served};
 use crate::shared::{Kind, Known, Phase, SHARED, consumers};
@@ -105,75 +105,6 @@ pub fn named_databases() -> Vec<Option<Vec<u8>>> {
         Served::All => Vec::new(),
         Served::Named(names) => names.into_iter().map(Some).collect(),
     }
-}
-
-/// Jobs that have failed and that nobody has retried or purged, the last thousand of a day, those of
-/// dropped queues left out, since nobody can mend them; and the last one before. Each part walks the index by
-/// time backwards until it has enough: a join, or one list of all, would read every failure that is kept. The times are no
-/// parameters, so that the server can tell how many rows are of a day, and walks.
-static FAILED: Statement = Statement::made(
-    || {
-        let may_see = |owner| {
-            format!("($1 OR {owner} = ANY ((SELECT m.roles FROM mine AS m)::pg_catalog.oid[]))")
-        };
-        let is_there =
-            |queue| format!("(SELECT true FROM my_worker.queues AS q WHERE q.name = {queue})");
-        let last = |when: &str, most: u32| {
-            let time = format!("{when} pg_catalog.now() - '1 day'::pg_catalog.interval");
-            let (ended, settled) = ("h.finished_at", "coalesce(j.started_at, j.run_at)");
-            format!(
-                "(SELECT f.queue, f.at FROM (\
-                 (SELECT h.queue, {ended} AS at FROM my_worker.history AS h WHERE h.status = 'failed' \
-                 AND {ended} {time} AND {} AND {} ORDER BY {ended} DESC LIMIT {most}) \
-                 UNION ALL (SELECT j.queue, {settled} FROM my_worker._jobs AS j WHERE j.status = 'failed' \
-                 AND {settled} {time} AND {} AND {} ORDER BY 2 DESC LIMIT {most})) AS f ORDER BY f.at DESC LIMIT {most})",
-                may_see("h.owner"),
-                is_there("h.queue"),
-                may_see("j.owner"),
-                is_there("j.queue"),
-            )
-        };
-        format!(
-            "WITH mine AS (SELECT ARRAY(SELECT r.oid FROM pg_catalog.pg_roles AS r \
-             WHERE NOT $1 AND pg_catalog.pg_has_role($2, r.oid, 'USAGE')) AS roles) \
-             SELECT l.queue, pg_catalog.count(*), pg_catalog.max(l.at) FROM {} AS l GROUP BY l.queue \
-             UNION ALL SELECT b.queue, 0, b.at FROM {} AS b",
-            last(">", 1000),
-            last("<=", 1)
-        )
-    },
-    &[types::BOOL, types::OID],
-);
-
-/// How many jobs of a queue have failed within a day; 0: none, and one failed before.
-pub struct FailedJobs {
-    /// The queue's name.
-    pub queue: Vec<u8>,
-    /// At most 1,000.
-    pub count: i64,
-    /// When the last one of them did.
-    pub last: Option<Micros>,
-}
-
-/// Of those that the caller sees.
-pub fn failed_jobs() -> Result<Vec<FailedJobs>> {
-    let sight = Sight::of_caller()?;
-    let arguments = [
-        Some(sight.is_full().datum()),
-        Some(identity::current_role().datum()),
-    ];
-    as_owner(&extension()?, |spi| {
-        let rows = spi.read(&FAILED, &arguments)?;
-        rows.iter()
-            .map(|row| {
-                Ok(FailedJobs {
-                    queue: row.text(1)?.unwrap_or_default(),
-                    count: row.i64(2).unwrap_or(0),
-                    last: row.i64(3),
-                })
-            })
-            .collect()
-    })
 }
 
 static LATE: Statement = Statement::new(

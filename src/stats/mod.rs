@@ -1,6 +1,7 @@
 //! What the processes say of themselves and of the queues: totals, `queue_stats`, what happened lately,
 //! `health()`, `why()`, and the counters that outlive a restart.
 
+pub mod failures;
 pub mod health;
 pub mod lately;
 pub mod queues;

@@ -84,31 +84,23 @@ has_just(HeapTupleHeader row, TupleDesc desc, int count)
 		count <= MW_STORED_COLUMNS;
 }
 
-/* Has all columns of a slot's row at hand, if there are just so many */
+/* Has the columns of a slot's row at hand, up to that one: all, if there are just so many */
 void
-mw_slot_read(TupleTableSlot *slot, const MwStored *columns, int count)
+mw_slot_read(TupleTableSlot *slot, int column, const MwStored *columns, int count)
 {
 	HeapTupleHeader row;
 
-	if (slot->tts_nvalid != 0 || !TTS_IS_BUFFERTUPLE(slot))
-		return;
-	row = ((BufferHeapTupleTableSlot *) slot)->base.tuple->t_data;
-	if (!has_just(row, slot->tts_tupleDescriptor, count))
-		return;
-	read_columns(row, columns, count, slot->tts_values, slot->tts_isnull);
-	slot->tts_nvalid = count;
-}
-
-Datum
-mw_slot_attr(TupleTableSlot *slot, int attno, const MwStored *columns, int count, bool *isnull)
-{
-	if (slot->tts_nvalid < attno)
+	if (slot->tts_nvalid == 0 && TTS_IS_BUFFERTUPLE(slot))
 	{
-		mw_slot_read(slot, columns, count);
-		slot_getsomeattrs(slot, attno);
+		row = ((BufferHeapTupleTableSlot *) slot)->base.tuple->t_data;
+		if (has_just(row, slot->tts_tupleDescriptor, count))
+		{
+			read_columns(row, columns, count, slot->tts_values, slot->tts_isnull);
+			slot->tts_nvalid = count;
+			return;
+		}
 	}
-	*isnull = slot->tts_isnull[attno - 1];
-	return slot->tts_values[attno - 1];
+	slot_getsomeattrs(slot, column);
 }
 
 /* A copy of the row and of its columns, in one piece of memory */

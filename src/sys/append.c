@@ -130,7 +130,7 @@ mw_append_put(MwAppender *appender, int row, const Datum *values, const bool *nu
 	ExecStoreVirtualTuple(slot);
 	ExecMaterializeSlot(slot);
 	/* For the indexes */
-	mw_slot_read(slot, appender->columns, appender->count);
+	mw_slot_read(slot, appender->count, appender->columns, appender->count);
 	slot->tts_tableOid = RelationGetRelid(appender->rel);
 	if (appender->coarse_key != 0)
 		appender->keys[row] = DatumGetTimestampTz(values[appender->coarse_key - 1]);

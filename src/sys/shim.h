@@ -41,9 +41,7 @@ typedef struct MwStored
 	uint8		length;			/* 0: of any length */
 	uint8		alignment;
 } MwStored;
-extern void mw_slot_read(TupleTableSlot *slot, const MwStored *columns, int count);
-extern Datum mw_slot_attr(TupleTableSlot *slot, int attno, const MwStored *columns, int count,
-						  bool *isnull);
+extern void mw_slot_read(TupleTableSlot *slot, int column, const MwStored *columns, int count);
 extern HeapTuple mw_copy_row(TupleTableSlot *slot, const MwStored *columns, int count,
 							 Datum **values, bool **nulls);
 extern Datum mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull);

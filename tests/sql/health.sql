@@ -49,6 +49,23 @@ ANALYZE my_worker.history;
 SELECT seq_tup_read + idx_tup_fetch AS read_before FROM pg_stat_xact_all_tables WHERE relid = 'my_worker.history'::regclass \gset
 SELECT ok, detail ~ '^queue "default": 1000 or more failed, the last 00:01:0' AS detail FROM my_worker.health() WHERE "check" = 'failures';
 SELECT seq_tup_read + idx_tup_fetch - :read_before < 2000 AS reads_few FROM pg_stat_xact_all_tables WHERE relid = 'my_worker.history'::regclass;
+-- A role that sees only its own reads no failures of others, and is told of none.
+CREATE ROLE regress_health_own;
+SELECT my_worker.grant_usage('regress_health_own');
+SELECT seq_tup_read + idx_tup_fetch AS read_before FROM pg_stat_xact_all_tables WHERE relid = 'my_worker.history'::regclass \gset
+SET LOCAL ROLE regress_health_own;
+SELECT ok, detail FROM my_worker.health() WHERE "check" = 'failures';
+RESET ROLE;
+SELECT seq_tup_read + idx_tup_fetch - :read_before < 10 AS reads_few FROM pg_stat_xact_all_tables WHERE relid = 'my_worker.history'::regclass;
+SET LOCAL session_replication_role = replica;
+INSERT INTO my_worker.history (id, queue, status, payload, priority, run_at, created_at, attempts, owner, finished_at)
+SELECT -n, 'default', 'failed', '{}', 0, now(), now(), 1, 'regress_health_own', now() - n * interval '23 h' FROM generate_series(1, 2) AS n;
+RESET session_replication_role;
+SET LOCAL ROLE regress_health_own;
+SELECT ok, regexp_replace(detail, '\d\d:\d\d:\d\d', 'TIME') AS detail FROM my_worker.health() WHERE "check" = 'failures';
+RESET ROLE;
+-- With the failures of two roles the later ones count, whoever comes first.
+SELECT ok, detail ~ '^queue "default": 1000 or more failed, the last 00:01:0' AS detail FROM my_worker.health() WHERE "check" = 'failures';
 ROLLBACK;
 -- Who may ask.
 CREATE ROLE regress_health_none;

@@ -155,7 +155,8 @@ pub fn name_handlers(lines: &mut [Line], snapshot: &Snapshot) {
     }
 }
 
-/// Up to `most` jobs below an id (None: from the newest on), and no longer than `time`.
+/// Up to `most` jobs below an id (None: from the newest on), and no longer than `time` once it is known where
+/// to begin.
 pub async fn walk(
     seat: &Seat,
     filter: &Filter,
@@ -172,6 +173,7 @@ pub async fn walk(
             None => return Ok(found),
         },
     };
+    let walk_begin = Instant::now();
     let mut span = if filter.is_empty() {
         4 * most as i64
     } else {
@@ -202,7 +204,7 @@ pub async fn walk(
         if hi <= 0 {
             return Ok(found);
         }
-        if found.took + slice_begin.elapsed() / 2 > time {
+        if walk_begin.elapsed() + slice_begin.elapsed() / 2 > time {
             break;
         }
         span = next_span(span, slice_begin.elapsed());
