@@ -440,8 +440,9 @@ fill_consumed() { # fill_consumed JOBS
 consumed() {
     fresh
     fill_consumed "$2" || return
-    timed_call "bench.consume($1, ${3:-NULL})"
+    timed_call "bench.consume($1, ${3:-NULL})" && none_left
 }
+none_left() { [ "$(sql "SELECT count(*) FROM my_queue WHERE queue = 'consumed'")" = 0 ] || { say "   jobs are left"; return 1; }; }
 
 read_and_deleted() { # read_and_deleted BATCH JOBS: the same with pgmq's table and statements
     run_sql -c "TRUNCATE bench.messages" \
@@ -527,6 +528,8 @@ targets_beside() {
 scenario_consumers() {
     local jobs batch p seconds suffix
     seconds=$(count 15 2)
+    # Consumers get nothing while jobs are not to run, as the scenario before may have left it.
+    ours_on
     for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
         for batch in 1 10 100; do
             # Ours waits once for the disk, theirs twice; "unflushed" leaves that out.

@@ -244,22 +244,29 @@ export class Worker {
   }
 
   async #run(held) {
+    let runs = true;
+    const leave = () => {
+      if (!runs) return;
+      runs = false;
+      this.#running--;
+      this.#next();
+    };
     try {
-      await this.#attempt(held);
+      await this.#attempt(held, leave);
     } catch (error) {
       this.#log.error(`my_worker: job ${held.job.id}: its end could not be told:`, error);
     } finally {
-      this.#running--;
       if (this.#hand.delete(held)) this.#addPlaces(1);
-      this.#next();
+      leave();
     }
   }
 
-  async #attempt(held) {
+  // Another job runs once the handler has returned: many ends are then told together.
+  async #attempt(held, leave) {
     const { job, controller } = held;
     const { run, transaction } = this.#handlers.get(job.kind) ?? this.#handlers.get(null);
     try {
-      const acked = transaction ? await this.#transact(held, run) : await this.#ack(held, toJson(await run(job)));
+      const acked = transaction ? await this.#transact(held, run) : await this.#runOutside(held, run, leave);
       if (!acked) this.#log.warn(`my_worker: job ${job.id}: the lease was lost`);
     } catch (error) {
       if (controller.signal.aborted) {
@@ -270,6 +277,12 @@ export class Worker {
         await this.#nack(held, error);
       }
     }
+  }
+
+  async #runOutside(held, run, leave) {
+    const result = toJson(await run(held.job));
+    leave();
+    return this.#ack(held, result);
   }
 
   async #transact(held, run) {
