@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::rc::Rc;
 
 use super::{admitted, may_consume};
 use crate::logic::columns::job as column;
@@ -43,7 +44,7 @@ pub struct Shown {
 /// A job whose lease was shown and is valid. Its row is locked.
 struct Valid {
     job: Job,
-    queue: Option<Queue>,
+    queue: Option<Rc<Queue>>,
     queue_name: Vec<u8>,
     /// The session's lease; `None`: the row says it.
     session: Option<(LeaseId, Lease)>,
@@ -122,7 +123,7 @@ impl Desk {
         let session = begun.filter(|_| job.value(column::LEASE).is_none());
         Ok(Some(Valid {
             job,
-            queue: queue.ok().map(|kept| kept.queue.clone()),
+            queue: queue.ok().map(|kept| kept.queue),
             queue_name,
             session,
             started,
@@ -154,12 +155,12 @@ impl Desk {
     /// only for a caller who has a right to it and shows its lease: a lock keeps the job from running, and a worker
     /// may hold it for long.
     fn lock(&self, shown: Shown, begun: Option<(LeaseId, Lease)>) -> Result<Option<(Job, Micros)>> {
-        // Most often it stands where this session has found it.
+        // Most often it stands where this session has found it, and is there whatever the snapshot.
         let place = begun.and_then(|(lease, _)| leases::row_of(lease));
         if let Some(place) = place
             && let Some(job) = self.jobs.at(place)?
             && let Some(started) = self.started(&job, shown, begun)?
-            && xact::with_latest_snapshot(|| self.jobs.lock(&job))?
+            && self.jobs.lock(&job)?
         {
             return Ok(Some((job, started)));
         }
@@ -201,7 +202,7 @@ impl Valid {
         let job = &self.job;
         let of_queue = self.queue.as_ref().map(|queue| queue.max_attempts);
         EndOf {
-            queue: self.queue.as_ref(),
+            queue: self.queue.as_deref(),
             queue_name: &self.queue_name,
             owner: job.owner(),
             runs: Runs::Consumer,
@@ -228,7 +229,7 @@ impl Valid {
     fn release(&self, gives_back: bool) -> Result<()> {
         match self.session {
             Some((id, _)) => leases::ended(id, gives_back),
-            None => permit::timed_lease_ends(self.queue.as_ref()),
+            None => permit::timed_lease_ends(self.queue.as_deref()),
         }
     }
 }

@@ -3,6 +3,8 @@
 use super::admitted;
 use super::leased::{self, Leased};
 use super::seek::Search;
+use std::rc::Rc;
+
 use crate::logic::consumers::waiting::Group;
 use crate::logic::consumers::{Channel, sooner};
 use crate::pg::catalog::Extension;
@@ -59,7 +61,7 @@ impl Request {
 
 /// Receives jobs, as many as there are, at most as many as are asked for; the queue's settings go with
 /// them.
-pub fn receive(request: &Request) -> Result<(Queue, Vec<Leased>)> {
+pub fn receive(request: &Request) -> Result<(Rc<Queue>, Vec<Leased>)> {
     request.check()?;
     let extension = admitted(c"my_worker.receive()", request.lease.is_some())?;
     home::refuse_copy()?;
@@ -84,7 +86,7 @@ pub fn receive(request: &Request) -> Result<(Queue, Vec<Leased>)> {
 struct Session<'a> {
     extension: Extension,
     search: Search,
-    queue: Queue,
+    queue: Rc<Queue>,
     request: &'a Request,
 }
 
@@ -92,7 +94,7 @@ impl Session<'_> {
     /// Takes what there is now; also when the next job is due, as far as it was seen.
     fn look(&mut self) -> Result<(Vec<Leased>, Micros)> {
         let kept = queues::kept_as_told(&self.extension, &self.request.queue)?;
-        self.queue = kept.queue.clone();
+        self.queue = kept.queue;
         if self.queue.paused || self.queue.handler.is_some() || !settings::ENABLED.get() {
             return Ok((Vec::new(), 0));
         }

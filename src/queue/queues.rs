@@ -1,5 +1,6 @@
 //! The settings of queues: `my_worker.queues` by name.
 
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use crate::logic::columns::{QUEUES, queue as column};
@@ -123,8 +124,8 @@ fn heard(extension: &Extension) -> Heard {
 /// A queue's settings that outlive the transaction in which they were read.
 #[derive(Clone)]
 pub struct Kept {
-    /// As they were read.
-    pub queue: Queue,
+    /// As they were read; many have them at hand.
+    pub queue: Rc<Queue>,
     heard: Heard,
 }
 
@@ -135,7 +136,10 @@ impl Kept {
         let heard = heard(extension);
         let name = datum::text_datum(name)?;
         let queue = xact::with_latest_snapshot(|| find(extension, name))?;
-        Ok(queue.map(|queue| Kept { queue, heard }))
+        Ok(queue.map(|queue| Kept {
+            queue: Rc::new(queue),
+            heard,
+        }))
     }
 
     /// Whether no word of a change has come since.
@@ -194,7 +198,7 @@ pub fn kept_as_told(extension: &Extension, name: &[u8]) -> Result<Kept> {
 }
 
 /// Its settings alone.
-pub fn kept(extension: &Extension, name: &[u8]) -> Result<Queue> {
+pub fn kept(extension: &Extension, name: &[u8]) -> Result<Rc<Queue>> {
     kept_as_told(extension, name).map(|kept| kept.queue)
 }
 

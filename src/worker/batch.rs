@@ -1,5 +1,7 @@
 //! One batch of a worker: what it takes, runs and learns from it, and what follows its COMMIT.
 
+use std::rc::Rc;
+
 use crate::execute::{Batch, Grant, Tally};
 use crate::pg::catalog::{self, Extension};
 use crate::pg::datum::Micros;
@@ -193,7 +195,7 @@ impl Worker {
         &mut self,
         extension: &Extension,
         jobs: &Jobs,
-        queue: Queue,
+        queue: Rc<Queue>,
         mut round: Round,
         suspects: &mut Option<Suspects>,
     ) -> Result<Tally> {

@@ -2,6 +2,7 @@
 //! other workers of the lane find theirs elsewhere.
 
 use std::ops::Bound;
+use std::rc::Rc;
 
 use super::Worker;
 use super::keys::KnownKeys;
@@ -92,7 +93,7 @@ impl Worker {
         &mut self,
         extension: &Extension,
         jobs: &Jobs,
-    ) -> Result<Option<(Queue, Round)>> {
+    ) -> Result<Option<(Rc<Queue>, Round)>> {
         self.limited.forget();
         if let Some(name) = self.named_first()
             && let Some(found) = self.look_at(extension, jobs, &name)?
@@ -134,7 +135,7 @@ impl Worker {
         extension: &Extension,
         jobs: &Jobs,
         name: &[u8],
-    ) -> Result<Option<(Queue, Round)>> {
+    ) -> Result<Option<(Rc<Queue>, Round)>> {
         let Some(settings) = self.settings(extension, name)? else {
             self.known.remove(name);
             return Ok(None);
