@@ -5,6 +5,7 @@
 //! open what was open: the end of the (sub)transaction closes it, which is why nothing here has a
 //! destructor.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ptr;
 
@@ -50,6 +51,8 @@ pub struct Table {
     /// Its columns, which were compared as it was opened; while it is locked nobody alters them.
     columns: &'static [columns::Column],
     stored: &'static [columns::Stored],
+    /// So many pages it has at least.
+    pages: Cell<u32>,
 }
 
 /// Holds one object of a table, by number, until the (sub)transaction ends: with others, or alone
@@ -123,6 +126,7 @@ impl Table {
             index,
             columns,
             stored,
+            pages: Cell::new(0),
         })
     }
 
@@ -181,8 +185,13 @@ impl Table {
     pub fn fetch(&self, id: RowId, row: &Row) -> Result<bool> {
         let (relation, slot, mut tid) = (self.relation, row.slot, id.0);
         let tid = &raw mut tid;
-        // SAFETY: the table is open and the slot is the table's; any place may be asked for.
-        protect(|| unsafe { sys::mw_fetch_row(relation, tid, slot) })
+        let mut pages = self.pages.get();
+        let count = &raw mut pages;
+        // SAFETY: the table is open and the slot is the table's; any place may be asked for. While it is open neither others
+        // nor a job of this session can have it get smaller.
+        let found = protect(|| unsafe { sys::mw_fetch_row(relation, tid, count, slot) });
+        self.pages.set(pages);
+        found
     }
 
     /// Locks a row version against all others, if it is still the newest and nobody has it. One that was read

@@ -145,14 +145,18 @@ mw_attribute(TupleDesc desc, int index)
 
 /*
  * Reads what stands at a place, of whatever transaction; false if that is no row.  The
- * slot keeps the page pinned, so nobody takes the row away from under it.
+ * slot keeps the page pinned, so nobody takes the row away from under it.  The table is
+ * locked, so it does not get fewer pages than it is known to have.
  */
 bool
-mw_fetch_row(Relation rel, ItemPointer tid, TupleTableSlot *slot)
+mw_fetch_row(Relation rel, ItemPointer tid, BlockNumber *pages, TupleTableSlot *slot)
 {
+	BlockNumber block = ItemPointerGetBlockNumber(tid);
+
 	/* A table that was rewritten or truncated has fewer pages */
-	return ItemPointerGetBlockNumber(tid) < RelationGetNumberOfBlocks(rel) &&
-		table_tuple_fetch_row_version(rel, tid, SnapshotAny, slot);
+	if (block >= *pages)
+		*pages = RelationGetNumberOfBlocks(rel);
+	return block < *pages && table_tuple_fetch_row_version(rel, tid, SnapshotAny, slot);
 }
 
 /*

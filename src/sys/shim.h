@@ -47,7 +47,7 @@ extern HeapTuple mw_copy_row(TupleTableSlot *slot, const MwStored *columns, int 
 extern Datum mw_tuple_attr(HeapTuple tuple, int attno, TupleDesc desc, bool *isnull);
 extern Datum mw_index_attr(IndexTuple tuple, int attno, TupleDesc desc, bool *isnull);
 extern Form_pg_attribute mw_attribute(TupleDesc desc, int index);
-extern bool mw_fetch_row(Relation rel, ItemPointer tid, TupleTableSlot *slot);
+extern bool mw_fetch_row(Relation rel, ItemPointer tid, BlockNumber *pages, TupleTableSlot *slot);
 extern int	mw_lock_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
 extern int	mw_delete_row(Relation rel, ItemPointer tid, Snapshot snapshot, CommandId command,
 						  bool wait);
