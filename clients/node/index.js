@@ -72,6 +72,7 @@ export class Worker {
   #ready = []; // those of them that wait for a place to run
   #running = 0;
   #free; // how many more jobs it may have
+  #most; // how many it asks for at once: where it has more than run, a half, so that the other half can end meanwhile
   #waiters = []; // called when that grows, or the worker stops
   #acks = [];
   #flushing = false;
@@ -92,6 +93,7 @@ export class Worker {
       ...(typeof connection === 'string' ? { connectionString: connection } : connection),
     };
     this.#free = concurrency + prefetch;
+    this.#most = prefetch > 0 ? Math.ceil(this.#free / 2) : this.#free;
     this.#log = log;
     this.#control = this.#pool(1, { idleTimeoutMillis: 0, query_timeout: PATIENCE });
     this.#work = this.#pool(concurrency, {});
@@ -197,8 +199,8 @@ export class Worker {
     }
     if (this.#stopping.signal.aborted) return;
     const alone = queues.length === 1;
-    const reserved = this.#free;
-    this.#free = 0;
+    const reserved = Math.min(this.#free, this.#most);
+    this.#free -= reserved;
     let jobs;
     try {
       jobs = await this.#call(receiver, reserved, alone ? wait : 0);
