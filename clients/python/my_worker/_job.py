@@ -69,6 +69,7 @@ class Job:
     _task: Optional[asyncio.Task[None]] = field(default=None, repr=False)
     _until: float = field(default=0.0, repr=False)
     _running: bool = field(default=False, repr=False)
+    _has_room: bool = field(default=False, repr=False)
     _ending: bool = field(default=False, repr=False)
 
     def progress(self, percent: float, message: Optional[str] = None) -> bool:

@@ -152,6 +152,8 @@ class Worker:
         self._stopping, self._hurry, self._freed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._room = asyncio.Semaphore(self.concurrency)
         self._free = self.concurrency + self.prefetch
+        # Where it has more than run, it asks for a half at once, so that the other half can end meanwhile.
+        self._most = (self._free + 1) // 2 if self.prefetch else self._free
         self._flusher: Optional[asyncio.Task[None]] = None
         self._control = _Link(self._connect)
         links = [_Link(self._connect) for _ in self.queues]
@@ -260,7 +262,8 @@ class Worker:
         if self._stopping.is_set():
             return
         alone = len(self.queues) == 1
-        reserved, self._free = self._free, 0
+        reserved = min(self._free, self._most)
+        self._free -= reserved
         try:
             jobs = await self._call_receive(queue, link, reserved, self.wait if alone else 0.0)
         finally:
@@ -295,17 +298,24 @@ class Worker:
 
     async def _run(self, job: Job) -> None:
         try:
-            async with self._room:
-                job._running = True
-                await self._attempt(job)
+            await self._room.acquire()
+            job._has_room = job._running = True
+            await self._attempt(job)
         except asyncio.CancelledError:
             log.info("job %s was stopped", job.id)  # given back, or no more ours
         except Exception:
             log.exception("job %s: its end could not be told", job.id)
         finally:
+            self._leave(job)
             self._hand.pop(job, None)
             self._free += 1
             self._freed.set()
+
+    def _leave(self, job: Job) -> None:
+        """Another job may run."""
+        if job._has_room:
+            job._has_room = False
+            self._room.release()
 
     async def _attempt(self, job: Job) -> None:
         try:
@@ -330,6 +340,7 @@ class Worker:
                 return await self._transact_async(function, job)
             return bool(await _in_thread(self._transact, function, job))
         result = await (function(job) if handler.is_async else _in_thread(function, job))
+        self._leave(job)  # many ends are then told together
         return await self._ack(job, result)
 
     def _transact(self, function: Callable[..., Any], job: Job) -> bool:
