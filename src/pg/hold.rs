@@ -2,13 +2,14 @@
 //!
 //! A lock of the session survives a COMMIT; a ROLLBACK takes it like all others (LockReleaseAll). So it
 //! is taken again before the next statement, which waits if somebody was faster, and fails if the
-//! object is gone then.
+//! object is gone then. A process that ends gives it up itself: the server does so with the transaction that is open
+//! then (ShutdownPostgres), and only if there is one.
 
 use std::ffi::CStr;
 
 use super::datum::Oid;
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
-use super::guard::protect;
+use super::guard::{self, protect};
 use super::local::Local;
 use super::xact::{self, End};
 use crate::sys;
@@ -23,6 +24,13 @@ struct Hold {
 }
 
 static HOLD: Local<Option<Hold>> = Local::new(None);
+
+/// Whether the end of this process is waited for.
+static ENDS: Local<bool> = Local::new(false);
+
+unsafe extern "C-unwind" fn at_exit(_: i32, _: sys::Datum) {
+    let _ = guard::enter((), release);
+}
 
 fn at_end(end: End) {
     if end == End::Abort {
@@ -58,6 +66,10 @@ fn lock(extension: Oid) -> Result<()> {
 /// Takes a shared lock on an extension, until [`release`].
 pub(super) fn take(name: &'static CStr, oid: Oid) -> Result<()> {
     xact::listen(at_end)?;
+    if !ENDS.replace(true) {
+        // SAFETY: at_exit is a function of this library, which is never unloaded.
+        protect(|| unsafe { sys::before_shmem_exit(Some(at_exit), 0) })?;
+    }
     lock(oid)?;
     let lost = false;
     HOLD.set(Some(Hold { name, oid, lost }));
