@@ -119,7 +119,7 @@ sub goes_on
 	}
 	if ($expected ne 'done')
 	{
-		my $got = try_sql(qq{SELECT id, lease, attempt FROM my_worker.receive('$queue', wait => '5 s') \\gset
+		my $got = answer(qq{SELECT id, lease, attempt FROM my_worker.receive('$queue', wait => '5 s') \\gset
 			SELECT done(:id, :lease); SELECT :id, :attempt});
 		is($got, "t\n$job|$expected", "$name: the next consumer has it, in attempt $expected");
 	}

@@ -15,9 +15,11 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(faulty_node sql try_sql start_sql until_sql arm wait_happened waits go_on each_fault all_tried all_sound);
+our @EXPORT = qw(faulty_node sql try_sql answer start_sql until_sql arm wait_happened waits go_on each_fault all_tried all_sound);
 
 my ($node, %tried);
+# The checkpointer from before a crash; 0: no crash is armed.
+my $before_crash = 0;
 
 # faulty_node(NAME, SETTING => VALUE, ...): a running server with handlers that leave an effect.
 sub faulty_node
@@ -38,7 +40,8 @@ sub sql
 	my ($status, $out, $err);
 	for (my $end = time + 30; ; usleep(20_000))
 	{
-		($status, $out, $err) = $node->psql('postgres', $sql, timeout => 30, timed_out => \my $late);
+		# Writing to a psql that found no server fails, too.
+		eval { ($status, $out, $err) = $node->psql('postgres', $sql, timeout => 30, timed_out => \my $late); 1 } or $status = 2;
 		last if $status != 2 || time >= $end;
 	}
 	die "$sql: $err\n" if $status != 0;
@@ -51,6 +54,19 @@ sub try_sql
 	my ($out, $err) = ('', '');
 	eval { $node->psql('postgres', join(' ', @_), stdout => \$out, stderr => \$err, timeout => 30, timed_out => \my $late) };
 	return $err =~ /(?:ERROR|FATAL):\s+(.*)/ ? $1 : $err =~ /server closed|connection/ ? 'lost' : $out;
+}
+
+# answer(SQL): the same, once the server that restarts takes connections.
+sub answer
+{
+	my $out;
+	for (1 .. 300)
+	{
+		$out = try_sql(@_);
+		last if $out !~ /in recovery mode|not yet accepting connections|starting up/;
+		usleep(200_000);
+	}
+	return $out;
 }
 
 # start_sql(SQL): the same in a session that goes on meanwhile; `quit` ends it.
@@ -70,6 +86,8 @@ sub arm
 	my ($point, $action, $times) = @_;
 	$times //= 1;
 	$tried{$point}{$action} = 1;
+	# With a crash all processes but the postmaster are new.
+	$before_crash = $action eq 'crash' ? sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'}) : 0;
 	return "SELECT fault('$point $action $times')";
 }
 
@@ -78,7 +96,8 @@ sub wait_happened
 {
 	my ($point, $times) = @_;
 	$times //= 1;
-	return until_sql("SELECT fault('happened $point') = '$times'");
+	return until_sql("SELECT fault('happened $point') = '$times'
+		AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'checkpointer' AND pid = $before_crash)");
 }
 
 sub waits { return until_sql("SELECT fault('waiting $_[0]') <> '0'") }
