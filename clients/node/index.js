@@ -68,7 +68,7 @@ export class Worker {
   #config;
   #options;
   #handlers = new Map();
-  #hand = new Set(); // the jobs that this worker has: { job, receiver, controller, until, ending, done }
+  #hand = new Set(); // the jobs that this worker has: { job, receiver, stop, until, ending, done }
   #ready = []; // those of them that wait for a place to run
   #running = 0;
   #free; // how many more jobs it may have
@@ -160,7 +160,7 @@ export class Worker {
   async #giveBack(jobs) {
     for (const held of jobs) {
       if (this.#hand.delete(held)) this.#addPlaces(1);
-      held.controller.abort(new Error('the worker stops'));
+      held.stop.abort(new Error('the worker stops'));
     }
     const releases = jobs.map(({ job }) => this.#control.query(RELEASE, [job.id, job.lease, null]));
     await Promise.race([Promise.allSettled(releases), nap(5_000)]);
@@ -223,10 +223,9 @@ export class Worker {
     const rows = await receiver.query(RECEIVE, [receiver.queue, n, interval(wait), interval(lease), kinds]);
     const until = lease === null ? Infinity : performance.now() + lease;
     return rows.map((row) => {
-      const controller = new AbortController();
-      const progress = (percent, message = null) => this.#tell(PROGRESS, job, percent, message);
-      const job = { ...row, queue: receiver.queue, signal: controller.signal, progress };
-      return { job, receiver, controller, until, ending: false, done: null };
+      const held = { job: null, receiver, stop: new Stop(), until, ending: false, done: null };
+      held.job = new Job(row, receiver.queue, held.stop, (...told) => this.#tell(PROGRESS, held.job, ...told));
+      return held;
     });
   }
 
@@ -265,13 +264,13 @@ export class Worker {
 
   // Another job runs once the handler has returned: many ends are then told together.
   async #attempt(held, leave) {
-    const { job, controller } = held;
+    const { job, stop } = held;
     const { run, transaction } = this.#handlers.get(job.kind) ?? this.#handlers.get(null);
     try {
       const acked = transaction ? await this.#transact(held, run) : await this.#runOutside(held, run, leave);
       if (!acked) this.#log.warn(`my_worker: job ${job.id}: the lease was lost`);
     } catch (error) {
-      if (controller.signal.aborted) {
+      if (stop.aborted) {
         this.#log.info(`my_worker: job ${job.id} was stopped`); // given back, or no more ours
       } else if (error instanceof Release || SERVER_GOES.includes(error?.code)) {
         await this.#retry(held, () => this.#tell(RELEASE, job, interval(error.delay)));
@@ -367,7 +366,7 @@ export class Worker {
       try {
         return await call();
       } catch (error) {
-        if (held.controller.signal.aborted || !isPassing(error)) throw error;
+        if (held.stop.aborted || !isPassing(error)) throw error;
         this.#log.warn(`my_worker: job ${held.job.id}: ${errorText(error)}; trying again`);
         await sleep(backoff(failures));
       }
@@ -400,9 +399,53 @@ export class Worker {
   }
 
   #lose(held) {
-    if (!this.#hand.has(held) || held.controller.signal.aborted) return;
+    if (!this.#hand.has(held) || held.stop.aborted) return;
     this.#log.warn(`my_worker: job ${held.job.id}: the lease was lost, its handler should stop`);
-    held.controller.abort(new LeaseLost());
+    held.stop.abort(new LeaseLost());
+  }
+}
+
+/** Why a job is to stop. Its signal is made when it is asked for: most handlers never do. */
+class Stop {
+  #reason = null;
+  #controller = null;
+
+  get aborted() {
+    return this.#reason !== null;
+  }
+
+  get signal() {
+    if (this.#controller === null) {
+      this.#controller = new AbortController();
+      if (this.aborted) this.#controller.abort(this.#reason);
+    }
+    return this.#controller.signal;
+  }
+
+  abort(reason) {
+    this.#reason ??= reason;
+    this.#controller?.abort(reason);
+  }
+}
+
+/** What a handler gets. */
+class Job {
+  #stop;
+  #tell;
+
+  constructor(row, queue, stop, tell) {
+    Object.assign(this, row);
+    this.queue = queue;
+    this.#stop = stop;
+    this.#tell = tell;
+  }
+
+  get signal() {
+    return this.#stop.signal;
+  }
+
+  get progress() {
+    return (percent, message = null) => this.#tell(percent, message);
   }
 }
 
