@@ -19,6 +19,7 @@ use super::memcx;
 use super::nodes::{Node, child};
 use super::pristine::Rows;
 use super::table::Indexes;
+use super::trigger_row;
 use crate::logic::columns::Table;
 use crate::sys;
 
@@ -248,7 +249,7 @@ unsafe extern "C-unwind" fn insert_row(
         if !(*(*relation).rd_att).constr.is_null() {
             sys::ExecConstraints(result, slot, state);
         }
-        sys::mw_slot_fill(slot);
+        trigger_row::read_all(slot);
         let shortcut = &mut *(*result).ri_FdwState.cast::<Shortcut>();
         let outcome = guard::enter(Belongs::Others, || shortcut.place(slot, state));
         let belongs = guard::raise(outcome);

@@ -7,6 +7,20 @@ use super::guard::protect;
 use crate::logic::columns::Table;
 use crate::sys;
 
+/// Has all columns of a slot at hand, as slot_getallattrs() does (tuptable.h). Raises in the server's way.
+///
+/// # Safety
+/// The slot holds a row.
+pub(super) unsafe fn read_all(slot: *mut sys::TupleTableSlot) {
+    // SAFETY: as promised.
+    unsafe {
+        let all = (*(*slot).tts_tupleDescriptor).natts;
+        if i32::from((*slot).tts_nvalid) < all {
+            sys::slot_getsomeattrs_int(slot, all);
+        }
+    }
+}
+
 /// A row on its way into a table.
 pub struct TriggerRow {
     tuple: sys::HeapTuple,
@@ -29,7 +43,7 @@ impl TriggerRow {
         };
         // SAFETY: the executor's slot of that very row (ExecBRInsertTriggers, trigger.c), which needs its columns as well.
         let (values, nulls) = protect(|| unsafe {
-            sys::mw_slot_fill(slot);
+            read_all(slot);
             (
                 (*slot).tts_values.cast_const(),
                 (*slot).tts_isnull.cast_const(),

@@ -235,13 +235,6 @@ mw_append_end(MwAppender *appender)
 	MemoryContextDelete(appender->context);
 }
 
-/* Reads all columns of a slot */
-void
-mw_slot_fill(TupleTableSlot *slot)
-{
-	slot_getallattrs(slot);
-}
-
 /* Inserts a slot's row without any index entry */
 void
 mw_insert_bare(Relation rel, TupleTableSlot *slot, CommandId command)

@@ -72,7 +72,6 @@ extern Size mw_append_put(MwAppender *appender, int row, const Datum *values, co
 extern void mw_append_write(MwAppender *appender, int from, int end);
 extern void mw_append_forget(MwAppender *appender, int count);
 extern void mw_append_end(MwAppender *appender);
-extern void mw_slot_fill(TupleTableSlot *slot);
 extern void mw_insert_bare(Relation rel, TupleTableSlot *slot, CommandId command);
 extern void mw_insert_row(ResultRelInfo *result, TupleTableSlot *slot, EState *estate);
 
