@@ -101,7 +101,9 @@ export class Worker {
 
   #pool(max, more) {
     const pool = new pg.Pool({ ...this.#config, ...more, max });
-    pool.on('error', () => {}); // an idle connection was lost: the next query opens another
+    const lost = () => {};
+    pool.on('error', lost); // an idle connection: the next query opens another
+    pool.on('connect', (client) => client.on('error', lost)); // one that is used: its next query fails
     return pool;
   }
 

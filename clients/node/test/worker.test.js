@@ -279,6 +279,18 @@ test('a worker outlives its connections', async () => {
   });
 });
 
+test('a transaction whose connection is lost between two statements is done anew', async () => {
+  let runs = 0;
+  const id = await send(client, queue);
+  await serving({ lease: 5_000 }, (worker) => worker.handle({ transaction: true }, async (job, db) => {
+    if (++runs > 1) return;
+    const lost = new Promise((resolve) => { db.once('end', resolve); });
+    await sql('SELECT pg_terminate_backend($1)', db.processID);
+    await lost;
+  }), () => waitFor(async () => (await row(id)).status === 'completed', 'it is done'));
+  assert.equal(runs, 2);
+});
+
 test('a wrong queue or address is said at once', async () => {
   for (const options of [{ queues: 'nosuch' }, { queues: [queue, 'nosuch'] }, { connection: { host: '/nowhere' } }]) {
     await assert.rejects(new Worker({ log: quiet, signals: false, ...options }).handle(() => {}).run());
