@@ -17,6 +17,7 @@ use crate::logic::keys::freed::{self, Freed, Since};
 use crate::logic::keys::passed::Passed;
 use crate::logic::low_water::LowWater;
 use crate::logic::rates::Rate;
+use crate::logic::rotation;
 use crate::pg::catalog::Extension;
 use crate::pg::clock;
 use crate::pg::datum::{Micros, Oid};
@@ -117,9 +118,7 @@ impl Search {
         };
         let key = (extension.jobs, queue.id);
         let mut known = KNOWN.with(|all| {
-            if all.len() >= MOST_QUEUES && !all.contains_key(&key) {
-                all.clear();
-            }
+            rotation::make_room(all, &key, MOST_QUEUES);
             all.remove(&key).unwrap_or_default()
         });
         let leased = known.begin(channel, now);
@@ -178,11 +177,10 @@ impl Search {
     }
 
     fn ask(&self, jobs: &Jobs, owner: Oid, wanted: &Wanted, known: &mut Known) -> Result<Offer> {
-        if known.marks.len() >= MOST_MARKS {
-            known.marks.clear();
-        }
         let of = KeysOf::of_look(wanted.queue, owner);
-        let marks = known.marks.entry((owner, self.kinds_hash()));
+        let of_marks = (owner, self.kinds_hash());
+        rotation::make_room(&mut known.marks, &of_marks, MOST_MARKS);
+        let marks = known.marks.entry(of_marks);
         let none = || (LowWater::default(), RefCell::new(key_look::none_passed()));
         let marks = marks.or_insert_with(none);
         let (low, passed) = (&mut marks.0, &marks.1);

@@ -193,6 +193,16 @@ impl<'l> Reading<'l> {
         }
     }
 
+    /// The same; and the walk may end here: the next one begins behind it. False if no mark can say so.
+    pub fn pause(&mut self, place: Place) -> bool {
+        self.pass(place);
+        if self.settled {
+            return false;
+        }
+        self.low.found(place.next(), self.now);
+        self.low.marks.contains(&place.next())
+    }
+
     /// All up to `end` is left out, whatever stands there. The priority that this leads into is not
     /// read from where it begins, so what is found first of it then is no mark.
     pub fn leave_out(&mut self, end: Place) {
@@ -291,6 +301,27 @@ mod tests {
         reading.keep(place(3, 10, 7));
         reading.end();
         assert_eq!(low.marks, [place(0, 10, 1), place(3, 10, 7)]);
+    }
+
+    #[test]
+    fn a_walk_ends_early_only_where_the_next_one_can_go_on() {
+        let mut low = LowWater::default();
+        let mut reading = Reading::new(&mut low, &ALL, 100);
+        reading.pass(place(0, 10, 1));
+        assert!(reading.pause(place(0, 10, 2)));
+        assert_eq!(low.marks, [place(0, 10, 3)]);
+        // Behind what is to be found again.
+        let mut reading = Reading::new(&mut low, &ALL, 100);
+        reading.keep(place(0, 20, 4));
+        assert!(!reading.pause(place(0, 20, 5)));
+        assert!(reading.pause(place(1, 20, 6)));
+        assert_eq!(low.marks, [place(0, 20, 4), place(1, 20, 7)]);
+        // What is due now may be preceded by what comes.
+        assert!(!Reading::new(&mut low, &ALL, 100).pause(place(2, 100, 7)));
+        // With no room for another mark.
+        let mut low = LowWater::default();
+        (0..MOST as i32).for_each(|priority| low.found(place(priority, 1, 1), 100));
+        assert!(!Reading::new(&mut low, &ALL, 100).pause(place(-1, 1, 1)));
     }
 
     #[test]

@@ -30,6 +30,7 @@
 //! | [`reach`] | which part of a queue is another worker's |
 //! | [`recent`] | how jobs ended lately, by queue and minute, and by handler |
 //! | [`repeats`] | which lines of the log are held back |
+//! | [`rotation`] | what to forget of things that come round again |
 //! | [`rule`] | cron expression or `every <interval>`, behind one `next_after` |
 //! | [`schedule`] | which due times to enqueue now: catch-up and overlap |
 //! | [`settled`] | one execution that is over |
@@ -74,6 +75,7 @@ pub mod recent;
 pub mod repeats;
 pub mod reruns;
 pub mod retry_rules;
+pub mod rotation;
 pub mod rule;
 pub mod schedule;
 pub mod settled;

@@ -332,6 +332,7 @@ impl Row {
 
     /// How the columns stand in a row, and how many there are.
     fn stored(&self) -> (*const sys::MwStored, i32) {
+        const { assert!(size_of::<columns::Stored>() == size_of::<sys::MwStored>()) };
         (self.stored.as_ptr().cast(), self.stored.len() as i32)
     }
 

@@ -26,6 +26,7 @@ use super::key_tables::{GroupKey, KeyTables, KeysOf};
 use super::queues::{self, Queue};
 use super::rates::Pace;
 use super::stirred::{self, Fit, Wish};
+pub use super::walk::Patience;
 pub(super) use super::walk::{Walk, key, place_key, walk_due};
 use super::{column, expiry, home};
 
@@ -55,6 +56,8 @@ pub struct Avoid<'k> {
     pub keys: Option<KeyLook<'k>>,
     /// What stands before this place, or at it, is left out.
     pub behind: Option<Place>,
+    /// How many jobs that are for nobody the look passes by.
+    pub patience: Patience,
 }
 
 impl Found for Candidate {
@@ -169,13 +172,13 @@ impl Jobs {
     /// Walks the due jobs of a role's queue: see [`walk_due`].
     pub(super) fn walk_due(
         &self,
-        owner: Oid,
-        queue: Datum<'_>,
+        of: (Oid, Datum<'_>),
         now: Micros,
         low: &mut LowWater,
+        patience: &mut Patience,
         visit: impl FnMut(&Row, Place) -> Result<Walk>,
     ) -> Result<Micros> {
-        walk_due((&self.table, &self.row), owner, queue, now, low, visit)
+        walk_due((&self.table, &self.row), of, now, low, patience, visit)
     }
 
     /// Up to `limit` due jobs in order. The active snapshot is younger than what is to be avoided,
@@ -196,11 +199,12 @@ impl Jobs {
             passed,
             pace,
             keys,
+            patience,
             ..
         } = avoid;
         let name = datum::text_datum(&queue.name)?;
         let mut found = Vec::with_capacity(limit);
-        self.walk_due(owner, name, now, low, |row, place| {
+        self.walk_due((owner, name), now, low, patience, |row, place| {
             if let Some(end) = others.end_of(place) {
                 return Ok(Walk::Behind(end));
             }
@@ -251,6 +255,7 @@ impl Jobs {
             pace,
             keys: Some(keys),
             behind,
+            ..
         } = avoid
         else {
             return Ok(Vec::new());

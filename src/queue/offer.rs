@@ -10,7 +10,7 @@ use crate::pg::error::Result;
 use crate::pg::table::{Compare, Key, Lock, Row};
 use crate::pg::xact;
 
-use super::claim::{self, Candidate, Found, Job, Jobs, Walk};
+use super::claim::{self, Candidate, Found, Job, Jobs, Patience, Walk};
 use super::key_look::{KeyLook, Turn};
 use super::queues::Queue;
 use super::rates::Pace;
@@ -124,7 +124,8 @@ impl Jobs {
             }
             None => Vec::new(),
         };
-        let next = self.walk_due(owner, name, wanted.now, low, |row, place| {
+        let (of, mut patience) = ((owner, name), Patience::ENDLESS);
+        let next = self.walk_due(of, wanted.now, low, &mut patience, |row, place| {
             if !wanted.holds(row, place.id)? {
                 return Ok(Walk::Past);
             }

@@ -102,6 +102,23 @@ pub fn find(extension: &Extension, name: Datum<'_>) -> Result<Option<Queue>> {
     Ok(queue)
 }
 
+/// The name of a queue, by its id.
+pub fn name_of(extension: &Extension, id: i32) -> Result<Option<Vec<u8>>> {
+    let table = Table::open(extension.queues, extension.queues_key, Lock::Read, &QUEUES)?;
+    let row = table.row()?;
+    let scan = table.scan(&[])?;
+    let mut name = None;
+    while name.is_none() && scan.next(&row)? {
+        if row.get(column::ID).map(datum::as_i32) == Some(id) {
+            name = row.get(column::NAME).map(datum::as_text).transpose()?;
+        }
+    }
+    scan.end()?;
+    row.end()?;
+    table.close()?;
+    Ok(name)
+}
+
 /// What a process has heard of changes of queues.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Heard {

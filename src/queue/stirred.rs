@@ -13,7 +13,7 @@ use super::job::{self, Found};
 use super::key_look::KeyLook;
 use super::key_tables::{GroupKey, Head};
 use super::rates::{NEAR, Pace};
-use super::walk::{Walk, walk_due};
+use super::walk::{Patience, Walk, walk_due};
 
 /// So many jobs of a key that are not for the look are stepped over.
 const MISSED: usize = 64;
@@ -278,8 +278,9 @@ impl KeyLook<'_> {
         }
         let mut what = None;
         let name = datum::text_datum(self.of.queue)?;
-        let (now, mut low) = (finding.wish.now, LowWater::from(from));
-        walk_due(jobs, self.of.owner, name, now, &mut low, |row, place| {
+        let (now, of) = (finding.wish.now, (self.of.owner, name));
+        let (mut low, mut patience) = (LowWater::from(from), Patience::ENDLESS);
+        walk_due(jobs, of, now, &mut low, &mut patience, |row, place| {
             if row.get(column::GROUP_KEY).is_none() {
                 let visit = finding.visit(row, place, None, || true)?;
                 what = finding.judge(visit, place);

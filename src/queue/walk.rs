@@ -29,14 +29,56 @@ pub enum Walk {
     Enough,
 }
 
-/// Walks the due jobs of a role's queue in order, from its marks on, as `visit` says; moves the
-/// marks. Answers when the next job is due that it came upon; 0: none.
+/// How many jobs that are for nobody walks pass by before they pause.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    left: usize,
+    paused: bool,
+}
+
+impl Patience {
+    /// Pauses nowhere.
+    pub const ENDLESS: Self = Patience::of(usize::MAX);
+
+    /// Of so many jobs.
+    pub const fn of(left: usize) -> Self {
+        Patience {
+            left,
+            paused: false,
+        }
+    }
+
+    /// Whether a walk has paused: behind its mark there may be jobs that nobody has looked at.
+    pub fn is_over(self) -> bool {
+        self.paused
+    }
+
+    /// One more that is for nobody: whether the walk ends with it.
+    fn ends_with(&mut self, place: Place, reading: &mut Reading) -> bool {
+        self.left = self.left.saturating_sub(1);
+        if self.left > 0 {
+            reading.pass(place);
+        } else {
+            self.paused |= reading.pause(place);
+        }
+        self.paused
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience::ENDLESS
+    }
+}
+
+/// Walks the due jobs of a role's queue in order, from its marks on, as `visit` says and while the patience
+/// lasts; moves the marks. Answers when the next job is due that it came upon; 0: none.
 pub fn walk_due(
     (table, row): (&Table, &Row),
-    owner: Oid,
-    queue: Datum<'_>,
+    (owner, queue): (Oid, Datum<'_>),
     now: Micros,
     low: &mut LowWater,
+    patience: &mut Patience,
     mut visit: impl FnMut(&Row, Place) -> Result<Walk>,
 ) -> Result<Micros> {
     let mut later = 0;
@@ -68,7 +110,10 @@ pub fn walk_due(
                 }
                 match visit(row, place)? {
                     Walk::On => reading.keep(place),
-                    Walk::Past => reading.pass(place),
+                    Walk::Past if patience.ends_with(place, &mut reading) => {
+                        return scan.end().map(|()| later);
+                    }
+                    Walk::Past => {}
                     Walk::Behind(end) => {
                         reading.keep(place);
                         reading.leave_out(end);

@@ -42,8 +42,12 @@ impl Worker {
         shared::wake(wake);
         self.alone = self.alone.max(usize::try_from(alone).unwrap_or(0));
         self.arrivals = seen;
-        // The others had nothing when it went to sleep.
-        self.first = std::mem::take(&mut self.rested).then_some(queue_id);
+        // The others had nothing when it went to sleep, or as far as it has read.
+        let begins = std::mem::take(&mut self.rested) | std::mem::take(&mut self.reads_on);
+        if queue_id != 0 {
+            self.named = queue_id;
+        }
+        self.first = begins.then(|| std::mem::take(&mut self.named));
         if let Some(run_at) = late {
             self.known
                 .values_mut()
@@ -63,8 +67,8 @@ impl Worker {
         }
         self.end_batch();
         match result {
-            Ok(Some(tally)) => self.after_commit(tally),
-            Ok(None) => Ok(false),
+            Ok(Some(tally)) => Ok(self.after_commit(tally)? || self.reads_on && !self.gone),
+            Ok(None) => Ok(self.reads_on),
             Err(_) => {
                 self.gone = true;
                 self.ask_keeper();

@@ -6,13 +6,14 @@ use std::rc::Rc;
 
 use super::Worker;
 use super::keys::KnownKeys;
-use crate::logic::low_water::{LowWater, Place};
+use super::known::Known;
+use crate::logic::low_water::Place;
 use crate::logic::reach::{Reach, Reaches};
 use crate::pg::catalog::Extension;
 use crate::pg::datum::{self, Micros};
 use crate::pg::error::Result;
 use crate::pg::{clock, xact};
-use crate::queue::claim::{Avoid, Candidate, Found, Jobs};
+use crate::queue::claim::{Avoid, Candidate, Found, Jobs, Patience};
 use crate::queue::permit;
 use crate::queue::queues::{Kept, Queue};
 use crate::queue::rates::Pace;
@@ -25,53 +26,8 @@ pub(super) const MAX_ROUND: usize = 1024;
 /// So often a worker looks again that was slower than another, before it tries what it has found.
 const LOOKS: usize = 3;
 
-/// The most queues that a worker remembers.
-const MAX_KNOWN: usize = 64;
-
-/// What a worker knows of a queue.
-#[derive(Clone, Default)]
-pub(super) struct Known {
-    /// Its id.
-    pub(super) id: i32,
-    /// It has a handler for jobs that name none.
-    has_handler: bool,
-    /// How many of its jobs to take at once; 0: not tried yet.
-    pub(super) size: usize,
-    /// It has run some.
-    pub(super) proved: bool,
-    /// From where to look for more.
-    pub(super) low: LowWater,
-    /// Jobs that somebody else had locked when we tried them, since we last slept.
-    pub(super) skip: Vec<i64>,
-    /// What it has passed by of jobs with a key.
-    pub(super) keys: KnownKeys,
-    /// What stands before this place, or at it, is left out.
-    behind: Option<Place>,
-    /// Its settings.
-    settings: Option<Kept>,
-}
-
-impl Known {
-    /// Whether its jobs may still be taken by what is known of it.
-    pub(super) fn is_open(&self, extension: &Extension) -> Result<bool> {
-        match &self.settings {
-            Some(settings) if settings.is_current(extension) => settings.is_open(extension),
-            _ => Ok(false),
-        }
-    }
-
-    /// The same behind a job.
-    fn behind(&self, last: Place) -> Known {
-        Known {
-            low: self.low.behind(last),
-            skip: self.skip.clone(),
-            keys: self.keys.clone(),
-            behind: Some(last),
-            settings: None,
-            ..*self
-        }
-    }
-}
+/// So many jobs that are for nobody a look passes by at once. Then it hears of what has come, and reads on.
+const PATIENCE: usize = 10_000;
 
 /// The first look of a batch, for those that follow it in the same transaction.
 pub(super) struct Round {
@@ -95,7 +51,8 @@ impl Worker {
         jobs: &Jobs,
     ) -> Result<Option<(Rc<Queue>, Round)>> {
         self.limited.forget();
-        if let Some(name) = self.named_first()
+        self.patience = Patience::of(PATIENCE);
+        if let Some(name) = self.named_first(extension)?
             && let Some(found) = self.look_at(extension, jobs, &name)?
         {
             return Ok(Some(found));
@@ -118,15 +75,12 @@ impl Worker {
             if let Some(found) = self.look_at(extension, jobs, &name)? {
                 return Ok(Some(found));
             }
+            if self.patience.is_over() {
+                self.queue = at;
+                return Ok(None);
+            }
             at = Some(name);
         }
-    }
-
-    /// The queue that new jobs came into while it slept, if that is known.
-    fn named_first(&mut self) -> Option<Vec<u8>> {
-        let id = self.first.take().filter(|id| *id != 0)?;
-        let known = self.known.iter().find(|(_, known)| known.id == id);
-        known.map(|(name, _)| name.clone())
     }
 
     /// The first jobs of a queue, if some may run.
@@ -145,23 +99,6 @@ impl Worker {
             self.queue = Some(name.to_vec());
             (settings.queue, round)
         }))
-    }
-
-    /// A queue's settings as of this moment; `None` if there is no such queue.
-    fn settings(&mut self, extension: &Extension, name: &[u8]) -> Result<Option<Kept>> {
-        let kept = self.known.get(name).and_then(|k| k.settings.as_ref());
-        if let Some(kept) = kept.filter(|kept| kept.is_current(extension)) {
-            return Ok(Some(kept.clone()));
-        }
-        let Some(read) = Kept::read(extension, name)? else {
-            return Ok(None);
-        };
-        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(name) {
-            self.known.clear();
-        }
-        let known = self.known.entry(name.to_vec()).or_default();
-        known.settings = Some(read.clone());
-        Ok(Some(read))
     }
 
     /// The first queue behind `after` that has jobs, or had some when we last looked: looking for
@@ -197,16 +134,12 @@ impl Worker {
         let most = allowed.max(1);
         let limit = KnownKeys::round(queue, most);
         let mut known = self.known.remove(&queue.name).unwrap_or_default();
-        known.id = queue.id;
-        let has_handler = queue.handler.is_some();
-        if known.has_handler != has_handler || !known.keys.are_of(queue) {
-            // What was passed as for nobody may be for us.
-            known.low = LowWater::default();
-            known.has_handler = has_handler;
-            known.keys = KnownKeys::new(queue);
-        }
+        known.be_of(queue);
         self.adopt(queue, &mut known.low, &mut known.keys);
+        known.patience = self.patience;
         let found = self.find(jobs, queue, limit, &mut known);
+        self.patience = std::mem::take(&mut known.patience);
+        self.reads_on = self.patience.is_over();
         self.put_up(queue, &known.low, &mut known.keys);
         let proved = known.proved;
         let mut behind = Known {
@@ -338,7 +271,7 @@ impl Worker {
             lane.note_start(limited);
             // More than this worker takes at once, and others may help with it.
             if crowded && round.room {
-                lane.set_pending();
+                lane.set_pending_in(queue_id);
             }
             let knows = std::mem::replace(&mut lane.crowded, crowded && round.crowds);
             let wake = lane.crowded && !(knows && round.is_under_way);
@@ -384,6 +317,7 @@ impl Worker {
             pace: self.pace(queue),
             keys: None,
             behind: known.behind,
+            patience: known.patience,
         };
         avoid.jobs.extend(&known.skip);
         avoid.jobs.sort_unstable();
@@ -392,6 +326,7 @@ impl Worker {
             avoid.keys = keys.as_ref().map(|keys| keys.look(jobs)).transpose()?;
             jobs.look(role, queue, now, limit, &mut avoid, low)
         })?;
+        known.patience = avoid.patience;
         self.limited.until(avoid.pace.next);
         avoid.passed.sort_unstable();
         known

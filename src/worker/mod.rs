@@ -10,6 +10,7 @@ mod batch;
 pub mod blame;
 mod commands;
 mod keys;
+mod known;
 mod limited;
 mod look;
 mod passed;
@@ -24,11 +25,12 @@ use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::Result;
 use crate::pg::log::{self, Level};
 use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, stain, wait_event};
+use crate::queue::claim::Patience;
 use crate::queue::report;
 use crate::settings;
 use crate::shared::{self, Current, Death, Kind, Phase, SHARED, SeenArrivals, SlotId, Wake, own};
+use known::Known;
 use limited::Limited;
-use look::Known;
 use passed::Passed;
 
 /// A worker stays for a start that is so near, however short `my_worker.worker_idle_timeout` is.
@@ -122,8 +124,11 @@ pub fn main(id: SlotId, database: Oid, role: Oid) -> Result<()> {
         arrivals: SeenArrivals::default(),
         freed: freed::Read::default(),
         queue: None,
+        named: 0,
         first: None,
         rested: false,
+        patience: Patience::ENDLESS,
+        reads_on: true,
         passed: Passed::default(),
         limited: Limited::default(),
         kept: Vec::new(),
@@ -149,10 +154,16 @@ struct Worker {
     freed: freed::Read,
     /// The queue of the last batch: the next one starts behind it.
     queue: Option<Vec<u8>>,
+    /// The queue, by its id, that the last word of new jobs has named; 0: it has begun with that since.
+    named: i32,
     /// The queue, by its id, that the next look begins with.
     first: Option<i32>,
     /// It has slept since its last look.
     rested: bool,
+    /// How many more jobs that are for nobody its look passes by.
+    patience: Patience,
+    /// Its last look ended early, or there was none yet.
+    reads_on: bool,
     /// When it tries again what somebody else had locked.
     passed: Passed,
     /// When it looks again for what its queue's rate holds back.

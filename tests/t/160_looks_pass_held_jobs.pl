@@ -1,6 +1,7 @@
 # What a look costs where jobs that may not start yet stand in front: 100,000 of a key that its rate holds back, of many
-# such keys, of jobs without a key, and of 5,000 keys whose first job is not due. Later looks read none of them: counted
-# are the index entries that are read for jobs behind them. What is held back starts in time all the same, in order.
+# such keys, of jobs without a key, of 5,000 keys whose first job is not due, and in 200 queues that wait for consumers. Later
+# looks read none of them: counted are the index entries that are read for jobs behind them. What is held back starts in time
+# all the same, in order.
 
 use strict;
 use warnings;
@@ -23,10 +24,11 @@ sql(qq{
 	SELECT my_worker.create_queue('out', $rate)});
 wait_for($node, q{SELECT clock_timestamp() > pg_postmaster_start_time() + interval '4 s'});
 
-# Entries of our indexes that were read. A worker that rests has told of what it has read.
+# Entries of our indexes that were read. A worker tells the server of what it has read before it goes to sleep.
 sub read_so_far
 {
-	wait_for($node, q{SELECT count(*) FROM my_worker.workers WHERE kind = 'worker' AND state = 'running'}, '0');
+	wait_for($node, q{SELECT count(*) FROM my_worker.workers AS w WHERE kind = 'worker' AND NOT EXISTS (
+		SELECT FROM pg_stat_activity AS a WHERE a.pid = w.pid AND wait_event IN ('MyWorkerWorkerIdle', 'Extension'))}, '0');
 	return sql(q{SELECT sum(idx_tup_read) FROM pg_stat_all_indexes WHERE relname = '_jobs'});
 }
 
@@ -112,6 +114,28 @@ is(waiting('first'), $left - 20, 'a key whose first job comes due runs, and no o
 is(sql(q{SELECT count(*) FROM (SELECT id, lag(id) OVER (ORDER BY started_at, id) AS before FROM my_worker.history
 	WHERE queue = 'first' AND group_key = 'key 7') AS h WHERE id < before}), '0', 'in order');
 sql(q{SELECT my_worker.purge_queue('first')});
+
+# Jobs in many queues that no worker serves.
+sql(q{SELECT my_worker.create_queue('held ' || i) FROM generate_series(1, 200) AS i;
+	INSERT INTO my_queue (queue) SELECT 'held ' || 1 + i % 200 FROM generate_series(1, 100000) AS i});
+held_back_cost_nothing('one', 'in 200 queues without a handler');
+
+# A new worker begins with the job that it was started for, and hears of others while it reads what is held: here of
+# one that the first has enqueued. A worker counts what it reads until it rests.
+sql(q{
+	CREATE TABLE seen (n bigint GENERATED ALWAYS AS IDENTITY, reads bigint);
+	CREATE FUNCTION see(job jsonb) RETURNS bigint LANGUAGE sql AS $$
+		INSERT INTO seen (reads) SELECT idx_tup_fetch FROM pg_stat_xact_all_tables WHERE relname = '_jobs';
+		SELECT my_worker.enqueue('see', '{}', 'seen') WHERE job ? 'again'
+	$$;
+	SELECT my_worker.create_queue('seen')});
+$node->restart;
+sql(q{SELECT my_worker.enqueue('see', '{"again": true}', 'seen')});
+wait_for($node, q{SELECT count(*) FROM seen}, '2');
+my ($first, $second) = split /\|/, sql(q{SELECT min(reads), max(reads) FROM seen});
+cmp_ok($first, '<', 100, "the first job comes before 100,000 in 200 queues without a handler, $first rows read");
+cmp_ok($second, '<', 25_000, "the next one is heard of meanwhile, $second rows read");
+sql(q{SELECT my_worker.drop_queue('held ' || i, force => true) FROM generate_series(1, 200) AS i});
 
 # A consumer.
 sql(q{SELECT my_worker.alter_queue('out', rate_period => '1 min')});

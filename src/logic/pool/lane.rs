@@ -95,13 +95,18 @@ impl Lane {
         std::mem::take(&mut self.queue_id)
     }
 
-    /// A job that is due at `run_at` came into a queue (0: not known).
-    pub(super) fn announce(&mut self, run_at: Micros, queue_id: i32) {
+    /// There is work in a queue (0: not known).
+    pub fn set_pending_in(&mut self, queue_id: i32) {
         if !std::mem::replace(&mut self.pending, true) {
             self.queue_id = queue_id;
         } else if self.queue_id != queue_id {
             self.queue_id = 0;
         }
+    }
+
+    /// A job that is due at `run_at` came into a queue (0: not known).
+    pub(super) fn announce(&mut self, run_at: Micros, queue_id: i32) {
+        self.set_pending_in(queue_id);
         self.arrived(run_at);
     }
 
