@@ -143,6 +143,7 @@ fn read_marks() -> Result<()> {
             job: mark.job,
             database: mark.database,
             attempts: mark.attempts,
+            started: mark.started,
             death,
         };
         SHARED.write(|state| state.charge(charge));

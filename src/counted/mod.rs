@@ -17,7 +17,7 @@ use crate::logic::settled::Settled;
 use crate::pg::bgworker;
 use crate::pg::clock;
 use crate::pg::datum::{Micros, Oid};
-use crate::shared::{Charge, Death, SHARED, SlotId, State, Wake, recent};
+use crate::shared::{Charge, SHARED, SlotId, State, Wake, recent};
 
 /// A job whose process is told to stop so often in the middle of it is charged an attempt: else one
 /// that stops its own process would run for ever.
@@ -154,26 +154,15 @@ pub fn reset() {
 }
 
 /// Notes under the lock that a process ended in the middle of a job, without a crash. `told`: it
-/// was asked to by us, which is never held against the job. `attempts`: those of the job that had ended, if that is
-/// known; else -1. Answers the process to wake.
-pub fn stopped(
-    state: &mut State,
-    database: Oid,
-    role: Oid,
-    (job, attempts): (i64, i32),
-    told: bool,
-) -> Wake {
+/// was asked to by us, which is never held against the job. `charge`: what the job is charged if that has happened too
+/// often. Answers the process to wake.
+pub fn stopped(state: &mut State, role: Oid, charge: Charge, told: bool) -> Wake {
+    let (job, database) = (charge.job, charge.database);
     if let Some(lane) = state.lane(database, role) {
         lane.set_pending();
     }
     if !told && state.count_stop(database, job) >= MAX_STOPS {
-        state.charge(Charge {
-            job,
-            database,
-            attempts,
-            death: Death::Stops,
-        });
-        return state.ask_look(database);
+        return state.charge_now(charge);
     }
     Wake::NOBODY
 }

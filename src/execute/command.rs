@@ -47,6 +47,18 @@ pub fn is_running() -> bool {
     RUNNING.get()
 }
 
+/// Notes a command for the keeper, should the process die.
+fn note(slot: SlotId, job: i64, attempts: i32, started: Micros) {
+    let noted = marks::Noted {
+        job,
+        database: bgworker::my_database(),
+        attempts,
+        started,
+        is_command: true,
+    };
+    marks::set(slot.index, &noted);
+}
+
 /// Charges a command to this process, which runs it once that is committed. In a transaction that has its row.
 pub fn claim(
     extension: &Extension,
@@ -56,7 +68,7 @@ pub fn claim(
     started: Micros,
 ) -> Result<Claimed> {
     let attempts = job.attempts.saturating_add(1);
-    marks::set(slot.index, bgworker::my_database(), job.id, attempts, true);
+    note(slot, job.id, attempts, started);
     show(slot, Current::Running(job.id), started);
     end::claim_command(extension, job.id, started)?;
     fault!(CommandClaimed);
@@ -246,8 +258,7 @@ fn settle(
         None => Ok((Written::NOTHING, None)),
     });
     let settled = both.or_else(|_| {
-        let (database, attempts) = (bgworker::my_database(), attempt.attempts);
-        marks::set(slot.index, database, attempt.job, attempts, true);
+        note(slot, attempt.job, attempt.attempts, attempt.started);
         show(slot, Current::Sealed(attempt.job), attempt.started);
         write_end(&of, ran).map(|written| (written, None))
     });

@@ -345,8 +345,14 @@ impl<'a> Batch<'a> {
             return;
         };
         call::show(&known.handler.name, jobs);
-        let (slot, database) = (self.slot.index, self.database);
-        marks::set(slot, database, first.id, first.attempts, false);
+        let noted = marks::Noted {
+            job: first.id,
+            database: self.database,
+            attempts: first.attempts,
+            started,
+            is_command: false,
+        };
+        marks::set(self.slot.index, &noted);
         self.set_current(Current::Running(first.id), started);
     }
 

@@ -94,7 +94,7 @@ fn deal(charge: &Charge) -> Result<Dealt> {
     }
     let error = match charge.death {
         Death::Cancelled => {
-            end_cancelled(&extension, &live)?;
+            end_cancelled(&extension, &live, charge.started)?;
             return Ok(Dealt::Done);
         }
         Death::Deaf => PgError::new(
@@ -107,13 +107,14 @@ fn deal(charge: &Charge) -> Result<Dealt> {
             "the worker process was terminated again and again while it ran the job",
         ),
     };
-    end_attempt(&extension, &live, 0, &error)?;
+    end_attempt(&extension, &live, charge.started, &error)?;
     Ok(Dealt::Done)
 }
 
 /// Ends a job as cancelled whose process is gone: whoever cancelled it was told so.
-fn end_cancelled(extension: &Extension, live: &Standing) -> Result<()> {
-    let of = live.end_of(!live.is_claimed);
+fn end_cancelled(extension: &Extension, live: &Standing, started: Micros) -> Result<()> {
+    let mut of = live.end_of(!live.is_claimed);
+    of.attempt.started = started;
     end::write(extension, &of, How::Cancelled)?.tell_at_commit()?;
     Ok(())
 }

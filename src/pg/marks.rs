@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering};
 
+use super::datum::Micros;
 use super::local::Local;
 use super::mapped;
 use crate::sys;
@@ -28,6 +29,9 @@ pub struct Mark {
     flags: AtomicU32,
 }
 
+/// When the job of one slot's mark began. It stands behind all marks, so that these stay where earlier versions have them.
+type Start = AtomicI64;
+
 /// The process was told to stop, and did.
 const STOPPED: u32 = 1;
 /// Somebody cancels the job, and was told so.
@@ -48,6 +52,8 @@ pub struct Left {
     pub database: u32,
     /// Executions that had ended before the one that was cut off.
     pub attempts: i32,
+    /// When that began; 0: not known.
+    pub started: Micros,
     /// Whether the process went down because of another one.
     pub bystander: bool,
     /// Whether it was told to stop.
@@ -71,7 +77,7 @@ pub fn open(slots: usize) -> std::io::Result<()> {
     if !MAP.get().is_null() {
         return Ok(());
     }
-    let address = mapped::map(PATH, slots * size_of::<Mark>())?;
+    let address = mapped::map(PATH, slots * (size_of::<Mark>() + size_of::<Start>()))?;
     MAP.set(address.cast());
     COUNT.set(slots);
     Ok(())
@@ -83,16 +89,38 @@ fn mark(slot: usize) -> Option<&'static Mark> {
     (!map.is_null() && slot < COUNT.get()).then(|| unsafe { &*map.add(slot) })
 }
 
+fn start(slot: usize) -> Option<&'static Start> {
+    let map = MAP.get();
+    // SAFETY: as above; as many times stand behind the marks, each of which is a multiple of eight bytes long.
+    (!map.is_null() && slot < COUNT.get())
+        .then(|| unsafe { &*map.add(COUNT.get()).cast::<Start>().add(slot) })
+}
+
+/// What a slot notes of the job that it starts.
+pub struct Noted {
+    /// The job.
+    pub job: i64,
+    /// Its database.
+    pub database: u32,
+    /// Executions that had ended before.
+    pub attempts: i32,
+    /// When it begins.
+    pub started: Micros,
+    /// Whether the job is a command.
+    pub is_command: bool,
+}
+
 /// Notes that the slot starts a job.
-pub fn set(slot: usize, database: u32, job: i64, attempts: i32, is_command: bool) {
-    if let Some(mark) = mark(slot) {
+pub fn set(slot: usize, noted: &Noted) {
+    if let Some((mark, start)) = mark(slot).zip(start(slot)) {
         NOTED.set(true);
-        mark.database.store(database, Ordering::Relaxed);
-        mark.attempts.store(attempts, Ordering::Relaxed);
+        mark.database.store(noted.database, Ordering::Relaxed);
+        mark.attempts.store(noted.attempts, Ordering::Relaxed);
+        start.store(noted.started, Ordering::Relaxed);
         mark.bystander.store(0, Ordering::Relaxed);
-        let flags = if is_command { COMMAND } else { 0 };
+        let flags = if noted.is_command { COMMAND } else { 0 };
         mark.flags.store(flags, Ordering::Relaxed);
-        mark.job.store(job, Ordering::Release);
+        mark.job.store(noted.job, Ordering::Release);
     }
 }
 
@@ -110,10 +138,13 @@ pub fn clear(slot: usize) {
     }
 }
 
-/// The attempts that this process noted of its job.
-pub fn noted_attempts(slot: usize) -> Option<i32> {
-    let mark = mark(slot).filter(|_| NOTED.get())?;
-    Some(mark.attempts.load(Ordering::Relaxed))
+/// The attempts that this process noted of its job, and when the present one began.
+pub fn noted(slot: usize) -> Option<(i32, Micros)> {
+    let (mark, start) = mark(slot).zip(start(slot)).filter(|_| NOTED.get())?;
+    Some((
+        mark.attempts.load(Ordering::Relaxed),
+        start.load(Ordering::Relaxed),
+    ))
 }
 
 /// Leaves the note of a job behind that somebody cancels.
@@ -171,7 +202,7 @@ pub fn excuse_on_quit(slot: usize) {
 pub fn left_behind() -> Vec<Left> {
     (0..COUNT.get())
         .filter_map(|slot| {
-            let mark = mark(slot)?;
+            let (mark, start) = mark(slot).zip(start(slot))?;
             let job = mark.job.load(Ordering::Acquire);
             let flags = mark.flags.load(Ordering::Relaxed);
             (job != 0).then(|| Left {
@@ -179,6 +210,7 @@ pub fn left_behind() -> Vec<Left> {
                 job,
                 database: mark.database.load(Ordering::Relaxed),
                 attempts: mark.attempts.load(Ordering::Relaxed),
+                started: start.load(Ordering::Relaxed),
                 bystander: mark.bystander.load(Ordering::Relaxed) != 0,
                 stopped: flags & STOPPED != 0,
                 cancelled: flags & CANCELLED != 0,

@@ -28,7 +28,9 @@ use crate::pg::{activity, bgworker, clock, guc, latch, marks, session, stain, wa
 use crate::queue::claim::Patience;
 use crate::queue::report;
 use crate::settings;
-use crate::shared::{self, Current, Death, Kind, Phase, SHARED, SeenArrivals, SlotId, Wake, own};
+use crate::shared::{
+    self, Charge, Current, Death, Kind, Phase, SHARED, SeenArrivals, SlotId, Wake, own,
+};
 use known::Known;
 use limited::Limited;
 use passed::Passed;
@@ -57,7 +59,7 @@ fn at_exit(code: i32) {
     let Some(id) = own::take_slot() else {
         return;
     };
-    let attempts = marks::noted_attempts(id.index).unwrap_or(-1);
+    let (attempts, started) = marks::noted(id.index).unwrap_or((-1, 0));
     let now = clock::now();
     let (mut cancelled, mut cut_off) = (false, None);
     let wake: [Wake; 6] = SHARED.change(|state| {
@@ -77,13 +79,20 @@ fn at_exit(code: i32) {
             keeper = state.free_slot(id);
             if let Some(job) = current.job() {
                 let uncounted = told || put_down != 0 || kind == Kind::Dynamic;
-                stopped = counted::stopped(state, database, role, (job, attempts), uncounted);
+                let charge = |death| Charge {
+                    job,
+                    database,
+                    attempts,
+                    started,
+                    death,
+                };
+                stopped = counted::stopped(state, role, charge(Death::Stops), uncounted);
                 let death = match cancelled {
                     true => Some(Death::Cancelled),
                     false => (put_down == job).then_some(Death::Deaf),
                 };
                 if let Some(death) = death {
-                    look = state.charge_now(job, database, attempts, death);
+                    look = state.charge_now(charge(death));
                 }
             }
         }

@@ -68,6 +68,45 @@ open_gate($node, 'b');
 is(finished($job), 'completed', 'a backend killed: the job completes');
 is(history($job), 'completed|1|0', 'a backend killed: it is not charged');
 
+# When the attempt began that was cut off, not the one before: as the history says, by whatever end.
+$node->safe_psql('postgres', q{
+	CREATE SEQUENCE tries;
+	CREATE FUNCTION fail_then_stay(job jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF nextval('tries') = 1 THEN RAISE EXCEPTION 'fails'; END IF;
+		PERFORM pg_sleep(60);
+	END $$});
+my %end = (
+	'killed' => [2, sub { crash($node, $_[0]) }],
+	'cancelled and killed' => [5, sub
+	{
+		# Whose signal the process does not get before it dies.
+		kill 'STOP', $_[0];
+		is($node->safe_psql('postgres', "SELECT my_worker.cancel($_[1])"), 't', 'it is cancelled');
+		crash($node, $_[0]);
+	}],
+	'terminated three times' => [2, sub
+	{
+		my ($pid, $id) = @_;
+		for (1 .. 3)
+		{
+			$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 10000)");
+			$pid = job_pid($node, $id) if $_ < 3;
+		}
+	}]);
+for my $how (sort keys %end)
+{
+	my ($attempts, $cut_off) = @{ $end{$how} };
+	$node->safe_psql('postgres', q{SELECT setval('tries', 1, false)});
+	my $id = $node->safe_psql('postgres', "SELECT my_worker.enqueue('fail_then_stay', '{}', max_attempts => $attempts)");
+	wait_for($node, "SELECT attempts FROM my_queue WHERE id = $id", '1');
+	my $first = $node->safe_psql('postgres', "SELECT started_at FROM my_queue WHERE id = $id");
+	$cut_off->(job_pid($node, $id), $id);
+	wait_for($node, "SELECT status IN ('failed', 'cancelled') FROM my_worker.history WHERE id = $id", 't');
+	is($node->safe_psql('postgres', qq{SELECT started_at > '$first' AND started_at < finished_at FROM my_worker.history WHERE id = $id}),
+		't', "$how: its start is that of the last attempt");
+}
+
 # A dynamic worker.
 $job = $node->safe_psql('postgres', q{
 	SELECT my_worker.pause_queue('default') \g /dev/null

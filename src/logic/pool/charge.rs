@@ -1,6 +1,6 @@
 //! Charges: attempts to be written down for jobs whose process died, and what leads to them.
 
-use super::{Oid, State, Wake};
+use super::{Micros, Oid, State, Wake};
 
 /// The most attempts that wait to be charged.
 pub const CHARGES: usize = 256;
@@ -16,6 +16,8 @@ pub struct Charge {
     pub database: Oid,
     /// Executions that had ended before the one that was cut off.
     pub attempts: i32,
+    /// When that began; 0: not known.
+    pub started: Micros,
     /// How it ended.
     pub death: Death,
 }
@@ -51,6 +53,7 @@ impl Charge {
         job: 0,
         database: 0,
         attempts: 0,
+        started: 0,
         death: Death::Crash,
     };
 }
@@ -101,14 +104,9 @@ impl State {
     }
 
     /// Writes down what the keeper is to do about a job at once; answers the process to wake.
-    pub fn charge_now(&mut self, job: i64, database: Oid, attempts: i32, death: Death) -> Wake {
-        self.charge(Charge {
-            job,
-            database,
-            attempts,
-            death,
-        });
-        self.ask_look(database)
+    pub fn charge_now(&mut self, charge: Charge) -> Wake {
+        self.charge(charge);
+        self.ask_look(charge.database)
     }
 
     /// Counts that a job's process was told to stop in the middle of it; answers how often.
