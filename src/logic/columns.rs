@@ -293,17 +293,11 @@ columns! {
     AFTER "after" Bigint Always;
 }
 
-/// How the columns of `_jobs` stand in a row.
-pub const JOBS_STORED: [Stored; job::COUNT] = stored(&live_columns());
-
-/// The same of `history`.
-pub const HISTORY_STORED: [Stored; history::COUNT] = stored(&past_columns());
-
 /// `my_worker._jobs`
 pub const JOBS: Table = Table {
     name: "my_worker._jobs",
     columns: &live_columns(),
-    stored: &JOBS_STORED,
+    stored: &stored::<{ job::COUNT }>(&live_columns()),
     is_read_by_place: true,
 };
 
@@ -311,7 +305,7 @@ pub const JOBS: Table = Table {
 pub const HISTORY: Table = Table {
     name: "my_worker.history",
     columns: &past_columns(),
-    stored: &HISTORY_STORED,
+    stored: &stored::<{ history::COUNT }>(&past_columns()),
     is_read_by_place: false,
 };
 

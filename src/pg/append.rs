@@ -9,8 +9,9 @@ use super::error::{PgError, Result};
 use super::guard::protect;
 use super::identity;
 use super::local::Local;
-use super::nodes::child;
+use super::nodes::{Node, child};
 use super::pristine::{self, Rows, gone};
+use super::rare::Rare;
 use super::row_values::RowValues;
 use super::xact::{self, End};
 use crate::sys;
@@ -35,6 +36,8 @@ struct Open {
     written: i32,
     /// By which subtransaction.
     writer: u32,
+    /// What few rows have.
+    rare: &'static [Rare],
 }
 
 static OPEN: Local<Option<Open>> = Local::new(None);
@@ -65,9 +68,13 @@ fn at_end(end: End) {
 pub struct Appender<const COLUMNS: usize>;
 
 impl<const COLUMNS: usize> Appender<COLUMNS> {
-    /// Opens the table for rows like that; `None` if its owner has changed it, so that a statement
-    /// must write them.
-    pub fn open(table: Oid, rows: &'static Rows<COLUMNS>) -> Result<Option<Self>> {
+    /// Opens the table for rows like that, few of which have what is `rare`; `None` if its owner has changed it, so
+    /// that a statement must write them.
+    pub fn open(
+        table: Oid,
+        rows: &'static Rows<COLUMNS>,
+        rare: &'static [Rare],
+    ) -> Result<Option<Self>> {
         xact::listen(at_end)?;
         let lock = sys::RowExclusiveLock as i32;
         // SAFETY: answers NULL if the table is gone.
@@ -80,20 +87,18 @@ impl<const COLUMNS: usize> Appender<COLUMNS> {
             close(relation)?;
             return Ok(None);
         }
-        let (columns, count) = (rows.stored.as_ptr().cast(), COLUMNS as i32);
         // SAFETY: as above; it is closed after the appender.
-        let appender = protect(|| unsafe { sys::mw_append_begin(relation, columns, count) })?;
-        let indexes = Indexes::of(relation, appender, COLUMNS)?;
+        let appender = protect(|| unsafe { sys::mw_append_begin(relation, COLUMNS as i32) })?;
+        let indexes = Indexes::of(relation, appender, COLUMNS, rare)?;
         if indexes.any_deferrable {
             // SAFETY: the appender is open.
             protect(|| unsafe { sys::mw_append_end(appender) })?;
             close(relation)?;
             return Ok(None);
         }
-        let (coarse, key) = indexes.coarse.unwrap_or((-1, 0));
-        // SAFETY: as above; it has that index, and the table that column.
+        // SAFETY: as above; there is one for each of its indexes, and the table has that column.
         let owner = protect(|| unsafe {
-            sys::mw_append_sort(appender, coarse, key);
+            sys::mw_append_sort(appender, indexes.see.as_ptr(), indexes.key);
             (*(*relation).rd_rel).relowner
         })?;
         FAILED.set(false);
@@ -106,6 +111,7 @@ impl<const COLUMNS: usize> Appender<COLUMNS> {
             bytes: 0,
             written: 0,
             writer: 0,
+            rare,
         }));
         Ok(Some(Appender))
     }
@@ -118,10 +124,11 @@ impl<const COLUMNS: usize> Appender<COLUMNS> {
             open = finish(open)?;
         }
         let (appender, at) = (open.appender, open.waiting);
+        let few = open.rare.iter().any(|rare| rare.is_in(row));
         let (values, nulls) = row.raw();
         let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
         // SAFETY: the appender is open for so many columns, and has room for the row.
-        open.bytes += protect(|| unsafe { sys::mw_append_put(appender, at, values, nulls) })?;
+        open.bytes += protect(|| unsafe { sys::mw_append_put(appender, at, values, nulls, few) })?;
         open.waiting += 1;
         OPEN.set(Some(open));
         if open.waiting == MAX_ROWS || open.bytes >= MAX_BYTES {
@@ -204,8 +211,10 @@ pub(super) fn show(statement: &sys::PlannedStmt) -> Result<()> {
 
 /// What the indexes of a table take to be kept.
 struct Indexes {
-    /// One that sees the extremes of a page only, by its place, and its column.
-    coarse: Option<(i32, i16)>,
+    /// Which rows each sees.
+    see: Vec<u8>,
+    /// The column of which one sees the extremes; 0: none does.
+    key: i16,
     /// A row that a deferrable constraint is to see again takes more than its index entry.
     any_deferrable: bool,
     /// Whether expressions or conditions call functions.
@@ -217,6 +226,7 @@ impl Indexes {
         relation: sys::Relation,
         appender: *mut sys::MwAppender,
         columns: usize,
+        rare: &[Rare],
     ) -> Result<Indexes> {
         // SAFETY: the appender is open, and so are its indexes, each with its description.
         let (indexes, infos) = unsafe {
@@ -231,19 +241,30 @@ impl Indexes {
             }
         };
         let mut found = Indexes {
-            coarse: None,
+            see: Vec::new(),
+            key: 0,
             any_deferrable: false,
             calls_code: false,
         };
-        for (place, (index, info)) in indexes.iter().zip(infos).enumerate() {
+        for (index, info) in indexes.iter().zip(infos) {
             // SAFETY: as above.
             let (form, info) = unsafe { (&*(**index).rd_index, &**info) };
             found.any_deferrable |= !form.indimmediate;
             found.calls_code |= !info.ii_Expressions.is_null() || !info.ii_Predicate.is_null();
-            if found.coarse.is_none() {
-                let key = coarse_key(relation, *index, info, columns)?;
-                found.coarse = key.map(|key| (place as i32, key));
-            }
+            // SAFETY: NULL, or the list of its conditions.
+            let conditions = unsafe { Node::new(info.ii_Predicate.cast_const().cast()) };
+            let sees = if rare.iter().any(|rare| rare.is_condition(conditions)) {
+                sys::MW_SEES_FEW
+            } else if found.key == 0 {
+                found.key = coarse_key(relation, *index, info, columns)?.unwrap_or(0);
+                match found.key {
+                    0 => sys::MW_SEES_EACH,
+                    _ => sys::MW_SEES_EXTREMES,
+                }
+            } else {
+                sys::MW_SEES_EACH
+            };
+            found.see.push(sees as u8);
         }
         Ok(found)
     }

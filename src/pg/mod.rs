@@ -36,6 +36,7 @@ pub mod owed;
 mod owned_row;
 mod pristine;
 pub mod random;
+mod rare;
 pub mod role_settings;
 mod row_values;
 pub mod scan;

@@ -10,7 +10,6 @@ use super::datum::{self, Oid};
 use super::error::{OBJECT_NOT_IN_PREREQUISITE_STATE, PgError, Result};
 use super::guard::protect;
 use super::local::Local;
-use crate::logic::columns::Stored;
 use crate::sys;
 
 /// Our tables go with DROP EXTENSION, which nobody announces before it has the lock.
@@ -25,8 +24,6 @@ pub(super) fn gone() -> PgError {
 pub struct Rows<const COLUMNS: usize> {
     /// The types of their columns, which are the first ones of the table.
     pub types: [Oid; COLUMNS],
-    /// How they stand in a row.
-    pub stored: &'static [Stored; COLUMNS],
     /// Bit i: they are never NULL in column i, counted from 0.
     pub filled: u64,
     /// The one CHECK that all of them satisfy, as the server writes it; `None`: the table has none.

@@ -61,6 +61,15 @@ impl<'a, const COLUMNS: usize> RowValues<'a, COLUMNS> {
         }
     }
 
+    /// A column, counted from 1; `None` for NULL.
+    pub(super) fn get(&self, column: i32) -> Option<Datum<'a>> {
+        let index = usize::try_from(column - 1).ok()?;
+        let (value, of) = (self.values.get(index)?, self.types.get(index)?);
+        let is_null = *self.nulls.get(index)?;
+        // SAFETY: a value of that type, which lives for 'a.
+        (!is_null).then(|| unsafe { Datum::new(*value, *of) })
+    }
+
     /// The values as statements take them.
     pub fn row(&self) -> [Option<Datum<'a>>; COLUMNS] {
         let columns = self.values.iter().zip(&self.nulls).zip(self.types);

@@ -19,6 +19,7 @@ pub use super::key::{Compare, Key};
 pub use super::owned_row::{OwnedRow, RowId};
 use super::pristine::gone;
 pub use super::pristine::{OurTrigger, Rows, has_deferred_triggers};
+pub use super::rare::Rare;
 pub use super::row_values::RowValues;
 use crate::logic::columns;
 use crate::sys;

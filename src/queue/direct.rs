@@ -20,7 +20,6 @@ use super::{column, lists};
 /// What rows of `_jobs` are like.
 static ROWS: Rows<{ column::COUNT }> = Rows {
     types: lists::JOB_TYPES,
-    stored: &columns::JOBS_STORED,
     filled: columns::LIVE_FILLED,
     check: None,
     triggers: &[

@@ -6,7 +6,7 @@ use crate::pg::catalog::Extension;
 use crate::pg::datum::{Datum, Micros, ToDatum};
 use crate::pg::error::Result;
 use crate::pg::spi::Statement;
-use crate::pg::table::{self, Appender, RowValues};
+use crate::pg::table::{self, Appender, Rare, RowValues};
 
 use super::claim::Job;
 use super::{into_history, lists};
@@ -22,7 +22,6 @@ pub enum History {
 /// What rows of the history are like.
 static ROWS: table::Rows<{ history::COUNT }> = table::Rows {
     types: lists::HISTORY_TYPES,
-    stored: &columns::HISTORY_STORED,
     filled: columns::FILLED,
     check: Some(c"(status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text]))"),
     triggers: &[table::OurTrigger {
@@ -31,11 +30,17 @@ static ROWS: table::Rows<{ history::COUNT }> = table::Rows {
     }],
 };
 
+/// What those have for which there are indexes of their own.
+static RARE: [Rare; 2] = [
+    Rare::Text(history::STATUS, "failed"),
+    Rare::Set(history::SCHEDULE_ID),
+];
+
 static RECORD: Statement = Statement::made(lists::insert_history, &ROWS.types);
 
 /// Opens it.
 pub fn open_history(extension: &Extension) -> Result<History> {
-    Ok(match Appender::open(extension.history, &ROWS)? {
+    Ok(match Appender::open(extension.history, &ROWS, &RARE)? {
         Some(appender) => History::Pristine(appender),
         None => History::Changed,
     })

@@ -1,9 +1,8 @@
 /*
  * append.c
- *		Writes rows with their index entries, many at a time, as COPY does
- *		(copyfrom.c).  Table constraints and triggers are not looked at.  Which rows
- *		are written when, and into what tables, src/pg/append.rs decides.  At the end
- *		stands what src/pg/shortcut.rs needs to write a single row of a statement.
+ *		Writes rows with their index entries: many at a time, as COPY does
+ *		(copyfrom.c), for src/pg/append.rs, and at the end of this file single
+ *		ones, for src/pg/shortcut.rs.  Looks at no constraints and triggers.
  *
  * This is C because it fills slots and writes by inline functions of the table
  * access method and the executor, which have no symbol, and differ between majors.
@@ -30,27 +29,25 @@ struct MwAppender
 	Relation	rel;
 	EState	   *estate;
 	ResultRelInfo *result;		/* with all indexes */
-	ResultRelInfo *fine;		/* with those that see each row */
-	ResultRelInfo *coarse;		/* with the one that sees the extremes of a page */
-	AttrNumber	coarse_key;		/* its column, or 0 */
-	const MwStored *columns;	/* that come; those behind them were dropped */
-	int			count;			/* of them */
+	ResultRelInfo *seeing[MW_SEES_EXTREMES + 1];	/* with those that see such rows */
+	AttrNumber	key;			/* the column of which extremes are seen, or 0 */
+	int			count;			/* of columns that come; those behind them were dropped */
 	struct BulkInsertStateData *bulk;
 	TupleTableSlot *rows[MW_APPEND_ROWS];
-	TimestampTz keys[MW_APPEND_ROWS];	/* what the coarse index has of them */
+	TimestampTz keys[MW_APPEND_ROWS];	/* that column of them */
+	bool		few[MW_APPEND_ROWS];	/* whether they are among the few */
 	int			slots;			/* of rows[], that are made */
 };
 
 /* For rows of so many columns, the first ones of the table; mw_append_sort() is next. */
 MwAppender *
-mw_append_begin(Relation rel, const MwStored *columns, int count)
+mw_append_begin(Relation rel, int count)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "my_worker appender",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext before = MemoryContextSwitchTo(context);
 	MwAppender *appender = palloc0(sizeof(MwAppender));
 
-	appender->columns = columns;
 	appender->count = count;
 	appender->context = context;
 	appender->owner = CurrentResourceOwner;
@@ -85,30 +82,30 @@ without_indexes(const ResultRelInfo *result)
 	return bare;
 }
 
-/* The index at that place, unless -1, sees the extremes of this column in a page; others see each row. */
+/* Says of each index which rows it sees. */
 void
-mw_append_sort(MwAppender *appender, int coarse, AttrNumber key)
+mw_append_sort(MwAppender *appender, const uint8 *sees, AttrNumber key)
 {
 	MemoryContext before = MemoryContextSwitchTo(appender->context);
 	ResultRelInfo *all = appender->result;
 
-	appender->coarse_key = key;
-	appender->fine = without_indexes(all);
-	appender->coarse = without_indexes(all);
+	appender->key = key;
+	for (int i = 0; i <= MW_SEES_EXTREMES; i++)
+		appender->seeing[i] = without_indexes(all);
 	for (int i = 0; i < all->ri_NumIndices; i++)
 	{
-		ResultRelInfo *kind = i == coarse ? appender->coarse : appender->fine;
+		ResultRelInfo *such = appender->seeing[sees[i]];
 
-		kind->ri_IndexRelationDescs[kind->ri_NumIndices] = all->ri_IndexRelationDescs[i];
-		kind->ri_IndexRelationInfo[kind->ri_NumIndices] = all->ri_IndexRelationInfo[i];
-		kind->ri_NumIndices++;
+		such->ri_IndexRelationDescs[such->ri_NumIndices] = all->ri_IndexRelationDescs[i];
+		such->ri_IndexRelationInfo[such->ri_NumIndices] = all->ri_IndexRelationInfo[i];
+		such->ri_NumIndices++;
 	}
 	MemoryContextSwitchTo(before);
 }
 
 /* Has a row wait at that place, which is free.  Returns the length of its data. */
 Size
-mw_append_put(MwAppender *appender, int row, const Datum *values, const bool *nulls)
+mw_append_put(MwAppender *appender, int row, const Datum *values, const bool *nulls, bool few)
 {
 	TupleDesc	desc = RelationGetDescr(appender->rel);
 	TupleTableSlot *slot;
@@ -129,11 +126,10 @@ mw_append_put(MwAppender *appender, int row, const Datum *values, const bool *nu
 		slot->tts_isnull[i] = true;
 	ExecStoreVirtualTuple(slot);
 	ExecMaterializeSlot(slot);
-	/* For the indexes */
-	mw_slot_read(slot, appender->count, appender->columns, appender->count);
 	slot->tts_tableOid = RelationGetRelid(appender->rel);
-	if (appender->coarse_key != 0)
-		appender->keys[row] = DatumGetTimestampTz(values[appender->coarse_key - 1]);
+	appender->few[row] = few;
+	if (appender->key != 0)
+		appender->keys[row] = DatumGetTimestampTz(values[appender->key - 1]);
 	return ExecFetchSlotHeapTuple(slot, false, NULL)->t_len;
 }
 
@@ -157,8 +153,10 @@ insert_entries(ResultRelInfo *indexes, TupleTableSlot *slot, EState *estate)
 }
 
 static void
-make_entries(MwAppender *appender, ResultRelInfo *indexes, int row)
+make_entries(MwAppender *appender, int sees, int row)
 {
+	ResultRelInfo *indexes = appender->seeing[sees];
+
 	if (indexes->ri_NumIndices == 0)
 		return;
 	insert_entries(indexes, appender->rows[row], appender->estate);
@@ -173,22 +171,21 @@ make_entries(MwAppender *appender, ResultRelInfo *indexes, int row)
 static void
 make_coarse_entries(MwAppender *appender, int from, int end)
 {
-	const TimestampTz *keys = appender->keys;
 	int			least = from;
 	int			greatest = from;
 
 	for (int row = from + 1; row < end; row++)
 	{
-		if (keys[row] < keys[least])
+		if (appender->keys[row] < appender->keys[least])
 			least = row;
-		if (keys[row] > keys[greatest])
+		if (appender->keys[row] > appender->keys[greatest])
 			greatest = row;
 	}
-	make_entries(appender, appender->coarse, from);
+	make_entries(appender, MW_SEES_EXTREMES, from);
 	if (least != from)
-		make_entries(appender, appender->coarse, least);
+		make_entries(appender, MW_SEES_EXTREMES, least);
 	if (greatest != from)
-		make_entries(appender, appender->coarse, greatest);
+		make_entries(appender, MW_SEES_EXTREMES, greatest);
 }
 
 /* Writes rows that wait, as of the transaction's first command. */
@@ -206,7 +203,9 @@ mw_append_write(MwAppender *appender, int from, int end)
 	MemoryContextSwitchTo(before);
 	for (int row = from, page = row; row < end; row++)
 	{
-		make_entries(appender, appender->fine, row);
+		make_entries(appender, MW_SEES_EACH, row);
+		if (appender->few[row])
+			make_entries(appender, MW_SEES_FEW, row);
 		if (row + 1 == end || block_of(appender, row + 1) != block_of(appender, page))
 		{
 			make_coarse_entries(appender, page, row + 1);

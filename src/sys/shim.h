@@ -64,11 +64,14 @@ extern int	mw_next_changed(const PlannedStmt *plan, int *position);
 
 /* Rows written many at a time, see append.c: so many wait at most */
 #define MW_APPEND_ROWS 128
+/* Which rows an index sees: each, few of them, or those with the extremes of a page */
+enum {MW_SEES_EACH, MW_SEES_FEW, MW_SEES_EXTREMES};
 typedef struct MwAppender MwAppender;
-extern MwAppender *mw_append_begin(Relation rel, const MwStored *columns, int count);
+extern MwAppender *mw_append_begin(Relation rel, int count);
 extern ResultRelInfo *mw_append_indexes(MwAppender *appender);
-extern void mw_append_sort(MwAppender *appender, int coarse, AttrNumber key);
-extern Size mw_append_put(MwAppender *appender, int row, const Datum *values, const bool *nulls);
+extern void mw_append_sort(MwAppender *appender, const uint8 *sees, AttrNumber key);
+extern Size mw_append_put(MwAppender *appender, int row, const Datum *values, const bool *nulls,
+						  bool few);
 extern void mw_append_write(MwAppender *appender, int from, int end);
 extern void mw_append_forget(MwAppender *appender, int count);
 extern void mw_append_end(MwAppender *appender);
