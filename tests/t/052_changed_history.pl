@@ -51,7 +51,32 @@ run_some('fewer');
 drained($node);
 is($node->safe_psql('postgres', sprintf($appended, 'fewer')), '50|50', 'and may go again: rows are appended');
 
-effects_are($node, 200, 'each job ran once');
+# Each index has the rows that belong into it, and no others.
+my $jobs = 200;
+SKIP:
+{
+	skip 'amcheck is not there', 1 if $node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'}) eq '0';
+	$node->safe_psql('postgres', q{
+		CREATE EXTENSION amcheck;
+		CREATE INDEX ON my_worker.history (lower(queue), id);
+		CREATE INDEX ON my_worker.history (result) WHERE status = 'completed';
+		CREATE INDEX ON my_worker.history (id) WHERE status = 'failed';
+		CREATE INDEX ON my_worker.history (id) WHERE schedule_id IS NOT NULL AND attempts > 0;
+		CREATE FUNCTION fails(job jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'fails'; END $$;
+		SELECT my_worker.schedule('rare', '0 0 1 1 *', 'SELECT 1');
+		SELECT my_worker.schedule('handled', '0 0 1 1 *', handler => 'work', payload => '{"label": "scheduled"}');
+		INSERT INTO my_queue (handler, payload, max_attempts) SELECT CASE WHEN i % 10 = 0 THEN 'fails' ELSE 'work' END, '{"label": "mixed"}', 1
+			FROM generate_series(1, 100) AS i;
+		SELECT my_worker.run_now(name) FROM unnest('{rare,handled}'::text[]) AS name, generate_series(1, 10)});
+	drained($node);
+	$jobs += 100;
+	$node->safe_psql('postgres', q{SELECT bt_index_check(indexrelid, true) FROM pg_index JOIN pg_class ON oid = indexrelid
+		JOIN pg_am ON pg_am.oid = relam WHERE indrelid = 'my_worker.history'::regclass AND amname = 'btree'});
+	is($node->safe_psql('postgres', q{SET enable_seqscan = off; SELECT count(*) FILTER (WHERE status = 'failed'), (SELECT count(*) FROM my_worker.history
+		WHERE schedule_id IS NOT NULL) FROM my_worker.history WHERE status = 'failed'}), '10|20', 'and all are found by them');
+}
+
+effects_are($node, $jobs, 'each job ran once');
 is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $postmaster, 'the server has been up all along');
 
 $node->stop;
