@@ -13,7 +13,7 @@ import time
 import psycopg
 
 from producers import Producer, Shaky, stamp
-from server import alive, kill
+from server import alive, exists, kill
 
 
 class Chaos(threading.Thread):
@@ -23,6 +23,7 @@ class Chaos(threading.Thread):
         self.random = random.Random(f"{run.seed} chaos")
         self.counts = {}
         self.snapshots = []
+        self.killed = None
         self.plan = self.make_plan(seconds, names)
 
     def make_plan(self, seconds, names):
@@ -72,6 +73,8 @@ class Chaos(threading.Thread):
     def hit(self, pids, sig):
         if pids:
             pid = self.random.choice(pids)
+            if sig == signal.SIGKILL:
+                self.killed = pid
             self.note("signal", pid=pid, signal=sig.name, hit=kill(pid, sig))
 
     def kill_worker(self):
@@ -127,13 +130,18 @@ class Chaos(threading.Thread):
         self.up()
 
     def kill_postmaster(self):
+        # Not before it knows of the last process that was killed. That may have held a lock of the server's (an LWLock):
+        # those that wait for it notice nothing else, and only the postmaster would end them.
+        wait_until(lambda: self.killed is None or not exists(self.killed), 30)
+        self.killed = None
         # Not within a recovery: its process would then wait a minute for a checkpoint that nobody does.
         self.up()
         pid = self.servers.main.postmaster()
         children = self.servers.main.children()
         kill(pid)
         # Its children notice, and end; a new one refuses to start before.
-        wait_until(lambda: not any(alive(child) for child, _title in children), 90)
+        left = lambda: [f"{title} ({child})" for child, title in children if alive(child)]
+        wait_until(lambda: not left(), 90, left)
         self.up()
 
     def crash_in_recovery(self):
@@ -387,11 +395,11 @@ SHAKY = """CREATE FUNCTION torture.shaky(id bigint, p jsonb) RETURNS text LANGUA
     AS $$ INSERT INTO torture.effects (n, what, job) VALUES ((p->>'n')::bigint, 'done', id) RETURNING what $$"""
 
 
-def wait_until(fact, seconds):
+def wait_until(fact, seconds, why=lambda: ""):
     end = time.monotonic() + seconds
     while not fact():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited in vain for {seconds} s")
+            raise TimeoutError(f"waited in vain for {seconds} s {why()}")
         time.sleep(0.02)
 
 

@@ -197,6 +197,11 @@ def alive(pid):
         return False
 
 
+def exists(pid):
+    """Whether it is there, or has ended and its parent does not know yet."""
+    return Path(f"/proc/{pid}").exists()
+
+
 def kill(pid, sig=signal.SIGKILL):
     """Whether the process was there to get the signal."""
     try:
