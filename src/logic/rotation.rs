@@ -4,8 +4,9 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// Makes room for `next` among `most` things: forgets the one before it, in order and round again, which of all is the one
-/// that its turn comes to last. Forgetting all of them would have each round learn all anew.
+/// Makes room for `next` where at most `most` things are remembered: forgets the one before `next`, or the last one if
+/// there is none before. Whoever goes through the things in order comes to that one last. If all were forgotten,
+/// each round would learn all of them anew.
 pub fn make_room<K, V, Q>(known: &mut BTreeMap<K, V>, next: &Q, most: usize)
 where
     K: Ord + Clone + Borrow<Q>,

@@ -130,8 +130,8 @@ class Chaos(threading.Thread):
         self.up()
 
     def kill_postmaster(self):
-        # Not before it knows of the last process that was killed. That may have held a lock of the server's (an LWLock):
-        # those that wait for it notice nothing else, and only the postmaster would end them.
+        # The last process that was killed may have held an LWLock. Whoever waits for that lock does not notice that the
+        # postmaster is gone. So the postmaster is killed after it has heard of that process, and has ended those that wait.
         wait_until(lambda: self.killed is None or not exists(self.killed), 30)
         self.killed = None
         # Not within a recovery: its process would then wait a minute for a checkpoint that nobody does.
