@@ -5,15 +5,12 @@
 
 AGAINST=${AGAINST:-}
 
-# The cases: a name, how many jobs, and the function that prints the milliseconds.
+# Each of these drains 100,000 jobs.
 AGAINST_DRAIN="plain write kept batch batch_write"
 
 scenario_against() {
     local name
-    [ -n "$AGAINST" ] || die "AGAINST=COMMIT says which commit stands beside this one"
-    reloc_commit "$AGAINST" || { failed "against $AGAINST" "it could not be built or installed"; return; }
-    (BIN=$BEFORE_BIN SETUP=$WORK/before.src/bench/setup.sql begin_cluster before) || { failed "against $AGAINST" "its server did not start"; return; }
-    on before warm_up
+    begin_before || return
     for ((ROUND = 1; ROUND <= REPEAT; ROUND++)); do
         for name in $AGAINST_DRAIN; do both drained "drain: $name" "$(count 100000)" 100 "$name"; done
         both drained "drain: plain, max_items 1000" "$(count 100000)" 1000 plain
@@ -33,6 +30,69 @@ scenario_against() {
             *) target "this, $name" "before, $name" "-" ;;
         esac
     done
+}
+
+# The scenario `turns`: the drains of one worker alone, in turns of some 50 ms, hundreds of them, by the processor
+# time that the worker takes a job. A machine that is shared changes its speed from one second to the next, by
+# a half and more; two turns side by side see the same of it. `make bench SCENARIO=turns AGAINST=6de179f TURNS=200`.
+scenario_turns() {
+    local name
+    begin_before || return
+    for name in $AGAINST_DRAIN; do in_turns "$name" 100 "$name"; done
+    in_turns "plain, max_items 1000" 1000 plain
+    in_turns "write, max_items 1000" 1000 write
+    on before stop_cluster before
+}
+
+# begin_before: the older commit in its server.
+begin_before() {
+    [ -n "$AGAINST" ] || die "AGAINST=COMMIT says which commit stands beside this one"
+    reloc_commit "$AGAINST" || { failed "against $AGAINST" "it could not be built or installed"; return 1; }
+    (BIN=$BEFORE_BIN SETUP=$WORK/before.src/bench/setup.sql begin_cluster before) || { failed "against $AGAINST" "its server did not start"; return 1; }
+    on before warm_up
+}
+
+# in_turns CASE MAX_ITEMS QUEUE
+in_turns() {
+    local jobs=10000 server
+    case $3 in *write) jobs=4000 ;; esac
+    for server in before bench; do
+        on "$server" setting my_worker.max_items "$2"
+        on "$server" fresh
+        on "$server" ours_on
+        on "$server" open_session "$server"
+        turn "" "$server" "$3" "$jobs"
+    done
+    for ((ROUND = 1; ROUND <= TURNS; ROUND++)); do
+        if [ $((ROUND % 10)) = 0 ]; then
+            for server in before bench; do on "$server" run_sql -c "VACUUM $(on "$server" jobs_table)" -c "VACUUM bench.rows"; done
+        fi
+        if [ $((ROUND % 2)) = 1 ]; then
+            turn "before, $1" before "$3" "$jobs"
+            turn "this, $1" bench "$3" "$jobs"
+        else
+            turn "this, $1" bench "$3" "$jobs"
+            turn "before, $1" before "$3" "$jobs"
+        fi
+    done
+    for server in before bench; do close_session "$server"; done
+    target "before, $1" "this, $1" "-"
+}
+
+# turn CASE SERVER QUEUE JOBS: drains them, and records what the worker took. Without a case it records nothing.
+turn() {
+    local worker from to
+    ask "$2" "SELECT pid FROM my_worker.workers WHERE kind = 'worker'"
+    worker=$ANSWER
+    ask "$2" "SELECT my_worker.pause_queue('$3')"
+    ask "$2" "WITH new AS (INSERT INTO my_queue (queue, payload) SELECT '$3', '{}' FROM generate_series(1, $4) RETURNING 1) SELECT count(*) FROM new"
+    read -r from _ <"/proc/$worker/schedstat"
+    ask "$2" "SELECT my_worker.resume_queue('$3')"
+    while ask "$2" "SELECT EXISTS (SELECT FROM my_queue)" && [ "$ANSWER" = t ]; do pause 0.01; done
+    # It commits, and goes to sleep.
+    pause 0.02
+    read -r to _ <"/proc/$worker/schedstat" || to=
+    [ -z "$1" ] || record "$1" us/job "${to:+$(awk -v ns="$((to - from))" -v n="$4" 'BEGIN { printf "%.3f", ns / n / 1000 }')}"
 }
 
 # reloc_commit COMMIT: the module of that commit in a copy of the server. Sets BEFORE_BIN.

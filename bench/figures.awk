@@ -23,12 +23,18 @@ function middle_of(count,    i, j, value) {
     return count % 2 ? values[(count + 1) / 2] : (values[count / 2] + values[count / 2 + 1]) / 2
 }
 
-# The median of a case, and its `least` and `most`.
+# The spread of sorted values, `least` and `most`; of more than twenty the half in the middle.
+function spread_of(count,    out) {
+    out = count > 20 ? int(count / 4) : 0
+    least = values[1 + out]
+    most = values[count - out]
+}
+
+# The median of a case, and its spread.
 function median(name,    i, middle) {
     for (i = 1; i <= taken[name]; i++) values[i] = figure[name, i]
     middle = middle_of(taken[name])
-    least = values[1]
-    most = values[taken[name]]
+    spread_of(taken[name])
     return middle
 }
 
@@ -43,7 +49,7 @@ function neighbour(name, other, i,    j, best, distance, far) {
     return best
 }
 
-# The median of the ratios of neighbours, and their `least` and `most`; `pairs` of them. Each figure of the
+# The median of the ratios of neighbours, and their spread; `pairs` of them. Each figure of the
 # case with fewer figures counts once.
 function ratio(a, b,    i, j, fewer, x, y, middle) {
     fewer = taken[a] < taken[b] ? a : b
@@ -56,8 +62,7 @@ function ratio(a, b,    i, j, fewer, x, y, middle) {
         if (y > 0) values[++pairs] = x / y
     }
     middle = middle_of(pairs)
-    least = values[1]
-    most = values[pairs]
+    spread_of(pairs)
     return middle
 }
 
