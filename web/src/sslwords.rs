@@ -13,6 +13,16 @@ pub struct Given {
 }
 
 impl Given {
+    /// These two alone.
+    #[cfg(test)]
+    pub fn of(mode: &str, root: &str) -> Self {
+        Given {
+            mode: Some(mode.to_owned()),
+            root: Some(root.to_owned()),
+            ..Given::default()
+        }
+    }
+
     fn take(&mut self, name: &str, value: String) -> bool {
         let place = match name {
             "sslmode" => &mut self.mode,
@@ -137,21 +147,13 @@ fn decoded(value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn given(mode: &str, root: &str) -> Given {
-        Given {
-            mode: Some(mode.to_owned()),
-            root: Some(root.to_owned()),
-            ..Given::default()
-        }
-    }
-
     #[test]
     fn words_of_tls_are_parted_from_the_others() {
         let (rest, found) = part(
             "host=h sslmode = verify-full  password='a sslmode=b\\' c' sslrootcert='/a b/r\\'.crt' user=u",
         );
         assert_eq!(rest, "host=h password='a sslmode=b\\' c' user=u");
-        assert_eq!(found, given("verify-full", "/a b/r'.crt"));
+        assert_eq!(found, Given::of("verify-full", "/a b/r'.crt"));
         assert_eq!(
             part("host=h user=u"),
             ("host=h user=u".to_owned(), Given::default())
@@ -163,7 +165,7 @@ mod tests {
         let (rest, found) =
             part("postgresql://u@h/d?sslmode=verify-ca&connect_timeout=2&sslrootcert=%2Fa%20b");
         assert_eq!(rest, "postgresql://u@h/d?connect_timeout=2");
-        assert_eq!(found, given("verify-ca", "/a b"));
+        assert_eq!(found, Given::of("verify-ca", "/a b"));
         assert_eq!(part("postgres://h/d?sslmode=disable").0, "postgres://h/d");
     }
 }

@@ -278,14 +278,6 @@ impl ServerCertVerifier for Verifier {
 mod tests {
     use super::*;
 
-    fn given(mode: &str, root: &str) -> Given {
-        Given {
-            mode: Some(mode.to_owned()),
-            root: Some(root.to_owned()),
-            ..Given::default()
-        }
-    }
-
     #[test]
     fn modes_mean_what_libpq_says() {
         let root = Some(Path::new("/root.crt"));
@@ -312,7 +304,7 @@ mod tests {
     fn nothing_is_weakened_in_silence() {
         let none: Env = &|_| None;
         let with_crl: Env = &|name| (name == "PGSSLCRL").then(|| "x".to_owned());
-        assert!(tls(given("verify-full", "/no/such/file"), false, none).is_err());
+        assert!(tls(Given::of("verify-full", "/no/such/file"), false, none).is_err());
         assert!(tls(Given::default(), false, with_crl).is_err());
         let mode = Given {
             mode: Some("verify-ca".to_owned()),
@@ -322,7 +314,7 @@ mod tests {
             tls(mode, false, none).is_err(),
             "there is nothing to verify against"
         );
-        let over_socket = tls(given("verify-full", "/no"), true, none).map(|t| t.mode);
+        let over_socket = tls(Given::of("verify-full", "/no"), true, none).map(|t| t.mode);
         assert_eq!(over_socket, Ok(SslMode::Disable));
     }
 }
