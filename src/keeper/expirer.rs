@@ -138,7 +138,6 @@ impl Expirer {
         if jobs.is_empty() {
             return Ok(());
         }
-        let began = clock::now();
         let mut held = false;
         let together = xact::transaction(|| {
             for place in jobs {
@@ -147,6 +146,7 @@ impl Expirer {
             Ok(())
         });
         if together.is_err() {
+            let began = clock::now();
             for place in jobs {
                 held |= left_out.deal(place.1, || end_one(*place))? == Dealt::Later;
                 if !(0..2 * STEP).contains(&clock::now().saturating_sub(began)) {

@@ -129,18 +129,21 @@ impl Finder {
                 ids::mend(&extension)?;
             }
             let due = Due::open(&extension)?;
-            let mut more = true;
-            while more && (0..STEP).contains(&clock::now().saturating_sub(began)) {
+            // One at least, however long it took to come here: a step that takes none begins again for ever.
+            let more = loop {
                 match due.next_owner(at)? {
                     // An index that does not go on is damaged: the pass ends, and says nothing new.
-                    Some(owner) if at.is_some_and(|at| owner <= at) => more = false,
+                    Some(owner) if at.is_some_and(|at| owner <= at) => break false,
                     Some(owner) => {
                         at = Some(owner);
                         self.look_at(&extension, &due, owner, ender)?;
                     }
-                    None => more = false,
+                    None => break false,
                 }
-            }
+                if !(0..STEP).contains(&clock::now().saturating_sub(began)) {
+                    break true;
+                }
+            };
             due.close()?;
             Ok(Some(more))
         });
