@@ -239,7 +239,7 @@ cassert-server: ## Build a server with assertions from Debian's source; prints i
 
 discard-caches: ## Run some SQL tests in a server with assertions that forgets its caches all the time (TESTS=)
 	@server=$$(scripts/cassert) && SETTINGS='debug_discard_caches = 1' PG_TEST_TIMEOUT_DEFAULT=600 TEST_TIMEOUT=7200 SUITE=regress \
-	    TESTS='$(or $(TESTS),tutorial handlers)' PG_CONFIG="$$server" tests/run
+	    TESTS='$(or $(TESTS),tutorial)' PG_CONFIG="$$server" tests/run
 
 test-majors: ## Build and test on other servers: MAJORS="16 17 18", or paths of pg_config; TORTURE=600: torture them
 	@scripts/majors
