@@ -52,21 +52,19 @@ begin_before() {
     on before warm_up
 }
 
+# So many turns go by before both servers start anew: where a server's libraries and memory lie makes up to five
+# percent, and stays the same for its life.
+SITTING=20
+
 # in_turns CASE MAX_ITEMS QUEUE
 in_turns() {
     local jobs=10000 server
     case $3 in *write) jobs=4000 ;; esac
-    for server in before bench; do
-        on "$server" setting my_worker.max_items "$2"
-        on "$server" fresh
-        on "$server" ours_on
-        on "$server" open_session "$server"
-        turn "" "$server" "$3" "$jobs"
-    done
     for ((ROUND = 1; ROUND <= TURNS; ROUND++)); do
-        if [ $((ROUND % 10)) = 0 ]; then
-            for server in before bench; do on "$server" run_sql -c "VACUUM $(on "$server" jobs_table)" -c "VACUUM bench.rows"; done
-        fi
+        case $((ROUND % SITTING)) in
+            1) sit_down "$2" "$3" "$jobs" ;;
+            11) for server in before bench; do on "$server" run_sql -c "VACUUM $(on "$server" jobs_table)" -c "VACUUM bench.rows"; done ;;
+        esac
         if [ $((ROUND % 2)) = 1 ]; then
             turn "before, $1" before "$3" "$jobs"
             turn "this, $1" bench "$3" "$jobs"
@@ -74,9 +72,29 @@ in_turns() {
             turn "this, $1" bench "$3" "$jobs"
             turn "before, $1" before "$3" "$jobs"
         fi
+        [ $((ROUND % SITTING)) != 0 ] && [ "$ROUND" != "$TURNS" ] || stand_up
     done
-    for server in before bench; do close_session "$server"; done
     target "before, $1" "this, $1" "-"
+}
+
+# sit_down MAX_ITEMS QUEUE JOBS: both servers start anew, and drain once.
+sit_down() {
+    local server bin
+    for server in before bench; do
+        bin=$BIN
+        [ "$server" = bench ] || bin=$BEFORE_BIN
+        on "$server" setting my_worker.max_items "$1"
+        (BIN=$bin on "$server" restart_cluster "$server")
+        on "$server" fresh
+        on "$server" ours_on
+        on "$server" open_session "$server"
+        turn "" "$server" "$2" "$3"
+    done
+}
+
+stand_up() {
+    local server
+    for server in before bench; do close_session "$server"; done
 }
 
 # turn CASE SERVER QUEUE JOBS: drains them, and records what the worker took. Without a case it records nothing.

@@ -1,9 +1,10 @@
 //! Calling a handler: user code, within its time limit.
 
+use crate::pg::activity::{self, DIGITS, decimal};
 use crate::pg::datum::{self, Datum, Micros, ToDatum};
 use crate::pg::error::{PgError, QUERY_CANCELED, Result};
 use crate::pg::fmgr::Function;
-use crate::pg::{activity, session};
+use crate::pg::session;
 use crate::queue::claim::Job;
 use crate::queue::handler::Shape;
 use crate::shared::SlotId;
@@ -11,14 +12,18 @@ use crate::watchdog;
 
 /// Has `pg_stat_activity` show the handler and its jobs.
 pub(super) fn show(handler: &[u8], jobs: &[&Job]) {
-    activity::running_as(|to| {
-        to.write_all(handler)?;
-        match jobs {
-            [only] => write!(to, " (job {})", only.id),
-            [first, ..] => write!(to, " ({} jobs from {})", jobs.len(), first.id),
-            [] => Ok(()),
+    let (mut count, mut id) = ([0; DIGITS], [0; DIGITS]);
+    let Some(first) = jobs.first() else {
+        return activity::running(handler);
+    };
+    let id = decimal(first.id, &mut id);
+    match i64::try_from(jobs.len()) {
+        Ok(1) => activity::running_all(&[handler, b" (job ", id, b")"]),
+        several => {
+            let count = decimal(several.unwrap_or(i64::MAX), &mut count);
+            activity::running_all(&[handler, b" (", count, b" jobs from ", id, b")"]);
         }
-    });
+    }
 }
 
 /// Runs user code: cancels reach it, and so does its time limit in milliseconds (0: none). The

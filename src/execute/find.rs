@@ -14,6 +14,8 @@ pub(super) struct Known {
     pub(super) name: Vec<u8>,
     pub(super) handler: Handler,
     pub(super) function: Function,
+    /// As of that many changes of functions it was there: see [`catalog::rights_changes`].
+    seen: u64,
 }
 
 impl Batch<'_> {
@@ -21,12 +23,18 @@ impl Batch<'_> {
         self.functions.get(index).map(|known| known.handler.shape)
     }
 
-    /// Whether a function that was looked up earlier in this batch has not been dropped since.
-    pub(super) fn is_there(&self, index: usize) -> Result<bool> {
-        match self.functions.get(index) {
-            Some(known) => catalog::function_exists(known.handler.function),
-            None => Ok(false),
+    /// Whether a function that was looked up earlier in this batch has not been dropped since, as far as
+    /// this process has heard.
+    pub(super) fn is_there(&mut self, index: usize) -> Result<bool> {
+        let Some(known) = self.functions.get_mut(index) else {
+            return Ok(false);
+        };
+        let now = catalog::rights_changes();
+        if known.seen == now {
+            return Ok(true);
         }
+        known.seen = now;
+        catalog::function_exists(known.handler.function)
     }
 
     /// The function of the job's handler, looked up once a batch.
@@ -42,6 +50,7 @@ impl Batch<'_> {
             self.functions.clear();
         }
         let role = self.role;
+        let seen = catalog::rights_changes();
         let look_up = |handler: Handler| {
             let function = handler::callable(&handler)?;
             Ok((handler, function))
@@ -64,6 +73,7 @@ impl Batch<'_> {
             name: name.clone(),
             handler,
             function,
+            seen,
         });
         Ok(self.functions.len() - 1)
     }

@@ -51,7 +51,7 @@ use together::Hold;
 pub const BUDGET_MS: i32 = 20;
 
 /// Loading a library takes longer, in microseconds: it is opened, mapped and linked.
-const LOADING: Micros = 20;
+const LOADING: Micros = 30;
 
 /// Subtransactions that wrote, in one transaction: more spill out of the snapshots' cache.
 const MAX_WRITERS: usize = 60;

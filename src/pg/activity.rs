@@ -1,7 +1,5 @@
 //! What `pg_stat_activity` and `ps` show of this process, and its table statistics.
 
-use std::io::Write;
-
 use super::datum::Oid;
 use super::error::Result;
 use super::guard::{protect, text};
@@ -16,18 +14,45 @@ pub fn running(what: &[u8]) {
     unsafe { sys::pgstat_report_activity(sys::STATE_RUNNING, what.as_ptr()) }
 }
 
-/// The same for what `tell` writes: nothing is allocated, unless it is long.
-pub fn running_as(tell: impl Fn(&mut dyn Write) -> std::io::Result<()>) {
+/// The same for what the parts are together: nothing is allocated, unless it is long.
+pub fn running_all(parts: &[&[u8]]) {
     let mut room = [0; 256];
     let mut free = room.split_last_mut().map_or(&mut [][..], |(_, text)| text);
-    if tell(&mut free).is_err() {
-        let mut long = Vec::new();
-        // Writing to a Vec does not fail.
-        let _ = tell(&mut long);
-        return running(&long);
+    for part in parts {
+        let Some((to, rest)) = free.split_at_mut_checked(part.len()) else {
+            return running(&parts.concat());
+        };
+        to.copy_from_slice(part);
+        free = rest;
     }
     // SAFETY: as above; its last byte is 0, if no other is.
     unsafe { sys::pgstat_report_activity(sys::STATE_RUNNING, room.as_ptr().cast()) }
+}
+
+/// The most bytes that a number of 64 bits has in decimal.
+pub const DIGITS: usize = 20;
+
+/// A number in decimal, without the machinery that formats anything: each job is shown by its id.
+pub fn decimal(number: i64, room: &mut [u8; DIGITS]) -> &[u8] {
+    let mut left = number.unsigned_abs();
+    let mut from = DIGITS;
+    let mut put = |digit: u8| {
+        from = from.saturating_sub(1);
+        if let Some(place) = room.get_mut(from) {
+            *place = digit;
+        }
+    };
+    loop {
+        put(b'0' + (left % 10) as u8);
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        put(b'-');
+    }
+    room.get(from..).unwrap_or_default()
 }
 
 /// The name that the session goes by, `application_name`.
