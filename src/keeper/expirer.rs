@@ -44,8 +44,8 @@ pub struct Expirer {
     pub next: Micros,
     /// Behind which row the tidying goes on, and when it began.
     tidying: Option<(Place, Micros)>,
-    /// Before this time it does not begin again.
-    tidy_at: Micros,
+    /// When it was through last, and how long it rests from then on.
+    tidied: (Micros, Micros),
 }
 
 impl Expirer {
@@ -59,7 +59,7 @@ impl Expirer {
             pause: SOON,
             next: 0,
             tidying: None,
-            tidy_at: 0,
+            tidied: (0, 0),
         }
     }
 
@@ -70,7 +70,10 @@ impl Expirer {
         self.wanted = true;
         self.next = 0;
         let now = clock::now();
-        if thorough && self.tidying.is_none() && self.tidy_at <= now {
+        let (tidied, rest) = self.tidied;
+        // Also if the clock was set back.
+        let has_rested = !(0..rest).contains(&now.saturating_sub(tidied));
+        if thorough && self.tidying.is_none() && has_rested {
             self.tidying = Some(((Micros::MIN, i64::MIN), now));
         }
     }
@@ -100,13 +103,13 @@ impl Expirer {
         self.end(&jobs, left_out)?;
         self.from = found.unread;
         if found.unread.is_none() {
-            self.finish(now, found.next);
+            self.finish(found.next);
         }
         Ok(())
     }
 
     /// The round is over.
-    fn finish(&mut self, now: Micros, next: Micros) {
+    fn finish(&mut self, next: Micros) {
         self.wanted = std::mem::take(&mut self.again);
         self.next = next;
         let held = std::mem::take(&mut self.held);
@@ -115,7 +118,7 @@ impl Expirer {
             false => SOON,
         };
         if held {
-            self.next = sooner(self.next, now.saturating_add(self.pause));
+            self.next = sooner(self.next, clock::now().saturating_add(self.pause));
         }
     }
 
@@ -128,7 +131,7 @@ impl Expirer {
         if next.is_none() {
             let now = clock::now();
             let rest = now.saturating_sub(began).max(0).saturating_mul(REST);
-            self.tidy_at = now.saturating_add(rest.max(SHORTEST_REST));
+            self.tidied = (now, rest.max(SHORTEST_REST));
         }
         Ok(())
     }
@@ -191,7 +194,12 @@ fn end_one(place: Place) -> Result<Dealt> {
     if consumers::of_job(extension.jobs, job).is_some() {
         return Ok(Dealt::Later);
     }
-    if live.expires_at.is_some_and(|at| at <= clock::now()) {
+    let is_over = live.expires_at.is_some_and(|at| at <= clock::now());
+    if !is_over && live.expires_at == Some(place.0) {
+        // The clock was set back since it was found.
+        return Ok(Dealt::Later);
+    }
+    if is_over {
         let error = expiry::error();
         let of = live.end_of(false);
         let written = end::write(&extension, &of, How::CancelledFor(&error))?;

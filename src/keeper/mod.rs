@@ -19,6 +19,7 @@ mod expirer;
 mod fence;
 mod finder;
 mod gate;
+mod naps;
 mod pruner;
 mod reclaimer;
 mod rerunner;
@@ -26,7 +27,6 @@ mod service;
 mod settler;
 mod unblocker;
 
-use crate::pg::catalog;
 use crate::pg::datum::{Micros, Oid};
 use crate::pg::error::{PgError, Result};
 use crate::pg::fault::fault;
@@ -45,6 +45,7 @@ use expirer::Expirer;
 use fence::LeftOut;
 use finder::Finder;
 use gate::Gate;
+use naps::Naps;
 use pruner::Pruner;
 use reclaimer::Reclaimer;
 use rerunner::Rerunner;
@@ -80,10 +81,7 @@ pub fn main(id: SlotId, database: Oid) -> Result<()> {
 struct Keeper {
     id: SlotId,
     database: Oid,
-    /// Transactions of the server that had completed at the last look for what nobody announces.
-    seen: u64,
-    /// When the last nap ended, by such a look or by finding that nothing has changed.
-    last_nap: Micros,
+    naps: Naps,
     gate: Gate,
     finder: Finder,
     firer: Firer,
@@ -112,8 +110,7 @@ impl Keeper {
         Keeper {
             id,
             database,
-            seen: 0,
-            last_nap: 0,
+            naps: Naps::default(),
             gate: Gate::new(database),
             finder: Finder::new(database),
             firer: Firer::default(),
@@ -140,7 +137,7 @@ impl Keeper {
         let before = standing();
         if guc::reload_if_asked()? && standing() != before {
             // Look at once: schedules may be due by their new clock, and copies run.
-            (self.last_nap, self.seen) = (0, 0);
+            self.naps.forget();
         }
         session::forget_cancel();
         if self.must_leave() {
@@ -212,20 +209,13 @@ impl Keeper {
         if refused {
             consumers::tell_all(self.database);
         }
-        // A nap that lies ahead: the clock was set back.
-        let napped = !(0..nap()).contains(&now.saturating_sub(self.last_nap));
-        if napped {
-            self.last_nap = now;
-        }
-        let changed = napped && catalog::completed_transactions() != self.seen;
+        let changed = self.naps.are_over(now);
         if !(asked || due || changed || self.gate.is_due(now)) {
             return Ok(());
         }
         let thorough = asked || changed;
         if thorough {
-            self.seen = catalog::completed_transactions();
-            self.last_nap = now;
-            let (database, seen) = (self.database, self.seen);
+            let (database, seen) = (self.database, self.naps.look(now));
             SHARED.write(|state| {
                 if let Some(entry) = state.database(database) {
                     entry.seen = seen;
@@ -357,7 +347,7 @@ impl Keeper {
                 Ok(true)
             }
             Ok(false) => {
-                self.end_service(self.seen);
+                self.end_service(self.naps.seen());
                 Ok(false)
             }
             Err(error) => self.put_off(duty, &error).map(|()| true),
@@ -411,30 +401,24 @@ impl Keeper {
         if asked && enabled {
             return latch::check_for_interrupts();
         }
-        let nap = self.last_nap.saturating_add(nap()).min(now + nap());
         let rests = self.troubles.iter().map(|trouble| trouble.until);
         let rests = rests.filter(|until| *until > now);
         let announced = (due != 0).then_some(due);
         let until = match enabled {
             // Nothing is looked for: sleep, whatever is due.
-            false => now.saturating_add(self::nap()),
+            false => now.saturating_add(Naps::longest()),
             true => self
                 .due_times()
                 .chain(rests)
                 .chain(self.unblocker_times())
                 .chain(announced)
-                .fold(nap, Micros::min),
+                .fold(self.naps.next(now), Micros::min),
         };
         let wait_ms = (until.saturating_sub(now).max(0) + 999) / 1000;
         let wait_ms = report::held_back_ms().map_or(wait_ms, |ms| ms.min(wait_ms));
         latch::wait(Some(wait_ms), wait_event::keeper_main())?;
         report::log_held_back(false)
     }
-}
-
-/// The longest sleep between two looks.
-fn nap() -> Micros {
-    Micros::from(settings::NAPTIME.get()) * 1_000_000
 }
 
 /// Jobs that run, and jobs that are still to be charged, sorted.

@@ -83,7 +83,10 @@ impl Reclaimer {
                     }
                 }
                 Lost::InRow(job) => {
-                    if left_out.deal(job, || charge_row(job))? == Dealt::Later {
+                    let mut early = 0;
+                    let dealt = left_out.deal(job, || charge_row(job, &mut early))?;
+                    self.next = sooner(self.next, early);
+                    if dealt == Dealt::Later {
                         self.next = sooner(self.next, clock::now().saturating_add(SOON));
                     }
                 }
@@ -160,7 +163,8 @@ impl Reclaimer {
     }
 }
 
-fn charge_row(job: i64) -> Result<Dealt> {
+/// `early`: when the lease ends, if the clock was set back since it was found to be over.
+fn charge_row(job: i64, early: &mut Micros) -> Result<Dealt> {
     let Some(extension) = catalog::hold_extension()? else {
         return Ok(Dealt::Done);
     };
@@ -169,9 +173,13 @@ fn charge_row(job: i64) -> Result<Dealt> {
         Taken::Gone => return Ok(Dealt::Done),
         Taken::Locked => return Ok(Dealt::Later),
     };
-    let Some(lease) = live.lease.filter(|lease| lease.until <= clock::now()) else {
+    let Some(lease) = live.lease else {
         return Ok(Dealt::Done);
     };
+    if lease.until > clock::now() {
+        *early = lease.until;
+        return Ok(Dealt::Done);
+    }
     let error = match has_timed_out(&live, lease.started, lease.until) {
         true => why(Loss::TimedOut),
         false => PgError::new(

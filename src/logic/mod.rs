@@ -20,6 +20,7 @@
 //! | [`cron`], [`cron_parse`], [`cron_field`] | when a cron expression is due; its grammar |
 //! | [`histogram`] | which bucket a duration falls in, percentiles |
 //! | [`home`] | whether a database is a copy of its files, or was moved by pg_upgrade |
+//! | [`jumps`] | whether the clock was set back |
 //! | [`keys`] | which jobs of a key may run at the same time, and which is next |
 //! | [`limits`] | which names, counts and intervals are accepted |
 //! | [`low_water`] | from where a claim reads its index |
@@ -62,6 +63,7 @@ pub mod cron_field;
 pub mod cron_parse;
 pub mod histogram;
 pub mod home;
+pub mod jumps;
 pub mod keys;
 pub mod limits;
 pub mod low_water;

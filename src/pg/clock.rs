@@ -1,5 +1,9 @@
 //! The server's clock. The one place that asks for the time.
 
+use std::time::Instant;
+
+use once_cell::sync::OnceCell;
+
 use super::datum::Micros;
 use crate::sys;
 
@@ -10,6 +14,13 @@ pub(super) const MICROS_PER_MS: Micros = 1_000;
 pub fn now() -> Micros {
     // SAFETY: reads the clock.
     unsafe { sys::GetCurrentTimestamp() }
+}
+
+/// The time by a clock that is never set, from the first call in this process on.
+pub fn steady() -> Micros {
+    static FIRST: OnceCell<Instant> = OnceCell::new();
+    let passed = FIRST.get_or_init(Instant::now).elapsed();
+    Micros::try_from(passed.as_micros()).unwrap_or(Micros::MAX)
 }
 
 /// Now, as schedules see it: moved by `offset_secs`, which is zero but for tests.
