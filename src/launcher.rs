@@ -6,6 +6,7 @@
 //! again later. All it knows stands in shared memory, so it may die and come back at any time.
 
 use crate::absent::Absent;
+use crate::logic::jumps::Jumps;
 use crate::pg::bgworker::{self, Handle, Status, Worker};
 use crate::pg::catalog;
 use crate::pg::datum::{Micros, Oid};
@@ -73,6 +74,7 @@ pub fn main() -> Result<()> {
         last_resolve: 0,
         last_probe: 0,
         warned_slots: 0,
+        clock: Jumps::default(),
     };
     launcher.forget_unborn();
     schedule::publish_timezone();
@@ -147,6 +149,7 @@ fn read_marks() -> Result<()> {
             death,
         };
         SHARED.write(|state| state.charge(charge));
+        marks::keep(mark);
     }
     // From here on who asks what is charged is told all.
     SHARED.write(|state| state.marks_read = true);
@@ -168,11 +171,15 @@ struct Launcher {
     last_probe: Micros,
     /// When it was logged that max_worker_processes is exhausted; 0: never.
     warned_slots: Micros,
+    clock: Jumps,
 }
 
 impl Launcher {
     fn turn(&mut self) -> Result<()> {
         fault!(LauncherTurn);
+        if let Some(by) = self.clock.set_back(clock::now(), clock::steady()) {
+            SHARED.write(|state| state.clock_set_back(by));
+        }
         self.resolve_databases()?;
         self.probe();
         self.give_places()?;

@@ -29,7 +29,7 @@ impl Naps {
 
     /// At each turn: whether a nap is over in which the server changed, or the clock was set back.
     pub fn are_over(&mut self, now: Micros) -> bool {
-        if self.clock.is_set_back(now, clock::steady()) {
+        if self.clock.set_back(now, clock::steady()).is_some() {
             self.forget();
         }
         // A nap that lies ahead: the clock was set back before this process knew it.

@@ -32,6 +32,10 @@ pub struct Mark {
 /// When the job of one slot's mark began. It stands behind all marks, so that these stay where earlier versions have them.
 type Start = AtomicI64;
 
+/// Behind both there is as much for notes that are to be charged: the slots that left them note other jobs, and the
+/// server may crash again before the charge is committed.
+const KEPT: usize = 256;
+
 /// The process was told to stop, and did.
 const STOPPED: u32 = 1;
 /// Somebody cancels the job, and was told so.
@@ -44,8 +48,8 @@ const BEGUN: u32 = 8;
 /// A note that was left behind.
 #[derive(Clone, Copy)]
 pub struct Left {
-    /// The slot that left it.
-    pub slot: usize,
+    /// Where it stands: the slot that left it, or a place behind all slots.
+    place: usize,
     /// The job.
     pub job: i64,
     /// Its database.
@@ -77,23 +81,36 @@ pub fn open(slots: usize) -> std::io::Result<()> {
     if !MAP.get().is_null() {
         return Ok(());
     }
-    let address = mapped::map(PATH, slots * (size_of::<Mark>() + size_of::<Start>()))?;
+    let address = mapped::map(
+        PATH,
+        (slots + KEPT) * (size_of::<Mark>() + size_of::<Start>()),
+    )?;
     MAP.set(address.cast());
     COUNT.set(slots);
     Ok(())
 }
 
-fn mark(slot: usize) -> Option<&'static Mark> {
-    let map = MAP.get();
-    // SAFETY: mapped for good, with COUNT marks, all of them atomics.
-    (!map.is_null() && slot < COUNT.get()).then(|| unsafe { &*map.add(slot) })
+/// The mark at a place, and when its job began.
+fn at(place: usize) -> Option<(&'static Mark, &'static Start)> {
+    let (map, slots) = (MAP.get(), COUNT.get());
+    let (begin, count, index) = match place.checked_sub(slots) {
+        None => (0, slots, place),
+        Some(kept) if kept < KEPT => (slots * (size_of::<Mark>() + size_of::<Start>()), KEPT, kept),
+        Some(_) => return None,
+    };
+    // SAFETY: mapped for good: as many marks as slots, as many times, each of which is a multiple of eight bytes long,
+    // and then KEPT of both; all of them are atomics.
+    (!map.is_null()).then(|| unsafe {
+        let marks = map.byte_add(begin);
+        let starts = marks.add(count).cast::<Start>();
+        (&*marks.add(index), &*starts.add(index))
+    })
 }
 
-fn start(slot: usize) -> Option<&'static Start> {
-    let map = MAP.get();
-    // SAFETY: as above; as many times stand behind the marks, each of which is a multiple of eight bytes long.
-    (!map.is_null() && slot < COUNT.get())
-        .then(|| unsafe { &*map.add(COUNT.get()).cast::<Start>().add(slot) })
+fn mark(slot: usize) -> Option<&'static Mark> {
+    at(slot)
+        .filter(|_| slot < COUNT.get())
+        .map(|(mark, _)| mark)
 }
 
 /// What a slot notes of the job that it starts.
@@ -112,7 +129,7 @@ pub struct Noted {
 
 /// Notes that the slot starts a job.
 pub fn set(slot: usize, noted: &Noted) {
-    if let Some((mark, start)) = mark(slot).zip(start(slot)) {
+    if let Some((mark, start)) = at(slot) {
         NOTED.set(true);
         mark.database.store(noted.database, Ordering::Relaxed);
         mark.attempts.store(noted.attempts, Ordering::Relaxed);
@@ -140,7 +157,7 @@ pub fn clear(slot: usize) {
 
 /// The attempts that this process noted of its job, and when the present one began.
 pub fn noted(slot: usize) -> Option<(i32, Micros)> {
-    let (mark, start) = mark(slot).zip(start(slot)).filter(|_| NOTED.get())?;
+    let (mark, start) = at(slot).filter(|_| NOTED.get())?;
     Some((
         mark.attempts.load(Ordering::Relaxed),
         start.load(Ordering::Relaxed),
@@ -172,11 +189,35 @@ pub fn note_cancel(slot: usize, job: i64) {
 
 /// Clears a note of a former life, unless its slot has noted another job since.
 pub fn clear_if_left(left: Left) {
-    if let Some(mark) = mark(left.slot) {
+    if let Some((mark, _)) = at(left.place) {
         let _ = mark
             .job
             .compare_exchange(left.job, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
+}
+
+/// Moves a note away from its slot, so that it is still there after another crash. Where there is no room it stays.
+/// For the launcher, before it starts others.
+pub fn keep(left: Left) {
+    let slots = COUNT.get();
+    let mut places = (slots..slots + KEPT).filter_map(at);
+    let free = places.find(|(mark, _)| mark.job.load(Ordering::Relaxed) == 0);
+    let (Some((to, began)), Some((from, _))) = (free, at(left.place)) else {
+        return;
+    };
+    if left.place >= slots {
+        return;
+    }
+    let copy = |to: &AtomicU32, from: &AtomicU32| {
+        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    };
+    copy(&to.database, &from.database);
+    copy(&to.bystander, &from.bystander);
+    copy(&to.flags, &from.flags);
+    to.attempts.store(left.attempts, Ordering::Relaxed);
+    began.store(left.started, Ordering::Relaxed);
+    to.job.store(left.job, Ordering::Release);
+    clear_if_left(left);
 }
 
 /// Clears the notes of a database's processes that were told to stop, or went down because of another
@@ -200,13 +241,13 @@ pub fn excuse_on_quit(slot: usize) {
 
 /// What was left behind by processes that are gone.
 pub fn left_behind() -> Vec<Left> {
-    (0..COUNT.get())
-        .filter_map(|slot| {
-            let (mark, start) = mark(slot).zip(start(slot))?;
+    (0..COUNT.get() + KEPT)
+        .filter_map(|place| {
+            let (mark, start) = at(place)?;
             let job = mark.job.load(Ordering::Acquire);
             let flags = mark.flags.load(Ordering::Relaxed);
             (job != 0).then(|| Left {
-                slot,
+                place,
                 job,
                 database: mark.database.load(Ordering::Relaxed),
                 attempts: mark.attempts.load(Ordering::Relaxed),

@@ -1,7 +1,7 @@
 //! Random histories of the pool, and the cases that users met.
 
 use super::world::{MS, SECOND, World};
-use super::{DATABASES, Kind, Known, LeftOut, Micros, Oid, Phase, Refused, Rules, State};
+use super::{DATABASES, Kind, Known, Lane, LeftOut, Micros, Oid, Phase, Refused, Rules, State};
 use crate::logic::testing::Rng;
 
 fn rules(most: usize, per_role: usize) -> Rules {
@@ -383,4 +383,17 @@ fn no_role_launches_all_dynamic_workers() {
         assert!(launch(&mut state, role, i64::from(role)).is_ok());
     }
     assert!(launch(&mut state, 23, 23) == Err(Refused::NoPlace));
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_nobody_waiting() {
+    let mut state = State::empty();
+    if let Some(lane) = state.lanes.first_mut() {
+        *lane = Lane::new(1, ALICE, 1);
+        lane.retry_at = 3601 * SECOND;
+    }
+    state.clock_set_back(3600 * SECOND);
+    let waits: Vec<Micros> = state.lanes.iter().map(|lane| lane.retry_at).collect();
+    assert_eq!(waits.first(), Some(&SECOND));
+    assert!(waits.iter().skip(1).all(|retry_at| *retry_at == 0));
 }

@@ -218,6 +218,22 @@ impl State {
         }
     }
 
+    /// The clock was set back by so much: whoever waits for a time waits for as long as before.
+    pub fn clock_set_back(&mut self, by: Micros) {
+        let back = |time: &mut Micros| {
+            if *time != 0 {
+                *time = time.saturating_sub(by).max(1);
+            }
+        };
+        self.lanes
+            .iter_mut()
+            .for_each(|lane| back(&mut lane.retry_at));
+        for entry in &mut self.databases {
+            back(&mut entry.retry_at);
+            back(&mut entry.blocked_until);
+        }
+    }
+
     /// Whether work of this database and role, of any if 0, waits for a place of the server.
     pub fn waits_for_slot(&self, database: Oid, role: Oid, now: Micros) -> bool {
         let since = |at: Micros| at != 0 && (0..WAIT_SHOWN).contains(&now.saturating_sub(at));
