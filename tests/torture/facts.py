@@ -75,8 +75,9 @@ FAULTS = re.compile(
     r"was terminated by signal (?!9:|2:|15:)")
 
 
-# The server's own: its recovery has lost the postmaster; its disk is full.
-KNOWN = ("could not signal for checkpoint", "could not write init file")
+# The server's own: its recovery has lost the postmaster; its disk is full; its autovacuum was to summarize a BRIN index that a
+# REINDEX CONCURRENTLY has made, and was cut short with.
+KNOWN = ("could not signal for checkpoint", "could not write init file", "autovacuum worker XX000 ERROR:  could not open relation with OID")
 
 
 def log_faults(server):
