@@ -76,7 +76,7 @@ FAULTS = re.compile(
 
 
 # The server's own: its recovery has lost the postmaster; its disk is full; its autovacuum was to summarize a BRIN index that a
-# REINDEX CONCURRENTLY has made, and was cut short with.
+# REINDEX CONCURRENTLY took away meanwhile.
 KNOWN = ("could not signal for checkpoint", "could not write init file", "autovacuum worker XX000 ERROR:  could not open relation with OID")
 
 
