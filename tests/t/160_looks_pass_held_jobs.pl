@@ -51,10 +51,10 @@ sub reads_of_others
 sub held_back_cost_nothing
 {
 	my ($queue, $what) = @_;
-	# One look that reads all, or several.
+	# One look that reads all, or several. The last of them may come while the others run: one for each would be 2,000,000.
 	reads_of_others($queue, 1);
 	my $reads = reads_of_others($queue, 20);
-	cmp_ok($reads, '<', 20_000, "$queue: 20 jobs behind 100,000 $what, $reads entries read");
+	cmp_ok($reads, '<', 150_000, "$queue: 20 jobs behind 100,000 $what, $reads entries read");
 	return;
 }
 
