@@ -97,19 +97,20 @@ stand_up() {
     for server in before bench; do close_session "$server"; done
 }
 
-# turn CASE SERVER QUEUE JOBS: drains them, and records what the worker took. Without a case it records nothing.
+# turn CASE SERVER QUEUE JOBS: drains them, and records what the worker took. Without a case it records nothing, and
+# need not find a worker.
 turn() {
-    local worker from to
-    ask "$2" "SELECT pid FROM my_worker.workers WHERE kind = 'worker'"
+    local worker from=0 to=
+    ask "$2" "SELECT coalesce(max(pid), 0) FROM my_worker.workers WHERE kind = 'worker'"
     worker=$ANSWER
     ask "$2" "SELECT my_worker.pause_queue('$3')"
     ask "$2" "WITH new AS (INSERT INTO my_queue (queue, payload) SELECT '$3', '{}' FROM generate_series(1, $4) RETURNING 1) SELECT count(*) FROM new"
-    read -r from _ <"/proc/$worker/schedstat"
+    [ "$worker" = 0 ] || read -r from _ <"/proc/$worker/schedstat"
     ask "$2" "SELECT my_worker.resume_queue('$3')"
     while ask "$2" "SELECT EXISTS (SELECT FROM my_queue)" && [ "$ANSWER" = t ]; do pause 0.01; done
     # It commits, and goes to sleep.
     pause 0.02
-    read -r to _ <"/proc/$worker/schedstat" || to=
+    [ "$worker" = 0 ] || read -r to _ <"/proc/$worker/schedstat" || to=
     [ -z "$1" ] || record "$1" us/job "${to:+$(awk -v ns="$((to - from))" -v n="$4" 'BEGIN { printf "%.3f", ns / n / 1000 }')}"
 }
 

@@ -149,7 +149,6 @@ fn read_marks() -> Result<()> {
             death,
         };
         SHARED.write(|state| state.charge(charge));
-        marks::keep(mark);
     }
     // From here on who asks what is charged is told all.
     SHARED.write(|state| state.marks_read = true);
@@ -262,6 +261,7 @@ impl Launcher {
         shared::tell(|state| state.serve(&wanted, out));
         let is_gone = |oid: &Oid| all.iter().all(|database| database.oid != *oid);
         counted.into_iter().filter(is_gone).for_each(recent::forget);
+        marks::forget_databases(|oid| is_gone(&oid));
         self.absent.report(&served, &all)
     }
 

@@ -14,7 +14,7 @@ pub(super) struct Known {
     pub(super) name: Vec<u8>,
     pub(super) handler: Handler,
     pub(super) function: Function,
-    /// As of that many changes of functions it was there: see [`catalog::rights_changes`].
+    /// As of that many changes of functions it was there: see [`catalog::name_changes`].
     seen: u64,
 }
 
@@ -29,7 +29,7 @@ impl Batch<'_> {
         let Some(known) = self.functions.get_mut(index) else {
             return Ok(false);
         };
-        let now = catalog::rights_changes();
+        let now = catalog::name_changes();
         if known.seen == now {
             return Ok(true);
         }
@@ -50,7 +50,7 @@ impl Batch<'_> {
             self.functions.clear();
         }
         let role = self.role;
-        let seen = catalog::rights_changes();
+        let seen = catalog::name_changes();
         let look_up = |handler: Handler| {
             let function = handler::callable(&handler)?;
             Ok((handler, function))

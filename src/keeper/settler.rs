@@ -87,14 +87,12 @@ impl Settler {
             let error = PgError::new(CHECK_VIOLATION, message);
             return left_out.set_aside(job, CANNOT_BE_RUN, &error);
         }
-        let left = marks::left_behind();
-        let left = left
-            .iter()
-            .find(|left| left.job == job && left.database == self.database);
-        let told = left.is_some_and(|left| left.stopped || left.bystander);
+        let mut left = marks::left_behind();
+        left.retain(|left| left.job == job && left.database == self.database);
+        let told = left.iter().any(|left| left.stopped || left.bystander);
         let dealt = left_out.deal(job, || self.settle(job, told))?;
         if dealt == Dealt::Done {
-            left.copied().into_iter().for_each(marks::clear_if_left);
+            left.into_iter().for_each(marks::clear_if_left);
         }
         Ok(dealt)
     }

@@ -300,7 +300,7 @@ pub fn search_state() -> SearchState {
 
 /// A number that is another one once this process has heard of a change of functions, types, schemas,
 /// or of what a role may do.
-pub fn rights_changes() -> u64 {
+pub fn name_changes() -> u64 {
     NAMES.get()
 }
 

@@ -32,8 +32,7 @@ pub struct Mark {
 /// When the job of one slot's mark began. It stands behind all marks, so that these stay where earlier versions have them.
 type Start = AtomicI64;
 
-/// Behind both there is as much for notes that are to be charged: the slots that left them note other jobs, and the
-/// server may crash again before the charge is committed.
+/// Behind both there is as much for notes that nobody has dealt with yet: the slots that left them note other jobs.
 const KEPT: usize = 256;
 
 /// The process was told to stop, and did.
@@ -196,28 +195,33 @@ pub fn clear_if_left(left: Left) {
     }
 }
 
-/// Moves a note away from its slot, so that it is still there after another crash. Where there is no room it stays.
-/// For the launcher, before it starts others.
-pub fn keep(left: Left) {
+/// Moves the note that a former process left in the slot to a place of its own, before the next one notes its jobs
+/// there: the keeper may not have dealt with it. Where there is no room it stays. Under the lock of what the
+/// processes share, as two at once would take the same place.
+pub fn keep(slot: usize) {
     let slots = COUNT.get();
-    let mut places = (slots..slots + KEPT).filter_map(at);
-    let free = places.find(|(mark, _)| mark.job.load(Ordering::Relaxed) == 0);
-    let (Some((to, began)), Some((from, _))) = (free, at(left.place)) else {
+    let Some((from, start)) = at(slot).filter(|_| slot < slots) else {
         return;
     };
-    if left.place >= slots {
+    let job = from.job.load(Ordering::Acquire);
+    let mut places = (slots..slots + KEPT).filter_map(at);
+    let free = |(mark, _): &(&Mark, &Start)| mark.job.load(Ordering::Acquire) == 0;
+    if job == 0 {
         return;
     }
-    let copy = |to: &AtomicU32, from: &AtomicU32| {
-        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-    };
-    copy(&to.database, &from.database);
-    copy(&to.bystander, &from.bystander);
-    copy(&to.flags, &from.flags);
-    to.attempts.store(left.attempts, Ordering::Relaxed);
-    began.store(left.started, Ordering::Relaxed);
-    to.job.store(left.job, Ordering::Release);
-    clear_if_left(left);
+    if let Some((to, began)) = places.find(free) {
+        let copy = |to: &AtomicU32, from: &AtomicU32| {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        };
+        copy(&to.database, &from.database);
+        copy(&to.bystander, &from.bystander);
+        copy(&to.flags, &from.flags);
+        to.attempts
+            .store(from.attempts.load(Ordering::Relaxed), Ordering::Relaxed);
+        began.store(start.load(Ordering::Relaxed), Ordering::Relaxed);
+        to.job.store(job, Ordering::Release);
+        from.job.store(0, Ordering::Release);
+    }
 }
 
 /// Clears the notes of a database's processes that were told to stop, or went down because of another
@@ -229,6 +233,15 @@ pub fn forget_told(database: u32, commands: &[i64]) {
             clear_if_left(left);
         }
     }
+}
+
+/// Clears the notes of databases that are gone.
+pub fn forget_databases(is_gone: impl Fn(u32) -> bool) {
+    let of_gone = |left: &Left| is_gone(left.database);
+    left_behind()
+        .into_iter()
+        .filter(of_gone)
+        .for_each(clear_if_left);
 }
 
 /// Has SIGQUIT, by which the postmaster ends the others after a crash, leave a word in the note.

@@ -59,7 +59,7 @@ pub fn warn(owner: Oid) -> Result<()> {
     }
     let standing = Some((
         owner,
-        catalog::rights_changes(),
+        catalog::name_changes(),
         settings::SUPERUSER_JOBS.get(),
     ));
     if CLEAR.get() == standing {

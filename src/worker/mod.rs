@@ -49,6 +49,7 @@ pub fn attach(id: SlotId) -> Result<Option<(Kind, Oid, Oid)>> {
             let slot = state.slot(id).filter(|slot| !slot.leaves())?;
             slot.pid = pid;
             slot.procno = procno;
+            marks::keep(id.index);
             Some((slot.kind, slot.database, slot.role))
         })
         .flatten())
@@ -76,6 +77,8 @@ fn at_exit(code: i32) {
             if code != 0 && !meant {
                 failed = state.start_failed(id, now);
             }
+            // Before the slot is another's.
+            end_note(id, cancelled);
             keeper = state.free_slot(id);
             if let Some(job) = current.job() {
                 let uncounted = told || put_down != 0 || kind == Kind::Dynamic;
@@ -100,13 +103,6 @@ fn at_exit(code: i32) {
         let launcher = Wake::process(state.launcher_procno);
         [launcher, keeper, look, stopped, first, second]
     });
-    if cancelled {
-        marks::leave(id.index);
-    } else if command::is_running() {
-        marks::leave_stopped(id.index);
-    } else {
-        marks::clear(id.index);
-    }
     wake.into_iter().for_each(shared::wake);
     if let Some((job, queue)) = cut_off {
         let queue = String::from_utf8_lossy(queue.get()).into_owned();
@@ -114,6 +110,17 @@ fn at_exit(code: i32) {
         let _ = log::report(Level::Log, &text);
     }
     let _ = report::log_held_back(true);
+}
+
+/// What is left of this process's note: nothing, unless its job was being cancelled, or is a command.
+fn end_note(id: SlotId, cancelled: bool) {
+    if cancelled {
+        marks::leave(id.index);
+    } else if command::is_running() {
+        marks::leave_stopped(id.index);
+    } else {
+        marks::clear(id.index);
+    }
 }
 
 /// The life of a worker.

@@ -28,7 +28,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(new_node wait_for wait_until worker_pids drained query_error
-  add_handlers open_gate job_pid log_end log_has wait_log crash is_alive wait_gone effects_are);
+  add_handlers open_gate job_pid log_end log_has wait_log crash is_alive wait_gone effects_are noted_jobs);
 
 my $DEADLINE = $ENV{PG_TEST_TIMEOUT_DEFAULT} // 60;
 
@@ -216,6 +216,17 @@ sub job_pid
 	my $sql = "SELECT pid FROM my_worker.jobs WHERE id = $job AND status = 'processing'";
 	wait_for($node, "SELECT count(*) = 1 FROM ($sql) AS j WHERE pid IS NOT NULL", 't', undef, $database);
 	return $node->safe_psql($database // 'postgres', $sql);
+}
+
+# noted_jobs(NODE): the jobs of the notes that outlive a crash (src/pg/marks.rs).
+sub noted_jobs
+{
+	my ($node) = @_;
+	my $notes = slurp_file($node->data_dir . '/pg_stat_tmp/my_worker.marks');
+	# 24 bytes for each slot, then 8 for each, and the same for 256 notes that are kept: a note begins with its job.
+	my $slots = length($notes) / 32 - 256;
+	my @places = ((map { 24 * $_ } 0 .. $slots - 1), (map { 32 * $slots + 24 * $_ } 0 .. 255));
+	return grep { $_ } map { unpack 'q<', substr($notes, $_, 8) } @places;
 }
 
 # effects_are(NODE, COUNT, NAME): as many effects as that, of as many jobs: each exactly once.
