@@ -226,25 +226,23 @@ pub fn as_text(datum: Datum<'_>) -> Result<Vec<u8>> {
     varlena_bytes(datum)
 }
 
-/// Reads the bytes of a `text` in place, or if it does not stand there as it is, in a copy that is freed then.
+/// Reads the bytes of a `text` in place, or if it does not stand there as it is, in a copy.
 pub fn with_text<T>(datum: Datum<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
     datum.check(types::TEXT)?;
-    let pointer = datum.raw as *mut sys::varlena;
-    // SAFETY: a text; the packed form is it or a palloc'd copy.
-    let packed = protect(|| unsafe { sys::pg_detoast_datum_packed(pointer) })?;
-    // SAFETY: a valid varlena of that many bytes, which nobody changes meanwhile.
-    let bytes = unsafe {
-        std::slice::from_raw_parts(
-            sys::mw_vardata_any(packed.cast()).cast::<u8>(),
-            sys::mw_varsize_any_exhdr(packed.cast()),
-        )
-    };
-    let answer = read(bytes);
-    if packed != pointer {
-        // SAFETY: the copy that was made above.
-        protect(|| unsafe { sys::pfree(packed.cast()) })?;
+    match in_place(datum) {
+        Some(bytes) => Ok(read(bytes)),
+        None => Ok(read(&varlena_bytes(datum)?)),
     }
-    Ok(answer)
+}
+
+/// The bytes of a value of variable length, where they stand as they are.
+fn in_place(datum: Datum<'_>) -> Option<&[u8]> {
+    let mut length = 0;
+    // SAFETY: the caller knows its type; the shim answers what lies within the value, which lives as long as the datum.
+    unsafe {
+        let bytes = sys::mw_plain_bytes(datum.raw, &mut length);
+        (!bytes.is_null()).then(|| std::slice::from_raw_parts(bytes.cast::<u8>(), length))
+    }
 }
 
 /// What a value of variable length is made of.
@@ -254,6 +252,9 @@ fn varlena_bytes(datum: Datum<'_>) -> Result<Vec<u8>> {
         return Err(PgError::internal(
             "a value is not known to be of variable length",
         ));
+    }
+    if let Some(bytes) = in_place(datum) {
+        return copy_bytes(bytes);
     }
     let pointer = datum.raw as *mut sys::varlena;
     // SAFETY: a varlena by its type; the packed form is it or a palloc'd copy.
@@ -284,12 +285,9 @@ pub fn are_same(one: Option<Datum<'_>>, other: Option<Datum<'_>>) -> Result<bool
     Ok(varlena_bytes(one)? == varlena_bytes(other)?)
 }
 
-/// Whether a `text` of at most 126 bytes, as it stands in a row, is those bytes; a longer one is not, nor
-/// is a value of another type.
+/// Whether a `text` that stands there as it is, as any short one does, is those bytes; a value of another type is not.
 pub fn text_is(datum: Datum<'_>, bytes: &[u8]) -> bool {
-    // SAFETY: a text, as is checked; the shim looks into it only if it stands there in full.
-    datum.of == types::TEXT
-        && unsafe { sys::mw_text_is(datum.raw, bytes.as_ptr().cast(), bytes.len()) }
+    datum.of == types::TEXT && in_place(datum) == Some(bytes)
 }
 
 /// A copy on the heap that answers lack of memory with an error.

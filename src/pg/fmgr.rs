@@ -8,7 +8,6 @@ use super::guard::{self, protect};
 use super::local::Local;
 use super::nodes::Node;
 pub use super::trigger_row::TriggerRow;
-use super::trigger_row::split;
 use crate::sys;
 
 /// One call of an SQL function of ours.
@@ -142,6 +141,14 @@ impl Call {
         })?;
         TriggerRow::new(data)
     }
+}
+
+/// Values as the server takes them: two arrays.
+fn split(values: &[Option<Datum<'_>>]) -> (Vec<sys::Datum>, Vec<bool>) {
+    (
+        values.iter().map(|value| datum::raw(*value)).collect(),
+        values.iter().map(Option::is_none).collect(),
+    )
 }
 
 /// The SQL script of another version may declare a function with more columns than this library has

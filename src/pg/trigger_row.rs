@@ -107,39 +107,39 @@ impl TriggerRow {
 
     /// Replaces columns (counted from 1) by new values.
     pub fn set(&mut self, changes: &[(i32, Option<Datum<'_>>)]) -> Result<()> {
-        // SAFETY: the description of the row's table, which is open.
-        let last = unsafe { (*self.description).natts };
         // Another version's table may lack some.
-        let there = || changes.iter().filter(|change| change.0 <= last);
-        let columns: Vec<i32> = there().map(|c| c.0).collect();
-        let values: Vec<Option<Datum<'_>>> = there().map(|c| c.1).collect();
+        let there = || changes.iter().filter(|change| self.has(change.0));
+        if there().next().is_none() {
+            return Ok(());
+        }
         for (column, value) in there() {
-            // SAFETY: as above.
+            // SAFETY: the description of the row's table, which is open and has that column.
             let of = unsafe { sys::mw_column_type(self.description, *column) };
             value.map_or(Ok(()), |value| value.check(of))?;
         }
-        if columns.is_empty() {
-            return Ok(());
-        }
-        let (data, nulls) = split(&values);
-        let (tuple, description, count) = (self.tuple, self.description, columns.len() as i32);
-        let (columns, data, nulls) = (columns.as_ptr(), data.as_ptr(), nulls.as_ptr());
-        let all = usize::try_from(last).unwrap_or(0);
-        // SAFETY: three arrays of `count` elements, copied into a palloc'd tuple, which is read into two of as many as it has columns.
-        (self.tuple, self.values, self.nulls) = protect(|| unsafe {
-            let changed = sys::heap_modify_tuple_by_cols(
-                tuple,
-                description,
-                count,
-                columns.cast_mut(),
-                data.cast_mut(),
-                nulls.cast_mut(),
-            );
-            let values = sys::palloc(all * size_of::<sys::Datum>()).cast::<sys::Datum>();
-            let nulls = sys::palloc(all).cast::<bool>();
-            sys::heap_deform_tuple(changed, description, values, nulls);
-            (changed, values.cast_const(), nulls.cast_const())
+        let (tuple, description) = (self.tuple, self.description);
+        let (values, nulls) = (self.values, self.nulls);
+        // SAFETY: two arrays with an element for each column, copied into two of the same size, and a row made of them.
+        // What they point to stays until the trigger has returned.
+        let changed = protect(|| unsafe {
+            let all = usize::try_from((*description).natts).unwrap_or(0);
+            let data = sys::palloc(all * size_of::<sys::Datum>()).cast::<sys::Datum>();
+            let is_null = sys::palloc(all).cast::<bool>();
+            data.copy_from_nonoverlapping(values, all);
+            is_null.copy_from_nonoverlapping(nulls, all);
+            for (column, value) in there() {
+                let at = usize::try_from(column - 1).unwrap_or(0);
+                *data.add(at) = datum::raw(*value);
+                *is_null.add(at) = value.is_none();
+            }
+            let changed = sys::heap_form_tuple(description, data, is_null);
+            // What heap_modify_tuple() keeps, too (heaptuple.c).
+            (*(*changed).t_data).t_ctid = (*(*tuple).t_data).t_ctid;
+            (*changed).t_self = (*tuple).t_self;
+            (*changed).t_tableOid = (*tuple).t_tableOid;
+            (changed, data.cast_const(), is_null.cast_const())
         })?;
+        (self.tuple, self.values, self.nulls) = changed;
         Ok(())
     }
 
@@ -148,12 +148,4 @@ impl TriggerRow {
         // SAFETY: the server takes a trigger's row as this.
         unsafe { Datum::new(self.tuple as sys::Datum, sys::TRIGGEROID) }
     }
-}
-
-/// Values as the server takes them: two arrays.
-pub(super) fn split(values: &[Option<Datum<'_>>]) -> (Vec<sys::Datum>, Vec<bool>) {
-    (
-        values.iter().map(|value| datum::raw(*value)).collect(),
-        values.iter().map(Option::is_none).collect(),
-    )
 }

@@ -271,12 +271,11 @@ fn check_row(row: &mut TriggerRow) -> Result<bool> {
 fn check_values(row: &TriggerRow) -> Result<()> {
     let wrong = |message: &str| Err(PgError::new(CHECK_VIOLATION, message));
     let text = |column| row.get(column).map(datum::as_text).transpose();
-    let status = text(column::STATUS)?;
-    let (pending, processing) = (b"pending".as_slice(), b"processing".as_slice());
-    let is_given = |word| status.as_deref() == Some(word);
+    let status = row.get(column::STATUS);
+    let is_given = |word| status.is_some_and(|status| datum::text_is(status, word));
     if status.is_some()
-        && !(is_given(pending)
-            || is_given(processing)
+        && !(is_given(b"pending".as_slice())
+            || is_given(b"processing")
             || is_given(b"failed") && may_be(row, b"failed")?
             || is_given(b"blocked") && (is_waiting_rerun(row) || may_be(row, b"blocked")?))
     {
@@ -343,7 +342,7 @@ fn check_names(row: &TriggerRow, changes: &mut Vec<(i32, Option<Datum<'static>>)
         return Err(PgError::new(NULL_VALUE_NOT_ALLOWED, "a job needs a queue"));
     };
     if is_new(row, column::QUEUE)? {
-        check_queue(&datum::as_text(queue)?)?;
+        datum::with_text(queue, check_queue)??;
     }
     if let Some(handler) = row.get(column::HANDLER)
         && is_new(row, column::HANDLER)?

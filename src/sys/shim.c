@@ -173,15 +173,16 @@ mw_column_type(TupleDesc desc, int column)
 		? TupleDescAttr(desc, column - 1)->atttypid : InvalidOid;
 }
 
-/* Of a text that is not compressed and not out of line. */
-bool
-mw_text_is(Datum text, const char *bytes, Size length)
+/* The bytes of a value that is not compressed and not out of line; NULL of any other. */
+const char *
+mw_plain_bytes(Datum datum, Size *length)
 {
-	const struct varlena *value = (struct varlena *) DatumGetPointer(text);
+	const struct varlena *value = (struct varlena *) DatumGetPointer(datum);
 
-	return !VARATT_IS_EXTENDED(value) || VARATT_IS_SHORT(value)
-		? VARSIZE_ANY_EXHDR(value) == length && memcmp(VARDATA_ANY(value), bytes, length) == 0
-		: false;
+	if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value))
+		return NULL;
+	*length = VARSIZE_ANY_EXHDR(value);
+	return VARDATA_ANY(value);
 }
 
 void

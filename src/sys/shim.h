@@ -28,7 +28,7 @@ extern uint64 mw_completed_transactions(void);
 extern Size mw_varsize_any_exhdr(const void *datum);
 extern const char *mw_vardata_any(const void *datum);
 extern Oid	mw_column_type(TupleDesc desc, int column);
-extern bool mw_text_is(Datum text, const char *bytes, Size length);
+extern const char *mw_plain_bytes(Datum datum, Size *length);
 extern void mw_set_ps_display(const char *activity);
 extern bool mw_was_shut_down(void);
 extern bool mw_replay_is_paused(void);
