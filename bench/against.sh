@@ -32,15 +32,19 @@ scenario_against() {
     done
 }
 
-# The scenario `turns`: the drains of one worker alone, in turns of some 50 ms, hundreds of them, by the processor
-# time that the worker takes a job. A machine that is shared changes its speed from one second to the next, by
+# The scenario `turns`: drains and INSERT .. SELECT alone, in turns of some 50 ms, hundreds of them, by the processor
+# time that the workers, or the session, take a job. A machine that is shared changes its speed from one second to the next, by
 # a half and more; two turns side by side see the same of it. `make bench SCENARIO=turns AGAINST=6de179f TURNS=200`.
 scenario_turns() {
     local name
     begin_before || return
-    for name in $AGAINST_DRAIN; do in_turns "$name" 100 "$name"; done
-    in_turns "plain, max_items 1000" 1000 plain
-    in_turns "write, max_items 1000" 1000 write
+    for name in $TURNS_OF; do
+        case $name in
+            *_1000) in_turns "${name%_1000}, max_items 1000" 1000 "${name%_1000}" 1 ;;
+            *_two) in_turns "${name%_two}, two workers" 100 "${name%_two}" 2 ;;
+            *) in_turns "$name" 100 "$name" 1 ;;
+        esac
+    done
     on before stop_cluster before
 }
 
@@ -56,13 +60,14 @@ begin_before() {
 # percent, and stays the same for its life.
 SITTING=20
 
-# in_turns CASE MAX_ITEMS QUEUE
+# in_turns CASE MAX_ITEMS QUEUE WORKERS
 in_turns() {
     local jobs=10000 server
     case $3 in *write) jobs=4000 ;; esac
+    jobs=$((jobs * $4))
     for ((ROUND = 1; ROUND <= TURNS; ROUND++)); do
         case $((ROUND % SITTING)) in
-            1) sit_down "$2" "$3" "$jobs" ;;
+            1) sit_down "$2" "$3" "$jobs" "$4" ;;
             11) for server in before bench; do on "$server" run_sql -c "VACUUM $(on "$server" jobs_table)" -c "VACUUM bench.rows"; done ;;
         esac
         if [ $((ROUND % 2)) = 1 ]; then
@@ -75,15 +80,17 @@ in_turns() {
         [ $((ROUND % SITTING)) != 0 ] && [ "$ROUND" != "$TURNS" ] || stand_up
     done
     target "before, $1" "this, $1" "-"
+    [ "$1" != plain ] || target "before, INSERT .. SELECT" "this, INSERT .. SELECT" "-"
 }
 
-# sit_down MAX_ITEMS QUEUE JOBS: both servers start anew, and drain once.
+# sit_down MAX_ITEMS QUEUE JOBS WORKERS: both servers start anew, and drain once.
 sit_down() {
     local server bin
     for server in before bench; do
         bin=$BIN
         [ "$server" = bench ] || bin=$BEFORE_BIN
         on "$server" setting my_worker.max_items "$1"
+        on "$server" setting my_worker.max_workers "$4"
         (BIN=$bin on "$server" restart_cluster "$server")
         on "$server" fresh
         on "$server" ours_on
@@ -97,21 +104,43 @@ stand_up() {
     for server in before bench; do close_session "$server"; done
 }
 
-# turn CASE SERVER QUEUE JOBS: drains them, and records what the worker took. Without a case it records nothing, and
-# need not find a worker.
+# turn CASE SERVER QUEUE JOBS: drains them, and records what the workers took, and of plain ones what their INSERT took.
+# Without a case it records nothing, and need not find a worker.
 turn() {
-    local worker from=0 to=
-    ask "$2" "SELECT coalesce(max(pid), 0) FROM my_worker.workers WHERE kind = 'worker'"
-    worker=$ANSWER
+    local session workers from to
+    ask "$2" "SELECT pg_backend_pid()"
+    session=$ANSWER
+    ask "$2" "SELECT coalesce(string_agg(pid::text, ' '), '') FROM my_worker.workers WHERE kind = 'worker'"
+    workers=$ANSWER
     ask "$2" "SELECT my_worker.pause_queue('$3')"
+    from=$(taken "$session")
     ask "$2" "WITH new AS (INSERT INTO my_queue (queue, payload) SELECT '$3', '{}' FROM generate_series(1, $4) RETURNING 1) SELECT count(*) FROM new"
-    [ "$worker" = 0 ] || read -r from _ <"/proc/$worker/schedstat"
+    to=$(taken "$session")
+    case $1 in *", plain") record "${1%plain}INSERT .. SELECT" us/job "$(each "$from" "$to" "$4")" ;; esac
+    # shellcheck disable=SC2086 # one pid a word
+    from=$(taken $workers)
     ask "$2" "SELECT my_worker.resume_queue('$3')"
     while ask "$2" "SELECT EXISTS (SELECT FROM my_queue)" && [ "$ANSWER" = t ]; do pause 0.01; done
-    # It commits, and goes to sleep.
+    # They commit, and go to sleep.
     pause 0.02
-    [ "$worker" = 0 ] || read -r to _ <"/proc/$worker/schedstat" || to=
-    [ -z "$1" ] || record "$1" us/job "${to:+$(awk -v ns="$((to - from))" -v n="$4" 'BEGIN { printf "%.3f", ns / n / 1000 }')}"
+    # shellcheck disable=SC2086 # one pid a word
+    to=$(taken $workers)
+    [ -z "$1" ] || record "$1" us/job "$(each "$from" "$to" "$4")"
+}
+
+# taken PID...: prints the nanoseconds of a processor that these have had; nothing if one is gone.
+taken() {
+    local pid ns sum=0
+    for pid; do
+        read -r ns _ <"/proc/$pid/schedstat" || return
+        sum=$((sum + ns))
+    done
+    [ "$sum" = 0 ] || echo "$sum"
+}
+
+# each FROM TO JOBS: prints the microseconds of each; nothing if one of the two is not known.
+each() {
+    if [ -n "$1" ] && [ -n "$2" ]; then awk -v ns="$(($2 - $1))" -v n="$3" 'BEGIN { printf "%.3f", ns / n / 1000 }'; fi
 }
 
 # reloc_commit COMMIT: the module of that commit in a copy of the server. Sets BEFORE_BIN.
