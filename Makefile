@@ -225,8 +225,11 @@ installcheck: ## Run the SQL tests against a running server that preloads my_wor
 demo: ## See it work: a throw-away server, a few jobs, no trace left; WEB=1: leave it with the dashboard
 	@scripts/deps && scripts/demo
 
-test: ## Run all tests; SUITE="regress tap" TESTS="jobs" narrow it, KEEP=1 keeps the servers' files
+test: ## Run the tests; SUITE="regress tap" TESTS="jobs" narrow it, KEEP=1 keeps the servers' files
 	@tests/run
+
+test-long: ## Run those that take half a minute and more each: a million rows, faults, copies, torture
+	@LONG=only tests/run
 
 examples: ## Run the five uses on throw-away servers: a line with figures for each
 	@scripts/deps --all && BRIEF=1 SUITE=examples TESTS="maintenance orders rollup replication alerting" tests/run
@@ -290,4 +293,4 @@ tests/tmp:
 
 FORCE:
 
-.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-majors test-upgrade torture cassert-server discard-caches lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server web web-lint web-test web-picture bench-web
+.PHONY: FORCE asan valgrind miri misuse build cargo-test cargo-fmt cargo-clippy sql help deb deps demo dist examples release rpm test test-deb test-dist test-docker test-long test-majors test-upgrade torture cassert-server discard-caches lint verify bench faults where-faults test-encodings fuzz sqlsmith valgrind-server web web-lint web-test web-picture bench-web

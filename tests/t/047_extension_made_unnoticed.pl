@@ -1,6 +1,8 @@
 # What nobody may overlook: an extension that comes while a keeper finds that there is none, or by COMMIT
 # PREPARED; and jobs of more roles than there are lanes (256), also when databases have gone whose lanes had
 # work.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

@@ -2,6 +2,8 @@
 # tests. What it measures is not looked at, only that each figure is there and the tables are made.
 #
 # Peers from registries are left out: a test asks no network for anything. pg_cron is one of them.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

@@ -1,5 +1,7 @@
 # A column of ours that its owner has altered: no process reads it as what it was. The functions, plain writers
 # and health() say what it must be; jobs wait, and run once it is changed back.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

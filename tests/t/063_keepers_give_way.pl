@@ -1,5 +1,7 @@
 # Six databases with keepers on a server with max_worker_processes = 8: keepers give way to work, and
 # come back when something is due. What waits for a place says so.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

@@ -1,5 +1,7 @@
 # A job that catches cancels in a loop: its time-out, or cancel(), ends it all the same. Its process is
 # terminated three seconds later, once, and the job is charged, or cancelled; others are not.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

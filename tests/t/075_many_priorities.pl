@@ -1,5 +1,7 @@
 # One role's future jobs, each of another priority, keep nobody waiting: another role's delayed jobs and
 # schedules are in time. And what a look cannot tell in time is found all the same.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

@@ -1,5 +1,7 @@
 # The keeper keeps nobody waiting while it forgets finished jobs or ends those of a role that may not log in;
 # and it forgets exactly what queues no longer keep.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

@@ -1,5 +1,7 @@
 # A clock that was ten years ahead and came back: schedule() again, or pause and resume, revive what fired
 # meanwhile; a clock that was set back a little fires nothing twice.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

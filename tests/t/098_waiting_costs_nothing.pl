@@ -2,6 +2,8 @@
 # vacuum for longer than a call may wait.
 #
 # MY_WORKER_LONG_TESTS=1 looks for a minute.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

@@ -1,5 +1,7 @@
 # A copy of a database runs nothing before adopt(): restored dumps of every kind, templates. Renames, standbys and
 # pg_upgrade make no copy.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

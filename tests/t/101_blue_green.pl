@@ -1,5 +1,7 @@
 # Moving to another server by logical replication, as docs/operations.md says: the first copy of FOR ALL TABLES works with
 # the extension on both sides, the new side runs nothing before it adopts, and every effect is there once.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

@@ -2,6 +2,8 @@
 # they run here and no longer there.
 #
 # What a text of pg_cron means is written down here once more, in Perl, after Vixie's rules, and compared day by day.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

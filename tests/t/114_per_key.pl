@@ -2,6 +2,8 @@
 # of both with -9. While a job is at work, until its transaction has ended, its session has an advisory lock of the key and the
 # job. Samples of the locks show how many of a key run at any moment; jobs of one batch, which run one after the other,
 # count as one.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

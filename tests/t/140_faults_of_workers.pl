@@ -1,6 +1,8 @@
 # A fault at each step between COMMIT of who enqueues and the next job of the worker: an error, a full disk, a panic, a
 # FATAL, a crash, a wait. After each the job has completed with its effect once, and was charged as docs/safety.md says;
 # the queue's one permit, the key and the rate go on, and the server lives.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

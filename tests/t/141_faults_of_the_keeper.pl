@@ -1,5 +1,7 @@
 # A fault in each duty of the keeper, and in the transaction in which it deals with a job: the duty rests, or the keeper
 # comes back; the others go on, and the job ends as it would have.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

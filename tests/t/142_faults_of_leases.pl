@@ -1,5 +1,7 @@
 # A fault at each step of a consumer: when it receives, ends, gives back or extends a lease, when its transaction ends and
 # when its session does. The next consumer gets the job, ends it once, and was charged as docs/consumers.md says.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

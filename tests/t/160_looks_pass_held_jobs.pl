@@ -2,6 +2,8 @@
 # such keys, of jobs without a key, of 5,000 keys whose first job is not due, and in 200 queues that wait for consumers. Later
 # looks read none of them: counted are the index entries that are read for jobs behind them. What is held back starts in time
 # all the same, in order.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;

@@ -4,6 +4,8 @@
 #
 # The WAL writer is stopped here, so that nobody but the commands flushes. A crash of the machine is an immediate stop after which
 # the file of marks is gone.
+#
+# Part of `make test-long`.
 
 use strict;
 use warnings;
